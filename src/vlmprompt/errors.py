@@ -1,0 +1,84 @@
+"""Errors that are expected and shown to a user in one line, and the exit codes they map to.
+
+Everything raised on purpose derives from `VlmPromptError` and carries what happened (with the name of
+the thing), and what to do next (`hint`). Anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Process exit codes, the same for every command."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    INPUT = 3
+    PLUGIN = 4
+    INCOMPLETE = 5
+    INTERRUPTED = 130
+
+
+class VlmPromptError(Exception):
+    """An expected failure: one line for the user, no traceback.
+
+    Args:
+        message: what happened and to which thing.
+        hint: the next step, a command where there is one.
+    """
+
+    exit_code = ExitCode.INPUT
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(VlmPromptError):
+    """The command line or a configuration value is wrong (exit 2)."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InputError(VlmPromptError):
+    """Data, a file or the environment is not as needed (exit 3)."""
+
+
+class CapabilityError(InputError):
+    """A backbone or method cannot serve what was asked (exit 3); the message says who needs what."""
+
+
+class PluginError(VlmPromptError):
+    """A plugin that is needed for this very command failed (exit 4)."""
+
+    exit_code = ExitCode.PLUGIN
+
+
+class IncompleteError(VlmPromptError):
+    """The work finished but parts failed; partial results are saved (exit 5)."""
+
+    exit_code = ExitCode.INCOMPLETE
+
+
+class Interrupted(VlmPromptError):
+    """Stopped by Ctrl-C after the state was flushed (exit 130)."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+    """A hint with the nearest known names, or with all of them where none is near.
+
+    Returns:
+        One sentence, empty if nothing is known.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"known: {', '.join(names)}" if names else ""
