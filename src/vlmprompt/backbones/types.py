@@ -1,0 +1,179 @@
+"""What goes into the engine and what comes out of it.
+
+Shapes: B images, K classes, P prompts, V context tokens, S prompt slots of a layer, L visual prompt
+tokens, N local positions, D text width, d joint width, C raw width of local features (before or after
+the projection), d_v image-tower width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LocalKind = Literal["value_block", "tokens", "value_only"]
+ClassPosition = Literal["end", "middle", "front"]
+ContextScope = Literal["shared", "class", "image"]
+
+
+@dataclass(frozen=True)
+class ImageNeeds:
+    """What a method reads from the image tower.
+
+    Attributes:
+        global_: the pooled feature.
+        local: which local features, if any (three definitions, see `vision.py`).
+        space: "joint" = after the tower's projection; "pre_proj" = after `ln_post`, before it.
+            Applies to local features; the global feature is always in joint space.
+        grad: gradients must flow through the image tower, which rules a feature cache out.
+    """
+
+    global_: bool = True
+    local: LocalKind | None = None
+    space: Literal["pre_proj", "joint"] = "joint"
+    grad: bool = False
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Raw outputs of the image tower, NOT normalised; what the feature cache stores.
+
+    Attributes:
+        global_Bd: pooled feature in joint space.
+        local_BNc: local features, or None.
+        extra: a method's own per-image tensors, first dimension B.
+    """
+
+    global_Bd: Tensor
+    local_BNc: Tensor | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.global_Bd.shape[0]
+
+    def __getitem__(self, index: Tensor | slice) -> ImageFeatures:
+        return self._map(lambda t: t[index])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ImageFeatures:
+        """The same features on another device (and in another floating type)."""
+        return self._map(lambda t: t.to(device, dtype if t.is_floating_point() else None, non_blocking=True))
+
+    @property
+    def unit_Bd(self) -> Tensor:
+        """The global feature, L2-normalised."""
+        return F.normalize(self.global_Bd, dim=-1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name (`global`, `local`, `extra.<name>`), for storing."""
+        named = {"global": self.global_Bd}
+        if self.local_BNc is not None:
+            named["local"] = self.local_BNc
+        return named | {f"extra.{name}": value for name, value in self.extra.items()}
+
+    @classmethod
+    def from_tensors(cls, named: Mapping[str, Tensor]) -> ImageFeatures:
+        """Inverse of `tensors`."""
+        extra = {name.removeprefix("extra."): t for name, t in named.items() if name.startswith("extra.")}
+        return cls(named["global"], named.get("local"), extra)
+
+    @classmethod
+    def cat(cls, parts: Iterable[ImageFeatures]) -> ImageFeatures:
+        """Concatenate along the image dimension."""
+        named = [part.tensors() for part in parts]
+        return cls.from_tensors({name: torch.cat([p[name] for p in named]) for name in named[0]})
+
+    def _map(self, change: object) -> ImageFeatures:
+        assert callable(change)
+        return ImageFeatures.from_tensors({name: change(t) for name, t in self.tensors().items()})
+
+
+class VisualPrompts(Mapping[int, Tensor]):
+    """Prompt tokens of the image tower: layer (0 = first block) -> (L, d_v).
+
+    They are appended after the patch tokens at the first layer named, without positional embedding, and
+    overwrite those last L tokens at every further layer named; in between and afterwards they flow.
+
+    Args:
+        layers: layer -> (L, d_v); consecutive layers, all of one L.
+        after_ln_pre: layer-0 prompts enter after `ln_pre` rather than before it.
+        drop_after: remove the tokens after the last layer named instead of letting them flow on.
+    """
+
+    def __init__(
+        self, layers: Mapping[int, Tensor] | None = None, *, after_ln_pre: bool = False, drop_after: bool = False
+    ) -> None:
+        self._layers = dict(layers or {})
+        self.after_ln_pre = after_ln_pre
+        self.drop_after = drop_after
+
+    def __getitem__(self, layer: int) -> Tensor:
+        return self._layers[layer]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+
+@dataclass(frozen=True)
+class ClassTokens:
+    """Class names as the tokenizer sees them, made by `TextEngine.class_tokens`.
+
+    Attributes:
+        names: the names as given.
+        name_ids: token ids of each bare name.
+        tail_ids: token ids from behind the name up to and including the end-of-text token,
+            such as those of ". <eot>"; `name_ids + tail_ids` is what follows the context when the class
+            stands at the end.
+    """
+
+    names: tuple[str, ...]
+    name_ids: tuple[tuple[int, ...], ...]
+    tail_ids: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class TextPrompts:
+    """Learnable text prompts, before they meet the class names.
+
+    The sequence is `[SOT, ctx, words, name, tail]` for class position "end", `[SOT, ctx[:V//2], name,
+    ctx[V//2:], tail]` for "middle", `[SOT, name, ctx, tail]` for "front". The tail (usually a full stop)
+    and the end-of-text token belong to `ClassTokens`.
+
+    Attributes:
+        ctx: (P,V,D) for scope "shared", (K,P,V,D) for "class", (B,P,V,D) for "image"; V may be 0.
+        scope: what the leading dimension of `ctx` runs over.
+        deep: layer (>= 1) -> (P,S,D): overwrites positions 1..S of that layer's input, S <= V + fixed words.
+        words: fixed words between the context and the class name (position "end" only).
+        position: where the class name stands.
+    """
+
+    ctx: Tensor
+    scope: ContextScope = "shared"
+    deep: Mapping[int, Tensor] = field(default_factory=dict)
+    words: str = ""
+    position: ClassPosition = "end"
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Text features as encoded, NOT normalised: (P,K,d), or (B,P,K,d) where the text depends on the image."""
+
+    features_PKd: Tensor
+
+    @property
+    def unit_PKd(self) -> Tensor:
+        """The features, L2-normalised over d."""
+        return F.normalize(self.features_PKd, dim=-1)
+
+    def detach(self) -> TextFeatures:
+        """The same features without a graph."""
+        return replace(self, features_PKd=self.features_PKd.detach())

@@ -1,0 +1,1 @@
+"""Data sets: readers, few-shot sampling, transforms and the device loader."""

@@ -1,0 +1,96 @@
+"""What a data set is to the rest of the toolkit: class names, and records by split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from vlmprompt.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SPLITS = ("train", "val", "test")
+
+
+class ImageSource(Protocol):
+    """An image that is not a file: rendered or held in memory. Must be picklable (workers load it)."""
+
+    def load(self) -> Image:
+        """The RGB image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled image.
+
+    Attributes:
+        id: stable name inside the data set, a relative path with forward slashes or a key.
+        label: index into the data set's class names.
+        image: where the pixels come from.
+    """
+
+    id: str
+    label: int
+    image: Path | ImageSource
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled image collection.
+
+    Attributes:
+        name: short name for tables and run folders, such as "photos".
+        spec: what the user wrote to get it, such as "folder:photos".
+        class_names: in label order, as prompts will spell them.
+        splits: some of "train", "val", "test" -> records in a fixed order.
+        template: the zero-shot template of the field for this data set.
+        notes: what was decided while reading (a recorded split seed, cleaned names): goes into run.json.
+    """
+
+    name: str
+    spec: str
+    class_names: tuple[str, ...]
+    splits: Mapping[str, tuple[Record, ...]]
+    template: str = "a photo of a {}."
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over class names and the (id, label) pairs of every split."""
+        content = {
+            "classes": self.class_names,
+            "splits": {split: [(r.id, r.label) for r in records] for split, records in sorted(self.splits.items())},
+        }
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+    def split(self, name: str) -> tuple[Record, ...]:
+        """The records of a split.
+
+        Raises:
+            InputError: the data set has no such split, or it is empty.
+        """
+        records = self.splits.get(name, ())
+        if not records:
+            have = ", ".join(f"{k} ({len(v)})" for k, v in self.splits.items() if v)
+            raise InputError(f"data set {self.spec!r} has no {name} images", hint=f"it has: {have or 'nothing'}")
+        return records
+
+    def restrict(self, labels: Sequence[int], *, suffix: str) -> Dataset:
+        """The data set over some of its classes only, relabelled from 0 in the order of `labels`."""
+        new = {old: i for i, old in enumerate(labels)}
+        splits = {
+            split: tuple(replace(r, label=new[r.label]) for r in records if r.label in new)
+            for split, records in self.splits.items()
+        }
+        names = tuple(self.class_names[i] for i in labels)
+        return replace(self, name=f"{self.name}{suffix}", class_names=names, splits=splits)
+
+
+def records_digest(records: Sequence[Record]) -> str:
+    """SHA-256 over the (id, label) pairs, in order."""
+    return hashlib.sha256(json.dumps([(r.id, r.label) for r in records], ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The method contract and the methods that ship with the core."""

@@ -1,0 +1,318 @@
+"""The contract between a method and everything that runs it: trainer, evaluators, scores.
+
+Shapes: B images, K classes, P prompts, N local positions, V context tokens, D text width, d joint width,
+L visual prompt tokens, d_v image-tower width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmprompt.backbones.types import (
+    ClassTokens,
+    ImageFeatures,
+    ImageNeeds,
+    TextFeatures,
+    TextPrompts,
+    VisualPrompts,
+)
+from vlmprompt.errors import InputError
+
+if TYPE_CHECKING:
+    from vlmprompt.backbones.backbone import Backbone
+
+CAPABILITIES = frozenset(
+    {"new_classes", "feature_cache", "local", "image_conditioned", "class_shard", "closed_form", "training_free"}
+)
+
+
+class MethodConfig(BaseModel):
+    """Base of every method's options: unknown keys are errors, values are checked.
+
+    Each field carries `description=` with its unit and source (paper or official code); presets are
+    class-level data: name -> option values.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+
+@dataclass(frozen=True)
+class LocalView:
+    """Local image features against class features.
+
+    Attributes:
+        features_BNd: local features in joint space, L2-normalised.
+        classes: (K,d) or (B,K,d); not necessarily of unit length (a mean over prompts is not renormalised).
+    """
+
+    features_BNd: Tensor
+    classes: Tensor
+
+    def cosines(self) -> Tensor:
+        """All of (B,N,K)."""
+        return self.features_BNd @ self.classes.transpose(-1, -2)
+
+
+@dataclass(frozen=True)
+class MethodOutput:
+    """What a method says of a batch.
+
+    Attributes:
+        logits: (B,K), already scaled.
+        scale: the logit scale s that they were multiplied by.
+        global_cosines: (B,K) raw cosines of the global branch, or None where the method has none.
+        local: local features against classes, or None.
+        aux: the method's own tensors (per-prompt cosines, plans, what its loss needs).
+    """
+
+    logits: Tensor
+    scale: float
+    global_cosines: Tensor | None = None
+    local: LocalView | None = None
+    aux: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def local_cosines(self) -> Tensor | None:
+        """(B,N,K), materialised on request; None for a method without local features."""
+        return None if self.local is None else self.local.cosines()
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The loss to minimise and its named parts (scalars, for logging)."""
+
+    total: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class PromptMethod(nn.Module):
+    """A prompt-learning method over one backbone and one list of class names.
+
+    A subclass creates its parameters in `__init__` and overrides what it needs; the defaults are a
+    cosine classifier on the global feature with cross-entropy. Everything in `state_dict()` is the
+    method's trained state (so a frozen constant is a non-persistent buffer); the backbone is not part of
+    it. Parameters with `requires_grad` are what the optimiser gets.
+
+    Args:
+        backbone: frozen towers.
+        class_names: the label space, in label order.
+        config: the method's validated options.
+        descriptions: phrases for each class, aligned with `class_names`, or None.
+        generator: source of initial values and of random draws; a fixed seed gives fixed bytes.
+    """
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"new_classes"})
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        config: MethodConfig,
+        *,
+        descriptions: Sequence[Sequence[str]] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        # Held outside the module registry: the backbone must not enter parameters(), state_dict() or .to().
+        object.__setattr__(self, "_backbone", backbone)
+        self.config = config
+        self.descriptions = descriptions
+        self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
+        self.class_names: tuple[str, ...] = ()
+        self.classes = self._set_classes(class_names)
+
+    # -- what it needs ------------------------------------------------------------------------------
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen towers."""
+        backbone: Backbone = self.__dict__["_backbone"]
+        return backbone
+
+    @property
+    def scale(self) -> float:
+        """The frozen logit scale s = exp(logit_scale)."""
+        return self.backbone.scale
+
+    def image_needs(self) -> ImageNeeds:
+        """What this method reads from the image tower."""
+        return ImageNeeds()
+
+    def image_extra(self, images: Tensor, labels: Tensor | None) -> Mapping[str, Tensor]:
+        """Per-image tensors of the method's own that the feature cache stores beside the features."""
+        return {}
+
+    def class_tokens(self, names: Sequence[str]) -> ClassTokens:
+        """How this method writes class names: default "{name}.", underscores as spaces (CoOp)."""
+        return self.backbone.text.class_tokens(names)
+
+    # -- prompts ------------------------------------------------------------------------------------
+    def sample_draws(self) -> Mapping[str, Tensor]:
+        """Random draws of one training step that the prompts share (default none)."""
+        return {}
+
+    def visual_prompts(self, *, draws: Mapping[str, Tensor] | None = None) -> VisualPrompts:
+        """Prompt tokens per layer of the image tower; empty for most methods."""
+        return VisualPrompts()
+
+    def text_prompts(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextPrompts | None:
+        """The text prompts; None for a method without text.
+
+        Args:
+            global_Bd: raw global image feature, for methods whose text depends on the image.
+        """
+        return None
+
+    # -- forward ------------------------------------------------------------------------------------
+    def forward(
+        self,
+        images: Tensor | ImageFeatures,
+        *,
+        text: TextFeatures | None = None,
+        draws: Mapping[str, Tensor] | None = None,
+        **method_options: Any,
+    ) -> MethodOutput:
+        """Classify images.
+
+        Args:
+            images: (B,3,H,W) as the backbone's transform gives them, or features from the cache.
+            text: text features computed before (`frozen_text`), to reuse over batches.
+            draws: recorded random draws, in place of fresh ones.
+
+        Returns:
+            Logits over `class_names` and what scores and loss need.
+        """
+        if draws is None:
+            draws = self.sample_draws() if self.training else {}
+        features = images if isinstance(images, ImageFeatures) else self.encode_images(images, draws=draws)
+        if text is None:
+            text = self.encode_text(features.global_Bd, draws=draws)
+        return self.classify(features, text, **method_options)
+
+    def encode_images(self, images: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> ImageFeatures:
+        """Run the image tower with this method's visual prompts."""
+        prompts = self.visual_prompts(draws=draws)
+        return self.backbone.encode_image(images, self.image_needs(), prompts=prompts)
+
+    def encode_text(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextFeatures:
+        """Run the text tower over all classes."""
+        prompts = self.text_prompts(global_Bd, draws=draws)
+        if prompts is None:
+            raise InputError(f"method {type(self).__name__} has no text prompts")
+        return TextFeatures(self.backbone.text.encode(prompts, self.classes))
+
+    def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
+        """Scaled cosines of the global feature, averaged over prompts."""
+        cosines_BPK = torch.einsum("bd,...pkd->b...pk" if text.unit_PKd.dim() == 3 else "bd,bpkd->bpk",
+                                   features.unit_Bd, text.unit_PKd)
+        cosines_BK = cosines_BPK.mean(dim=1)
+        return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK)
+
+    def frozen_text(self) -> TextFeatures | None:
+        """Text features for evaluation, computed once; None where text depends on the image."""
+        if "image_conditioned" in self.capabilities:
+            return None
+        with torch.no_grad():
+            return self.encode_text().detach()
+
+    # -- training -----------------------------------------------------------------------------------
+    def loss(
+        self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None
+    ) -> Losses:
+        """Loss of a batch; default cross-entropy.
+
+        Args:
+            labels: (B,) indices into `class_names`.
+            draws: recorded random draws of the loss, in place of fresh ones.
+        """
+        ce = F.cross_entropy(output.logits, labels)
+        return Losses(ce, {"ce": ce.detach()})
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch (0-based)."""
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Called after each epoch (0-based)."""
+
+    def fit(
+        self, features: ImageFeatures, labels: Tensor, val: tuple[ImageFeatures, Tensor] | None
+    ) -> Mapping[str, Any]:
+        """Closed-form methods: fit on all training features at once, in place of the loop.
+
+        Returns:
+            What is worth recording of the fit (chosen regularisation, its source).
+        """
+        raise InputError(f"method {type(self).__name__} is not fitted in closed form")
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """Numbers worth logging each epoch (Bloom: its gates); default none."""
+        return {}
+
+    # -- classes and state --------------------------------------------------------------------------
+    def with_classes(
+        self,
+        names: Sequence[str],
+        *,
+        template: str | None = None,
+        descriptions: Sequence[Sequence[str]] | None = None,
+    ) -> Self:
+        """The same learned prompts over another label space, for inference (parameters are shared).
+
+        Raises:
+            InputError: the method cannot serve classes that it was not trained on.
+        """
+        if "new_classes" not in self.capabilities:
+            raise InputError(f"method {type(self).__name__} cannot serve other classes than those it was trained on")
+        other = copy.copy(self)
+        other.descriptions = descriptions
+        other.classes = other._set_classes(names)
+        return other
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Everything learned, by stable name: parameters and persistent buffers."""
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `trainable_state` gave.
+
+        Raises:
+            InputError: names or shapes differ; the message names the first.
+        """
+        own = self.state_dict()
+        for name in sorted(own.keys() ^ state.keys()):
+            where = "lacks" if name in own else "holds an unknown"
+            raise InputError(f"the checkpoint {where} tensor {name!r} for method {type(self).__name__}")
+        for name, tensor in state.items():
+            if own[name].shape != tensor.shape:
+                raise InputError(
+                    f"tensor {name!r} has shape {tuple(tensor.shape)} in the checkpoint, {tuple(own[name].shape)} here"
+                )
+        self.load_state_dict(dict(state))
+
+    def rng_state(self) -> Tensor:
+        """State of the method's generator (uint8), for checkpoints."""
+        return self.generator.get_state()
+
+    def set_rng_state(self, state: Tensor) -> None:
+        """Restore what `rng_state` gave."""
+        self.generator.set_state(state.cpu())
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """What the optimiser gets."""
+        return (p for p in self.parameters() if p.requires_grad)
+
+    def _set_classes(self, names: Sequence[str]) -> ClassTokens:
+        self.class_names = tuple(names)
+        return self.class_tokens(names)

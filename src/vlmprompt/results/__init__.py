@@ -1,0 +1,1 @@
+"""Results: one number a row, an append-only store, reporters."""
