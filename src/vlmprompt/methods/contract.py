@@ -150,6 +150,10 @@ class PromptMethod(nn.Module):
         """Per-image tensors of the method's own that the feature cache stores beside the features."""
         return {}
 
+    def feature_key(self) -> str:
+        """What `image_extra` depends on, for the key of cached features; empty where it gives nothing."""
+        return ""
+
     def class_tokens(self, names: Sequence[str]) -> ClassTokens:
         """How this method writes class names: default "{name}.", underscores as spaces (CoOp)."""
         return self.backbone.text.class_tokens(names)
@@ -215,8 +219,9 @@ class PromptMethod(nn.Module):
 
     def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
         """Scaled cosines of the global feature, averaged over prompts."""
-        cosines_BPK = torch.einsum("bd,...pkd->b...pk" if text.unit_PKd.dim() == 3 else "bd,bpkd->bpk",
-                                   features.unit_Bd, text.unit_PKd)
+        per_image = text.features_PKd.dim() == 4
+        rule = "bd,bpkd->bpk" if per_image else "bd,pkd->bpk"
+        cosines_BPK = torch.einsum(rule, features.unit_Bd, text.unit_PKd)
         cosines_BK = cosines_BPK.mean(dim=1)
         return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK)
 

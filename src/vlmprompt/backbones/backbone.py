@@ -1,0 +1,152 @@
+"""A backbone: frozen text and image towers, their preprocessing, and what identifies them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vlmprompt.backbones.text import TextEngine
+from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
+from vlmprompt.backbones.vision import VisionEngine
+from vlmprompt.data.preprocess import PreprocessConfig, build_transform
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How to get the same backbone again.
+
+    Attributes:
+        spec: what `load_backbone` was given.
+        random_weights: seed of the towers' random weights, or None.
+        quick_gelu: the activation asked for explicitly, or None where the name settles it.
+    """
+
+    spec: str
+    random_weights: int | None = None
+    quick_gelu: bool | None = None
+
+
+class Backbone:
+    """Frozen CLIP towers behind the two engines.
+
+    Attributes:
+        text: the text engine.
+        vision: the image engine.
+        scale: s = exp(logit_scale), frozen.
+        preprocess: sizes and statistics of the image transform.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        text: TextEngine,
+        vision: VisionEngine,
+        *,
+        identity: Identity,
+        preprocess: PreprocessConfig,
+        scale: float,
+    ) -> None:
+        self._model = model
+        self.text = text
+        self.vision = vision
+        self.identity = identity
+        self.preprocess = preprocess
+        self.scale = scale
+
+    @classmethod
+    def from_model(
+        cls,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        preprocess: PreprocessConfig | None = None,
+        name: str = "custom",
+        precision: Precision = "fp32",
+    ) -> Backbone:
+        """Wrap an in-memory open_clip model; it is frozen and put in eval mode.
+
+        Args:
+            model: `open_clip.model.CLIP`, or a `CustomTextCLIP` with a causal text tower.
+            tokenizer: open_clip's tokenizer for it (an object with `encode`, or a callable on a list of texts).
+            preprocess: transform settings; default: the model's own.
+
+        Raises:
+            CapabilityError: the model's towers are of a kind that the engines cannot run.
+        """
+        from vlmprompt.backbones.openclip import wrap
+
+        return wrap(model, tokenizer, identity=Identity(name), preprocess=preprocess, precision=precision)
+
+    @property
+    def spec(self) -> str:
+        """What `load_backbone` was given."""
+        return self.identity.spec
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and folders: the spec without path separators."""
+        return self.spec.removeprefix("hf-hub:").replace("/", "-").strip("-")
+
+    @property
+    def random_weights(self) -> int | None:
+        """Seed of random tower weights, or None."""
+        return self.identity.random_weights
+
+    @property
+    def quick_gelu(self) -> bool | None:
+        """The activation that was asked for explicitly."""
+        return self.identity.quick_gelu
+
+    @property
+    def is_vit(self) -> bool:
+        """Whether the image tower is a ViT (prompt tokens are possible)."""
+        return self.vision.has_prompts
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers live."""
+        return self.text.device
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names, shapes and bytes of all weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self._model.state_dict().items()):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def encode_image(
+        self, images: Tensor, needs: ImageNeeds | None = None, *, prompts: VisualPrompts | None = None
+    ) -> ImageFeatures:
+        """Image features as a method needs them.
+
+        Args:
+            images: (B,3,H,W) from `transform`.
+            needs: default: the global feature without gradient.
+            prompts: tokens for the image tower's layers.
+
+        Returns:
+            Global (B,d) and, if needed, local features; a graph only where `needs.grad`.
+        """
+        needs = ImageNeeds() if needs is None else needs
+        grad: AbstractContextManager[Any] = nullcontext() if needs.grad else torch.no_grad()
+        with grad:
+            return self.vision.encode(images, needs, VisualPrompts() if prompts is None else prompts)
+
+    def transform(self, *, train: bool) -> Callable[[Image], Tensor]:
+        """The image transform: CLIP's random crop and flip for training, resize and centre crop otherwise."""
+        return build_transform(self.preprocess, train=train)

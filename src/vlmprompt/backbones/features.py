@@ -1,0 +1,199 @@
+"""Image features computed once: for methods whose image tower is frozen, an epoch is then a walk over tensors.
+
+Either one deterministic view of each image (exact), or V recorded random views. Kept in memory, and with a
+cache folder also on disk as safetensors, memory-mapped when read back; the key is a digest of the tower's
+weights, its transform, what was read of it, the views and the images (ids, sizes, modification times).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.types import ImageFeatures, ImageNeeds
+from vlmprompt.config.models import Runtime
+from vlmprompt.data.loader import ImageLoader
+from vlmprompt.data.records import Record, records_digest
+from vlmprompt.errors import InputError
+from vlmprompt.progress import Progress, SilentProgress
+
+# Below this size features stay on the device that computed them; above, in main memory.
+ON_DEVICE_BYTES = 4 * 2**30
+
+
+class FeatureReader(Protocol):
+    """The part of a method that decides what is read of an image."""
+
+    def image_needs(self) -> ImageNeeds:
+        """See `PromptMethod.image_needs`."""
+
+    def image_extra(self, images: Tensor, labels: Tensor | None) -> Mapping[str, Tensor]:
+        """See `PromptMethod.image_extra`."""
+
+    def feature_key(self) -> str:
+        """See `PromptMethod.feature_key`."""
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """Features of V views of n images, view after view: row v*n + i is view v of record i.
+
+    Attributes:
+        features: raw features of all V*n rows.
+        labels: (V*n,).
+        views: V.
+        bytes: their size.
+        source: "computed" or the file they were read from.
+    """
+
+    features: ImageFeatures
+    labels: Tensor
+    views: int
+    source: str = "computed"
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors."""
+        return sum(t.numel() * t.element_size() for t in self.features.tensors().values())
+
+
+def extract(
+    method: FeatureReader,
+    records: Sequence[Record],
+    *,
+    backbone: Backbone,
+    runtime: Runtime,
+    views: int = 1,
+    seed: int = 0,
+    batch_size: int = 100,
+    progress: Progress | None = None,
+    description: str = "image features",
+) -> CachedFeatures:
+    """Features of records as a method needs them.
+
+    Args:
+        views: 1 = the deterministic test view; V > 1 = V random training views, recorded by `seed`.
+        batch_size: images a step of the tower.
+
+    Raises:
+        InputError: the method needs gradients through the tower, or an image cannot be read.
+    """
+    if method.image_needs().grad:
+        raise InputError("this method trains through the image tower, its features cannot be cached")
+    progress = progress or SilentProgress()
+    path = _cache_path(method, records, backbone, runtime, views, seed)
+    if path is not None and path.exists():
+        return _read(path, views)
+    progress.message(_cost(method, backbone, len(records), views))
+    rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, progress, description))
+    cached = CachedFeatures(ImageFeatures.cat(f for f, _ in rows), torch.cat([y for _, y in rows]), views)
+    if path is not None:
+        _write(path, cached)
+    return cached
+
+
+def feature_bytes(needs: ImageNeeds, backbone: Backbone, n_rows: int) -> int:
+    """Size of fp32 features of n rows, known before they are computed."""
+    vision = backbone.vision
+    width = vision.joint_dim if needs.space == "joint" else vision.width
+    return 4 * n_rows * (vision.joint_dim + (vision.n_local * width if needs.local else 0))
+
+
+def _cost(method: FeatureReader, backbone: Backbone, n: int, views: int) -> str:
+    size = feature_bytes(method.image_needs(), backbone, n * views)
+    kind = "1 deterministic view" if views == 1 else f"{views} random views"
+    return f"computing features of {n} images, {kind}: {size / 1e6:.1f} MB"
+
+
+def _compute(
+    method: FeatureReader,
+    records: Sequence[Record],
+    backbone: Backbone,
+    runtime: Runtime,
+    views: int,
+    seed: int,
+    batch_size: int,
+    progress: Progress,
+    description: str,
+) -> Iterator[tuple[ImageFeatures, Tensor]]:
+    """Batches of features and labels, on the device where they are small enough together."""
+    needs = method.image_needs()
+    small = feature_bytes(needs, backbone, len(records) * views) <= ON_DEVICE_BYTES
+    home = backbone.device if small else torch.device("cpu")
+    with progress.task(description, len(records) * views, unit="img") as task:
+        for view in range(views):
+            loader = ImageLoader(
+                records,
+                backbone.transform(train=views > 1),
+                batch_size,
+                device=backbone.device,
+                workers=runtime.workers,
+                augment_seed=(seed, view) if views > 1 else None,
+            )
+            for batch in loader:
+                features = backbone.encode_image(batch.images_B3HW, needs)
+                extra = method.image_extra(batch.images_B3HW, batch.labels_B)
+                kept = ImageFeatures(features.global_Bd, features.local_BNc, extra)
+                yield kept.to(home, torch.float32), batch.labels_B.to(home)
+                task.advance(len(batch.labels_B))
+
+
+def _cache_path(
+    method: FeatureReader, records: Sequence[Record], backbone: Backbone, runtime: Runtime, views: int, seed: int
+) -> Path | None:
+    if runtime.feature_cache is None:
+        return None
+    key = {
+        "backbone": backbone.digest,
+        "transform": asdict(backbone.preprocess),
+        "needs": asdict(method.image_needs()),
+        "method": method.feature_key(),
+        "views": views,
+        "seed": seed if views > 1 else None,
+        "records": records_digest(records),
+        "files": [_file_state(record) for record in records],
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+    return runtime.feature_cache / f"features-{digest[:32]}.safetensors"
+
+
+def _file_state(record: Record) -> tuple[str, int, int] | None:
+    if not isinstance(record.image, Path):
+        return None
+    try:
+        stat = record.image.stat()
+    except OSError as error:
+        raise InputError(f"cannot read image {record.image}: {error.strerror}") from error
+    return str(record.image.resolve()), stat.st_size, stat.st_mtime_ns
+
+
+def _read(path: Path, views: int) -> CachedFeatures:
+    with safe_open(path, framework="pt") as file:
+        named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    labels = named.pop("labels")
+    return CachedFeatures(ImageFeatures.from_tensors(named), labels, views, str(path))
+
+
+def _write(path: Path, cached: CachedFeatures) -> None:
+    """Atomically, so that another run never reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    named = {name: t.cpu().contiguous() for name, t in cached.features.tensors().items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(named | {"labels": cached.labels.cpu()}, temporary)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

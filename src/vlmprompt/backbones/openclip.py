@@ -1,0 +1,296 @@
+"""The only file that knows open_clip: finds, builds and checks models, and hands their parts to the engines.
+
+A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<path of a checkpoint>`,
+`hf-hub:<repository>`, a bare `<architecture>` with random weights, or a name that a plugin registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
+from torch import nn
+
+from vlmprompt.backbones.backbone import DTYPES, Backbone, Identity, Precision
+from vlmprompt.backbones.blocks import is_standard
+from vlmprompt.backbones.text import TextEngine, TextTower
+from vlmprompt.backbones.vision import ResNetEngine, ViTEngine, VisionEngine, VisionTower
+from vlmprompt.data.preprocess import PreprocessConfig
+from vlmprompt.errors import CapabilityError, InputError, UsageError, VlmPromptError, did_you_mean
+
+TWIN = "-quickgelu"
+
+
+def load_backbone(
+    spec: str,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    quick_gelu: bool | None = None,
+    random_weights: int | None = None,
+) -> Backbone:
+    """Load frozen towers by name.
+
+    Args:
+        spec: see the module's text; names registered by plugins come first.
+        precision: arithmetic of the towers; weights are kept in fp32 and cast on the way ("bf16", "fp16").
+        quick_gelu: activation of a local checkpoint whose architecture exists with and without it.
+        random_weights: seed; build the architecture with random weights, nothing is downloaded. The
+            global RNG state is left as it was.
+
+    Raises:
+        UsageError: unknown architecture or tag, or an activation that must be said.
+        InputError: weights cannot be had or do not fit; activation and tag contradict each other.
+        CapabilityError: the towers are of a kind that the engines cannot run.
+    """
+    from vlmprompt.plugins import host
+
+    loaders = host().backbones
+    name = spec if spec in loaders.names() else "open_clip"
+    loader = loaders.get(name).load()()
+    backbone: Backbone = loader.load(
+        spec, device=device, precision=precision, quick_gelu=quick_gelu, random_weights=random_weights
+    )
+    return backbone
+
+
+class OpenClipLoader:
+    """Any open_clip architecture: `<architecture>/<tag or checkpoint path>`, `hf-hub:<repository>`, or with
+    random weights the bare architecture. The `openai` weights were trained with QuickGELU: use the
+    `-quickgelu` architectures for them (`ViT-B-16-quickgelu/openai`)."""
+
+    def load(
+        self, spec: str, *, device: str, precision: Precision, quick_gelu: bool | None, random_weights: int | None
+    ) -> Backbone:
+        """Build, check and freeze."""
+        identity = Identity(spec, random_weights, quick_gelu)
+        if random_weights is not None:
+            architecture = _known_architecture(spec.split("/")[0])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(random_weights)
+                model = open_clip.create_model(architecture, pretrained=None, force_quick_gelu=bool(quick_gelu))
+        elif spec.startswith("hf-hub:"):
+            architecture = spec
+            model = _fetch(spec, partial(open_clip.create_model, spec))
+        else:
+            architecture, model = _pretrained(spec, quick_gelu)
+        tokenizer = _fetch(spec, partial(open_clip.get_tokenizer, architecture))
+        return wrap(model.to(device), tokenizer, identity=identity, precision=precision)
+
+
+def architectures() -> list[str]:
+    """Names of all open_clip architectures."""
+    return sorted(open_clip.list_models())
+
+
+def _known_architecture(name: str) -> str:
+    if open_clip.get_model_config(name) is None:
+        raise UsageError(f"unknown architecture {name!r}", hint=did_you_mean(name, open_clip.list_models()))
+    return name
+
+
+def _pretrained(spec: str, quick_gelu: bool | None) -> tuple[str, nn.Module]:
+    """An architecture with a tag's or a file's weights."""
+    architecture, _, weights = spec.partition("/")
+    _known_architecture(architecture)
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if not weights:
+        raise UsageError(
+            f"backbone {spec!r} names no weights",
+            hint=f"{architecture}/{tags[0] if tags else '<checkpoint file>'}, or --random-weights for random ones",
+        )
+    if weights in open_clip.list_pretrained_tags_by_model(architecture.removesuffix(TWIN)) or weights in tags:
+        force = _check_tag(architecture, weights, quick_gelu)
+    elif Path(weights).exists():
+        force = _check_file(architecture, quick_gelu)
+    else:
+        raise UsageError(
+            f"{weights!r} is neither a file nor a pretrained tag of {architecture}", hint=did_you_mean(weights, tags)
+        )
+    build = partial(open_clip.create_model, architecture, pretrained=weights, force_quick_gelu=force)
+    return architecture, _fetch(spec, build)
+
+
+def _check_tag(architecture: str, tag: str, quick_gelu: bool | None) -> bool:
+    """Whether to force QuickGELU; raises where open_clip would only warn of an activation mismatch."""
+    wanted = bool(open_clip.get_pretrained_cfg(architecture.removesuffix(TWIN), tag).get("quick_gelu", False))
+    built = bool(open_clip.get_model_config(architecture).get("quick_gelu", False)) or quick_gelu is True
+    if wanted != built:
+        twin = architecture + TWIN if wanted else architecture.removesuffix(TWIN)
+        raise InputError(
+            f"weights {tag!r} were trained {'with' if wanted else 'without'} QuickGELU, "
+            f"{architecture!r} is built {'with' if built else 'without'} it: every number would be wrong",
+            hint=f"use --backbone {twin}/{tag}",
+        )
+    return quick_gelu is True
+
+
+def _check_file(architecture: str, quick_gelu: bool | None) -> bool:
+    """Whether to force QuickGELU for a checkpoint file, which does not say what it was trained with."""
+    has_twin = architecture + TWIN in open_clip.list_models()
+    if has_twin and quick_gelu is None:
+        raise UsageError(
+            f"a checkpoint file of {architecture!r} can be with or without QuickGELU, and does not say which",
+            hint="say --quick-gelu (OpenAI's weights and those fine-tuned from them) or --no-quick-gelu",
+        )
+    if architecture.endswith(TWIN) and quick_gelu is False:
+        raise UsageError(f"{architecture!r} is built with QuickGELU", hint=f"use {architecture.removesuffix(TWIN)!r}")
+    return quick_gelu is True
+
+
+def _fetch(spec: str, build: Callable[[], Any]) -> Any:
+    """Run a step that may download or read files; its failures become one line."""
+    try:
+        return build()
+    except VlmPromptError:
+        raise
+    except Exception as error:  # open_clip, the hub client and torch raise many unrelated types here
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"cannot load backbone {spec!r}: {reason[:300]}",
+            hint="check the network and the spec, give a checkpoint file (<architecture>/<path>), "
+            "or --random-weights to try things out",
+        ) from error
+
+
+def wrap(
+    model: nn.Module,
+    tokenizer: Any,
+    *,
+    identity: Identity,
+    preprocess: PreprocessConfig | None = None,
+    precision: Precision = "fp32",
+) -> Backbone:
+    """Freeze a model and put the engines on its parts.
+
+    Raises:
+        CapabilityError: a tower is of a kind that the engines cannot run; says which and why.
+    """
+    model.requires_grad_(False).eval()
+    autocast = _autocast(model, precision)
+    tower, joint_dim = _text_tower(model, tokenizer, identity.spec)
+    return Backbone(
+        model,
+        TextEngine(tower, joint_dim, autocast),
+        _vision_engine(model, joint_dim, autocast, identity.spec),
+        identity=identity,
+        preprocess=preprocess or _preprocess(model),
+        scale=float(model.logit_scale.detach().exp()),
+    )
+
+
+def _autocast(model: nn.Module, precision: Precision) -> Callable[[], AbstractContextManager[Any]]:
+    if precision == "fp32":
+        return nullcontext
+    device = next(model.parameters()).device.type
+    return partial(torch.autocast, device, dtype=DTYPES[precision])
+
+
+def _text_tower(model: Any, tokenizer: Any, name: str) -> tuple[TextTower, int]:
+    """The text side of a `CLIP` (its own attributes) or of a `CustomTextCLIP` (`model.text`)."""
+    text = getattr(model, "text", model)
+    missing = [part for part in ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
+               if not hasattr(text, part)]
+    pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
+    reason = None
+    if missing:
+        reason = f"it has no {missing[0]}"
+    elif text.attn_mask is None or getattr(text, "cls_emb", None) is not None:
+        reason = "it is not causal with an end-of-text token"
+    elif pool not in ("argmax", "eos"):
+        reason = f"it pools by {pool!r}, not at the end-of-text token"
+    elif not all(is_standard(block) for block in text.transformer.resblocks):
+        reason = "its blocks are of a custom kind"
+    if reason:
+        raise CapabilityError(
+            f"the text tower of backbone {name!r} cannot take learned prompts: {reason}",
+            hint="use a CLIP-type backbone such as ViT-B-16-quickgelu/openai",
+        )
+    projection = text.text_projection
+    width = text.positional_embedding.shape[-1]
+    tower = TextTower(
+        token_embedding=text.token_embedding,
+        positional_embedding=text.positional_embedding,
+        blocks=list(text.transformer.resblocks),
+        ln_final=text.ln_final,
+        project=_projection(projection),
+        sot_id=_special(tokenizer, "sot"),
+        eot_id=_special(tokenizer, "eot"),
+        tokenize=partial(_bare_ids, tokenizer),
+    )
+    if projection is None:
+        return tower, width
+    return tower, projection.out_features if isinstance(projection, nn.Linear) else projection.shape[-1]
+
+
+def _projection(projection: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    if projection is None:
+        return lambda x: x
+    return projection if isinstance(projection, nn.Linear) else lambda x: x @ projection
+
+
+def _special(tokenizer: Any, kind: str) -> int:
+    """Id of the start or end token: an attribute, or what the tokenizer puts around an empty text."""
+    known = getattr(tokenizer, f"{kind}_token_id", None)
+    if known is not None:
+        return int(known)
+    ids = tokenizer([""])[0]
+    return int(ids[0] if kind == "sot" else ids[1])
+
+
+def _bare_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids without start, end and padding."""
+    if hasattr(tokenizer, "encode") and hasattr(tokenizer, "sot_token_id"):
+        return list(tokenizer.encode(text))
+    ids = tokenizer([text])[0].tolist()
+    return list(ids[1 : ids.index(_special(tokenizer, "eot"))])
+
+
+def _vision_engine(
+    model: Any, joint_dim: int, autocast: Callable[[], AbstractContextManager[Any]], name: str
+) -> VisionEngine:
+    visual = model.visual
+    if isinstance(visual, ModifiedResNet):
+        return ResNetEngine(visual, joint_dim, autocast)
+    reason = None
+    if not isinstance(visual, VisionTransformer):
+        reason = f"it is a {type(visual).__name__}, neither open_clip's ViT nor its ModifiedResNet"
+    elif visual.attn_pool is not None or visual.pool_type != "tok":
+        reason = "it is pooled without a class token"
+    elif visual.final_ln_after_pool or not all(is_standard(b) for b in visual.transformer.resblocks):
+        reason = "its blocks are of a custom kind"
+    if reason:
+        raise CapabilityError(
+            f"the image tower of backbone {name!r} cannot serve here: {reason}",
+            hint="use a CLIP-type backbone such as ViT-B-16-quickgelu/openai or RN50-quickgelu/openai",
+        )
+    tower = VisionTower(
+        conv1=visual.conv1,
+        class_embedding=visual.class_embedding,
+        positional_embedding=visual.positional_embedding,
+        ln_pre=visual.ln_pre,
+        blocks=list(visual.transformer.resblocks),
+        ln_post=visual.ln_post,
+        proj=visual.proj,
+    )
+    return ViTEngine(tower, joint_dim, autocast)
+
+
+def _preprocess(model: Any) -> PreprocessConfig:
+    """The model's own transform settings, OpenAI's statistics where it has none."""
+    cfg = dict(getattr(model.visual, "preprocess_cfg", None) or {})
+    size = cfg.get("size", model.visual.image_size)
+    return PreprocessConfig(
+        size=int(size[0] if isinstance(size, (tuple, list)) else size),
+        mean=tuple(cfg.get("mean", open_clip.OPENAI_DATASET_MEAN)),
+        std=tuple(cfg.get("std", open_clip.OPENAI_DATASET_STD)),
+        interpolation=cfg.get("interpolation", "bicubic"),
+        resize_mode=cfg.get("resize_mode", "shortest"),
+    )
