@@ -1,0 +1,116 @@
+"""Option types that several commands share, so that a flag means the same and reads the same everywhere.
+
+A command gives the default: `def train(data: DataOption = None, as_json: JsonFlag = False)`. `None` stands
+for "not given", which leaves the value to the sources of lower precedence (`--set`, environment, file, ...).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_WHERE = "Where it runs"
+_WHAT = "What is run"
+
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")
+]
+
+MethodOption = Annotated[
+    str | None,
+    typer.Option("--method", "-m", help="Method; see 'vlmprompt methods list'.", rich_help_panel=_WHAT),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data", "-d", help="Data set, such as folder:photos or csv:list.csv.", rich_help_panel=_WHAT
+    ),
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        "-b",
+        help="Architecture, architecture/tag, hf-hub:name, or architecture/path of a local checkpoint.",
+        rich_help_panel=_WHAT,
+    ),
+]
+RandomWeightsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--random-weights",
+        metavar="SEED",
+        help="Random tower weights, nothing is downloaded; without SEED it is 0.",
+        rich_help_panel=_WHAT,
+    ),
+]
+QuickGeluOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--quick-gelu/--no-quick-gelu",
+        help="Activation of a local checkpoint whose architecture exists with both.",
+        rich_help_panel=_WHAT,
+    ),
+]
+PresetOption = Annotated[
+    str | None, typer.Option("--preset", help="Named set of the method's options.", rich_help_panel=_WHAT)
+]
+ConfigFileOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Run configuration in TOML.", rich_help_panel=_WHAT)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="One setting, such as lr=0.01 or options.n_ctx=8; may be repeated.",
+        rich_help_panel=_WHAT,
+    ),
+]
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps.", rich_help_panel=_WHERE
+    ),
+]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Image-decoding processes; 0 decodes in the main one.",
+        rich_help_panel=_WHERE,
+    ),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        envvar="VLMPROMPT_ROOT",
+        help="Parent folder of the data sets' folders.",
+        rich_help_panel=_WHERE,
+    ),
+]
+RunsDirOption = Annotated[
+    Path,
+    typer.Option(
+        "--runs-dir",
+        envvar="VLMPROMPT_RUNS_DIR",
+        help="Parent folder of run folders.",
+        rich_help_panel=_WHERE,
+    ),
+]
+FeatureCacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--feature-cache",
+        envvar="VLMPROMPT_FEATURE_CACHE",
+        help="Folder for cached image features; without it they stay in memory.",
+        rich_help_panel=_WHERE,
+    ),
+]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Redo what is done already.")]

@@ -1,0 +1,161 @@
+"""What a command prints: tables for people, or one JSON document; and errors, always on stderr.
+
+The document is `{"schema": 1, "command", "ok", "data", "warnings", "plugin_failures"}`, on failure with
+`"error": {"code", "message", "hint"}`. While a command runs under `--json`, `main` sends everything else
+that writes to stdout to stderr, so that the document stands alone whatever a library prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import typer
+
+from vlmprompt.errors import VlmPromptError
+
+SCHEMA = 1
+
+
+@dataclass
+class Document:
+    """The state of the one document that a process prints."""
+
+    warnings: list[str] = field(default_factory=list)
+    written: bool = False
+    stream: TextIO | None = None  # the true stdout while sys.stdout is redirected
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to show; the first column keeps its words whole, the others wrap on a narrow terminal."""
+
+    columns: Sequence[str]
+    rows: Iterable[Sequence[object]]
+    title: str | None = None
+
+
+_document = Document()
+
+
+def begin(stream: TextIO | None = None) -> Document:
+    """Start afresh, as each process (and each test that calls `main`) does."""
+    global _document
+    _document = Document(stream=stream)
+    return _document
+
+
+def warn(text: str) -> None:
+    """Say something on stderr that also goes into the document's `warnings`."""
+    _document.warnings.append(text)
+    say("warning", text, "yellow")
+
+
+def say(label: str, text: str, colour: str | None = None) -> None:
+    """One labelled line on stderr."""
+    head = f"{label}:"
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        head = typer.style(head, fg=colour, bold=True)
+    print(head, text, file=sys.stderr, flush=True)
+
+
+def emit(
+    command: str,
+    data: Mapping[str, Any],
+    *,
+    as_json: bool,
+    table: Table | str | Sequence[Table | str] | None = None,
+    error: VlmPromptError | None = None,
+) -> None:
+    """Print a command's result: the document under `--json`, else the tables and texts.
+
+    Args:
+        command: the command's full name, such as "methods list".
+        data: what goes under `data`; paths and pydantic models are converted.
+        table: what people see.
+        error: the command did its work but parts failed: the document says `ok: false`, keeps `data`,
+            and the error is raised afterwards for its exit code.
+    """
+    if as_json:
+        write_document(command, data, error)
+    else:
+        for part in [table] if isinstance(table, Table | str) else table or ():
+            _show(part)
+    if error is not None:
+        raise error
+
+
+def write_document(command: str, data: Mapping[str, Any] | None, error: Exception | None = None) -> None:
+    """Write the JSON document, unless this process has written one."""
+    if _document.written:
+        return
+    _document.written = True
+    document: dict[str, Any] = {"schema": SCHEMA, "command": command, "ok": error is None, "data": data}
+    document |= {"warnings": _document.warnings, "plugin_failures": _plugin_failures()}
+    if error is not None:
+        document["error"] = describe(error)
+    stream = _document.stream or sys.stdout
+    stream.write(json.dumps(document, indent=2, allow_nan=False, default=_plain) + "\n")
+    stream.flush()
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """An error as the document shows it: exit code, message, hint."""
+    if isinstance(error, VlmPromptError):
+        return {"code": int(error.exit_code), "message": error.message, "hint": error.hint}
+    return {"code": 1, "message": f"{type(error).__name__}: {error}", "hint": None}
+
+
+def _plugin_failures() -> list[dict[str, Any]]:
+    from vlmprompt.plugins import loaded_host
+
+    host = loaded_host()
+    return [] if host is None else [failure.public() for failure in host.failures]
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} has no JSON form")
+    return dump(mode="json")
+
+
+def _show(part: Table | str) -> None:
+    if isinstance(part, str):
+        print(part)
+        return
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console(width=_width(), highlight=False)
+    table = RichTable(
+        title=part.title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+    )
+    for i, column in enumerate(part.columns):
+        table.add_column(column, no_wrap=i == 0, overflow="fold")
+    for row in part.rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console.print(table)
+
+
+def _width() -> int | None:
+    """A terminal's or COLUMNS' width; without either (a pipe) lines are as long as they are."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return None
+    return 10_000
