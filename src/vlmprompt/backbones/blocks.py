@@ -47,12 +47,16 @@ def feed_forward(block: Any, x: Tensor) -> Tensor:
 
 
 def mlp(layers: Any, x: Tensor) -> Tensor:
-    """A block's MLP. QuickGELU x*sigmoid(1.702x) runs as silu(1.702x)/1.702: one fused kernel, one saved tensor."""
+    """A block's MLP.
+
+    QuickGELU x*sigmoid(1.702x) runs as silu(1.702x)/1.702: one fused kernel and one saved tensor instead of
+    three, with both factors applied where the tensor is narrow.
+    """
     if type(layers.gelu).__name__ != "QuickGELU":
         return cast(Tensor, layers(x))
-    # In place is safe: neither the frozen linear layer nor silu saves the tensor that is scaled.
-    hidden = F.silu(layers.c_fc(x).mul_(QUICK_GELU)).mul_(1 / QUICK_GELU)
-    return cast(Tensor, layers.c_proj(hidden))
+    fc, proj = layers.c_fc, layers.c_proj
+    hidden = F.silu(F.linear(x * QUICK_GELU, fc.weight, fc.bias * QUICK_GELU))
+    return torch.add(proj.bias, F.linear(hidden, proj.weight), alpha=1 / QUICK_GELU)
 
 
 def run_block(block: Any, x: Tensor, *, causal: bool) -> tuple[Tensor, Tensor, Tensor]:

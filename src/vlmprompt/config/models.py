@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,3 +53,15 @@ class RunConfig(BaseModel):
     split_seed: int = Field(1, ge=0, description="seed of the train/val/test split of a folder that has none")
     train: TrainConfig = Field(default_factory=TrainConfig)
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
+
+
+class Runtime(BaseModel):
+    """Where and how a command runs; nothing here may change a result on one kind of device."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: str = Field("auto", description="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps")
+    workers: int = Field(2, ge=0, description="image-decoding processes; 0 = decode in the main process")
+    root: Path | None = Field(None, description="parent folder of the data sets' folders (VLMPROMPT_ROOT)")
+    runs_dir: Path = Field(Path("runs"), description="parent folder of run folders")
+    feature_cache: Path | None = Field(None, description="folder for cached image features; null = memory only")

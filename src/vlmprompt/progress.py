@@ -1,0 +1,57 @@
+"""How long work reports itself, without knowing who listens. The CLI shows bars; a library call is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One running piece of work."""
+
+    def advance(self, amount: int = 1, **fields: float | str) -> None:
+        """Report progress; `fields` (loss, accuracy, ...) are shown beside the bar."""
+
+
+class Progress(Protocol):
+    """Where progress, messages and warnings go."""
+
+    def task(self, description: str, total: int | None, *, unit: str = "it") -> _TaskContext:
+        """Open a task; use as a context manager."""
+
+    def message(self, text: str) -> None:
+        """A line for the user."""
+
+    def warn(self, text: str) -> None:
+        """A line for the user that also ends up in the `warnings` of a JSON document."""
+
+
+class _TaskContext(Protocol):
+    def __enter__(self) -> Task: ...
+
+    def __exit__(self, *args: object) -> bool | None: ...
+
+
+class _SilentTask:
+    def advance(self, amount: int = 1, **fields: float | str) -> None:
+        return None
+
+
+class SilentProgress:
+    """Shows nothing; keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def task(self, description: str, total: int | None, *, unit: str = "it") -> Iterator[Task]:
+        """A task that nobody watches."""
+        yield _SilentTask()
+
+    def message(self, text: str) -> None:
+        """Dropped."""
+
+    def warn(self, text: str) -> None:
+        """Kept in `warnings`."""
+        self.warnings.append(text)

@@ -1,0 +1,71 @@
+"""Shared fixtures: tiny CLIPs in open_clip's own class, and an environment of their own for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from vlmprompt.backbones.backbone import Backbone
+
+torch.set_num_threads(1)
+
+TINY_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2}
+
+
+def tiny_clip(*, vision_layers: int = 3, text_layers: int = 3, resnet: bool = False, seed: int = 0) -> torch.nn.Module:
+    """A random open_clip CLIP of a few hundred thousand weights (plus the token table), QuickGELU on."""
+    vision = (
+        {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16}
+        if resnet
+        else {"image_size": 32, "layers": vision_layers, "width": 96, "patch_size": 8, "head_width": 48}
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = open_clip.model.CLIP(
+            embed_dim=32, vision_cfg=vision, text_cfg=TINY_TEXT | {"layers": text_layers}, quick_gelu=True
+        )
+        # open_clip's initial values leave short random towers almost linear: stir the text side a little.
+        for parameter in model.transformer.parameters():
+            parameter.data += 0.02 * torch.randn(parameter.shape)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> open_clip.SimpleTokenizer:
+    """open_clip's BPE tokenizer (its vocabulary is in the package)."""
+    return open_clip.SimpleTokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> torch.nn.Module:
+    """A tiny ViT CLIP."""
+    return tiny_clip()
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_model: torch.nn.Module, tokenizer: open_clip.SimpleTokenizer) -> Backbone:
+    """The tiny ViT CLIP behind the engines."""
+    return Backbone.from_model(tiny_model, tokenizer, name="tiny-vit")
+
+
+@pytest.fixture(scope="session")
+def tiny_resnet(tokenizer: open_clip.SimpleTokenizer) -> Backbone:
+    """A tiny ModifiedResNet CLIP behind the engines."""
+    return Backbone.from_model(tiny_clip(resnet=True), tokenizer, name="tiny-rn")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's settings or writes into the user's folders."""
+    for name in list(os.environ):
+        if name.startswith("VLMPROMPT_"):
+            monkeypatch.delenv(name)
+    home: Path = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("VLMPROMPT_CACHE_DIR", str(home / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "xdg-cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "xdg-data"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
