@@ -1,0 +1,128 @@
+"""The names a run's configuration has, and how a value written as text becomes one of theirs.
+
+A dotted key is a field of `RunConfig` ("shots"), "train.<field>", or "options.<field>" of the method.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
+from vlmprompt.errors import UsageError, did_you_mean
+
+RUN_FIELDS: Mapping[str, FieldInfo] = MappingProxyType(
+    {name: field for name, field in RunConfig.model_fields.items() if name not in ("train", "options")}
+)
+TRAIN_FIELDS: Mapping[str, FieldInfo] = MappingProxyType(
+    {f"train.{name}": field for name, field in TrainConfig.model_fields.items()}
+)
+FIXED_FIELDS: Mapping[str, FieldInfo] = MappingProxyType({**RUN_FIELDS, **TRAIN_FIELDS})
+NULL = "none"
+
+
+class Text(str):
+    """A value as typed in the environment or after `--set key=`: TOML, or a bare string."""
+
+
+def option_fields(config: type[BaseModel] | None) -> dict[str, FieldInfo]:
+    """The dotted keys of a method's options."""
+    return {f"options.{name}": field for name, field in config.model_fields.items()} if config else {}
+
+
+def full_key(key: str, fields: Mapping[str, FieldInfo], *, source: str) -> str:
+    """The dotted key meant by `key`, which may leave "train." or "options." out where only one fits.
+
+    Raises:
+        UsageError: no such key, or two that fit.
+    """
+    if key in fields:
+        return key
+    fits = [f"{table}.{key}" for table in ("train", "options") if f"{table}.{key}" in fields]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise UsageError(
+            f"key {key!r} ({source}) is short for both {fits[0]} and {fits[1]}", hint="write it in full"
+        )
+    raise unknown_key(key, fields, source=source)
+
+
+def unknown_key(key: str, fields: Iterable[str], *, source: str) -> UsageError:
+    """The error for a key that no configuration has."""
+    if key in Runtime.model_fields:
+        flag = "--" + key.replace("_", "-")
+        return UsageError(
+            f"{key!r} ({source}) is not part of a run's configuration", hint=f"give it as {flag}"
+        )
+    table = key.rpartition(".")[0]
+    near = [
+        name if table else name.rpartition(".")[2] for name in fields if not table or name.startswith(table)
+    ]
+    return UsageError(f"unknown configuration key {key!r} ({source})", hint=did_you_mean(key, near or fields))
+
+
+def read_value(key: str, value: Any, field: FieldInfo, *, source: str) -> Any:
+    """A value as its field will check it: text parsed, "none" and (for shots) "all" made null.
+
+    Raises:
+        UsageError: a number that is not finite, or true/false where the field is none of the two.
+    """
+    kinds = _kinds(field.annotation)
+    if isinstance(value, Text):
+        value = _parse(value, text_only=kinds <= {str, NoneType})
+    nulls = {NULL, "all"} if key == "shots" else {NULL}
+    if isinstance(value, str) and NoneType in kinds and value.lower() in nulls:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{key} = {value} ({source}) is not a finite number", hint=about(key, field))
+    if isinstance(value, bool) and not kinds & {bool, object}:
+        raise UsageError(
+            f"{key} = {str(value).lower()} ({source}) is not allowed: it is no true/false setting",
+            hint=about(key, field),
+        )
+    return value
+
+
+def show_value(key: str, value: Any) -> str:
+    """A value as `--set` would read it back."""
+    if value is None:
+        return "all" if key == "shots" else NULL
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def about(key: str, field: FieldInfo) -> str | None:
+    """One line on a key, for hints."""
+    return f"{key}: {field.description}" if field.description else None
+
+
+def _parse(text: str, *, text_only: bool) -> Any:
+    """TOML where it is TOML, the text itself otherwise (`text_only`: unless it is a quoted string)."""
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return str(text)
+    value = table["value"]
+    wanted: tuple[type, ...] = (str,) if text_only else (str, bool, int, float, list, dict)
+    # A line break in the text could smuggle a second key in; dates are no type of any option.
+    return value if len(table) == 1 and isinstance(value, wanted) else str(text)
+
+
+def _kinds(annotation: Any) -> set[type]:
+    """The types a field takes, seen through unions, Annotated and Literal; `object` for Any."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return set().union(*(_kinds(arg) for arg in get_args(annotation)))
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin is Literal:
+        return {type(value) for value in get_args(annotation)}
+    kind = origin or annotation
+    return {kind if isinstance(kind, type) else object}

@@ -1,0 +1,107 @@
+"""Where configuration values come from. Each source becomes a `Layer`; later layers win."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlmprompt.config.keys import RUN_FIELDS, Text
+from vlmprompt.errors import UsageError
+
+ENV_PREFIX = "VLMPROMPT_"
+TABLES = ("train", "options")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one source says.
+
+    Attributes:
+        source: how to call the source in messages, such as "run.toml" or "env VLMPROMPT_SHOTS".
+        values: key -> value; keys are dotted, or bare where `bare` is true.
+        bare: "lr" may stand for "train.lr".
+    """
+
+    source: str
+    values: Mapping[str, Any]
+    bare: bool = False
+
+
+def file_layer(path: Path) -> Layer:
+    """A run.toml: run-level keys at the top, tables [train] and [options].
+
+    Raises:
+        UsageError: unreadable, not TOML, or a table that is none.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the configuration file {path}: {error.strerror}", hint="check --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} is not TOML: {error}", hint="see `vlmprompt config show` for the keys"
+        ) from error
+    return Layer(path.name, flatten(content, source=path.name))
+
+
+def flatten(content: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """Nested tables as dotted keys; a table below [options] is a value of its own."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in TABLES:
+            flat[key] = value
+        elif isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            raise UsageError(
+                f"{key!r} ({source}) must be a table", hint=f"write [{key}] and one key a line below it"
+            )
+    return flat
+
+
+def env_layers(env: Mapping[str, str]) -> list[Layer]:
+    """The variables that name keys: VLMPROMPT_SHOTS, VLMPROMPT_TRAIN_LR, VLMPROMPT_OPTIONS_DEPTH.
+
+    Other VLMPROMPT_ variables (VLMPROMPT_ROOT, ...) are not configuration of a run; empty ones are unset.
+    """
+    layers = []
+    for variable in sorted(env):
+        name = variable.removeprefix(ENV_PREFIX).lower()
+        if name == variable.lower() or not env[variable]:
+            continue
+        table, _, rest = name.partition("_")
+        key = f"{table}.{rest}" if table in TABLES and rest else name
+        if "." in key or key in RUN_FIELDS:
+            layers.append(Layer(f"env {variable}", {key: Text(env[variable])}))
+    return layers
+
+
+def set_layer(assignments: Iterable[str]) -> Layer:
+    """All `--set key=value`; a key may be given bare.
+
+    Raises:
+        UsageError: an assignment without "=".
+    """
+    values = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(
+                f"--set {assignment!r} is not key=value", hint="for example --set train.lr=0.002"
+            )
+        values[key.strip()] = Text(value.strip())
+    return Layer("--set", values, bare=True)
+
+
+def flag_layers(flags: Mapping[str, Any]) -> list[Layer]:
+    """Command-line flags by dotted key; None means that the flag was not given."""
+    return [
+        Layer("--" + key.rpartition(".")[2].replace("_", "-"), {key: value})
+        for key, value in flags.items()
+        if value is not None
+    ]

@@ -1,0 +1,111 @@
+"""Settings that a method ships for certain data sets, shots, settings and protocols, as data.
+
+A TOML resource of the method's package holds `[[override]]` tables; later tables win:
+
+    [[override]]
+    when = { setting = "base-to-new", shots = [8, 16] }
+    train = { epochs = 50 }
+    options = { depth = 9 }
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import PurePath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vlmprompt.config.layers import Layer
+from vlmprompt.config.models import RunConfig
+from vlmprompt.errors import PluginError
+
+Fact = Literal["dataset", "shots", "setting", "protocol"]
+
+
+class Override(BaseModel):
+    """Values that hold when every named fact is (one of) what is listed; without `when` they always do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    when: dict[Fact, str | int | list[str | int]] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def holds(self, facts: Mapping[str, set[str | int]]) -> bool:
+        """Whether every condition is met."""
+        return all(not facts[fact].isdisjoint(_listed(wanted)) for fact, wanted in self.when.items())
+
+    def layer(self, resource: str) -> Layer:
+        """The table as a layer that names its file and its condition."""
+        conditions = ", ".join(
+            f"{fact}={'|'.join(map(str, _listed(wanted)))}" for fact, wanted in self.when.items()
+        )
+        values = {f"train.{k}": v for k, v in self.train.items()}
+        values |= {f"options.{k}": v for k, v in self.options.items()}
+        return Layer(f"override {resource} [{conditions}]" if conditions else f"override {resource}", values)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    override: list[Override] = Field(default_factory=list)
+
+
+def override_layers(resource: str | None, run: RunConfig, *, known: Iterable[str]) -> list[Layer]:
+    """The layers of a method's shipped overrides that apply to a run, in file order.
+
+    Args:
+        resource: "package:file.toml", or None for a method without overrides.
+        run: the run-level keys, validated.
+        known: every dotted key that exists, to catch a misspelt one.
+
+    Raises:
+        PluginError: the resource is missing, malformed, or names unknown keys.
+    """
+    if resource is None:
+        return []
+    facts: dict[str, set[str | int]] = {
+        "dataset": set(dataset_names(run.data)),
+        "shots": {"all" if run.shots is None else run.shots},
+        "setting": {run.setting},
+        "protocol": {run.protocol},
+    }
+    keys = set(known)
+    layers = []
+    for override in _read(resource):
+        layer = override.layer(resource)
+        for key in sorted(layer.values.keys() - keys):
+            raise PluginError(f"{resource} sets an unknown key {key!r}", hint="tell the plugin's author")
+        if override.holds(facts):
+            layers.append(layer)
+    return layers
+
+
+def dataset_names(spec: str) -> tuple[str, ...]:
+    """The short names a data set spec may go by: its scheme and the last part of what follows.
+
+    "folder:my/photos" -> ("folder", "photos"), "csv:lists/birds.csv" -> ("csv", "birds.csv", "birds"),
+    "doodles:sketch" -> ("doodles", "sketch").
+    """
+    scheme, _, argument = spec.partition(":")
+    path = PurePath(argument)
+    return tuple(dict.fromkeys(name for name in (scheme, path.name, path.stem) if name))
+
+
+def _read(resource: str) -> list[Override]:
+    package, _, name = resource.partition(":")
+    try:
+        content = tomllib.loads(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
+        return _File.model_validate(content).override
+    except (OSError, ImportError, ValueError) as error:
+        reason = str(error).replace("\n", " ")
+        raise PluginError(
+            f"the overrides {resource} cannot be read: {reason}", hint="reinstall the plugin"
+        ) from error
+
+
+def _listed(wanted: str | int | list[str | int]) -> list[str | int]:
+    return wanted if isinstance(wanted, list) else [wanted]
