@@ -1,0 +1,103 @@
+"""Finding data on disk: paths relative to a root, and the image files below a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vlmprompt.errors import InputError, UsageError
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+READABLE = f"read are {' '.join(IMAGE_SUFFIXES)}"
+# Left behind by file managers and archives; with hidden names, the only files dropped without a word.
+_SIDECARS = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+
+
+def locate(argument: str, root: Path | None) -> Path:
+    """An existing path, taken relative to the working directory, then to `root`.
+
+    Raises:
+        UsageError: the argument is empty.
+        InputError: there is nothing at either place.
+    """
+    if not argument:
+        raise UsageError("the data set names no path", hint="such as folder:photos or csv:list.csv")
+    path = Path(argument).expanduser()
+    places = [path] if root is None else [path, root / path]
+    for place in places:
+        if place.exists():
+            return place
+    looked = " nor ".join(str(place) for place in dict.fromkeys(places))
+    raise InputError(f"there is no {looked}", hint="check the path; --root is the parent folder of data sets")
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name ends in that of a readable format; the file is not opened."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted by name, without hidden files and known sidecars.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        return sorted((p for p in folder.iterdir() if not _ignored(p.name)), key=lambda p: p.name)
+    except OSError as error:
+        raise InputError(f"cannot read folder {folder}: {error.strerror}") from error
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder at any depth, through links too, without hidden ones and sidecars.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    for directory, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
+        folders[:] = [name for name in folders if not _ignored(name)]
+        yield from (Path(directory, name) for name in names if not _ignored(name))
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The images of a class folder, at any depth, in the order of their relative paths.
+
+    Raises:
+        InputError: there are none; or a file is no image by its name (it would be lost silently).
+    """
+    files = sorted(files_below(folder), key=lambda p: p.relative_to(folder).as_posix())
+    others = [path for path in files if not is_image(path)]
+    if others:
+        more = f" (nor are {len(others) - 1} more files)" if len(others) > 1 else ""
+        raise InputError(
+            f"{others[0]} is not an image{more}",
+            hint=f"move it out of the class folder, or convert it; {READABLE}",
+        )
+    if not files:
+        raise InputError(
+            f"class folder {folder} has no images", hint="add images, or remove the folder from the data set"
+        )
+    return files
+
+
+def stable_id(path: Path, base: Path) -> str:
+    """The path relative to `base`, with forward slashes on every system.
+
+    Raises:
+        InputError: the name is not UTF-8, so that it cannot be written down.
+    """
+    name = path.relative_to(base).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"file name {os.fsencode(path)!r} is not UTF-8", hint="rename it") from error
+    return name
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SIDECARS
+
+
+def _unreadable(error: OSError) -> None:
+    raise InputError(f"cannot read folder {error.filename}: {error.strerror}") from error

@@ -1,0 +1,119 @@
+"""`folder:<path>`: images sorted into class folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlmprompt.data.files import entries, files_below, images_below, is_image, locate, stable_id
+from vlmprompt.data.names import code_warning, folder_names, read_names
+from vlmprompt.data.records import SPLITS, Dataset, Record
+from vlmprompt.data.splits import SPLIT_ALIASES, Splits, check_coverage, seeded_split
+from vlmprompt.errors import InputError
+
+_LAYOUT = "expected <folder>/<class>/<image> or <folder>/{train,val,test}/<class>/<image>"
+
+
+class FolderReader:
+    """Class folders, within train, val and test folders or in one folder that is split by a recorded seed.
+
+    Labels follow the sorted folder names. Images may lie at any depth of a class folder and are recognised
+    by their names only: a broken one shows when it is decoded. Hidden files and sidecars of file managers
+    are skipped; so are files beside the class folders unless they are images. Any other file within a class
+    folder is an error, because leaving it out could hide images of an unreadable format.
+    """
+
+    def load(
+        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int
+    ) -> Dataset:
+        """Read the folder; no image is opened.
+
+        Raises:
+            InputError: see the module's checks: layout, empty class folder, foreign file, class names.
+        """
+        path = locate(argument, root)
+        if not path.is_dir():
+            raise InputError(f"{path} is a file, not a folder", hint="for lists: csv:<file> or json:<file>")
+        parts = _split_folders(path)
+        found = {split: _class_folders(folder) for split, folder in (parts or {"": path}).items()}
+        folders = sorted(set().union(*found.values()))
+        names, origin = _names(folders, class_names_file, root)
+        records = {split: _records(classes, folders, path) for split, classes in found.items()}
+        splits: Splits = records
+        notes: dict[str, object] = {"path": str(path), "class_names": origin}
+        if not parts:
+            splits, notes["split"] = seeded_split(records[""], names, split_seed)
+        doubts = code_warning(names) + _single_warning(folders, argument)
+        notes["warnings"] = doubts + check_coverage(splits, names)
+        return Dataset(path.resolve().name, f"folder:{argument}", names, splits, notes=notes)
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """Split -> its folder; empty where the class folders lie in `path` itself.
+
+    "train" can be the name of a class: it is a split only if there are folders in it.
+    """
+    folders = [entry for entry in entries(path) if entry.is_dir()]
+    named = [f for f in folders if f.name.lower() in SPLIT_ALIASES]
+    parts: dict[str, Path] = {}
+    for folder in named:
+        if any(entry.is_dir() for entry in entries(folder)):
+            split = SPLIT_ALIASES[folder.name.lower()]
+            if split in parts:
+                raise InputError(
+                    f"{parts[split]} and {folder} are both {split}", hint="remove one, or merge them"
+                )
+            parts[split] = folder
+    if not parts and len(named) < len(folders):
+        return {}
+    for folder in folders:
+        if folder not in parts.values() and any(is_image(file) for file in files_below(folder)):
+            raise _stray_folder(folder, parts)
+    return {split: parts[split] for split in SPLITS if split in parts}
+
+
+def _stray_folder(folder: Path, parts: dict[str, Path]) -> InputError:
+    """The error for a folder beside the split folders whose images would be left out."""
+    if folder.name.lower() in SPLIT_ALIASES:
+        return InputError(f"{folder} has images but no class folders, so they have no labels", hint=_LAYOUT)
+    beside = ", ".join(part.name for part in parts.values())
+    return InputError(f"{folder} has images but is no split, beside {beside}", hint="rename or move it")
+
+
+def _class_folders(folder: Path) -> dict[str, list[Path]]:
+    """Class folder name -> its images, both sorted."""
+    found = entries(folder)
+    for entry in found:
+        if entry.is_file() and is_image(entry):
+            raise InputError(f"image {entry} is in no class folder", hint=_LAYOUT)
+    classes = {entry.name: images_below(entry) for entry in found if entry.is_dir()}
+    if not classes:
+        raise InputError(f"{folder} has no class folders", hint=_LAYOUT)
+    return classes
+
+
+def _names(folders: list[str], file: Path | None, root: Path | None) -> tuple[tuple[str, ...], object]:
+    """Class names in the order of the folders, and where they are from."""
+    if file is None:
+        return folder_names(folders), "cleaned from folder names"
+    names, origin = read_names(file, root)
+    if len(names) != len(folders):
+        raise InputError(
+            f"{origin['file']} has {len(names)} class names, the data set has {len(folders)} class folders",
+            hint=f"one name a line, in the order of the sorted folders: {', '.join(folders[:3])}, ...",
+        )
+    return names, origin
+
+
+def _records(classes: dict[str, list[Path]], folders: list[str], base: Path) -> tuple[Record, ...]:
+    return tuple(
+        Record(stable_id(file, base), label, file)
+        for label, folder in enumerate(folders)
+        for file in classes.get(folder, ())
+    )
+
+
+def _single_warning(folders: list[str], argument: str) -> list[str]:
+    """One class is right for a set of outliers; for anything else the path is probably one level too high."""
+    if len(folders) > 1:
+        return []
+    return [f"there is one class only, {folders[0]!r}; did you mean folder:{argument}/{folders[0]}?"]

@@ -1,0 +1,191 @@
+"""From records to batches on the device: decoded in workers, copied one batch ahead.
+
+Shapes: B images, 3 colours, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import Dataset as TorchDataset
+
+from vlmprompt.data.images import read_image
+from vlmprompt.data.preprocess import Transform
+from vlmprompt.data.records import Record
+from vlmprompt.errors import InputError
+
+# Up to here decoding is over before worker processes have started.
+IN_PROCESS = 64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with their labels.
+
+    Attributes:
+        images_B3HW: transformed images, on the loader's device.
+        labels_B: int64, on the device.
+        index_B: int64, positions in the loader's records, on the CPU.
+    """
+
+    images_B3HW: Tensor
+    labels_B: Tensor
+    index_B: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Images and labels on a device, without waiting for the copy where the memory is pinned."""
+        images, labels = (t.to(device, non_blocking=True) for t in (self.images_B3HW, self.labels_B))
+        return Batch(images, labels, self.index_B)
+
+
+class ImageLoader:
+    """One pass over records in a given order; may be iterated again, with the same result.
+
+    The result does not depend on `workers`. Random transforms see torch's global generator seeded from
+    (`augment_seed`, position of the record), and it is restored: the view of an image is a pure function of
+    these, and the caller's random numbers are not touched. Up to 64 images are decoded in the main process,
+    which is done sooner than starting workers; these live as long as one pass.
+
+    Args:
+        records: all that `order` may point to.
+        transform: image -> (3,H,W), picklable where processes are spawned.
+        device: where batches arrive; on CUDA through pinned memory and one batch ahead.
+        workers: decoding processes; 0 = decode in the main process.
+        order: positions in `records`, each pass in this order; default: all, as they are.
+        augment_seed: such as (seed, epoch).
+        drop_last: leave out an incomplete last batch, unless it is the only one (Dassl's rule).
+
+    Raises (while iterating):
+        InputError: an image cannot be read, which is named; or a worker was killed.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        transform: Transform,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+        order: Sequence[int] | None = None,
+        augment_seed: tuple[int, ...] | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        indices = list(range(len(records)) if order is None else order)
+        self._device = torch.device(device)
+        self._batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+        if drop_last and len(self._batches) > 1 and len(self._batches[-1]) < batch_size:
+            self._batches.pop()
+        self._images = _Images(records, transform, augment_seed or ())
+        self._workers = min(workers, len(self._batches)) if len(indices) > IN_PROCESS else 0
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self._decoded()
+        if self._device.type == "cuda":
+            return _one_ahead(batches, self._device)
+        return (batch.to(self._device) for batch in batches)
+
+    def _decoded(self) -> Iterator[Batch]:
+        """Batches in main memory."""
+        loader: DataLoader[Any] = DataLoader(
+            self._images,
+            batch_sampler=self._batches,
+            num_workers=self._workers,
+            collate_fn=_collate,
+            pin_memory=self._device.type == "cuda",
+            worker_init_fn=_ignore_interrupt,
+            generator=torch.Generator(),  # else the loader draws its base seed from the global one
+        )
+        try:
+            for content in loader:
+                if isinstance(content, _Failure):
+                    raise InputError(content.message, hint=content.hint)
+                yield Batch(*content)
+        except RuntimeError as error:
+            if "DataLoader worker (pid" not in str(error):  # an error within a worker names no pid
+                raise
+            raise InputError(
+                f"an image-decoding process ended: {str(error).splitlines()[0]}",
+                hint="memory may be short, or /dev/shm too small: use fewer workers, or --workers 0",
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An unreadable image on its way to the main process, which raises it as one clean error."""
+
+    message: str
+    hint: str | None
+
+
+class _Images(TorchDataset[Any]):
+    """Decodes and transforms; lives in the workers."""
+
+    def __init__(self, records: Sequence[Record], transform: Transform, seed: tuple[int, ...]) -> None:
+        self._records = records
+        self._transform = transform
+        self._seed = seed
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int] | _Failure:
+        record = self._records[index]
+        try:
+            image = read_image(record)
+        except InputError as error:
+            return _Failure(error.message, error.hint)
+        with torch.random.fork_rng(devices=[]):
+            # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
+            torch.default_generator.manual_seed(_sample_seed(self._seed, index))
+            return self._transform(image), record.label, index
+
+
+def _sample_seed(seed: tuple[int, ...], index: int) -> int:
+    """64 well-mixed bits; neighbouring seeds or positions share nothing."""
+    return int.from_bytes(hashlib.blake2b(repr((*seed, index)).encode(), digest_size=8).digest(), "little")
+
+
+def _collate(items: list[tuple[Tensor, int, int] | _Failure]) -> list[Tensor] | _Failure:
+    """Tensors of a batch (in a worker: in shared memory), or its first failure."""
+    failures = [item for item in items if isinstance(item, _Failure)]
+    if failures:
+        return failures[0]
+    batch: list[Tensor] = default_collate(items)
+    return batch
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the main process decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _one_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Copy the next batch on a stream of its own while CUDA works on the current one."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    waiting: tuple[Batch, torch.cuda.Event] | None = None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            following = batch.to(device), stream.record_event()
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = following
+    if waiting is not None:
+        yield _arrived(*waiting)
+
+
+def _arrived(batch: Batch, copied: torch.cuda.Event) -> Batch:
+    """Let the consumer's stream wait for the copy, and keep the memory until that stream is done with it."""
+    consumer = torch.cuda.current_stream(batch.images_B3HW.device)
+    consumer.wait_event(copied)
+    for tensor in (batch.images_B3HW, batch.labels_B):
+        tensor.record_stream(consumer)
+    return batch

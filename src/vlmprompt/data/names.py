@@ -1,0 +1,92 @@
+"""Class names as prompts will spell them: cleaned from folder names, or read from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vlmprompt.data.files import locate
+from vlmprompt.errors import InputError
+
+_CODE = re.compile(r"n\d{8}|\d+")
+_LEADING_NUMBER = re.compile(r"^\d+\.(?=.)")
+
+
+def clean(folder: str) -> str:
+    """A class name from a folder name.
+
+    A leading number with a full stop goes ("001.Black_footed_Albatross", as in CUB), underscores and runs
+    of spaces become one space. Hyphens stay: they belong to words ("t-shirt"). Letter case stays: the
+    tokenizer decides. A name of which nothing would be left stays as it is.
+    """
+    return _spaced(_LEADING_NUMBER.sub("", folder)) or folder
+
+
+def folder_names(folders: Sequence[str]) -> tuple[str, ...]:
+    """Cleaned names of class folders.
+
+    Raises:
+        InputError: two folders give the same name.
+    """
+    names = tuple(clean(folder) for folder in folders)
+    _check_distinct(
+        names,
+        [f"folder {folder!r}" for folder in folders],
+        hint="rename a folder, or give the names by --class-names FILE",
+    )
+    return names
+
+
+def label_names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Class names that a list uses as labels, unchanged.
+
+    Raises:
+        InputError: two of them are the same to a text encoder.
+    """
+    _check_distinct(labels, [f"label {label!r}" for label in labels], hint="spell it one way in the list")
+    return tuple(labels)
+
+
+def read_names(file: Path, root: Path | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Names from a text file, one a line in label order, and what to record of the file.
+
+    Raises:
+        InputError: the file cannot be read, has an empty line between names, or a name twice.
+    """
+    path = locate(str(file), root)
+    try:
+        content = path.read_bytes()
+        lines = [line.strip() for line in content.decode("utf-8-sig").rstrip().splitlines()]
+    except OSError as error:
+        raise InputError(f"cannot read class names from {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"class names in {path} are not UTF-8 text", hint="save it as UTF-8") from error
+    if "" in lines or not lines:
+        raise InputError(
+            f"{path}, line {lines.index('') + 1 if lines else 1} has no class name", hint="one name a line"
+        )
+    where = [f"line {i} of {path}" for i in range(1, len(lines) + 1)]
+    _check_distinct(lines, where, hint="make the names differ, such as 'crane bird' and 'construction crane'")
+    return tuple(lines), {"file": str(path), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def code_warning(names: Sequence[str]) -> list[str]:
+    """A warning where no name is a word: a text encoder can make nothing of numbers and WordNet ids."""
+    if not all(_CODE.fullmatch(name) for name in names):
+        return []
+    return [f"names such as {names[0]!r} mean nothing to a text encoder; give names by --class-names FILE"]
+
+
+def _check_distinct(names: Sequence[str], origins: Sequence[str], *, hint: str) -> None:
+    """Names must differ as CLIP's tokenizers read them: lower case, underscores as spaces."""
+    first: dict[str, int] = {}
+    for i, name in enumerate(names):
+        other = first.setdefault(_spaced(name).lower(), i)
+        if other != i:
+            raise InputError(f"{origins[other]} and {origins[i]} both name the class {name!r}", hint=hint)
+
+
+def _spaced(name: str) -> str:
+    return " ".join(name.replace("_", " ").split())
