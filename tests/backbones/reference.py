@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 
-def text_features(model: Any, embeddings_K77D: Tensor, ends_K: Tensor, deep: Mapping[int, Tensor] | None = None) -> Tensor:
+def text_features(
+    model: Any, embeddings_K77D: Tensor, ends_K: Tensor, deep: Mapping[int, Tensor] | None = None
+) -> Tensor:
     """Texts given as embeddings (K,77,D) without position; deep: layer -> (S,D) over positions 1..S."""
     x = embeddings_K77D + model.positional_embedding
     for i, block in enumerate(model.transformer.resblocks):
@@ -22,7 +24,13 @@ def text_features(model: Any, embeddings_K77D: Tensor, ends_K: Tensor, deep: Map
 
 
 def shared_context(
-    model: Any, tokenizer: Any, names: Sequence[str], ctx_VD: Tensor, *, tail: str = ".", deep: Mapping[int, Tensor] | None = None
+    model: Any,
+    tokenizer: Any,
+    names: Sequence[str],
+    ctx_VD: Tensor,
+    *,
+    tail: str = ".",
+    deep: Mapping[int, Tensor] | None = None,
 ) -> Tensor:
     """`[SOT, ctx, name, tail]` for each class: (K,d)."""
     ids = tokenizer([name.replace("_", " ") + tail for name in names])

@@ -31,7 +31,10 @@ def test_full_size_vit_features_and_gradients(tokenizer):
     plain = torch.stack([shared_context(model, tokenizer, names, ctx) for ctx in ctx_PVD])
     assert (ours - plain).abs().max() <= 1e-5
     weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(1))
-    close(torch.autograd.grad((ours * weights).sum(), ctx_PVD)[0], torch.autograd.grad((plain * weights).sum(), ctx_PVD)[0])
+    close(
+        torch.autograd.grad((ours * weights).sum(), ctx_PVD)[0],
+        torch.autograd.grad((plain * weights).sum(), ctx_PVD)[0],
+    )
     images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         assert (backbone.encode_image(images).global_Bd - model.encode_image(images)).abs().max() <= 1e-5
@@ -81,7 +84,9 @@ def test_local_checkpoint_needs_the_activation_said(tiny_architecture, tmp_path)
     texts = open_clip.tokenize(["a cat"])
     plain = load_backbone(spec, quick_gelu=False)
     close(plain.text.encode_sentences(["a cat"]), model.eval().encode_text(texts).detach())
-    assert not torch.allclose(load_backbone(spec, quick_gelu=True).text.encode_sentences(["a cat"]), plain.text.encode_sentences(["a cat"]))
+    assert not torch.allclose(
+        load_backbone(spec, quick_gelu=True).text.encode_sentences(["a cat"]), plain.text.encode_sentences(["a cat"])
+    )
     with pytest.raises(UsageError, match="is built with QuickGELU"):
         load_backbone(f"{tiny_architecture}-quickgelu/{path}", quick_gelu=False)
 

@@ -25,7 +25,10 @@ def close(ours: torch.Tensor, reference: torch.Tensor, tolerance: float = 1e-5) 
 
 def test_template_equals_encode_text(tiny_model, tiny_backbone):
     written = [f"a photo of a {name.replace('_', ' ')}." for name in NAMES]
-    close(tiny_backbone.text.encode_template("a photo of a {}.", NAMES), tiny_model.encode_text(open_clip.tokenize(written)))
+    close(
+        tiny_backbone.text.encode_template("a photo of a {}.", NAMES),
+        tiny_model.encode_text(open_clip.tokenize(written)),
+    )
 
 
 @pytest.mark.parametrize("tail", [".", ""])
@@ -55,7 +58,9 @@ def test_deep_prompts_values_and_gradients(tiny_model, tiny_backbone, tokenizer,
     close(ours, plain)
     inputs = [ctx_VD, *deep.values()]
     for a, b in zip(
-        torch.autograd.grad((ours * weights).sum(), inputs), torch.autograd.grad((plain * weights).sum(), inputs), strict=True
+        torch.autograd.grad((ours * weights).sum(), inputs),
+        torch.autograd.grad((plain * weights).sum(), inputs),
+        strict=True,
     ):
         close(a, b)
 
@@ -104,7 +109,9 @@ def _one_text(model, tokenizer, name, ctx_VD, position):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    names=st.lists(st.text("abcdefgh _-'", min_size=1, max_size=20).filter(lambda s: s.strip(" _")), min_size=1, max_size=6),
+    names=st.lists(
+        st.text("abcdefgh _-'", min_size=1, max_size=20).filter(lambda s: s.strip(" _")), min_size=1, max_size=6
+    ),
     n_ctx=st.integers(0, 6),
     chunk=st.sampled_from(["auto", 1, 3]),
 )

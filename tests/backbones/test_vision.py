@@ -46,7 +46,9 @@ def test_prompts_values_and_gradients(tiny_model, tiny_backbone, images, layers,
     weights = torch.randn(ours.shape, generator=g)
     inputs = list(prompts.values())
     for a, b in zip(
-        torch.autograd.grad((ours * weights).sum(), inputs), torch.autograd.grad((plain * weights).sum(), inputs), strict=True
+        torch.autograd.grad((ours * weights).sum(), inputs),
+        torch.autograd.grad((plain * weights).sum(), inputs),
+        strict=True,
     ):
         close(a, b)
 

@@ -92,12 +92,12 @@ def extract(
     """
     if method.image_needs().grad:
         raise InputError("this method trains through the image tower, its features cannot be cached")
-    progress = progress or SilentProgress()
+    shown: Progress = progress or SilentProgress()
     path = _cache_path(method, records, backbone, runtime, views, seed)
     if path is not None and path.exists():
         return _read(path, views)
-    progress.message(_cost(method, backbone, len(records), views))
-    rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, progress, description))
+    shown.message(_cost(method, backbone, len(records), views))
+    rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, shown, description))
     cached = CachedFeatures(ImageFeatures.cat(f for f, _ in rows), torch.cat([y for _, y in rows]), views)
     if path is not None:
         _write(path, cached)

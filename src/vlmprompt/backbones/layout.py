@@ -103,10 +103,11 @@ def build_layout(
     for name, suffix in zip(classes.names, suffixes, strict=True):
         if prefix + len(suffix) > limit:
             raise InputError(
-                f"class name {name!r} needs {prefix + len(suffix)} tokens with its prompt; the text tower reads {limit}",
+                f"class name {name[:60]!r} needs {prefix + len(suffix)} tokens with its prompt; the text tower reads {limit}",
                 hint="shorten the name (--class-names FILE) or use fewer context tokens",
             )
-    order = sorted(range(len(classes)), key=lambda k: len(suffixes[k]))
+    # Longest first: later chunks then fit into the memory that the first one freed.
+    order = sorted(range(len(classes)), key=lambda k: -len(suffixes[k]))
     chunks = tuple(
         _chunk([suffixes[k] for k in labels], labels, prefix, n_ctx if per_class else 0, device)
         for labels in _split(order, [len(s) for s in suffixes], chunk_tokens, chunk_classes)
@@ -129,12 +130,18 @@ def _suffix(classes: ClassTokens, k: int, ctx: range, in_prefix: int, position: 
 def _split(
     order: Sequence[int], lengths: Sequence[int], most_tokens: int | None, most_classes: int | None
 ) -> list[tuple[int, ...]]:
+    """Consecutive parts, none with more tokens than the one before it.
+
+    Equal sizes would be best for the allocator; sizes that never grow are enough: what one part frees, the
+    next one fits into.
+    """
     parts: list[list[int]] = [[]]
-    tokens = 0
+    tokens, limit = 0, most_tokens
     for k in order:
-        full = (most_tokens is not None and tokens + lengths[k] > most_tokens) or len(parts[-1]) == most_classes
+        full = (limit is not None and tokens + lengths[k] > limit) or len(parts[-1]) == most_classes
         if parts[-1] and full:
             parts.append([])
+            limit = None if limit is None else min(limit, max(tokens, lengths[k]))
             tokens = 0
         parts[-1].append(k)
         tokens += lengths[k]
@@ -146,7 +153,11 @@ def _chunk(
 ) -> Chunk:
     """Flatten suffixes sorted by length; context token v of class k is row k * stride + v of the table."""
     groups: list[Group] = []
-    ids, positions, slots, sources, ends = [], [], [], [], []
+    ids: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    sources: list[int] = []
+    ends: list[int] = []
     for label, suffix in zip(labels, suffixes, strict=True):
         if not groups or groups[-1].length != len(suffix):
             groups.append(Group(len(ids), 0, len(suffix)))
@@ -159,7 +170,8 @@ def _chunk(
             ids.append(0 if isinstance(entry, tuple) else entry)
             positions.append(prefix + offset)
         ends.append(len(ids) - 1)
-    as_tensor = [torch.tensor(part, dtype=torch.long, device=device) for part in (ids, positions, slots, sources, ends)]
-    ids_T, positions_T, slots_S, sources_S, ends_K = as_tensor
+    ids_T, positions_T, slots_S, sources_S, ends_K = (
+        torch.tensor(part, dtype=torch.long, device=device) for part in (ids, positions, slots, sources, ends)
+    )
     fixed_T = torch.ones(len(ids), device=device).index_fill(0, slots_S, 0.0)
     return Chunk(labels, tuple(groups), ids_T, fixed_T, positions_T, slots_S, sources_S, ends_K)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -21,7 +21,7 @@ from torch import nn
 from vlmprompt.backbones.backbone import DTYPES, Backbone, Identity, Precision
 from vlmprompt.backbones.blocks import is_standard
 from vlmprompt.backbones.text import TextEngine, TextTower
-from vlmprompt.backbones.vision import ResNetEngine, ViTEngine, VisionEngine, VisionTower
+from vlmprompt.backbones.vision import ResNetEngine, VisionEngine, VisionTower, ViTEngine
 from vlmprompt.data.preprocess import PreprocessConfig
 from vlmprompt.errors import CapabilityError, InputError, UsageError, VlmPromptError, did_you_mean
 
@@ -182,7 +182,7 @@ def wrap(
         _vision_engine(model, joint_dim, autocast, identity.spec),
         identity=identity,
         preprocess=preprocess or _preprocess(model),
-        scale=float(model.logit_scale.detach().exp()),
+        scale=float(torch.exp(cast(torch.Tensor, model.logit_scale).detach())),
     )
 
 
@@ -196,8 +196,11 @@ def _autocast(model: nn.Module, precision: Precision) -> Callable[[], AbstractCo
 def _text_tower(model: Any, tokenizer: Any, name: str) -> tuple[TextTower, int]:
     """The text side of a `CLIP` (its own attributes) or of a `CustomTextCLIP` (`model.text`)."""
     text = getattr(model, "text", model)
-    missing = [part for part in ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
-               if not hasattr(text, part)]
+    missing = [
+        part
+        for part in ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
+        if not hasattr(text, part)
+    ]
     pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
     reason = None
     if missing:

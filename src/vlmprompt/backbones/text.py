@@ -17,19 +17,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from vlmprompt.backbones.blocks import causal_bias, finish, project_kv, project_q, project_qkv, run_block
+from vlmprompt.backbones.chunked import run_parts
 from vlmprompt.backbones.layout import Chunk, Group, Layout, build_layout
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
 from vlmprompt.errors import InputError
 
 # Suffix tokens (times prompts) whose activations are held at once; ViT-B text: about 0.3 MB a token.
-CHUNK_TOKENS = {"cpu": 4096}
+CHUNK_TOKENS = {"cpu": 2048}
 CHUNK_TOKENS_ACCELERATOR = 16384
 
 
@@ -74,9 +75,7 @@ class TextEngine:
         return self._tower.positional_embedding.device
 
     # -- words and classes --------------------------------------------------------------------------
-    def class_tokens(
-        self, names: Sequence[str], *, tail: str = ".", keep_underscores: bool = False
-    ) -> ClassTokens:
+    def class_tokens(self, names: Sequence[str], *, tail: str = ".", keep_underscores: bool = False) -> ClassTokens:
         """Tokenise class names.
 
         Args:
@@ -165,13 +164,12 @@ class TextEngine:
         return self._over_chunks(layout, table_PJD, prefix, recompute)
 
     def _over_chunks(self, layout: Layout, table_PJD: Tensor, prefix: list[Tensor], recompute: bool) -> Tensor:
-        parts = [
-            checkpoint(self._suffixes, part, table_PJD, prefix, use_reentrant=False, preserve_rng_state=False)
-            if recompute
-            else self._suffixes(part, table_PJD, prefix)
-            for part in layout.chunks
-        ]
-        return torch.cat(parts, dim=1).index_select(1, layout.restore_K)
+        if recompute:
+            runs = [partial(self._suffixes, part) for part in layout.chunks]
+            features = run_parts(runs, [len(part.labels) for part in layout.chunks], [table_PJD, *prefix])
+        else:
+            features = torch.cat([self._suffixes(part, table_PJD, *prefix) for part in layout.chunks], dim=1)
+        return features.index_select(1, layout.restore_K)
 
     def _chunk_tokens(self, n_prompts: int) -> int:
         return max(CHUNK_TOKENS.get(self.device.type, CHUNK_TOKENS_ACCELERATOR) // n_prompts, 1)
@@ -205,7 +203,7 @@ class TextEngine:
                     "ones, they would overwrite class names"
                 )
 
-    def _suffixes(self, part: Chunk, table_PJD: Tensor, prefix: list[Tensor]) -> Tensor:
+    def _suffixes(self, part: Chunk, table_PJD: Tensor, *prefix: Tensor) -> Tensor:
         """The classes of one chunk: (P, K of the chunk, d)."""
         tower = self._tower
         x = tower.token_embedding(part.ids_T) * part.fixed_T[:, None] + tower.positional_embedding[part.positions_T]
@@ -269,5 +267,3 @@ def _attend(
 def _runs(x_PHTh: Tensor, g: Group) -> Tensor:
     """The tokens of a group, one row a class: (P,H,count,length,h)."""
     return x_PHTh[:, :, g.start : g.stop].unflatten(2, (g.count, g.length))
-
-

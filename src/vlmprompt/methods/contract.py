@@ -33,6 +33,9 @@ CAPABILITIES = frozenset(
     {"new_classes", "feature_cache", "local", "image_conditioned", "class_shard", "closed_form", "training_free"}
 )
 
+# What a method may require of a backbone -> the words for it in errors.
+REQUIREMENTS = {"visual_prompts": "an image tower that takes prompt tokens (a ViT)"}
+
 
 class MethodConfig(BaseModel):
     """Base of every method's options: unknown keys are errors, values are checked.
@@ -110,7 +113,10 @@ class PromptMethod(nn.Module):
         generator: source of initial values and of random draws; a fixed seed gives fixed bytes.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"new_classes"})
+    # What a method can do, of CAPABILITIES; an instance may lack some (a class-specific context).
+    capabilities: frozenset[str] = frozenset({"new_classes"})
+    # What the backbone must offer, of REQUIREMENTS; `build_method` refuses by name where it does not.
+    requires: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -233,9 +239,7 @@ class PromptMethod(nn.Module):
             return self.encode_text().detach()
 
     # -- training -----------------------------------------------------------------------------------
-    def loss(
-        self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None
-    ) -> Losses:
+    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
         """Loss of a batch; default cross-entropy.
 
         Args:
@@ -317,6 +321,19 @@ class PromptMethod(nn.Module):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """What the optimiser gets."""
         return (p for p in self.parameters() if p.requires_grad)
+
+    def add_parameter(self, name: str, initial: Tensor) -> None:
+        """Register a parameter whose stable name is also a method's (`visual_prompts`).
+
+        `nn.Module` refuses such names, as it makes parameters attributes; `parameter` reads this one.
+        """
+        self._parameters[name] = nn.Parameter(initial)
+
+    def parameter(self, name: str) -> nn.Parameter:
+        """A parameter by its stable name."""
+        parameter = self._parameters[name]
+        assert parameter is not None
+        return parameter
 
     def _set_classes(self, names: Sequence[str]) -> ClassTokens:
         self.class_names = tuple(names)
