@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -17,7 +17,7 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where progress, messages and warnings go."""
 
-    def task(self, description: str, total: int | None, *, unit: str = "it") -> _TaskContext:
+    def task(self, description: str, total: int | None, *, unit: str = "it") -> AbstractContextManager[Task]:
         """Open a task; use as a context manager."""
 
     def message(self, text: str) -> None:
@@ -25,12 +25,6 @@ class Progress(Protocol):
 
     def warn(self, text: str) -> None:
         """A line for the user that also ends up in the `warnings` of a JSON document."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *args: object) -> bool | None: ...
 
 
 class _SilentTask:

@@ -103,7 +103,8 @@ def build_layout(
     for name, suffix in zip(classes.names, suffixes, strict=True):
         if prefix + len(suffix) > limit:
             raise InputError(
-                f"class name {name[:60]!r} needs {prefix + len(suffix)} tokens with its prompt; the text tower reads {limit}",
+                f"class name {name[:60]!r} needs {prefix + len(suffix)} tokens with its prompt; "
+                f"the text tower reads {limit}",
                 hint="shorten the name (--class-names FILE) or use fewer context tokens",
             )
     # Longest first: later chunks then fit into the memory that the first one freed.

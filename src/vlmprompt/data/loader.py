@@ -21,7 +21,7 @@ from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 
-# Up to here decoding is over before worker processes have started.
+# Up to here, starting worker processes costs about what they save.
 IN_PROCESS = 64
 
 
@@ -51,7 +51,7 @@ class ImageLoader:
     The result does not depend on `workers`. Random transforms see torch's global generator seeded from
     (`augment_seed`, position of the record), and it is restored: the view of an image is a pure function of
     these, and the caller's random numbers are not touched. Up to 64 images are decoded in the main process,
-    which is done sooner than starting workers; these live as long as one pass.
+    which is done about as soon as workers have started; these live as long as one pass.
 
     Args:
         records: all that `order` may point to.
