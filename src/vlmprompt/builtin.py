@@ -1,0 +1,64 @@
+"""What the core itself provides, through the same hooks as any plugin."""
+
+from __future__ import annotations
+
+from vlmprompt.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def register_methods(register: Register) -> None:
+    """Baselines."""
+    for name, module, cls, summary, overrides in (
+        ("zeroshot", "zeroshot", "ZeroShot", "CLIP's own zero-shot classifier; nothing is trained", None),
+        ("linear_probe", "linear_probe", "LinearProbe", "logistic regression on frozen image features", None),
+        (
+            "coop",
+            "coop",
+            "CoOp",
+            "learned context words before the class name",
+            "vlmprompt.methods:coop.toml",
+        ),
+    ):
+        target = f"vlmprompt.methods.{module}:{cls}"
+        register(name, target=target, config=f"{target}Config", summary=summary, overrides=overrides)
+
+
+@hookimpl
+def register_backbones(register: Register) -> None:
+    """Where towers come from."""
+    register(
+        "open_clip",
+        target="vlmprompt.backbones.openclip:OpenClipLoader",
+        summary="any open_clip architecture and tag, a local checkpoint, or hf-hub:<repository>",
+    )
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """Readers of labelled images."""
+    register("folder", target="vlmprompt.data.folder:FolderReader", summary="one folder of images for each class")
+    register("csv", target="vlmprompt.data.lists:CsvReader", summary="a list with columns path,label,split")
+    register("json", target="vlmprompt.data.lists:JsonReader", summary="a list of objects path, label, split")
+
+
+@hookimpl
+def register_suites(register: Register) -> None:
+    """What a run is evaluated on."""
+    suites = "vlmprompt.evaluation.suites"
+    register("accuracy", target=f"{suites}.accuracy:AccuracySuite", summary="accuracy on the test split")
+    register(
+        "base-to-new",
+        target=f"{suites}.base_to_new:BaseToNewSuite",
+        summary="accuracy on the base and the new half of the classes, and their harmonic mean",
+    )
+    register("few-shot", target=f"{suites}.few_shot:FewShotSuite", summary="accuracy as a curve over shots")
+
+
+@hookimpl
+def register_reporters(register: Register) -> None:
+    """How results are shown."""
+    reporters = "vlmprompt.results.reporters"
+    register("terminal", target=f"{reporters}:TerminalReporter", summary="a table for people")
+    register("markdown", target=f"{reporters}:MarkdownReporter", summary="a Markdown table")
+    register("csv", target=f"{reporters}:CsvReporter", summary="the rows, one number a line")
+    register("json", target=f"{reporters}:JsonReporter", summary="the rows as JSON")

@@ -1,0 +1,195 @@
+"""The plugin host: loads the entry points of group `vlmprompt` one at a time and contains what fails.
+
+A plugin that cannot be imported, does not fit the hooks or registers something wrong contributes nothing:
+what it had registered is taken back, the failure is kept for the CLI to report and for `vlmprompt doctor`
+to explain, and every other plugin works on.
+
+Environment: `VLMPROMPT_DISABLE_PLUGINS` is a comma-separated list of entry-point or distribution names not
+to load ("*": all but the core's own); `VLMPROMPT_STRICT_PLUGINS=1` makes any failure fatal.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from vlmprompt import hookspecs
+from vlmprompt.errors import PluginError, did_you_mean
+from vlmprompt.registry import DOCTOR, PluginFailure, Registry, Source, one_line
+
+if TYPE_CHECKING:
+    import typer
+
+CORE = "vlmprompt"
+DISABLE = "VLMPROMPT_DISABLE_PLUGINS"
+STRICT = "VLMPROMPT_STRICT_PLUGINS"
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """An entry point that was found.
+
+    Attributes:
+        module: what the entry point names.
+        status: "ok", "failed" or "disabled".
+    """
+
+    source: Source
+    module: str
+    status: str
+
+
+class PluginHost:
+    """Everything that plugins registered, by kind, and what became of each plugin."""
+
+    def __init__(self) -> None:
+        self.failures: list[PluginFailure] = []
+        self.plugins: list[PluginInfo] = []
+        self.warnings: list[str] = []
+        self.commands: list[tuple[Source, typer.Typer]] = []
+        self.methods = Registry("method", self.failures)
+        self.backbones = Registry("backbone", self.failures)
+        self.datasets = Registry("dataset", self.failures)
+        self.suites = Registry("suite", self.failures)
+        self.llm_providers = Registry("llm provider", self.failures)
+        self.reporters = Registry("reporter", self.failures)
+
+    @property
+    def registries(self) -> dict[str, Registry]:
+        """The registries under the names that hooks and commands use: `methods`, `datasets`, ..."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Registry)}
+
+    def load(self, point: EntryPoint) -> None:
+        """Load one plugin, or record why it failed."""
+        source = _source(point)
+        info = partial(PluginInfo, source, point.value)
+        self.plugins.append(info("ok"))
+        stage = "import"
+        try:
+            module = point.load()
+            stage = "validate"
+            manager = _fit(module)
+            stage = "register"
+            self._call_hooks(manager, source)
+            # Only now, so that the names of a plugin with a misspelt hook are known when it fails.
+            stage = "validate"
+            _check_hooks(manager, module)
+        # SystemExit: a module that leaves at import must not end the program either.
+        except (Exception, SystemExit) as error:
+            self.fail(source, stage, error)
+
+    def fail(self, source: Source, stage: str, error: BaseException) -> None:
+        """Take back what a plugin registered, and record why it failed."""
+        names = frozenset().union(*(registry.withdraw(source) for registry in self.registries.values()))
+        self.commands[:] = [(owner, app) for owner, app in self.commands if owner != source]
+        details = "".join(traceback.format_exception(error))
+        hint = error.hint if isinstance(error, PluginError) else None
+        self.failures.append(PluginFailure(source, stage, one_line(error), hint, details, names))
+        self.plugins[:] = [PluginInfo(source, p.module, "failed") if p.source == source else p for p in self.plugins]
+
+    def provided_by(self, source: Source) -> dict[str, list[str]]:
+        """What a plugin registered: kind in the plural -> names."""
+        found = {
+            kind: [entry.name for entry in registry.entries() if entry.source == source]
+            for kind, registry in self.registries.items()
+        }
+        return {kind: names for kind, names in found.items() if names}
+
+    def require_all(self) -> None:
+        """Under VLMPROMPT_STRICT_PLUGINS: a failure of any plugin is an error.
+
+        Raises:
+            PluginError: naming the first that failed.
+        """
+        if self.failures and os.environ.get(STRICT, "") not in ("", "0"):
+            raise PluginError(str(self.failures[0]), hint=f"{DOCTOR}; without {STRICT} the others work")
+
+    def _call_hooks(self, manager: pluggy.PluginManager, source: Source) -> None:
+        for kind, registry in self.registries.items():
+            getattr(manager.hook, f"register_{kind}")(register=partial(registry.register, source=source))
+        if manager.hook.register_commands.get_hookimpls():
+            import typer
+
+            app = typer.Typer()
+            manager.hook.register_commands(app=app)
+            self.commands.append((source, app))
+
+
+_host: PluginHost | None = None
+
+
+def host() -> PluginHost:
+    """The process-wide host, loaded on first use.
+
+    Raises:
+        PluginError: under VLMPROMPT_STRICT_PLUGINS, if a plugin failed.
+    """
+    if _host is None:
+        load_host().require_all()
+    assert _host is not None
+    return _host
+
+
+def load_host() -> PluginHost:
+    """Load all plugins afresh as the process-wide host; failures are recorded, never raised."""
+    global _host
+    loaded = PluginHost()
+    points = sorted(entry_points(group=hookspecs.PROJECT), key=_order)
+    disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")} - {""}
+    for point in points:
+        source = _source(point)
+        named = {"*", source.plugin, source.distribution} & disabled
+        if named and source.distribution != CORE:
+            loaded.plugins.append(PluginInfo(source, point.value, "disabled"))
+        else:
+            loaded.load(point)
+    known = {"*"} | {name for p in loaded.plugins for name in (p.source.plugin, p.source.distribution)}
+    loaded.warnings += [
+        f"{DISABLE} names {name!r}, but no such plugin is installed" for name in sorted(disabled - known)
+    ]
+    _host = loaded
+    return loaded
+
+
+def loaded_host() -> PluginHost | None:
+    """The process-wide host if it is loaded."""
+    return _host
+
+
+def _fit(module: Any) -> pluggy.PluginManager:
+    """Register a plugin, which checks the arguments of its hooks.
+
+    Each plugin has a manager of its own: it cannot meet another's hooks, and nothing stays of one that fails.
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module)
+    return manager
+
+
+def _check_hooks(manager: pluggy.PluginManager, module: Any) -> None:
+    callers = manager.get_hookcallers(module) or []
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as e:
+        unknown = next(caller.name for caller in callers if not caller.has_spec())
+        raise PluginError(f"there is no hook {unknown!r}", hint=did_you_mean(unknown, HOOKS)) from e
+    if not callers:
+        raise PluginError("it implements no hook", hint="mark its functions with @vlmprompt.api.hookimpl")
+
+
+def _source(point: EntryPoint) -> Source:
+    dist = point.dist
+    return Source(point.name, dist.name if dist else "?", dist.version if dist else "?")
+
+
+def _order(point: EntryPoint) -> tuple[bool, str, str]:
+    source = _source(point)
+    return source.distribution != CORE, source.distribution, source.plugin
