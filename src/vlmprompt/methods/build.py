@@ -1,0 +1,130 @@
+"""From a method's name and options to a method over a backbone and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
+from vlmprompt.methods.contract import REQUIREMENTS, MethodConfig, PromptMethod
+from vlmprompt.plugins import host
+
+
+def list_methods() -> list[str]:
+    """Names of all registered methods, sorted."""
+    return host().methods.names()
+
+
+def build_method(
+    name: str,
+    backbone: Backbone,
+    class_names: Sequence[str],
+    config: Mapping[str, Any] | None = None,
+    *,
+    descriptions: Sequence[Sequence[str]] | None = None,
+    generator: torch.Generator | None = None,
+) -> PromptMethod:
+    """A method with fresh initial values, on the backbone's device.
+
+    Args:
+        name: a registered method.
+        backbone: frozen towers.
+        class_names: the label space, in label order.
+        config: options that differ from the defaults; the key "preset" names a set of them.
+        descriptions: phrases for each class, aligned with `class_names`.
+        generator: source of initial values and random draws (on the CPU); default: seed 0.
+
+    Raises:
+        UsageError: no such method or option, or a value that is not allowed.
+        InputError: empty or repeated class names, or descriptions that are not aligned with them.
+        CapabilityError: the backbone lacks what the method needs.
+        PluginError: the method's plugin failed.
+    """
+    method_type = _method_type(name)
+    _check_backbone(name, method_type, backbone)
+    options = method_config(name, config)
+    _check_names(class_names)
+    if descriptions is not None and len(descriptions) != len(class_names):
+        raise InputError(f"descriptions of {len(descriptions)} classes, but there are {len(class_names)}")
+    method = method_type(backbone, class_names, options, descriptions=descriptions, generator=generator)
+    return method.to(backbone.device)
+
+
+def method_config(name: str, options: Mapping[str, Any] | None = None) -> MethodConfig:
+    """The validated options of a method, complete with defaults.
+
+    Args:
+        options: values by name; "preset" names a set of values that the others override.
+
+    Raises:
+        UsageError: an option or preset that the method does not have, or a value that is not allowed.
+    """
+    model: type[MethodConfig] = host().methods.get(name).load_config() or MethodConfig
+    fields = model.model_fields
+    given = dict(options or {})
+    if "preset" not in fields and (preset := given.pop("preset", None)) is not None:
+        given = {**_preset(name, model, preset), **given}
+    for key in given.keys() - fields.keys():
+        raise UsageError(f"method {name!r} has no option {key!r}", hint=did_you_mean(key, fields) or None)
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _explained(name, model, error) from None
+
+
+def _method_type(name: str) -> type[PromptMethod]:
+    target = host().methods.get(name).load()
+    if not (isinstance(target, type) and issubclass(target, PromptMethod)):
+        raise PluginError(f"method {name!r} is not a PromptMethod", hint="tell the plugin's author")
+    return target
+
+
+def _check_backbone(name: str, method_type: type[PromptMethod], backbone: Backbone) -> None:
+    offered = {"visual_prompts"} if backbone.vision.has_prompts else set()
+    for need in sorted(method_type.requires - offered):
+        raise CapabilityError(
+            f"method {name!r} needs {REQUIREMENTS.get(need, need)}; backbone {backbone.spec!r} has none",
+            hint="use a ViT such as ViT-B-16-quickgelu/openai, or a method that prompts the text only",
+        )
+
+
+def _check_names(class_names: Sequence[str]) -> None:
+    """Every class needs words of its own: a text tower cannot tell classes apart that read the same."""
+    if not class_names:
+        raise InputError("there are no classes")
+    seen: dict[str, int] = {}
+    for label, name in enumerate(class_names):
+        words = " ".join(name.replace("_", " ").split()).casefold()
+        if not words:
+            raise InputError(f"the name of class {label} is empty", hint="give names with --class-names FILE")
+        if words in seen:
+            raise InputError(
+                f"classes {seen[words]} and {label} have the same name, {name!r}",
+                hint="tell them apart with --class-names FILE",
+            )
+        seen[words] = label
+
+
+def _preset(name: str, model: type[MethodConfig], preset: Any) -> Mapping[str, Any]:
+    if preset not in model.presets:
+        hint = did_you_mean(str(preset), model.presets) or "it has no presets"
+        raise UsageError(f"method {name!r} has no preset {preset!r}", hint=hint)
+    return model.presets[preset]
+
+
+def _explained(name: str, model: type[MethodConfig], error: ValidationError) -> UsageError:
+    """The first wrong option in one line; the hint is what the option means."""
+    problem = error.errors(include_url=False)[0]
+    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("\n", " ")
+    if not problem["loc"]:
+        return UsageError(f"the options of method {name!r} do not fit together: {reason}")
+    key = str(problem["loc"][0])
+    about = model.model_fields[key].description
+    return UsageError(
+        f"option {key} = {problem['input']!r} of method {name!r} is not allowed: it {reason}",
+        hint=f"{key}: {about}" if about else None,
+    )

@@ -1,0 +1,157 @@
+"""Logistic regression on frozen image features.
+
+Shapes: B images, K classes, d joint width.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlmprompt.backbones.types import ImageFeatures, TextFeatures
+from vlmprompt.errors import InputError
+from vlmprompt.methods.contract import MethodConfig, MethodOutput, PromptMethod
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vlmprompt.backbones.backbone import Backbone
+
+GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
+SEARCH_STEPS = 8
+
+
+class LinearProbeConfig(MethodConfig):
+    """Options of the linear probe."""
+
+    c_without_val: float = Field(
+        0.316,
+        gt=0,
+        description="inverse strength of the L2 term without validation images; CLIP's own example: 0.316",
+    )
+    max_iter: int = Field(1000, ge=1, description="most L-BFGS iterations of a fit; CLIP paper: 1000")
+
+
+class LinearProbe(PromptMethod):
+    """L2-regularised logistic regression on un-normalised global features (Radford et al., ICML 2021, A.3).
+
+    logits = W z + b. The inverse strength C is the best of 1e-6, 1e-4 .. 1e6 on the validation images, then
+    refined by eight bisections of the decade to either side, as in CoOp's few-shot probe; without validation
+    images it is CLIP's 0.316. The logits are no cosines: scores that need some do not apply.
+    Differs from the paper: C is chosen on the few-shot validation images, not by a sweep on a full split.
+    """
+
+    capabilities = frozenset({"closed_form", "feature_cache"})
+    config: LinearProbeConfig
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        config: LinearProbeConfig,
+        *,
+        descriptions: Sequence[Sequence[str]] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(backbone, class_names, config, descriptions=descriptions, generator=generator)
+        self.register_buffer("weight", torch.zeros(len(class_names), backbone.vision.joint_dim))
+        self.register_buffer("bias", torch.zeros(len(class_names)))
+
+    def forward(
+        self,
+        images: Tensor | ImageFeatures,
+        *,
+        text: TextFeatures | None = None,
+        draws: Mapping[str, Tensor] | None = None,
+        **method_options: Any,
+    ) -> MethodOutput:
+        """Logits of the regression; there is no text, and no logit scale."""
+        features = images if isinstance(images, ImageFeatures) else self.encode_images(images)
+        return MethodOutput(F.linear(features.global_Bd.float(), self.weight, self.bias), scale=1.0)
+
+    def frozen_text(self) -> None:
+        """None: the probe reads no text."""
+
+    def fit(
+        self, features: ImageFeatures, labels: Tensor, val: tuple[ImageFeatures, Tensor] | None
+    ) -> Mapping[str, Any]:
+        """Choose C and fit.
+
+        Returns:
+            `C`, where it came from (`C_source`), and whether the last fit converged.
+
+        Raises:
+            InputError: fewer than two classes, or a class without a training image.
+        """
+        x_Bd, y_B = _arrays(features, labels)
+        self._check_labels(y_B)
+        probe = cache(lambda c: _fit(x_Bd, y_B, c, self.config.max_iter))
+        if val is None:
+            c, source = self.config.c_without_val, "default: no validation images"
+        else:
+            val_Bd, val_B = _arrays(*val)
+            c = search_c(lambda c: float(probe(c).score(val_Bd, val_B)))
+            source = f"grid and bisection on {len(val_B)} validation images"
+        best = probe(c)
+        self._take(best.coef_, best.intercept_)
+        return {"C": c, "C_source": source, "converged": bool(best.n_iter_.max() < self.config.max_iter)}
+
+    def _check_labels(self, y_B: np.ndarray[Any, Any]) -> None:
+        if len(self.class_names) < 2:
+            raise InputError("the linear probe needs at least two classes")
+        missing = sorted(set(range(len(self.class_names))) - set(y_B.tolist()))
+        if missing:
+            name = self.class_names[missing[0]]
+            raise InputError(f"the linear probe has no training image of class {name!r}")
+
+    def _take(self, coef: np.ndarray[Any, Any], intercept: np.ndarray[Any, Any]) -> None:
+        weight, bias = torch.as_tensor(coef), torch.as_tensor(intercept)
+        if len(self.class_names) == 2:  # scikit-learn gives the difference of the two classes' logits
+            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
+
+
+def search_c(accuracy: Callable[[float], float]) -> float:
+    """The C that CoOp's probe would choose: the best of a coarse grid, then eight bisections in log C.
+
+    Args:
+        accuracy: of the probe fitted with a C, on the validation images; deterministic.
+
+    Returns:
+        C. Among equals the grid takes the larger, a bisection the smaller.
+    """
+    accuracy = cache(accuracy)
+    peak = math.log10(max(GRID, key=accuracy))
+    low, high, best = peak - 1, peak + 1, peak
+    for _ in range(SEARCH_STEPS):
+        middle = (low + high) / 2
+        if accuracy(10**low) < accuracy(10**high):
+            low, best = middle, high
+        else:
+            high, best = middle, low
+    return float(10**best)
+
+
+def _arrays(features: ImageFeatures, labels: Tensor) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    return features.global_Bd.detach().cpu().double().numpy(), labels.cpu().numpy()
+
+
+def _fit(x_Bd: np.ndarray[Any, Any], y_B: np.ndarray[Any, Any], c: float, max_iter: int) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    # The far end of the grid need not converge; `fit` says whether the chosen one did.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=c, max_iter=max_iter).fit(x_Bd, y_B)

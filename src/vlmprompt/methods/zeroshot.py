@@ -1,0 +1,88 @@
+"""CLIP's zero-shot classifier.
+
+Shapes: K classes, T templates, d joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlmprompt.backbones.types import TextFeatures
+from vlmprompt.methods.contract import MethodConfig, PromptMethod
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+# The seven templates that CLIP's authors selected for ImageNet.
+CLIP7 = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
+
+class ZeroShotConfig(MethodConfig):
+    """Options of the zero-shot classifier."""
+
+    template: str | None = Field(
+        None,
+        description="text with one {} for the class name; null: the data set's own, "
+        f"else {DEFAULT_TEMPLATE!r}",
+    )
+    ensemble: Literal["none", "clip7", "clip7+template"] = Field(
+        "none",
+        description="mean over templates: none (the template alone), CLIP's seven, or both together "
+        "(CoOp code: clip7 on ImageNet, clip7+template elsewhere)",
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _one_place(cls, template: str | None) -> str | None:
+        if template is not None and template.count("{}") != 1:
+            raise ValueError("must hold exactly one {}")
+        return template
+
+
+class ZeroShot(PromptMethod):
+    """Cosine to the text of each class, nothing trained (Radford et al., ICML 2021).
+
+    logits = s * cos(z, w_k), with w_k the text feature of class k in a template; with several templates the
+    mean of the normalised features, normalised again. Same as the paper.
+    """
+
+    capabilities = frozenset({"new_classes", "feature_cache", "training_free"})
+    config: ZeroShotConfig
+    _data_template: str | None = None
+
+    def templates(self) -> tuple[str, ...]:
+        """The templates in use."""
+        own = (self.config.template or self._data_template or DEFAULT_TEMPLATE,)
+        return {"none": own, "clip7": CLIP7, "clip7+template": CLIP7 + own}[self.config.ensemble]
+
+    def encode_text(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextFeatures:
+        """(1,K,d): the mean over templates of unit features."""
+        encode = self.backbone.text.encode_template
+        units_TKd = torch.stack([F.normalize(encode(t, self.class_names), dim=-1) for t in self.templates()])
+        return TextFeatures(units_TKd.mean(dim=0, keepdim=True))
+
+    def with_classes(
+        self,
+        names: Sequence[str],
+        *,
+        template: str | None = None,
+        descriptions: Sequence[Sequence[str]] | None = None,
+    ) -> Self:
+        """The same over other classes, in their data set's template unless the option `template` is set."""
+        other = super().with_classes(names, descriptions=descriptions)
+        other._data_template = template
+        return other

@@ -1,0 +1,22 @@
+"""A backbone with ViT-B/16's widths and no weights, for counting parameters."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+
+def backbone_of(d_v: int = 768, d_l: int = 512, layers: int = 12, text_layers: int | None = None) -> Any:
+    def class_tokens(names: Any) -> Any:
+        return SimpleNamespace(names=tuple(names))
+
+    text = SimpleNamespace(
+        width=d_l,
+        layers=text_layers or layers,
+        class_tokens=class_tokens,
+        embed_words=lambda words: torch.zeros(len(words.split()), d_l),
+    )
+    vision = SimpleNamespace(width=d_v, layers=layers, has_prompts=True)
+    return SimpleNamespace(text=text, vision=vision, device=torch.device("cpu"), scale=100.0, spec="ViT-B-16")
