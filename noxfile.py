@@ -1,0 +1,112 @@
+"""Development sessions: `python -m nox -l` lists them, `python -m nox -s <session> -- <arguments>` runs one.
+
+All sessions share one environment, `.venv` beside this file: torch alone is gigabytes, and one copy of it
+is enough. It is made with the Python that runs nox, and brought up to date when this file or a pyproject
+file changes. To start afresh, delete the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.sessions = ["tests", "lint", "types", "imports"]
+
+ROOT = Path(__file__).parent.resolve()
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+STAMP = VENV / ".installed"  # digest of what was installed from
+PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+GROUPS = ("test", "lint", "types", "imports")
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the test suite; arguments go to pytest."""
+    # The test models are tiny: more threads than this cost more than they save.
+    threads = os.environ.get("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+    python(session, "-m", "pytest", *session.posargs, env={"OMP_NUM_THREADS": threads})
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Check style and formatting (`-- --fix` repairs what can be repaired)."""
+    fix = "--fix" in session.posargs
+    python(session, "-m", "ruff", "check", *(["--fix"] if fix else []))
+    python(session, "-m", "ruff", "format", *([] if fix else ["--check"]))
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Check types with mypy --strict: the core, the plugins, the benchmarks."""
+    python(session, "-m", "mypy", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def imports(session: nox.Session) -> None:
+    """Check who may import whom (the contracts in pyproject.toml)."""
+    environment(session)
+    session.run(str(BIN / "lint-imports"), *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """Run the benchmarks, all or those named; a table and JSON go to bench-out/."""
+    python(session, "-m", "benchmarks.run", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def published_lists(session: nox.Session) -> None:
+    """Compare few-shot samples with published lists, element by element: `-- DIR` of lists."""
+    if len(session.posargs) != 1:
+        session.error("name the folder of the lists: python -m nox -s published_lists -- DIR")
+    python(session, "tests/published_lists.py", *session.posargs)
+
+
+def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
+    """Run the shared environment's Python from the repository root."""
+    environment(session)
+    session.chdir(ROOT)
+    session.run(str(PYTHON), *arguments, env=env, external=True)
+
+
+def environment(session: nox.Session) -> None:
+    """Create or repair `.venv`, and install into it what the pyproject files say, where that has changed."""
+    session.chdir(ROOT)
+    if not usable():
+        # virtualenv came with nox, so this also works where Python lacks ensurepip (Debian without python3-venv).
+        session.run(sys.executable, "-m", "virtualenv", "--clear", "--quiet", str(VENV), external=True)
+    digest = requirements_digest()
+    if STAMP.exists() and STAMP.read_text(encoding="utf-8") == digest:
+        return
+    # One command, so that the plugins' requirement "vlmprompt" is met by this checkout.
+    packages = [part for folder in (ROOT, *PLUGINS) for part in ("-e", str(folder))]
+    groups = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), *GROUPS)
+    installed = session.run_install(str(PYTHON), "-m", "pip", "install", *packages, *groups, external=True)
+    if installed is not None:  # None: skipped, by nox --no-install
+        STAMP.write_text(digest, encoding="utf-8")
+
+
+def usable() -> bool:
+    """Whether `.venv` holds a working Python with pip, of the version that runs nox."""
+    version = "import sys, pip; print(*sys.version_info[:2])"
+    try:
+        found = subprocess.run([PYTHON, "-c", version], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return found.stdout.split() == [str(part) for part in sys.version_info[:2]]
+
+
+def requirements_digest() -> str:
+    """Digest of everything that decides what is installed."""
+    digest = hashlib.sha256()
+    for path in (Path(__file__), ROOT / "pyproject.toml", *(folder / "pyproject.toml" for folder in PLUGINS)):
+        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
