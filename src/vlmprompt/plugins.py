@@ -45,21 +45,26 @@ class PluginInfo:
     module: str
     status: str
 
+    def public(self) -> dict[str, str]:
+        """The plugin as JSON documents show it."""
+        return vars(self.source) | {"module": self.module, "status": self.status}
+
 
 class PluginHost:
     """Everything that plugins registered, by kind, and what became of each plugin."""
 
     def __init__(self) -> None:
         self.failures: list[PluginFailure] = []
+        self.disabled: list[Source] = []
         self.plugins: list[PluginInfo] = []
         self.warnings: list[str] = []
         self.commands: list[tuple[Source, typer.Typer]] = []
-        self.methods = Registry("method", self.failures)
-        self.backbones = Registry("backbone", self.failures)
-        self.datasets = Registry("dataset", self.failures)
-        self.suites = Registry("suite", self.failures)
-        self.llm_providers = Registry("llm provider", self.failures)
-        self.reporters = Registry("reporter", self.failures)
+        self.methods = Registry("method", self.failures, self.disabled)
+        self.backbones = Registry("backbone", self.failures, self.disabled)
+        self.datasets = Registry("dataset", self.failures, self.disabled)
+        self.suites = Registry("suite", self.failures, self.disabled)
+        self.llm_providers = Registry("llm provider", self.failures, self.disabled)
+        self.reporters = Registry("reporter", self.failures, self.disabled)
 
     @property
     def registries(self) -> dict[str, Registry]:
@@ -131,10 +136,9 @@ def host() -> PluginHost:
     Raises:
         PluginError: under VLMPROMPT_STRICT_PLUGINS, if a plugin failed.
     """
-    if _host is None:
-        load_host().require_all()
-    assert _host is not None
-    return _host
+    current = _host or load_host()
+    current.require_all()
+    return current
 
 
 def load_host() -> PluginHost:
@@ -148,11 +152,13 @@ def load_host() -> PluginHost:
         named = {"*", source.plugin, source.distribution} & disabled
         if named and source.distribution != CORE:
             loaded.plugins.append(PluginInfo(source, point.value, "disabled"))
+            loaded.disabled.append(source)
         else:
             loaded.load(point)
-    known = {"*"} | {name for p in loaded.plugins for name in (p.source.plugin, p.source.distribution)}
+    others = [p.source for p in loaded.plugins if p.source.distribution != CORE]
+    known = {"*"} | {name for source in others for name in (source.plugin, source.distribution)}
     loaded.warnings += [
-        f"{DISABLE} names {name!r}, but no such plugin is installed" for name in sorted(disabled - known)
+        f"{DISABLE} names {name!r}, but there is no such plugin to disable" for name in sorted(disabled - known)
     ]
     _host = loaded
     return loaded

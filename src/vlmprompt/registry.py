@@ -56,15 +56,7 @@ class PluginFailure:
 
     def public(self) -> dict[str, str | None]:
         """The failure as JSON documents show it."""
-        s = self.source
-        return {
-            "plugin": s.plugin,
-            "distribution": s.distribution,
-            "version": s.version,
-            "stage": self.stage,
-            "reason": self.reason,
-            "hint": self.hint,
-        }
+        return vars(self.source) | {"stage": self.stage, "reason": self.reason, "hint": self.hint}
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ class Entry:
     def public(self) -> dict[str, str | None]:
         """The entry as JSON documents show it."""
         own = {key: getattr(self, key) for key in ("name", "summary", "target", "config", "overrides")}
-        return own | {key: getattr(self, key) for key in ("plugin", "distribution", "version")}
+        return own | vars(self.source)
 
     def _import(self, target: str) -> Any:
         module, _, path = target.partition(":")
@@ -139,10 +131,12 @@ class Registry:
     Args:
         kind: what the names stand for, in the singular: "method".
         failures: the host's list of failed plugins, consulted for names that are missing.
+        disabled: the plugins that were not loaded, likewise.
     """
 
     kind: str
     failures: Sequence[PluginFailure] = ()
+    disabled: Sequence[Source] = ()
     _entries: dict[str, Entry] = field(default_factory=dict)
 
     def register(
@@ -195,10 +189,11 @@ class Registry:
             if failure.provides(self.kind, name):
                 raise PluginError(f"{self.kind} {name!r} is not available: {failure}", hint=DOCTOR)
         hint = did_you_mean(name, self._entries)
-        if self.failures:
-            failed = ", ".join(failure.source.plugin for failure in self.failures)
-            hint += f" (it may belong to a plugin that failed: {failed}; {DOCTOR})"
-        raise UsageError(f"unknown {self.kind} {name!r}", hint=hint.strip() or None)
+        absent = [f"{f.source.plugin} failed ({DOCTOR})" for f in self.failures]
+        absent += [f"{source.plugin} is disabled" for source in self.disabled]
+        if absent:
+            hint = f"{hint}; or is it of a plugin that is not there? {', '.join(absent)}"
+        raise UsageError(f"unknown {self.kind} {name!r}", hint=hint or None)
 
     def names(self) -> list[str]:
         """All names, sorted."""

@@ -137,6 +137,7 @@ def _show(part: Table | str) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    # A real terminal decides on colours; the text is captured because rich pads lines with blanks.
     console = Console(width=_width(), highlight=False)
     table = RichTable(
         title=part.title,
@@ -151,7 +152,9 @@ def _show(part: Table | str) -> None:
         table.add_column(column, no_wrap=i == 0, overflow="fold")
     for row in part.rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _width() -> int | None:

@@ -1,0 +1,5 @@
+"""`python -m vlmprompt`."""
+
+from vlmprompt.cli.main import main
+
+raise SystemExit(main())

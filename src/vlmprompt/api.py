@@ -1,0 +1,92 @@
+"""The stable names for plugin authors and for use from Python; everything else may change.
+
+Names are imported on first use: `from vlmprompt.api import hookimpl` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import Field as Field
+
+    from vlmprompt.backbones.backbone import Backbone as Backbone
+    from vlmprompt.backbones.openclip import load_backbone as load_backbone
+    from vlmprompt.backbones.types import ClassTokens as ClassTokens
+    from vlmprompt.backbones.types import ImageFeatures as ImageFeatures
+    from vlmprompt.backbones.types import ImageNeeds as ImageNeeds
+    from vlmprompt.backbones.types import TextFeatures as TextFeatures
+    from vlmprompt.backbones.types import TextPrompts as TextPrompts
+    from vlmprompt.backbones.types import VisualPrompts as VisualPrompts
+    from vlmprompt.data.load import load_dataset as load_dataset
+    from vlmprompt.data.records import Dataset as Dataset
+    from vlmprompt.data.records import ImageSource as ImageSource
+    from vlmprompt.data.records import Record as Record
+    from vlmprompt.errors import CapabilityError as CapabilityError
+    from vlmprompt.errors import IncompleteError as IncompleteError
+    from vlmprompt.errors import InputError as InputError
+    from vlmprompt.errors import Interrupted as Interrupted
+    from vlmprompt.errors import PluginError as PluginError
+    from vlmprompt.errors import UsageError as UsageError
+    from vlmprompt.errors import VlmPromptError as VlmPromptError
+    from vlmprompt.errors import did_you_mean as did_you_mean
+    from vlmprompt.evaluation.runner import evaluate as evaluate
+    from vlmprompt.hookspecs import Register as Register
+    from vlmprompt.hookspecs import hookimpl as hookimpl
+    from vlmprompt.methods.build import build_method as build_method
+    from vlmprompt.methods.build import list_methods as list_methods
+    from vlmprompt.methods.contract import LocalView as LocalView
+    from vlmprompt.methods.contract import Losses as Losses
+    from vlmprompt.methods.contract import MethodConfig as MethodConfig
+    from vlmprompt.methods.contract import MethodOutput as MethodOutput
+    from vlmprompt.methods.contract import PromptMethod as PromptMethod
+    from vlmprompt.results.rows import ResultRow as ResultRow
+    from vlmprompt.training.runs import load_run as load_run
+
+_MODULES = {
+    "pydantic": ("Field",),
+    "vlmprompt.backbones.backbone": ("Backbone",),
+    "vlmprompt.backbones.openclip": ("load_backbone",),
+    "vlmprompt.backbones.types": (
+        "ClassTokens",
+        "ImageFeatures",
+        "ImageNeeds",
+        "TextFeatures",
+        "TextPrompts",
+        "VisualPrompts",
+    ),
+    "vlmprompt.data.load": ("load_dataset",),
+    "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
+    "vlmprompt.errors": (
+        "CapabilityError",
+        "IncompleteError",
+        "InputError",
+        "Interrupted",
+        "PluginError",
+        "UsageError",
+        "VlmPromptError",
+        "did_you_mean",
+    ),
+    "vlmprompt.evaluation.runner": ("evaluate",),
+    "vlmprompt.hookspecs": ("Register", "hookimpl"),
+    "vlmprompt.methods.build": ("build_method", "list_methods"),
+    "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
+    "vlmprompt.results.rows": ("ResultRow",),
+    "vlmprompt.training.runs": ("load_run",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

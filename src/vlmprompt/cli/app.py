@@ -1,0 +1,82 @@
+"""The application: the core's commands, then those of plugins."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_group
+
+from vlmprompt import __version__
+from vlmprompt.cli import config, doctor, evaluate, listing, sweep, train
+from vlmprompt.errors import PluginError
+from vlmprompt.plugins import PluginHost
+
+# The order of help pages.
+COMMAND_MODULES = (train, evaluate, sweep, config, listing, doctor)
+
+EPILOG = """\
+Examples:
+  vlmprompt train --method coop --data folder:photos --shots 16
+  vlmprompt evaluate --suite accuracy
+  vlmprompt methods show coop
+  vlmprompt train --method coop --dry-run
+
+Exit codes: 0 done, 2 usage, 3 input or environment, 4 a plugin failed,
+5 finished but incomplete, 130 interrupted, 1 a bug.
+"""
+
+
+def build(host: PluginHost) -> Any:
+    """The parser of all commands. A plugin whose commands do not fit fails as a whole, and is left out."""
+    app = typer.Typer(
+        name="vlmprompt",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=EPILOG,
+    )
+    app.callback()(_root)
+    for module in COMMAND_MODULES:
+        module.register(app)
+    _add_plugins(app, host)
+    return get_group(app)
+
+
+def _add_plugins(app: typer.Typer, host: PluginHost) -> None:
+    taken = dict.fromkeys(get_group(app).commands, "vlmprompt itself")
+    for source, commands in list(host.commands):
+        try:
+            names = list(get_group(commands).commands)  # building them finds what cannot be parsed
+            for name in taken.keys() & names:
+                raise PluginError(f"command {name!r} is already provided by {taken[name]}")
+        except Exception as error:
+            host.fail(source, "register", error)
+            continue
+        taken |= dict.fromkeys(names, str(source))
+        for info in commands.registered_commands:
+            info.rich_help_panel = f"From {source}"
+        for group in commands.registered_groups:
+            group.rich_help_panel = f"From {source}"
+        app.add_typer(commands)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"vlmprompt {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of expected errors as well.")] = False,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Load nothing but the core.")] = False,
+) -> None:
+    """Prompt learning for CLIP-like models: train a method, evaluate it, read the table.
+
+    --debug and --no-plugins may stand anywhere on the line.
+    """
+    # `main` has taken --debug and --no-plugins off the line before it is parsed; here they are for the help.

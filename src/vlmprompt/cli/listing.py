@@ -1,0 +1,136 @@
+"""`vlmprompt methods|datasets|suites|backbones|reporters|plugins list|show`: what there is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from vlmprompt.cli import options_help, output
+from vlmprompt.cli.options import JsonFlag
+from vlmprompt.cli.output import Table
+from vlmprompt.errors import UsageError, did_you_mean
+from vlmprompt.plugins import PluginInfo, host
+from vlmprompt.registry import Entry
+
+PANEL = "What is there"
+KINDS = {
+    "methods": "Prompt-learning methods.",
+    "datasets": "Readers of data sets: what stands before the colon of --data.",
+    "suites": "Evaluation suites.",
+    "backbones": "Backbone loaders.",
+    "reporters": "Ways to show results.",
+}
+NameArgument = Annotated[str, typer.Argument(help="A name from the list.", show_default=False)]
+ArchitecturesFlag = Annotated[
+    bool, typer.Option("--architectures", help="The architecture names that open_clip knows, too.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add one group of commands for each kind, and `plugins`."""
+    for kind, about in KINDS.items():
+        list_names = _list_backbones if kind == "backbones" else _lister(kind)
+        _add_group(app, kind, about, list_names, _shower(kind))
+    _add_group(app, "plugins", "Installed plugins and what they provide.", _list_plugins, _show_plugin)
+
+
+def _add_group(
+    app: typer.Typer, name: str, about: str, list_all: Callable[..., None], show: Callable[..., None]
+) -> None:
+    group = typer.Typer(no_args_is_help=True, help=about)
+    group.command("list", help=f"List the {name}.")(list_all)
+    group.command("show", help="Show one in full.")(show)
+    app.add_typer(group, name=name, rich_help_panel=PANEL)
+
+
+def _lister(kind: str) -> Callable[..., None]:
+    def list_names(as_json: JsonFlag = False) -> None:
+        entries = host().registries[kind].entries()
+        data = {kind: [entry.public() for entry in entries]}
+        output.emit(f"{kind} list", data, as_json=as_json, table=_table(kind, entries))
+
+    return list_names
+
+
+def _list_backbones(as_json: JsonFlag = False, architectures: ArchitecturesFlag = False) -> None:
+    entries = host().backbones.entries()
+    data: dict[str, Any] = {"backbones": [entry.public() for entry in entries]}
+    parts: list[Table | str] = [_table("backbones", entries)]
+    if architectures:
+        from vlmprompt.backbones.openclip import architectures as known
+
+        data["architectures"] = known()
+        parts += ["", *data["architectures"]]
+    output.emit("backbones list", data, as_json=as_json, table=parts)
+
+
+def _table(kind: str, entries: list[Entry]) -> Table:
+    rows = [(e.name, f"{e.distribution} {e.version}", e.summary) for e in entries]
+    return Table((kind.removesuffix("s"), "package", "summary"), rows)
+
+
+def _shower(kind: str) -> Callable[..., None]:
+    def show(name: NameArgument, as_json: JsonFlag = False) -> None:
+        entry = host().registries[kind].get(name)
+        target, config = entry.load(), entry.load_config()
+        data: dict[str, Any] = entry.public() | {"doc": inspect.getdoc(target) or ""}
+        if hasattr(target, "capabilities"):
+            data["capabilities"] = sorted(target.capabilities)
+        if config is not None:
+            data["options"] = options_help.describe(config)
+            data["presets"] = {key: dict(values) for key, values in getattr(config, "presets", {}).items()}
+        output.emit(f"{kind} show", data, as_json=as_json, table=_page(data))
+
+    return show
+
+
+def _page(data: dict[str, Any]) -> list[Table | str]:
+    doc = data["doc"] if "options" not in data else data["doc"].split("\n\n")[0]
+    parts: list[Table | str] = [f"{data['name']}: {data['summary']}", "", options_help.reflow(doc), ""]
+    parts.append(f"from {data['distribution']} {data['version']}, {data['target']}")
+    if "capabilities" in data:
+        parts.append(f"capabilities: {', '.join(data['capabilities']) or 'none'}")
+    if "options" in data:
+        parts += ["", "options (--set options.NAME=VALUE):", options_help.page(data["options"])]
+        for preset, values in data["presets"].items():
+            parts.append(f"--preset {preset}: {', '.join(f'{k}={v}' for k, v in values.items()) or 'the defaults'}")
+    return parts
+
+
+def _list_plugins(as_json: JsonFlag = False) -> None:
+    rows = [_plugin(info) for info in host().plugins]
+    output.emit("plugins list", {"plugins": rows}, as_json=as_json, table=plugin_table(rows))
+
+
+def plugin_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """The plugins of `plugins list` and `doctor`."""
+    return Table(
+        ("plugin", "package", "status", "provides"),
+        [(r["plugin"], f"{r['distribution']} {r['version']}", r["status"], _provides(r)) for r in rows],
+    )
+
+
+def _show_plugin(name: NameArgument, as_json: JsonFlag = False) -> None:
+    found = [info for info in host().plugins if name in (info.source.plugin, info.source.distribution)]
+    if not found:
+        names = [info.source.plugin for info in host().plugins]
+        raise UsageError(f"unknown plugin {name!r}", hint=did_you_mean(name, names))
+    rows = [_plugin(info) for info in found]
+    text: list[Table | str] = []
+    for row in rows:
+        text.append(f"{row['plugin']}: {row['status']}, {row['distribution']} {row['version']}, {row['module']}")
+        text += [f"{kind}: {', '.join(provided)}" for kind, provided in row["provides"].items()]
+        text += [f"failed to {f['stage']}: {f['reason']} (vlmprompt doctor explains)" for f in row["failures"]]
+    output.emit("plugins show", {"plugins": rows}, as_json=as_json, table=text)
+
+
+def _plugin(info: PluginInfo) -> dict[str, Any]:
+    failures = [failure.public() for failure in host().failures if failure.source == info.source]
+    return info.public() | {"provides": host().provided_by(info.source), "failures": failures}
+
+
+def _provides(row: Mapping[str, Any]) -> str:
+    return "\n".join(f"{kind}: {', '.join(names)}" for kind, names in row["provides"].items())
