@@ -224,10 +224,11 @@ class PromptMethod(nn.Module):
         return TextFeatures(self.backbone.text.encode(prompts, self.classes))
 
     def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
-        """Scaled cosines of the global feature, averaged over prompts."""
+        """Scaled cosines of the global feature, averaged over prompts; in fp32 whatever the towers run in."""
         per_image = text.features_PKd.dim() == 4
         rule = "bd,bpkd->bpk" if per_image else "bd,pkd->bpk"
-        cosines_BPK = torch.einsum(rule, features.unit_Bd, text.unit_PKd)
+        image_Bd = F.normalize(features.global_Bd.float(), dim=-1)
+        cosines_BPK = torch.einsum(rule, image_Bd, F.normalize(text.features_PKd.float(), dim=-1))
         cosines_BK = cosines_BPK.mean(dim=1)
         return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK)
 

@@ -72,7 +72,8 @@ class ZeroShot(PromptMethod):
     ) -> TextFeatures:
         """(1,K,d): the mean over templates of unit features."""
         encode = self.backbone.text.encode_template
-        units_TKd = torch.stack([F.normalize(encode(t, self.class_names), dim=-1) for t in self.templates()])
+        raw_TKd = torch.stack([encode(template, self.class_names) for template in self.templates()])
+        units_TKd = F.normalize(raw_TKd.float(), dim=-1)
         return TextFeatures(units_TKd.mean(dim=0, keepdim=True))
 
     def with_classes(
