@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.bloom.shim import backbone_of
 from torch.nn import functional as F
 
+from tests.bloom.shim import backbone_of
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.methods.build import build_method, method_config

@@ -7,10 +7,10 @@ import itertools
 import open_clip
 import pytest
 import torch
-from tests.bloom import plain
-from tests.conftest import tiny_clip
 from torch.nn import functional as F
 
+from tests.bloom import plain
+from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.golden.golden import Golden, close, load
 from torch.nn import functional as F
 
+from tests.golden.golden import Golden, close, load
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.methods.build import build_method
 

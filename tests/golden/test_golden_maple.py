@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from tests.golden.golden import close, load
 from torch.nn import functional as F
 
+from tests.golden.golden import close, load
 from vlmprompt.backbones.types import ImageNeeds, TextPrompts, VisualPrompts
 
 

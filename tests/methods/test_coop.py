@@ -9,9 +9,9 @@ from importlib import resources
 import open_clip
 import pytest
 import torch
-from tests.backbones.reference import shared_context
 from torch.nn import functional as F
 
+from tests.backbones.reference import shared_context
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.overrides import override_layers

@@ -5,8 +5,8 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
-from tests.conftest import tiny_clip
 
+from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.methods.build import build_method

@@ -34,8 +34,7 @@ class ZeroShotConfig(MethodConfig):
 
     template: str | None = Field(
         None,
-        description="text with one {} for the class name; null: the data set's own, "
-        f"else {DEFAULT_TEMPLATE!r}",
+        description=f"text with one {{}} for the class name; null: the data set's own, else {DEFAULT_TEMPLATE!r}",
     )
     ensemble: Literal["none", "clip7", "clip7+template"] = Field(
         "none",

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from vlmprompt.api import Backbone, ImageNeeds, PromptMethod, TextPrompts, UsageError, VisualPrompts
 
+from vlmprompt.api import Backbone, ImageNeeds, PromptMethod, TextPrompts, UsageError, VisualPrompts
 from vlmprompt_bloom.config import STD, TEMPLATE, BloomConfig
 from vlmprompt_bloom.fusion import GATED, Bottleneck, fuse, gumbel_noise, project
 
@@ -128,9 +128,7 @@ class Bloom(PromptMethod):
 
     def _projections(self, d_in: int, d_out: int) -> nn.ModuleList:
         c = self.config
-        return nn.ModuleList(
-            Bottleneck(d_in, c.d_m, d_out, bias=c.bias, generator=self.generator) for _ in self.layers
-        )
+        return nn.ModuleList(Bottleneck(d_in, c.d_m, d_out, bias=c.bias, generator=self.generator) for _ in self.layers)
 
     def _gates(self) -> nn.Parameter:
         shape = (len(self.layers), 2)
@@ -162,6 +160,4 @@ def _warn_of_idle_options(config: BloomConfig, layers: range) -> None:
         "after_ln_pre": config.after_ln_pre and layers.start > 0,
     }
     for option in (name for name, is_idle in idle.items() if is_idle):
-        warnings.warn(
-            f"option {option} of bloom has no effect with the other options as they are", stacklevel=3
-        )
+        warnings.warn(f"option {option} of bloom has no effect with the other options as they are", stacklevel=3)

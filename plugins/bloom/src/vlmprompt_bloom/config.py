@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field, model_validator
-from vlmprompt.api import MethodConfig
 
+from vlmprompt.api import MethodConfig
 from vlmprompt_bloom.fusion import Fusion
 
 TEMPLATE = "a photo of a"
@@ -62,8 +62,7 @@ class BloomConfig(MethodConfig):
     )
     drop_after: bool = Field(
         False,
-        description="visual prompts are removed behind the last prompted layer; "
-        "off: they flow on (MaPLe code)",
+        description="visual prompts are removed behind the last prompted layer; off: they flow on (MaPLe code)",
     )
 
     @model_validator(mode="after")
