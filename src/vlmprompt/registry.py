@@ -164,7 +164,7 @@ class Registry:
         taken = self._entries.get(name)
         if taken is not None:
             raise PluginError(
-                f"{what} is already provided by {taken.source}",
+                f"{what} is already provided by {taken.source}, and not added from {source}",
                 hint=f"rename it, or switch one off: VLMPROMPT_DISABLE_PLUGINS={source.plugin}",
             )
         self._entries[name] = Entry(self.kind, name, target, config, summary, overrides, source)

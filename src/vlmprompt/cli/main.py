@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     call = _read(sys.argv[1:] if argv is None else argv)
     output.begin(sys.stdout)
     # Under --json nothing but the document may reach stdout, whatever a library or a plugin prints.
-    with redirect_stdout(sys.stderr) if call.as_json else nullcontext():
+    with redirect_stdout(sys.stderr) if call.as_json else nullcontext(), warnings.catch_warnings():
+        warnings.showwarning = _show_warning
         command = ""
         try:
             app = _load(call)
@@ -63,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report(error, command, call)
         except KeyboardInterrupt:
             return _report(Interrupted("interrupted"), command, call)
+
+
+def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """What libraries and methods say through `warnings`, as a line like any other."""
+    output.warn(" ".join(str(message).split()))
 
 
 def _read(argv: Sequence[str]) -> Invocation:

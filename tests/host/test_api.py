@@ -1,0 +1,74 @@
+"""`vlmprompt.api`: complete, lazy, and the same for type checkers as at run time."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlmprompt import api
+
+# The names that design and plugins rely on.
+PROMISED = [
+    "hookimpl",
+    "PromptMethod",
+    "MethodConfig",
+    "MethodOutput",
+    "LocalView",
+    "Losses",
+    "ImageNeeds",
+    "ImageFeatures",
+    "TextFeatures",
+    "TextPrompts",
+    "VisualPrompts",
+    "ClassTokens",
+    "Backbone",
+    "load_backbone",
+    "build_method",
+    "list_methods",
+    "load_run",
+    "evaluate",
+    "Dataset",
+    "Record",
+    "ImageSource",
+    "load_dataset",
+    "ResultRow",
+    "Field",
+    "VlmPromptError",
+    "UsageError",
+    "InputError",
+    "CapabilityError",
+    "PluginError",
+]
+
+
+@pytest.mark.parametrize("name", [name for name in api.__all__ if name != "hookimpl"])
+def test_every_name_can_be_imported(name: str) -> None:
+    assert getattr(api, name).__name__ == name
+
+
+def test_promised_names_are_there() -> None:
+    assert set(PROMISED) <= set(api.__all__) == set(dir(api))
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = ast.parse(Path(api.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert seen == {(module, name) for module, names in api._MODULES.items() for name in names}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = api.nonsense
+
+
+def test_hookimpl_comes_without_heavy_modules() -> None:
+    code = "import sys; from vlmprompt.api import hookimpl, InputError; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "pydantic", "pandas", "open_clip", "typer"} & set(loaded)

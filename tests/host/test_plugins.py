@@ -1,0 +1,156 @@
+"""Loading: one at a time, in a stable order, each failure contained and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from vlmprompt import plugins
+from vlmprompt.errors import PluginError, UsageError
+from vlmprompt.plugins import PluginHost, load_host
+
+Install = Callable[..., None]
+
+METHOD = """
+@hookimpl
+def register_methods(register):
+    register("{name}", target="acme.method:Nudge", summary="a nudge")
+"""
+
+
+def status(host: PluginHost) -> dict[str, str]:
+    return {info.source.plugin: info.status for info in host.plugins}
+
+
+def failure(host: PluginHost, name: str) -> plugins.PluginFailure:
+    (found,) = [f for f in host.failures if f.source.plugin == name]
+    return found
+
+
+def test_core_comes_first_and_brings_the_builtin_names() -> None:
+    host = load_host()
+    assert host.plugins[0].source.plugin == "builtin"
+    assert {"zeroshot", "linear_probe", "coop"} <= set(host.methods.names())
+    assert {"folder", "csv", "json"} <= set(host.datasets.names())
+    assert {"accuracy", "base-to-new", "few-shot"} <= set(host.suites.names())
+    assert {"terminal", "markdown", "csv", "json"} <= set(host.reporters.names())
+    assert host.methods.get("coop").overrides == "vlmprompt.methods:coop.toml"
+
+
+def test_a_plugin_registers_with_its_origin(install: Install) -> None:
+    install("acme", METHOD.format(name="nudge"))
+    host = load_host()
+    entry = host.methods.get("nudge")
+    assert (entry.plugin, entry.distribution, entry.version, entry.summary) == ("acme", "acme", "1.0", "a nudge")
+    assert host.provided_by(entry.source) == {"methods": ["nudge"]}
+    assert host.failures == []
+
+
+def test_the_order_is_that_of_distribution_names(install: Install) -> None:
+    for name in ("zeta", "alpha", "mid"):
+        install(name, METHOD.format(name=name))
+    names = [info.source.plugin for info in load_host().plugins]
+    ours = [name for name in names if name in ("zeta", "alpha", "mid")]
+    assert ours == ["alpha", "mid", "zeta"]
+    assert names[0] == "builtin"
+
+
+@pytest.mark.parametrize(
+    ("code", "stage", "reason", "hint"),
+    [
+        ("import no_such_module_here", "import", "ModuleNotFoundError: No module named 'no_such_module_here'", None),
+        ("raise SystemExit(3)", "import", "SystemExit: 3", None),
+        ("def f(:", "import", "SyntaxError", None),
+        ("", "validate", "it implements no hook", "hookimpl"),
+        ("@hookimpl\ndef register_metods(register): ...", "validate", "there is no hook 'register_metods'",
+         "did you mean 'register_methods'"),
+        ("@hookimpl\ndef register_methods(registry): ...", "validate", "PluginValidationError: ", None),
+        ("@hookimpl\ndef register_methods(register): register('x', target='nowhere')", "register",
+         "target= of method 'x' must be 'package.module:Attribute', not 'nowhere'", None),
+        ("@hookimpl\ndef register_methods(register): register('x')", "register", "TypeError: ", None),
+        ("@hookimpl\ndef register_commands(app): app.no_such()", "register", "AttributeError: ", None),
+    ],
+)  # fmt: skip
+def test_whatever_goes_wrong_is_that_plugins_failure(
+    install: Install, code: str, stage: str, reason: str, hint: str | None
+) -> None:
+    install("acme", code)
+    install("beta", METHOD.format(name="nudge"))
+    host = load_host()
+    assert (status(host)["acme"], status(host)["beta"]) == ("failed", "ok")
+    assert "nudge" in host.methods.names()
+    failed = failure(host, "acme")
+    assert failed.stage == stage
+    assert failed.reason.startswith(reason)
+    assert "\n" not in str(failed)
+    assert hint is None or hint in str(failed.hint)
+    assert "Traceback" in failed.details
+
+
+def test_a_failing_plugin_leaves_nothing_behind_but_its_names_are_known(install: Install) -> None:
+    before = load_host()
+    install(
+        "acme",
+        """
+@hookimpl
+def register_methods(register):
+    register("nudge", target="a:A")
+@hookimpl
+def register_suites(register):
+    register("poke", target="a:A")
+    raise RuntimeError("out of luck")
+@hookimpl
+def register_commands(app):
+    app.command("acme")(lambda: None)
+""",
+    )
+    host = load_host()
+    for kind, registry in host.registries.items():
+        assert registry.names() == before.registries[kind].names()
+    assert host.commands == before.commands
+    for registry, name in ((host.methods, "nudge"), (host.suites, "poke"), (host.datasets, "acme")):
+        with pytest.raises(PluginError, match="RuntimeError: out of luck"):
+            registry.get(name)
+    with pytest.raises(UsageError):
+        host.methods.get("poke")
+
+
+def test_the_second_of_two_that_want_one_name_fails_whole(install: Install) -> None:
+    install("alpha", METHOD.format(name="nudge"))
+    install("beta", METHOD.format(name="shove") + "    register('nudge', target='b:B')\n")
+    host = load_host()
+    assert host.methods.get("nudge").distribution == "alpha"
+    assert "shove" not in host.methods.names()
+    assert "'alpha' (alpha 1.0)" in failure(host, "beta").reason
+    assert "'beta' (beta 1.0)" in str(failure(host, "beta"))
+
+
+def test_plugins_are_disabled_by_entry_point_or_distribution(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("alpha", METHOD.format(name="a"))
+    install("beta", METHOD.format(name="b"), point="bee", distribution="beta-dist")
+    install("gamma", "raise RuntimeError('never imported')")
+    monkeypatch.setenv(plugins.DISABLE, "beta-dist, gamma,nobody")
+    host = load_host()
+    assert (status(host)["alpha"], status(host)["bee"], status(host)["gamma"]) == ("ok", "disabled", "disabled")
+    assert host.failures == []
+    assert host.warnings == ["VLMPROMPT_DISABLE_PLUGINS names 'nobody', but there is no such plugin to disable"]
+    monkeypatch.setenv(plugins.DISABLE, "*")
+    assert set(status(load_host()).items()) >= {("builtin", "ok"), ("alpha", "disabled")}
+
+
+def test_strict_makes_a_failure_an_error(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("acme", "import no_such_module_here")
+    assert plugins.host().failures
+    monkeypatch.setenv(plugins.STRICT, "1")
+    with pytest.raises(PluginError, match="no_such_module_here"):
+        plugins.host()
+    monkeypatch.setenv(plugins.STRICT, "0")
+    assert plugins.host().failures
+
+
+def test_the_host_is_loaded_once(install: Install) -> None:
+    first = plugins.host()
+    install("acme", METHOD.format(name="nudge"))
+    assert plugins.host() is first
+    assert "nudge" not in plugins.host().methods.names()

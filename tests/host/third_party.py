@@ -1,0 +1,128 @@
+"""A plugin package of somebody else: written as sources, built into a wheel, installed into a folder of its own.
+
+Un-installing is removing that folder; the environment that runs the tests is never touched. Used with
+`environment(site)`, a `vlmprompt` process sees the package as one that pip installed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+# The names that the package registers; it is imported as `MODULE`, and its entry point is called so, too.
+DISTRIBUTION, MODULE, METHOD, COMMAND = "acme-prompts", "acme_prompts", "nudge", "acme-hello"
+
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "{distribution}"
+version = "1.2.3"
+dependencies = ["vlmprompt"]
+
+[project.entry-points.vlmprompt]
+{module} = "{module}"
+
+[tool.setuptools]
+packages = ["{module}"]
+"""
+
+ENTRY = """\
+from vlmprompt.api import hookimpl
+
+
+@hookimpl
+def register_methods(register):
+    register(
+        "nudge",
+        target="{module}.method:Nudge",
+        config="{module}.method:NudgeConfig",
+        summary="one context vector for all classes",
+    )
+
+
+@hookimpl
+def register_commands(app):
+    @app.command("{command}")
+    def hello(name: str = "you"):
+        "Say hello."
+        print(f"hello {{name}}")
+"""
+
+METHOD_SOURCE = '''\
+"""A small method: learned context vectors, shared by all classes."""
+
+import torch
+from torch import nn
+
+from vlmprompt.api import Field, MethodConfig, PromptMethod, TextPrompts
+
+
+class NudgeConfig(MethodConfig):
+    """Options of Nudge."""
+
+    n_ctx: int = Field(2, ge=1, description="context vectors; source: made up")
+
+
+class Nudge(PromptMethod):
+    """Logits are scaled cosines of the image and of "[v_1] .. [v_V] {name}." with learned v."""
+
+    capabilities = frozenset({"new_classes", "feature_cache"})
+
+    def __init__(self, backbone, class_names, config, *, descriptions=None, generator=None):
+        super().__init__(backbone, class_names, config, descriptions=descriptions, generator=generator)
+        shape = (1, config.n_ctx, backbone.text.width)
+        self.ctx = nn.Parameter(0.02 * torch.randn(shape, generator=self.generator))
+
+    def text_prompts(self, global_Bd=None, *, draws=None):
+        return TextPrompts(self.ctx)
+'''
+
+
+def write_project(
+    folder: Path, *, entry: str | None = None, distribution: str = DISTRIBUTION, module: str = MODULE
+) -> Path:
+    """Write the sources.
+
+    Args:
+        entry: contents of the entry module, in place of the one that works.
+    """
+    package = folder / module
+    package.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(distribution=distribution, module=module))
+    (package / "__init__.py").write_text(entry or ENTRY.format(module=module, command=COMMAND))
+    (package / "method.py").write_text(METHOD_SOURCE)
+    return folder
+
+
+def build_wheel(project: Path, out: Path) -> Path:
+    """Build without network, in the running environment."""
+    _pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(out), str(project))
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+def install(wheel: Path, site: Path) -> None:
+    """Install a wheel into a folder that may hold others."""
+    _pip("install", "--no-deps", "--no-index", "--no-compile", "--target", str(site), str(wheel))
+
+
+def environment(site: Path, **variables: str) -> dict[str, str]:
+    """Environment variables of a process that sees what is installed in `site`."""
+    return dict(os.environ) | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "COLUMNS": "200"} | variables
+
+
+def vlmprompt(*args: str, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "vlmprompt", *args]
+    return subprocess.run(command, env=dict(env), cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def _pip(*args: str) -> None:
+    options = ("--quiet", "--disable-pip-version-check", "--no-input")
+    subprocess.run([sys.executable, "-m", "pip", args[0], *options, *args[1:]], check=True, timeout=120)
