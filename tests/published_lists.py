@@ -34,9 +34,7 @@ def read_split(file: Path) -> Dataset:
     """A published split as a data set; the images need not be there."""
     content = json.loads(file.read_text(encoding="utf-8"))
     names = {label: name for rows in content.values() for _, label, name in rows}
-    splits = {
-        part: tuple(Record(path, label, Path(path)) for path, label, _ in rows) for part, rows in content.items()
-    }
+    splits = {part: tuple(Record(path, label, Path(path)) for path, label, _ in rows) for part, rows in content.items()}
     return Dataset(file.stem, str(file), tuple(names[label] for label in sorted(names)), splits)
 
 

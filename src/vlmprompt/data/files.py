@@ -32,9 +32,9 @@ def locate(argument: str, root: Path | None) -> Path:
     raise InputError(f"there is no {looked}", hint="check the path; --root is the parent folder of data sets")
 
 
-def is_image(path: Path) -> bool:
-    """Whether the name ends in that of a readable format; the file is not opened."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+def is_image(name: str) -> bool:
+    """Whether a file's name ends in that of a readable format; the file is not opened."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def entries(folder: Path) -> list[Path]:
@@ -49,29 +49,36 @@ def entries(folder: Path) -> list[Path]:
         raise InputError(f"cannot read folder {folder}: {error.strerror}") from error
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[str]:
     """All files below a folder at any depth, through links too, without hidden ones and sidecars.
+
+    Yields:
+        Paths relative to the folder, with forward slashes on every system.
 
     Raises:
         InputError: a folder cannot be read.
     """
     for directory, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
         folders[:] = [name for name in folders if not _ignored(name)]
-        yield from (Path(directory, name) for name in names if not _ignored(name))
+        inner = Path(directory).relative_to(folder).as_posix()
+        prefix = "" if inner == "." else f"{inner}/"
+        yield from (prefix + name for name in names if not _ignored(name))
 
 
-def images_below(folder: Path) -> list[Path]:
-    """The images of a class folder, at any depth, in the order of their relative paths.
+def images_below(folder: Path) -> list[str]:
+    """The images of a class folder, at any depth: their relative paths, sorted.
 
     Raises:
-        InputError: there are none; or a file is no image by its name (it would be lost silently).
+        InputError: there are none; a file is no image by its name (it would be lost silently), or has a
+            name that cannot be written down as an id.
     """
-    files = sorted(files_below(folder), key=lambda p: p.relative_to(folder).as_posix())
-    others = [path for path in files if not is_image(path)]
+    files = sorted(files_below(folder))
+    _check_utf8("/".join((str(folder), *files)))
+    others = [name for name in files if not is_image(name)]
     if others:
         more = f" (nor are {len(others) - 1} more files)" if len(others) > 1 else ""
         raise InputError(
-            f"{others[0]} is not an image{more}",
+            f"{folder / others[0]} is not an image{more}",
             hint=f"move it out of the class folder, or convert it; {READABLE}",
         )
     if not files:
@@ -81,23 +88,17 @@ def images_below(folder: Path) -> list[Path]:
     return files
 
 
-def stable_id(path: Path, base: Path) -> str:
-    """The path relative to `base`, with forward slashes on every system.
-
-    Raises:
-        InputError: the name is not UTF-8, so that it cannot be written down.
-    """
-    name = path.relative_to(base).as_posix()
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"file name {os.fsencode(path)!r} is not UTF-8", hint="rename it") from error
-    return name
-
-
 def _ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SIDECARS
 
 
 def _unreadable(error: OSError) -> None:
     raise InputError(f"cannot read folder {error.filename}: {error.strerror}") from error
+
+
+def _check_utf8(paths: str) -> None:
+    try:
+        paths.encode()
+    except UnicodeEncodeError as error:
+        around = paths[max(0, error.start - 40) : error.end + 20]
+        raise InputError(f"a file name is not UTF-8, at ...{around!a}...", hint="rename the file") from error

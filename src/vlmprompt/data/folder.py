@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlmprompt.data.files import entries, files_below, images_below, is_image, locate, stable_id
+from vlmprompt.data.files import entries, files_below, images_below, is_image, locate
 from vlmprompt.data.names import code_warning, folder_names, read_names
 from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.splits import SPLIT_ALIASES, Splits, check_coverage, seeded_split
@@ -22,9 +22,7 @@ class FolderReader:
     folder is an error, because leaving it out could hide images of an unreadable format.
     """
 
-    def load(
-        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int
-    ) -> Dataset:
+    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read the folder; no image is opened.
 
         Raises:
@@ -35,14 +33,14 @@ class FolderReader:
             raise InputError(f"{path} is a file, not a folder", hint="for lists: csv:<file> or json:<file>")
         parts = _split_folders(path)
         found = {split: _class_folders(folder) for split, folder in (parts or {"": path}).items()}
-        folders = sorted(set().union(*found.values()))
+        folders = sorted({folder.name for classes in found.values() for folder in classes})
         names, origin = _names(folders, class_names_file, root)
         records = {split: _records(classes, folders, path) for split, classes in found.items()}
         splits: Splits = records
         notes: dict[str, object] = {"path": str(path), "class_names": origin}
         if not parts:
             splits, notes["split"] = seeded_split(records[""], names, split_seed)
-        doubts = code_warning(names) + _single_warning(folders, argument)
+        doubts = code_warning(names) + _single_warning(folders)
         notes["warnings"] = doubts + check_coverage(splits, names)
         return Dataset(path.resolve().name, f"folder:{argument}", names, splits, notes=notes)
 
@@ -59,14 +57,12 @@ def _split_folders(path: Path) -> dict[str, Path]:
         if any(entry.is_dir() for entry in entries(folder)):
             split = SPLIT_ALIASES[folder.name.lower()]
             if split in parts:
-                raise InputError(
-                    f"{parts[split]} and {folder} are both {split}", hint="remove one, or merge them"
-                )
+                raise InputError(f"{parts[split]} and {folder} are both {split}", hint="remove one, or merge them")
             parts[split] = folder
     if not parts and len(named) < len(folders):
         return {}
     for folder in folders:
-        if folder not in parts.values() and any(is_image(file) for file in files_below(folder)):
+        if folder not in parts.values() and any(map(is_image, files_below(folder))):
             raise _stray_folder(folder, parts)
     return {split: parts[split] for split in SPLITS if split in parts}
 
@@ -79,13 +75,13 @@ def _stray_folder(folder: Path, parts: dict[str, Path]) -> InputError:
     return InputError(f"{folder} has images but is no split, beside {beside}", hint="rename or move it")
 
 
-def _class_folders(folder: Path) -> dict[str, list[Path]]:
-    """Class folder name -> its images, both sorted."""
+def _class_folders(folder: Path) -> dict[Path, list[str]]:
+    """Class folder -> the relative paths of its images."""
     found = entries(folder)
     for entry in found:
-        if entry.is_file() and is_image(entry):
+        if is_image(entry.name) and entry.is_file():
             raise InputError(f"image {entry} is in no class folder", hint=_LAYOUT)
-    classes = {entry.name: images_below(entry) for entry in found if entry.is_dir()}
+    classes = {entry: images_below(entry) for entry in found if entry.is_dir()}
     if not classes:
         raise InputError(f"{folder} has no class folders", hint=_LAYOUT)
     return classes
@@ -104,16 +100,19 @@ def _names(folders: list[str], file: Path | None, root: Path | None) -> tuple[tu
     return names, origin
 
 
-def _records(classes: dict[str, list[Path]], folders: list[str], base: Path) -> tuple[Record, ...]:
+def _records(classes: dict[Path, list[str]], folders: list[str], base: Path) -> tuple[Record, ...]:
+    """Records with ids relative to `base`, in the order of labels and ids."""
+    labels = {folder: label for label, folder in enumerate(folders)}
     return tuple(
-        Record(stable_id(file, base), label, file)
-        for label, folder in enumerate(folders)
-        for file in classes.get(folder, ())
+        Record(f"{prefix}/{name}", labels[folder.name], folder / name)
+        for folder, names in classes.items()
+        for prefix in [folder.relative_to(base).as_posix()]
+        for name in names
     )
 
 
-def _single_warning(folders: list[str], argument: str) -> list[str]:
-    """One class is right for a set of outliers; for anything else the path is probably one level too high."""
+def _single_warning(folders: list[str]) -> list[str]:
+    """One class is right for a set of outliers; anything else is probably read one level too high."""
     if len(folders) > 1:
         return []
-    return [f"there is one class only, {folders[0]!r}; did you mean folder:{argument}/{folders[0]}?"]
+    return [f"there is only one class, {folders[0]!r}: check that the path is not one folder too high"]

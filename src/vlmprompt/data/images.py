@@ -27,9 +27,7 @@ def read_image(record: Record) -> Image.Image:
         with Image.open(source) as image:
             return _rgb(image)
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise InputError(
-            f"cannot read image {source}: {_reason(error)}", hint="replace or remove it"
-        ) from error
+        raise InputError(f"cannot read image {source}: {_reason(error)}", hint="replace or remove it") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

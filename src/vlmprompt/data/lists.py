@@ -16,15 +16,18 @@ import io
 import json
 import os
 import posixpath
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from vlmprompt.data.files import READABLE, is_image, locate
 from vlmprompt.data.names import label_names, read_names
 from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage, seeded_split, shortened
 from vlmprompt.errors import InputError, did_you_mean
+
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,7 @@ class Row:
 class CsvReader:
     """A CSV file (comma, UTF-8) whose first line names the columns."""
 
-    def load(
-        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int
-    ) -> Dataset:
+    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read the list; images are looked for, not opened. Raises: InputError."""
         return _dataset("csv", argument, _csv_rows, root, class_names_file, split_seed)
 
@@ -57,9 +58,7 @@ class CsvReader:
 class JsonReader:
     """A JSON file: a list of {"path": ..., "label": ..., "split": ...}."""
 
-    def load(
-        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int
-    ) -> Dataset:
+    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read the list; images are looked for, not opened. Raises: InputError."""
         return _dataset("json", argument, _json_rows, root, class_names_file, split_seed)
 
@@ -110,7 +109,7 @@ def _csv_rows(file: Path, text: str) -> list[Row]:
             )
         return [_csv_row(f"{file}, line {reader.line_num}", values) for values in reader]
     except csv.Error as error:
-        where = f"{file}, line {reader.line_num}"
+        where = f"{file}, line {reader.line_num + 1}"  # where the row begins that could not be read
         raise InputError(f"{where}: {error}", hint="check its quotes and commas") from error
 
 
@@ -150,9 +149,7 @@ def _row(where: str, path: object, label: object, split: object) -> Row:
     return Row(where, path.strip(), label.strip(), SPLIT_ALIASES.get(part, ""))
 
 
-def _labels(
-    rows: Sequence[Row], file: Path | None, root: Path | None
-) -> tuple[tuple[str, ...], list[int], object]:
+def _labels(rows: Sequence[Row], file: Path | None, root: Path | None) -> tuple[tuple[str, ...], list[int], object]:
     """Class names, the label of each row, and where the names are from."""
     indices = all(row.label.isascii() and row.label.isdigit() for row in rows)
     if file is None:
@@ -199,7 +196,7 @@ def _records(rows: Sequence[Row], labels: Sequence[int], folder: Path) -> tuple[
     first: dict[str, Row] = {}
     for row, label in zip(rows, labels, strict=True):
         path = _relative(row)
-        if not is_image(Path(path)):
+        if not is_image(path):
             raise InputError(f"{row.where}: {row.path} is not an image", hint=READABLE)
         other = first.setdefault(path, row)
         if other is not row:
@@ -218,8 +215,7 @@ def _records(rows: Sequence[Row], labels: Sequence[int], folder: Path) -> tuple[
 
 def _relative(row: Row) -> str:
     """The normalised path with forward slashes; it is the record's id."""
-    if PurePosixPath(row.path).is_absolute() or PureWindowsPath(row.path).anchor:
-        raise InputError(
-            f"{row.where}: path {row.path} is absolute", hint="write paths relative to the list's folder"
-        )
+    if _ABSOLUTE.match(row.path):
+        message = f"{row.where}: path {row.path} is absolute"
+        raise InputError(message, hint="write paths relative to the list's folder")
     return posixpath.normpath(row.path.replace("\\", "/"))

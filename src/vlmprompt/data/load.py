@@ -13,9 +13,7 @@ from vlmprompt.plugins import host
 class DatasetReader(Protocol):
     """What a plugin registers with `register_datasets`: a class without constructor arguments."""
 
-    def load(
-        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int
-    ) -> Dataset:
+    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read a data set.
 
         Args:

@@ -170,7 +170,7 @@ def _ignore_interrupt(worker: int) -> None:
 
 def _one_ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """Copy the next batch on a stream of its own while CUDA works on the current one."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(device)
     waiting: tuple[Batch, torch.cuda.Event] | None = None
     for batch in batches:
         with torch.cuda.stream(stream):

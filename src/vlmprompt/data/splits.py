@@ -31,9 +31,7 @@ def by_label(records: Iterable[Record]) -> dict[int, list[Record]]:
     return dict(groups)
 
 
-def seeded_split(
-    records: Iterable[Record], class_names: Sequence[str], seed: int
-) -> tuple[Splits, dict[str, object]]:
+def seeded_split(records: Iterable[Record], class_names: Sequence[str], seed: int) -> tuple[Splits, dict[str, object]]:
     """Split each class 50/20/30 into train, val and test, the shares of CoOp's own splits.
 
     Within a class, images are ordered by the SHA-256 of seed and id, so the split depends on neither the

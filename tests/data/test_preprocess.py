@@ -1,0 +1,71 @@
+"""Transforms against open_clip's own, and against crops made by hand."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import RandomResizedCrop
+
+from vlmprompt.data.preprocess import PreprocessConfig, build_transform
+from vlmprompt.errors import InputError
+
+MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+
+
+def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(50, 91), (91, 50), (32, 32), (20, 33), (33, 31), (200, 7)])
+def test_test_transform_is_open_clips(resize_mode: str, interpolation: str, size: tuple[int, int]) -> None:
+    ours = build_transform(PreprocessConfig(32, MEAN, STD, interpolation, resize_mode), train=False)
+    theirs = open_clip.image_transform(
+        32, is_train=False, mean=MEAN, std=STD, resize_mode=resize_mode, interpolation=interpolation
+    )
+    for mode in ("RGB", "L", "RGBA", "P", "CMYK"):
+        image = picture(*size, mode)
+        assert torch.equal(ours(image), theirs(image)), mode
+
+
+def test_training_transform_by_hand() -> None:
+    """Same random numbers, but crop, resize, flip and normalisation spelt out."""
+    transform = build_transform(PreprocessConfig(24, MEAN, STD), train=True)
+    image = picture(60, 40)
+    flips = 0
+    for seed in range(20):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            made = transform(image)
+            torch.manual_seed(seed)
+            top, left, height, width = RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3])
+            flip = torch.rand(1).item() < 0.5
+        box = (left, top, left + width, top + height)
+        pixels = np.asarray(image.crop(box).resize((24, 24), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+        pixels = pixels[:, ::-1] if flip else pixels
+        expected = (pixels - np.float32(MEAN)) / np.float32(STD)
+        assert np.allclose(made.permute(1, 2, 0).numpy(), expected, atol=1e-6)
+        flips += flip
+    assert 0 < flips < 20
+
+
+def test_transforms_travel_to_spawned_workers() -> None:
+    for mode in ("shortest", "longest"):
+        transform = build_transform(PreprocessConfig(8, MEAN, STD, resize_mode=mode), train=False)
+        image = picture(12, 9)
+        assert torch.equal(pickle.loads(pickle.dumps(transform))(image), transform(image))
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(InputError, match="interpolation 'lanczos'") as error:
+        build_transform(PreprocessConfig(8, MEAN, STD, interpolation="lanczos"), train=True)
+    assert "bicubic" in (error.value.hint or "")
+    with pytest.raises(InputError, match="resize mode 'tile'"):
+        build_transform(PreprocessConfig(8, MEAN, STD, resize_mode="tile"), train=False)
