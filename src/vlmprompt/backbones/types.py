@@ -20,6 +20,12 @@ ClassPosition = Literal["end", "middle", "front"]
 ContextScope = Literal["shared", "class", "image"]
 
 
+def unit(features: Tensor) -> Tensor:
+    """L2-normalised over the last dimension, in fp32 or better whatever the towers run in."""
+    half = features.dtype in (torch.bfloat16, torch.float16)
+    return F.normalize(features.float() if half else features, dim=-1)
+
+
 @dataclass(frozen=True)
 class ImageNeeds:
     """What a method reads from the image tower.
@@ -64,8 +70,8 @@ class ImageFeatures:
 
     @property
     def unit_Bd(self) -> Tensor:
-        """The global feature, L2-normalised."""
-        return F.normalize(self.global_Bd, dim=-1)
+        """The global feature, L2-normalised, in fp32 or better."""
+        return unit(self.global_Bd)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name (`global`, `local`, `extra.<name>`), for storing."""
@@ -171,8 +177,8 @@ class TextFeatures:
 
     @property
     def unit_PKd(self) -> Tensor:
-        """The features, L2-normalised over d."""
-        return F.normalize(self.features_PKd, dim=-1)
+        """The features, L2-normalised over d, in fp32 or better."""
+        return unit(self.features_PKd)
 
     def detach(self) -> TextFeatures:
         """The same features without a graph."""

@@ -227,8 +227,9 @@ class PromptMethod(nn.Module):
         """Scaled cosines of the global feature, averaged over prompts; in fp32 whatever the towers run in."""
         per_image = text.features_PKd.dim() == 4
         rule = "bd,bpkd->bpk" if per_image else "bd,pkd->bpk"
-        image_Bd = F.normalize(features.global_Bd.float(), dim=-1)
-        cosines_BPK = torch.einsum(rule, image_Bd, F.normalize(text.features_PKd.float(), dim=-1))
+        # Cosines differ in their third digit: an ambient autocast must not touch them.
+        with torch.autocast(features.global_Bd.device.type, enabled=False):
+            cosines_BPK = torch.einsum(rule, features.unit_Bd, text.unit_PKd)
         cosines_BK = cosines_BPK.mean(dim=1)
         return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK)
 
