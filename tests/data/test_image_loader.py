@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlmprompt.data import loader as loader_module
 from vlmprompt.data.images import read_image
 from vlmprompt.data.loader import IN_PROCESS, ImageLoader
 from vlmprompt.data.preprocess import PreprocessConfig, build_transform
@@ -24,6 +25,11 @@ from vlmprompt.errors import InputError
 N = IN_PROCESS + 6
 CONFIG = PreprocessConfig(8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TEST, TRAIN = build_transform(CONFIG, train=False), build_transform(CONFIG, train=True)
+
+
+@pytest.fixture(autouse=True)
+def _same_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "IN_PROCESS_SPAWN", IN_PROCESS)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,14 @@ def test_few_images_start_no_workers(records: list[Record]) -> None:
     assert {int(pid) for pid in few.values()} == {os.getpid()}
     many = {int(pid) for pid in by_index(ImageLoader(records, _own_pid, 16, workers=2)).values()}
     assert len(many) == 2 and os.getpid() not in many
+
+
+def test_more_images_are_few_where_processes_are_spawned(
+    records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "spawn")
+    monkeypatch.setattr(loader_module, "IN_PROCESS_SPAWN", N)
+    assert {int(pid) for pid in by_index(ImageLoader(records, _own_pid, 16, workers=2)).values()} == {os.getpid()}
 
 
 @pytest.mark.parametrize("workers", [0, 2])

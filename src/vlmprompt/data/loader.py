@@ -6,6 +6,7 @@ Shapes: B images, 3 colours, H x W pixels.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 
-# Up to here, starting worker processes costs about what they save.
+# Up to so many images, starting workers costs about what they save; spawned ones first import torch, for seconds.
 IN_PROCESS = 64
+IN_PROCESS_SPAWN = 4096
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Batch:
     index_B: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Images and labels on a device, without waiting for the copy where the memory is pinned."""
-        images, labels = (t.to(device, non_blocking=True) for t in (self.images_B3HW, self.labels_B))
+        """Images and labels on a device; for CUDA without waiting for the copy, from pinned memory."""
+        ahead = device.type == "cuda"
+        images, labels = (t.to(device, non_blocking=ahead) for t in (self.images_B3HW, self.labels_B))
         return Batch(images, labels, self.index_B)
 
 
@@ -50,8 +53,8 @@ class ImageLoader:
 
     The result does not depend on `workers`. Random transforms see torch's global generator seeded from
     (`augment_seed`, position of the record), and it is restored: the view of an image is a pure function of
-    these, and the caller's random numbers are not touched. Up to 64 images are decoded in the main process,
-    which is done about as soon as workers have started; these live as long as one pass.
+    these, and the caller's random numbers are not touched. Workers live as long as one pass, so few images are
+    decoded in the main process: up to 64, or 4096 where processes are spawned (macOS, Windows).
 
     Args:
         records: all that `order` may point to.
@@ -84,7 +87,7 @@ class ImageLoader:
         if drop_last and len(self._batches) > 1 and len(self._batches[-1]) < batch_size:
             self._batches.pop()
         self._images = _Images(records, transform, augment_seed or ())
-        self._workers = min(workers, len(self._batches)) if len(indices) > IN_PROCESS else 0
+        self._workers = min(workers, len(self._batches)) if len(indices) > _in_process() else 0
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -147,6 +150,12 @@ class _Images(TorchDataset[Any]):
             # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
             torch.default_generator.manual_seed(_sample_seed(self._seed, index))
             return self._transform(image), record.label, index
+
+
+def _in_process() -> int:
+    """The number of images that are not worth starting workers for."""
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    return IN_PROCESS if method == "fork" else IN_PROCESS_SPAWN
 
 
 def _sample_seed(seed: tuple[int, ...], index: int) -> int:
