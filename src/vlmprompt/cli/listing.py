@@ -10,6 +10,7 @@ import typer
 
 from vlmprompt.cli import options_help, output
 from vlmprompt.cli.options import JsonFlag
+from vlmprompt.cli.options_help import reflow
 from vlmprompt.cli.output import Table
 from vlmprompt.errors import UsageError, did_you_mean
 from vlmprompt.plugins import PluginInfo, host
@@ -89,14 +90,15 @@ def _shower(kind: str) -> Callable[..., None]:
 
 def _page(data: dict[str, Any]) -> list[Table | str]:
     doc = data["doc"] if "options" not in data else data["doc"].split("\n\n")[0]
-    parts: list[Table | str] = [f"{data['name']}: {data['summary']}", "", options_help.reflow(doc), ""]
+    parts: list[Table | str] = [reflow(f"{data['name']}: {data['summary']}"), "", reflow(doc), ""]
     parts.append(f"from {data['distribution']} {data['version']}, {data['target']}")
     if "capabilities" in data:
         parts.append(f"capabilities: {', '.join(data['capabilities']) or 'none'}")
     if "options" in data:
         parts += ["", "options (--set options.NAME=VALUE):", options_help.page(data["options"])]
         for preset, values in data["presets"].items():
-            parts.append(f"--preset {preset}: {', '.join(f'{k}={v}' for k, v in values.items()) or 'the defaults'}")
+            settings = ", ".join(f"{key}={value}" for key, value in values.items()) or "the defaults"
+            parts.append(reflow(f"--preset {preset}: {settings}"))
     return parts
 
 

@@ -133,7 +133,7 @@ def _report(error: Exception, command: str, call: Invocation) -> int:
             output.say("hint", known.hint, "cyan")
     if call.as_json:
         output.write_document(command, None, known or error)
-    return ExitCode.BUG if known is None else known.exit_code
+    return int(ExitCode.BUG if known is None else known.exit_code)
 
 
 def _expected(error: Exception) -> VlmPromptError | None:

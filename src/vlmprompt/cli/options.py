@@ -14,9 +14,7 @@ import typer
 _WHERE = "Where it runs"
 _WHAT = "What is run"
 
-JsonFlag = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")
-]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 MethodOption = Annotated[
     str | None,
@@ -24,9 +22,7 @@ MethodOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option(
-        "--data", "-d", help="Data set, such as folder:photos or csv:list.csv.", rich_help_panel=_WHAT
-    ),
+    typer.Option("--data", "-d", help="Data set, such as folder:photos or csv:list.csv.", rich_help_panel=_WHAT),
 ]
 BackboneOption = Annotated[
     str | None,
@@ -73,9 +69,7 @@ SetOption = Annotated[
 
 DeviceOption = Annotated[
     str,
-    typer.Option(
-        "--device", help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps.", rich_help_panel=_WHERE
-    ),
+    typer.Option("--device", help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps.", rich_help_panel=_WHERE),
 ]
 WorkersOption = Annotated[
     int,

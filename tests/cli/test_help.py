@@ -1,0 +1,106 @@
+"""Help pages: fast, light, readable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vlmprompt import __version__, plugins
+from vlmprompt.cli.main import main
+
+HEAVY = {
+    "torch",
+    "numpy",
+    "pydantic",
+    "pandas",
+    "openai",
+    "rich.progress",
+    "open_clip",
+    "sklearn",
+    "accelerate",
+    "click",
+}
+LIST_MODULES = """
+import sys
+from vlmprompt.cli.main import main
+code = main(sys.argv[1:])
+print(code, *sys.modules, file=sys.stderr)
+"""
+
+
+def pages() -> list[list[str]]:
+    """The command lines of all help pages."""
+    from vlmprompt.cli.app import build
+
+    found: list[list[str]] = [[]]
+    groups = [([], build(plugins.load_host()))]
+    while groups:
+        path, group = groups.pop()
+        for name, command in group.commands.items():
+            found.append([*path, name])
+            if hasattr(command, "commands"):
+                groups.append(([*path, name], command))
+    return found
+
+
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["methods", "list"], ["--version"], ["--nonsense"]])
+def test_nothing_heavy_is_loaded(args: list[str]) -> None:
+    run = subprocess.run([sys.executable, "-c", LIST_MODULES, *args], capture_output=True, text=True, check=True)
+    loaded = set(run.stderr.splitlines()[-1].split()[1:])
+    assert {"vlmprompt.cli.main", "vlmprompt_bloom"} <= loaded  # so with plugins
+    # Behind the first page typer converts values, for which some of its versions load pydantic (15 ms).
+    assert HEAVY & loaded <= ({"pydantic"} if args[0] in ("train", "methods") else set())
+
+
+def test_help_is_quick() -> None:
+    """The bench holds it to 0.30 s; here only something gross is caught, on a machine that is busy."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "vlmprompt", "--help"], capture_output=True, check=True)
+    assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize("path", pages(), ids=" ".join)
+def test_pages_fit_80_columns(
+    path: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*path, "--help"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert max(map(len, captured.out.splitlines())) <= 80
+    assert "Usage: vlmprompt" in captured.out
+
+
+def test_the_first_page_has_examples_in_lines_of_their_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "vlmprompt evaluate --suite accuracy" in lines
+    assert "vlmprompt methods show coop" in lines
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vlmprompt {__version__}\n"
+
+
+def test_no_command_shows_the_help_and_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "Usage: vlmprompt" in captured.out
+    assert captured.err == ""
+
+
+def test_a_misspelt_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methds", "list"]) == 2
+    assert "did you mean 'methods'" in capsys.readouterr().err.lower()
+
+
+def test_completion_scripts_are_off_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    assert "--install-completion" not in capsys.readouterr().out
