@@ -77,8 +77,11 @@ def test_bars_are_drawn_on_a_terminal(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setenv("TERM", "xterm")
     with CliProgress(bars=True).task("training", 4, unit="step") as task:
         task.advance(loss=0.25)
+        print("a result")
         task.advance()
-    error = capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.out == "a result\n"
+    error = captured.err
     assert "━" in error
     assert "2/4" in error
     assert "loss 0.25" in error

@@ -152,4 +152,5 @@ def _rich_bars() -> RichProgress:
         TextColumn("{task.fields[stats]}", markup=False),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(file=sys.stderr), transient=True)
+    # stdout is left alone: it may be a file, and results must reach it.
+    return Progress(*columns, console=Console(file=sys.stderr), transient=True, redirect_stdout=False)
