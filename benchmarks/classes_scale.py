@@ -1,0 +1,77 @@
+"""Time and memory of GalLoP's text side over the number of classes, each number in a fresh process.
+
+As a script, `python -m benchmarks.classes_scale K` measures one number of classes and prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from benchmarks.frame import Mark, Row, timed
+from benchmarks.names import SHORT
+
+CLASSES = (10, 30, 100, 300, 1000)
+
+
+def measure(repeats: int = 3) -> list[Row]:
+    """The log-log slope of time over K, and memory at 1000 classes over memory at 100."""
+    rows = {k: _in_fresh_process(k, repeats) for k in CLASSES}
+    growth = slope([(k, rows[k]["seconds"]) for k in CLASSES])
+    memory = rows[1000]["gigabytes"] / rows[100]["gigabytes"]
+    figures = {f"s at K={k}": row["seconds"] for k, row in rows.items()}
+    figures |= {f"GB at K={k}": rows[k]["gigabytes"] for k in (100, 1000)}
+    marks = (
+        Mark("log-log slope of time", growth, 1.05, at_least=False),
+        Mark("memory at K=1000 over K=100", memory, 1.5, at_least=False),
+    )
+    return [Row("classes_scale", "ViT-B/16 text, P=8, V=4, forward and backward, K = 10..1000", figures, marks)]
+
+
+def slope(points: list[tuple[int, float]]) -> float:
+    """Least-squares slope of log(y) over log(x)."""
+    logs = [(math.log(x), math.log(y)) for x, y in points]
+    mean_x, mean_y = (statistics.fmean(axis) for axis in zip(*logs, strict=True))
+    return sum((x - mean_x) * (y - mean_y) for x, y in logs) / sum((x - mean_x) ** 2 for x, _ in logs)
+
+
+def one(n_classes: int, repeats: int) -> dict[str, float]:
+    """Seconds of a step (median), and the peak memory of the process's first step above what it held before."""
+    from benchmarks import plain
+    from benchmarks.text_engine import engine_step, inputs
+
+    _, _, backbone = plain.build()
+    names = (SHORT * math.ceil(n_classes / len(SHORT)))[:n_classes]
+    step = partial(engine_step, backbone, backbone.text.class_tokens(names, tail=""), *inputs(backbone, n_classes))
+    before = _forget_peak()
+    step()
+    peak = _peak_bytes()
+    return {"seconds": statistics.median(timed(step) for _ in range(repeats)), "gigabytes": (peak - before) / 1e9}
+
+
+def _in_fresh_process(n_classes: int, repeats: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.classes_scale", str(n_classes), str(repeats)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def _forget_peak() -> int:
+    """Bytes resident now. On Linux the recorded peak falls back to it, or loading the model would hide the step's."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(one(int(sys.argv[1]), int(sys.argv[2]))))
