@@ -72,7 +72,7 @@ class ResultStore:
             raise InputError(f"cannot read results {self.path}: {error.strerror}") from error
         *lines, rest = content.split(b"\n")
         rows = [self._parse(line, number) for number, line in enumerate(lines, 1) if line.strip()]
-        newest = {(row.key, row.metric): row for row in rows}
+        newest = {(row.key or i, row.metric): row for i, row in enumerate(rows)}
         torn = f"the last line of {self.path} is incomplete and was left out" if rest else None
         return Loaded(tuple(newest.values()), torn)
 

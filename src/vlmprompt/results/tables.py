@@ -160,7 +160,8 @@ def _table(title: str, group: pd.DataFrame, layout: _Layout) -> SummaryTable:
         cells = [_cell(part, column, layout, notes) for column in layout.headers]
         seeds = [str(_seeds(part) or MISSING)] if several else []
         body.append((f"{head} {untrained}".rstrip(), *others, *seeds, *cells))
-    caption = _caption(layout, f"mean ± sample standard deviation (ddof={DDOF}) over seeds" if several else "")
+    spread = [f"mean ± sample standard deviation (ddof={DDOF}) over seeds"] if several else []
+    caption = _caption(layout, group, spread)
     columns = (*layout.index, *(["seeds"] if several else []), *layout.headers.values())
     labels = len(columns) - len(layout.headers)
     return SummaryTable(layout.title(title), columns, labels, tuple(body), caption, tuple(notes.texts))
@@ -204,10 +205,10 @@ def _average(title: str, part: pd.DataFrame, layout: _Layout) -> SummaryTable:
         per_dataset = [group for _, group in mine.groupby("dataset", sort=False)]
         cells = [_average_cell(per_dataset, column, layout, datasets) for column in layout.headers]
         body.append((*(str(name) for name in names), *cells))
-    spread = f"unweighted mean over {datasets} data sets of the mean over seeds"
+    how = [f"unweighted mean over {datasets} data sets of the mean over seeds"]
     if any(MISSING in row[len(layout.index) :] for row in body):
-        spread += f"; {MISSING} not measured on all of them"
-    caption = _caption(layout, spread)
+        how.append(f"{MISSING} not measured on all of them")
+    caption = _caption(layout, part, how)
     columns = (*layout.index, *layout.headers.values())
     return SummaryTable(layout.title(title), columns, len(layout.index), tuple(body), caption)
 
@@ -226,10 +227,13 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}" if percent else f"{value:.4g}"
 
 
-def _caption(layout: _Layout, spread: str) -> str:
-    parts = [spread] if spread else []
+def _caption(layout: _Layout, rows: pd.DataFrame, how: list[str]) -> str:
+    """How the numbers came about, and what is noted of every one of them."""
+    parts = list(how)
     if any(metric == H_OF_MEANS for _, metric in layout.headers):
         parts.append("h of means: H of the averaged base and new accuracy; mean of h: average of each run's H")
     if any("↓" in header for header in layout.headers.values()):
         parts.append("↓ lower is better")
+    notes = [note.split("; ") for note in rows["note"][rows["status"] == "ok"]]
+    parts += [part for part in (notes[0] if notes else ()) if part and all(part in note for note in notes)]
     return "; ".join(parts)
