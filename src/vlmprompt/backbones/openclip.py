@@ -6,8 +6,9 @@ A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<path of a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -73,7 +74,7 @@ class OpenClipLoader:
         identity = Identity(spec, random_weights, quick_gelu)
         if random_weights is not None:
             architecture = _known_architecture(spec.split("/")[0])
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), _quiet():
                 torch.manual_seed(random_weights)
                 model = open_clip.create_model(architecture, pretrained=None, force_quick_gelu=bool(quick_gelu))
         elif spec.startswith("hf-hub:"):
@@ -83,6 +84,18 @@ class OpenClipLoader:
             architecture, model = _pretrained(spec, quick_gelu)
         tokenizer = _fetch(spec, partial(open_clip.get_tokenizer, architecture))
         return wrap(model.to(device), tokenizer, identity=identity, precision=precision)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's warning of random weights, which were asked for."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def architectures() -> list[str]:
