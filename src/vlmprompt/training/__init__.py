@@ -1,0 +1,1 @@
+"""Training: one loop, its schedule and optimisers, checkpoints, and the run folder."""

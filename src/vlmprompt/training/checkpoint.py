@@ -1,0 +1,130 @@
+"""Checkpoints: safetensors with a JSON header, from which a run is used and from which it goes on.
+
+Tensors: the trained state by its own names, `optimizer/<parameter>/<slot>`, `rng/method` (uint8). The header
+is the single metadata entry "vlmprompt", so that equal content gives equal bytes; it holds no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import safetensors
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from vlmprompt.config.models import RunConfig
+from vlmprompt.errors import InputError
+from vlmprompt.training.atomic import write_atomic
+
+HEADER_KEY = "vlmprompt"
+OPTIMIZER = "optimizer/"
+RNG = "rng/"
+
+
+class Position(BaseModel):
+    """Where in a run: what the sampler, the log and the running sums of an epoch need to go on.
+
+    Attributes:
+        epoch: 0-based; equal to the number of epochs at the end.
+        step: optimiser steps taken in this epoch.
+        total: optimiser steps taken in all.
+        log_lines: lines of the log up to here.
+        seen, correct, loss_sum: images of this epoch so far, how many were right, their summed loss.
+        loss, accuracy: means over the last whole epoch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+    log_lines: int = 0
+    seen: int = 0
+    correct: int = 0
+    loss_sum: float = 0.0
+    loss: float | None = None
+    accuracy: float | None = None
+
+    def after(self, loss: float, images: int, correct: int) -> Position:
+        """The position one step on, with the step's mean loss."""
+        counts = {"step": self.step + 1, "total": self.total + 1}
+        sums = {"seen": self.seen + images, "correct": self.correct + correct}
+        return self.model_copy(update={**counts, **sums, "loss_sum": self.loss_sum + loss * images})
+
+    def next_epoch(self) -> Position:
+        """The position at the start of the next epoch."""
+        loss, accuracy = self.loss_sum / self.seen, self.correct / self.seen
+        return Position(epoch=self.epoch + 1, total=self.total, loss=loss, accuracy=accuracy)
+
+
+class Header(BaseModel):
+    """What a checkpoint says of itself; the seed of random weights is in the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    config: RunConfig
+    class_names: tuple[str, ...]
+    digests: dict[str, str]
+    versions: dict[str, str]
+    position: Position = Position()
+    scaler: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state of a run.
+
+    Attributes:
+        state: trained state by name.
+        optimizer: see `optim.optimizer_tensors`; empty for methods without a loop.
+        rng: generator states (uint8) by name.
+    """
+
+    header: Header
+    state: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    rng: Mapping[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write it, atomically.
+
+        Raises:
+            InputError: it cannot be written; an older checkpoint there stays.
+        """
+        named = {
+            **self.state,
+            **{OPTIMIZER + name: tensor for name, tensor in self.optimizer.items()},
+            **{RNG + name: tensor for name, tensor in self.rng.items()},
+        }
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in named.items()}
+        write_atomic(path, save(tensors, {HEADER_KEY: self.header.model_dump_json()}))
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read one, onto the CPU.
+
+        Raises:
+            InputError: the file is missing, damaged, or no checkpoint of this toolkit.
+        """
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                header = Header.model_validate_json((file.metadata() or {})[HEADER_KEY])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        except FileNotFoundError as error:
+            raise InputError(f"there is no checkpoint {path}") from error
+        except (OSError, safetensors.SafetensorError, KeyError, ValidationError) as error:
+            raise InputError(
+                f"{path} is damaged, or no checkpoint of this version: {str(error).splitlines()[0]}",
+                hint="train again with --force",
+            ) from error
+        state = {name: tensor for name, tensor in tensors.items() if not name.startswith((OPTIMIZER, RNG))}
+        return cls(header, state, _below(tensors, OPTIMIZER), _below(tensors, RNG))
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

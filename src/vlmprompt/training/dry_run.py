@@ -1,0 +1,250 @@
+"""What a run would do and cost: everything is built, one batch goes forward and backward, nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.features import feature_bytes
+from vlmprompt.backbones.types import ImageFeatures
+from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.errors import InputError
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.training.batches import ImageBatches, TrainBatch
+from vlmprompt.training.provenance import peak_memory
+from vlmprompt.training.schedule import learning_rate
+from vlmprompt.training.setup import Setup, build, complete, settle_device, warn_without_effect
+from vlmprompt.training.trainset import load_trainset
+
+TIMED_STEPS = 3
+
+
+def dry_run(
+    config: RunConfig,
+    runtime: Runtime | None = None,
+    *,
+    progress: Progress | None = None,
+    backbone: Backbone | None = None,
+) -> dict[str, Any]:
+    """Build a run and put one batch through it.
+
+    Args:
+        backbone: towers in memory, in place of loading `config.backbone`.
+
+    Returns:
+        A JSON-able report: `data`, `shapes`, `parameters` (by name, and `total`), `plan`, `features`, `flops`
+        (of a step: `image`, `text`, forward and backward; and `step`, the whole), `memory` (`activations`: saved
+        for the backward pass; peaks so far; all in bytes), `cache` (size of cached features, or None), `seconds`
+        (`step`, `features`, `total`; estimates from a few timed steps).
+
+    Raises:
+        VlmPromptError: whatever `train` would say before its first step.
+    """
+    runtime = runtime or Runtime.model_validate({})
+    progress = progress or SilentProgress()
+    config = complete(config)
+    device = settle_device(config, runtime)
+    setup = build(config, runtime, load_trainset(config, runtime), device, backbone)
+    warn_without_effect(setup, progress)
+    setup.method.train()
+    with progress.task("dry run", None, unit="step") as task:
+        batch = _first_batch(setup)
+        report = {**_static(setup), **_measured(setup, batch), "seconds": _seconds(setup, batch)}
+        task.advance()
+    return report | {"memory": report["memory"] | peak_memory(device)}
+
+
+def _first_batch(setup: Setup) -> TrainBatch:
+    """A batch of images, whichever way the run would get them."""
+    train = setup.config.train
+    augment = train.augment and not setup.cached
+    batches = ImageBatches(
+        setup.data.split.train,
+        setup.backbone.transform(train=augment),
+        train.batch_size,
+        seed=setup.config.seed,
+        augment=augment,
+        device=setup.device,
+        workers=0,
+    )
+    return next(batches.epoch(0, skip=0, steps=1))
+
+
+def _static(setup: Setup) -> dict[str, Any]:
+    """What is known without computing."""
+    data, plan, train, method = setup.data, setup.plan, setup.config.train, setup.method
+    learned = {name: p for name, p in method.named_parameters() if p.requires_grad}
+    steps: dict[str, Any] = {"epochs": 0, "steps_per_epoch": 0, "steps": 0, "batch_size": train.batch_size}
+    if plan is not None:
+        steps |= {"epochs": plan.epochs, "steps_per_epoch": plan.steps_per_epoch, "steps": plan.steps}
+        steps |= {"first_lr": learning_rate(train, plan.epochs, 0)}
+        steps |= {"last_lr": learning_rate(train, plan.epochs, plan.epochs - 1)}
+    rows = len(data.split.train) * max(1, train.views)
+    return {
+        "method": setup.config.method,
+        "backbone": setup.backbone.spec,
+        "device": str(setup.device),
+        "precision": train.precision,
+        "data": {
+            "name": data.dataset.name,
+            "classes": len(data.class_names),
+            "train_images": len(data.split.train),
+            "val_images": len(data.split.val),
+        },
+        "parameters": {
+            "tensors": {name: list(p.shape) for name, p in learned.items()},
+            "total": sum(p.numel() for p in learned.values()),
+        },
+        "plan": steps,
+        "features": setup.features,
+        "cache": feature_bytes(method.image_needs(), setup.backbone, rows) if setup.cached else None,
+    }
+
+
+def _measured(setup: Setup, batch: TrainBatch) -> dict[str, Any]:
+    """Shapes, operations and activations of one step."""
+    method, images = setup.method, _images(batch)
+    draws = method.sample_draws()
+    features = _features(method, batch, draws)
+    with torch.no_grad():
+        logits = method(features, draws=draws).logits
+    text = _text_features(method, features, draws)
+    shapes = {"images": images, **{f"features.{name}": t for name, t in features.tensors().items()}}
+    shapes |= {} if text is None else {"text_features": text}
+    inputs = features if setup.cached else images
+    flops = {
+        "image": 0 if setup.cached else _flops(lambda: method.encode_images(images, draws=draws).global_Bd),
+        "text": _flops(lambda: method.encode_text(features.global_Bd, draws=draws).features_PKd)
+        if text is not None
+        else 0,
+        "step": _flops(lambda: _loss(method, inputs, batch.labels_B)),
+    }
+    saved = SavedBytes()
+    with saved.counting():
+        _loss(method, inputs, batch.labels_B)
+    listed = {name: list(tensor.shape) for name, tensor in {**shapes, "logits": logits}.items()}
+    return {"shapes": listed, "flops": flops, "memory": {"activations": saved.total}}
+
+
+def _seconds(setup: Setup, batch: TrainBatch) -> dict[str, float]:
+    """Estimates from a few steps, after one to warm up."""
+    method, images, plan = setup.method, _images(batch), setup.plan
+    features = _features(method, batch, method.sample_draws())
+    features_s = 0.0
+    if setup.cached:
+        rows = len(setup.data.split.train) * max(1, setup.config.train.views)
+        features_s = rows / len(images) * _time(setup.device, lambda: method.encode_images(images), 1)
+    if plan is None:
+        return {"step": 0.0, "features": features_s, "total": features_s}
+    inputs = features if setup.cached else images
+    step_s = _time(setup.device, lambda: _backward(_loss(method, inputs, batch.labels_B)), TIMED_STEPS)
+    return {"step": step_s, "features": features_s, "total": features_s + step_s * plan.steps}
+
+
+def _images(batch: TrainBatch) -> Tensor:
+    assert isinstance(batch.images, Tensor)
+    return batch.images
+
+
+def _features(method: PromptMethod, batch: TrainBatch, draws: Mapping[str, Tensor]) -> ImageFeatures:
+    """What the feature cache would hold of the batch."""
+    images = _images(batch)
+    with torch.no_grad():
+        raw = method.encode_images(images, draws=draws)
+        return ImageFeatures(raw.global_Bd, raw.local_BNc, method.image_extra(images, batch.labels_B))
+
+
+def _text_features(method: PromptMethod, features: ImageFeatures, draws: Mapping[str, Tensor]) -> Tensor | None:
+    """(P,K,d) or (B,P,K,d); None for a method without text."""
+    try:
+        with torch.no_grad():
+            return method.encode_text(features.global_Bd, draws=draws).features_PKd
+    except InputError:  # its forward pass has just worked, so it reads no text
+        return None
+
+
+def _loss(method: PromptMethod, inputs: Tensor | ImageFeatures, labels_B: Tensor) -> Tensor:
+    return method.loss(method(inputs), labels_B).total
+
+
+def _backward(value: Tensor) -> None:
+    """The backward pass, where there is one."""
+    if value.requires_grad:
+        value.sum().backward()
+
+
+def _flops(compute: Callable[[], Tensor]) -> int:
+    """Floating-point operations of a computation and its backward pass (a multiplication and an addition are 2)."""
+    with FlopCounterMode(display=False) as counter:
+        _backward(compute())
+    return int(counter.get_total_flops())
+
+
+def _time(device: torch.device, work: Callable[[], object], repeats: int) -> float:
+    work()
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    _wait(device)
+    return (time.perf_counter() - start) / repeats
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class SavedBytes:
+    """Counts what autograd keeps for the backward pass: each memory block once, weights not at all."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, int] = {}
+        self._kept: list[Tensor] = []  # alive, so that no address is used twice
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        return sum(self._blocks.values())
+
+    def counting(self) -> AbstractContextManager[Any]:
+        """Count while the context is open."""
+        return saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        base = tensor if tensor._base is None else tensor._base
+        if not isinstance(base, nn.Parameter):
+            storage = tensor.untyped_storage()
+            self._blocks[storage.data_ptr()] = storage.nbytes()
+            self._kept.append(tensor)
+        return tensor
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """The report for people."""
+    plan, data, seconds = report["plan"], report["data"], report["seconds"]
+    flops = ", ".join(f"{name} {value / 1e9:.3g} G" for name, value in report["flops"].items())
+    memory = ", ".join(f"{name} {value / 1e6:.1f} MB" for name, value in report["memory"].items())
+    return [
+        f"run       {report['method']} on {report['backbone']}, {report['device']}, {report['precision']}",
+        f"data      {data['name']}: {data['classes']} classes, {data['train_images']} training images",
+        f"images    {report['features']}",
+        *([] if report["cache"] is None else [f"cache     {report['cache'] / 1e6:.1f} MB of features"]),
+        *(f"shape     {name} {tuple(shape)}" for name, shape in report["shapes"].items()),
+        *(f"trains    {name} {tuple(shape)}" for name, shape in report["parameters"]["tensors"].items()),
+        f"trains    {report['parameters']['total']:,} parameters in all",
+        f"FLOPs     {flops} (forward and backward, a step)",
+        f"memory    {memory}",
+        f"plan      {plan['steps']} steps: {plan['epochs']} epochs of {plan['steps_per_epoch']} steps, "
+        f"{plan['batch_size']} images a step",
+        f"time      about {seconds['total']:.0f} s, {seconds['step']:.3g} s a step; decoding images is not counted",
+    ]

@@ -1,0 +1,76 @@
+"""`log.jsonl`: a line for every step and every epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from vlmprompt.errors import InputError
+from vlmprompt.training.atomic import unwritable
+
+
+class TrainLog:
+    """Appends whole lines, each in one write. `seconds` in a line counts time in the loop, resumed parts included.
+
+    Args:
+        path: the log.
+        keep: lines of it that count; what follows is cut off (a resumed run writes it again).
+
+    Raises:
+        InputError: the log cannot be written, or has fewer lines than `keep`.
+    """
+
+    def __init__(self, path: Path, *, keep: int = 0) -> None:
+        self.path = path
+        self.lines = keep
+        kept = self._kept(keep)
+        self._before = float(json.loads(kept[-1])["seconds"]) if kept else 0.0
+        self._start = time.perf_counter()
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            os.ftruncate(self._file, sum(len(line) for line in kept))
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    @property
+    def seconds(self) -> float:
+        """Time in the loop."""
+        return self._before + time.perf_counter() - self._start
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a line.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        line = json.dumps({**record, "seconds": round(self.seconds, 4)}, allow_nan=False) + "\n"
+        try:
+            os.write(self._file, line.encode())
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        self.lines += 1
+
+    def flush(self) -> None:
+        """Wait until the lines are on disk: a checkpoint must not be ahead of its log."""
+        os.fsync(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._file)
+
+    def _kept(self, keep: int) -> list[bytes]:
+        if not keep:
+            return []
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        if len(lines) < keep:
+            raise InputError(
+                f"{self.path} has {len(lines)} lines, the checkpoint was made at line {keep}",
+                hint="restore it, or train again with --force",
+            )
+        return lines[:keep]

@@ -1,0 +1,203 @@
+"""The training loop: read `fit` from top to bottom.
+
+Shapes: B images, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from vlmprompt.config.models import TrainConfig
+from vlmprompt.errors import InputError, Interrupted
+from vlmprompt.methods.contract import Losses, MethodOutput, PromptMethod
+from vlmprompt.progress import Progress
+from vlmprompt.training.batches import Batches, TrainBatch
+from vlmprompt.training.checkpoint import Checkpoint, Header, Position
+from vlmprompt.training.log import TrainLog
+from vlmprompt.training.optim import (
+    build_optimizer,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from vlmprompt.training.schedule import Plan, learning_rate
+from vlmprompt.training.stop import stop_on_signals
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a loop needs.
+
+    Attributes:
+        method: with fresh initial values, on its device.
+        image_ids: names of the training images, for errors.
+        header: of the checkpoints, but for position and scaler.
+        checkpoint: where they go.
+        log: path of log.jsonl.
+    """
+
+    method: PromptMethod
+    batches: Batches
+    plan: Plan
+    train: TrainConfig
+    accelerator: Any
+    image_ids: Sequence[str]
+    header: Header
+    checkpoint: Path
+    log: Path
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step showed.
+
+    Attributes:
+        loss: mean over the batch.
+        parts: its named parts.
+        images: B.
+        correct: how many were right, before the update.
+        norm: of all trainable parameters together, after it.
+    """
+
+    loss: float
+    parts: dict[str, float]
+    images: int
+    correct: int
+    norm: float
+
+
+def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Position, float]:
+    """Train the method; it is left in eval mode.
+
+    Args:
+        resumed: the state to go on from; on a CPU the outcome equals, bit for bit, that without a break.
+
+    Returns:
+        The final position and the seconds spent in the loop.
+
+    Raises:
+        InputError: the loss or a parameter is not finite (the last good checkpoint stays), or a file cannot
+            be written.
+        Interrupted: Ctrl-C or SIGTERM; the state was saved after the step under way.
+    """
+    method, plan, train = work.method, work.plan, work.train
+    optimizer = work.accelerator.prepare(build_optimizer(method, train))
+    position = restore(work, optimizer, resumed)
+    method.train()
+    with (
+        TrainLog(work.log, keep=position.log_lines) as log,
+        progress.task("training", plan.steps - position.total, unit="step") as task,
+        stop_on_signals() as stop,
+    ):
+        for epoch in range(position.epoch, plan.epochs):
+            lr = learning_rate(train, plan.epochs, epoch)
+            set_learning_rate(optimizer, lr)
+            if position.step == 0:  # else what it set is part of the method's restored state
+                method.start_epoch(epoch, plan.epochs)
+            for batch in work.batches.epoch(epoch, skip=position.step, steps=plan.steps_in(epoch)):
+                optimizer.zero_grad()
+                output = method(batch.images)
+                losses = method.loss(output, batch.labels_B)
+                work.accelerator.backward(losses.total)
+                optimizer.step()
+                step = observe(output, losses, batch.labels_B, method)  # the one wait for the device
+                position = position.after(step.loss, step.images, step.correct)
+                require_finite(work, step, position, batch, log)
+                log.append(step_record(step, position, lr))
+                accuracy = position.correct / position.seen
+                task.advance(1, epoch=f"{epoch + 1}/{plan.epochs}", loss=step.loss, acc=accuracy)
+                if stop.requested or position.total % train.checkpoint_every == 0:
+                    position = save(work, optimizer, position, log)
+                if stop.requested:
+                    raise interrupted(work, position)
+            method.end_epoch(epoch, plan.epochs)
+            position = position.next_epoch()
+            log.append(epoch_record(method, position, lr))
+            position = save(work, optimizer, position, log)
+        seconds = log.seconds
+    method.eval()
+    return position, seconds
+
+
+def restore(work: Work, optimizer: Optimizer, resumed: Checkpoint | None) -> Position:
+    """Put method, optimiser, scaler and random generator where the checkpoint was; the start without one."""
+    if resumed is None:
+        return Position()
+    work.method.load_trainable_state(resumed.state)
+    work.method.set_rng_state(resumed.rng["method"])
+    load_optimizer_tensors(optimizer, work.method, resumed.optimizer)
+    if resumed.header.scaler is not None and work.accelerator.scaler is not None:
+        work.accelerator.scaler.load_state_dict(resumed.header.scaler)
+    return resumed.header.position
+
+
+def save(work: Work, optimizer: Optimizer, position: Position, log: TrainLog) -> Position:
+    """Write a checkpoint; gives the position with the number of log lines that belong to it."""
+    position = position.model_copy(update={"log_lines": log.lines})
+    scaler = work.accelerator.scaler
+    header = work.header.model_copy(
+        update={"position": position, "scaler": None if scaler is None else scaler.state_dict()}
+    )
+    log.flush()
+    Checkpoint(
+        header,
+        work.method.trainable_state(),
+        optimizer_tensors(optimizer, work.method),
+        {"method": work.method.rng_state()},
+    ).save(work.checkpoint)
+    return position
+
+
+def observe(output: MethodOutput, losses: Losses, labels_B: Tensor, method: PromptMethod) -> Step:
+    """Bring a step's numbers from the device in one copy."""
+    correct = (output.logits.detach().argmax(dim=-1) == labels_B).sum()
+    norm = get_total_norm([p.detach() for p in method.trainable_parameters()])
+    values = [losses.total, correct, norm, *losses.parts.values()]
+    loss, right, size, *parts = torch.stack([v.detach().double() for v in values]).tolist()
+    return Step(loss, dict(zip(losses.parts, parts, strict=True)), len(labels_B), round(right), size)
+
+
+def step_record(step: Step, position: Position, lr: float) -> dict[str, Any]:
+    """A step's line in the log; epochs and steps count from 1."""
+    where = {"step": position.total, "epoch": position.epoch + 1, "lr": lr}
+    parts = {name: value if math.isfinite(value) else None for name, value in step.parts.items()}
+    return where | {"loss": step.loss, "parts": parts, "accuracy": step.correct / step.images}
+
+
+def epoch_record(method: PromptMethod, position: Position, lr: float) -> dict[str, Any]:
+    """A finished epoch's line in the log: means over its images, and what the method says of itself."""
+    where = {"step": position.total, "epoch": position.epoch, "epoch_end": True, "lr": lr}
+    means = {"loss": position.loss, "accuracy": position.accuracy}
+    return where | means | {"diagnostics": dict(method.diagnostics())}
+
+
+def require_finite(work: Work, step: Step, position: Position, batch: TrainBatch, log: TrainLog) -> None:
+    """Stop a run that has left the numbers, before it is saved; the log keeps all images of the batch."""
+    if math.isfinite(step.loss) and math.isfinite(step.norm):
+        return
+    what = "a parameter has become NaN or infinite" if math.isfinite(step.loss) else f"the loss is {step.loss}"
+    ids = [work.image_ids[i] for i in batch.index_B.tolist()]
+    where = {"step": position.total, "epoch": position.epoch + 1}
+    log.append({"error": what, **where, "images": ids})
+    more = f" and {len(ids) - 4} more (all in {work.log})" if len(ids) > 4 else ""
+    raise InputError(
+        f"{what} at step {where['step']} (epoch {where['epoch']}), with images {', '.join(ids[:4])}{more}",
+        hint="lower the learning rate (--set lr=...), or use --precision fp32; the last good state is kept",
+    )
+
+
+def interrupted(work: Work, position: Position) -> Interrupted:
+    """The error for a stop that was asked for."""
+    return Interrupted(
+        f"stopped after step {position.total} of {work.plan.steps}; the state is in {work.checkpoint.parent}",
+        hint="the same command with --resume goes on from there",
+    )

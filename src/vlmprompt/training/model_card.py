@@ -1,0 +1,109 @@
+"""`MODEL_CARD.md`: what a run is, for people who find its folder."""
+
+from __future__ import annotations
+
+from vlmprompt.training.provenance import RunInfo
+
+MAX_NAMES = 50
+
+
+def model_card(info: RunInfo) -> str:
+    """The card of a run, in Markdown; everything in it comes from run.json."""
+    parts = [_title(info), _data(info), _training(info), _numbers(info), _use(info), _limits(info)]
+    return "\n".join(parts)
+
+
+def _title(info: RunInfo) -> str:
+    config = info.config
+    return f"""# {info.name}
+
+Learned state of the method `{config.method}` over the frozen backbone `{config.backbone}`{_random(info)}, for
+{len(info.class_names)} classes of `{info.data.spec}`. The weights of the backbone are not part of it.
+{_warning(info)}"""
+
+
+def _data(info: RunInfo) -> str:
+    data, config = info.data, info.config
+    shots = "all images" if config.shots is None else f"{config.shots} images a class"
+    part = "" if len(data.labels) == data.classes else f" (the base half of {data.classes})"
+    names = ", ".join(info.class_names[:MAX_NAMES])
+    more = f" and {len(info.class_names) - MAX_NAMES} more (in run.json)" if len(info.class_names) > MAX_NAMES else ""
+    return f"""## Data
+
+| | |
+|---|---|
+| data set | {data.name}, digest `{data.digest[:16]}` |
+| training images | {len(data.train_ids)}: {shots}, drawn with seed {config.seed}, digest `{data.fewshot_digest[:16]}` |
+| validation images | {len(data.val_ids)} ({data.val_source}) |
+| setting | {config.setting}, protocol {config.protocol} |
+| classes | {len(info.class_names)}{part} |
+
+Classes: {names}{more}.
+"""
+
+
+def _training(info: RunInfo) -> str:
+    train = info.config.train
+    rows = [
+        ("trainable parameters", f"{info.trainable_parameters:,}"),
+        ("images", info.features),
+        ("device, precision", f"{info.device}, {train.precision}"),
+        ("time", f"{info.seconds:.1f} s"),
+    ]
+    if info.steps:
+        rate = f"lr {train.lr:g}, {train.schedule}, {train.warmup_epochs} warm-up epochs at {train.warmup_lr:g}"
+        rows.append(("steps", f"{info.steps} of up to {train.batch_size} images"))
+        rows.append(("optimiser", f"{train.optimizer}, {rate}, weight decay {train.weight_decay:g}"))
+    rows += [(name, str(value)) for name, value in info.fit.items()]
+    rows.append(("versions", ", ".join(f"{name} {v}" for name, v in info.versions.items())))
+    return "## Training\n\n| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
+
+
+def _numbers(info: RunInfo) -> str:
+    shown = {"loss": "{:.4f}", "train_accuracy": "{:.2%}"}
+    rows = [f"| {name} | {form.format(info.metrics[name])} |\n" for name, form in shown.items() if name in info.metrics]
+    if not rows:
+        return "## Numbers\n\nNothing was trained. Results come from `vlmprompt evaluate`.\n"
+    intro = "Of the training images only; they say nothing of new images. Results come from `vlmprompt evaluate`."
+    return f"## Numbers\n\n{intro}{_warning(info)}\n\n| | |\n|---|---|\n" + "".join(rows)
+
+
+def _use(info: RunInfo) -> str:
+    return f"""## Use
+
+    vlmprompt evaluate {info.name}
+
+```python
+from vlmprompt.api import load_run
+
+run = load_run("path/to/{info.name}")
+backbone = run.load_backbone()
+method = run.build_method(backbone)              # trained, in eval mode
+image = backbone.transform(train=False)(picture)  # a PIL image
+scores = method(image[None]).logits               # (1, {len(info.class_names)}), over run.class_names
+```
+
+The learned tensors are in `checkpoint.safetensors`, the whole record of the run in `run.json`.
+"""
+
+
+def _limits(info: RunInfo) -> str:
+    config = info.config
+    shots = "" if config.shots is None else f" It has seen {config.shots} images of each class."
+    return f"""## Limits
+
+It answers with one of its classes for any image, also for one that shows none of them.{shots} What the backbone
+cannot tell apart, and what its training data were biased towards, carries over. It works with this backbone and
+these weights only (digest `{info.backbone.digest[:16]}`).
+"""
+
+
+def _random(info: RunInfo) -> str:
+    seed = info.backbone.random_weights
+    return "" if seed is None else f" with RANDOM weights (seed {seed})"
+
+
+def _warning(info: RunInfo) -> str:
+    if info.backbone.random_weights is None:
+        return ""
+    return "\n**The backbone's weights are random: the numbers of this run mean nothing but that it ran.**\n"

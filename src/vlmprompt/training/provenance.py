@@ -1,0 +1,193 @@
+"""`run.json`: everything that went into a run and how it went, beside its checkpoint."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.config.models import RunConfig
+from vlmprompt.errors import InputError
+from vlmprompt.plugins import host
+from vlmprompt.training.atomic import write_atomic
+from vlmprompt.training.trainset import TrainSet
+
+Status = Literal["running", "interrupted", "failed", "finished"]
+RUN_FILE = "run.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataInfo(_Model):
+    """The data set and the shots; `labels` are the classes trained on, in the data set's numbering."""
+
+    spec: str
+    name: str
+    digest: str
+    template: str
+    notes: dict[str, Any]
+    classes: int
+    labels: tuple[int, ...]
+    train_ids: tuple[str, ...]
+    val_ids: tuple[str, ...]
+    val_source: str
+    fewshot_digest: str
+
+
+class BackboneInfo(_Model):
+    """The towers."""
+
+    spec: str
+    name: str
+    digest: str
+    random_weights: int | None
+    quick_gelu: bool | None
+
+
+class RunInfo(_Model):
+    """The content of run.json.
+
+    Attributes:
+        sources: dotted configuration key -> where its value came from.
+        versions: of Python, the libraries that numbers depend on, and the method's plugin.
+        features: how the images reached the method (fresh views, or computed once).
+        steps: optimiser steps taken; 0 for methods without a loop.
+        seconds: of training, resumed parts included.
+        peak_memory: bytes, of main memory ("rss") and of the device ("cuda").
+        metrics: numbers of the training itself (evaluation is kept elsewhere).
+        fit: what a closed-form method recorded of its fit.
+        error: why it stopped, where it failed.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    status: Status
+    config: RunConfig
+    sources: dict[str, str] = Field(default_factory=dict)
+    class_names: tuple[str, ...]
+    data: DataInfo
+    backbone: BackboneInfo
+    versions: dict[str, str]
+    device: str
+    features: str
+    trainable_parameters: int
+    started: datetime
+    finished: datetime | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    peak_memory: dict[str, int] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
+    fit: dict[str, Any] = Field(default_factory=dict)
+    error: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write run.json.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        write_atomic(folder / RUN_FILE, (self.model_dump_json(indent=2) + "\n").encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> RunInfo:
+        """Read run.json.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        path = folder / RUN_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{folder} is not a run: {path.name} cannot be read ({error.strerror})") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "JSON"
+            raise InputError(
+                f"{path} is damaged, or of another version ({where}: {first['msg']})", hint="train again with --force"
+            ) from error
+
+
+def data_info(data: TrainSet) -> DataInfo:
+    """What run.json keeps of the data."""
+    dataset, split = data.dataset, data.split
+    return DataInfo(
+        spec=dataset.spec,
+        name=dataset.name,
+        digest=dataset.digest,
+        template=dataset.template,
+        notes=dict(dataset.notes),
+        classes=len(dataset.class_names),
+        labels=data.labels,
+        train_ids=tuple(r.id for r in split.train),
+        val_ids=tuple(r.id for r in split.val),
+        val_source=data.val_source,
+        fewshot_digest=split.digest,
+    )
+
+
+def backbone_info(backbone: Backbone) -> BackboneInfo:
+    """What run.json keeps of the towers."""
+    return BackboneInfo(
+        spec=backbone.spec,
+        name=backbone.name,
+        digest=backbone.digest,
+        random_weights=backbone.random_weights,
+        quick_gelu=backbone.quick_gelu,
+    )
+
+
+def versions(method: str) -> dict[str, str]:
+    """Versions of what numbers depend on."""
+    found = {"python": platform.python_version(), "vlmprompt": _version("vlmprompt"), "torch": str(torch.__version__)}
+    found["open_clip"] = _version("open_clip_torch")
+    entry = host().methods.get(method)
+    return found | {entry.distribution: entry.version}
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Bytes at the highest so far: of the process, and on a CUDA device."""
+    peak: dict[str, int] = {}
+    if sys.platform != "win32":
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if device.type == "cuda":
+        peak["cuda"] = torch.cuda.max_memory_allocated(device)
+    return peak
+
+
+def now() -> datetime:
+    """The time, with its zone."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def changed_keys(old: RunConfig, new: RunConfig) -> list[str]:
+    """Configuration keys in which two runs differ, as `key (old -> new)`."""
+    before, after = _flat(old), _flat(new)
+    keys = sorted(before.keys() | after.keys())
+    return [f"{k} ({before.get(k)!r} -> {after.get(k)!r})" for k in keys if before.get(k) != after.get(k)]
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    content: Mapping[str, Any] = config.model_dump(mode="json")
+    nested = {f"{part}.{key}": value for part in ("train", "options") for key, value in content[part].items()}
+    return {key: value for key, value in content.items() if key not in ("train", "options")} | nested
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"

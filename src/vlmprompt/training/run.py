@@ -1,0 +1,220 @@
+"""One training run, from a configuration to a finished run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.features import extract
+from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.errors import InputError, Interrupted
+from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.training.atomic import write_atomic
+from vlmprompt.training.checkpoint import Checkpoint, Header
+from vlmprompt.training.device import make_accelerator
+from vlmprompt.training.folder import RunFolder, claim, run_folder
+from vlmprompt.training.loop import Work, fit
+from vlmprompt.training.model_card import model_card
+from vlmprompt.training.provenance import RunInfo, backbone_info, data_info, now, peak_memory, versions
+from vlmprompt.training.setup import (
+    Setup,
+    build,
+    complete,
+    make_batches,
+    settle_device,
+    train_features,
+    warn_without_effect,
+)
+from vlmprompt.training.trainset import load_trainset
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        run: its folder.
+        metrics: `steps`, `seconds`, and as far as the method has them `loss` and `train_accuracy` (means over
+            the last epoch, before each step's update) and `images_per_s`.
+    """
+
+    run: Path
+    metrics: dict[str, float]
+
+
+def train(
+    config: RunConfig,
+    runtime: Runtime | None = None,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    sources: Mapping[str, str] | None = None,
+    backbone: Backbone | None = None,
+) -> TrainResult:
+    """Train a method and write its run folder; a finished run of the same configuration is returned as it is.
+
+    Args:
+        out: the folder; default: a name made of the configuration, in `runtime.runs_dir`.
+        resume: go on with an unfinished run, bit for bit on a CPU.
+        force: replace what is in the folder.
+        sources: dotted configuration key -> where its value came from, for run.json.
+        backbone: towers in memory, in place of loading `config.backbone`.
+
+    Raises:
+        UsageError, InputError, CapabilityError, PluginError: named cause and next step.
+        Interrupted: stopped by Ctrl-C or SIGTERM; the state was saved.
+    """
+    runtime = runtime or Runtime.model_validate({})
+    progress = progress or SilentProgress()
+    config = complete(config)
+    device = settle_device(config, runtime)
+    data = load_trainset(config, runtime)
+    folder = run_folder(config, data.dataset.name, runtime, out)
+    state = claim(folder, config, data.dataset.digest, resume=resume, force=force)
+    if state == "done":
+        progress.message(f"{folder.path} is already done (--force trains it again)")
+        return TrainResult(folder.path, RunInfo.read(folder.path).metrics)
+    if resume and state == "new":
+        progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
+    setup = build(config, runtime, data, device, backbone)
+    warn_without_effect(setup, progress)
+    header = _header(setup)
+    resumed = _resumable(folder, header) if state == "resume" else None
+    info = _info(setup, folder, dict(sources or {}))
+    if resumed is None:
+        folder.clear()
+    else:
+        info = info.model_copy(update={"started": RunInfo.read(folder.path).started})
+    with _recorded(folder, info):
+        outcome = _learn(setup, folder, header, resumed, progress)
+        outcome |= {"status": "finished", "finished": now(), "peak_memory": peak_memory(device)}
+        info = info.model_copy(update=outcome)
+        write_atomic(folder.card, model_card(info).encode())
+        info.write(folder.path)
+    return TrainResult(folder.path, info.metrics)
+
+
+def _learn(
+    setup: Setup, folder: RunFolder, header: Header, resumed: Checkpoint | None, progress: Progress
+) -> dict[str, Any]:
+    """Train in the way of the method; gives what run.json records of it."""
+    if setup.plan is not None:
+        return _run_loop(setup, folder, header, resumed, progress)
+    start = time.perf_counter()
+    fitted, metrics = _fit_closed_form(setup, progress) if "closed_form" in setup.method.capabilities else ({}, {})
+    setup.method.eval()
+    state, rng = setup.method.trainable_state(), {"method": setup.method.rng_state()}
+    Checkpoint(header, state, {}, rng).save(folder.checkpoint)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "fit": fitted, "metrics": {"steps": 0, "seconds": seconds, **metrics}}
+
+
+def _run_loop(
+    setup: Setup, folder: RunFolder, header: Header, resumed: Checkpoint | None, progress: Progress
+) -> dict[str, Any]:
+    assert setup.plan is not None
+    train_config, records = setup.config.train, setup.data.split.train
+    accelerator = make_accelerator(setup.device, train_config.precision)
+    start = time.perf_counter()
+    batches = make_batches(setup, progress)
+    before = time.perf_counter() - start
+    work = Work(
+        method=setup.method,
+        batches=batches,
+        plan=setup.plan,
+        train=train_config,
+        accelerator=accelerator,
+        image_ids=[record.id for record in records],
+        header=header,
+        checkpoint=folder.checkpoint,
+        log=folder.log,
+    )
+    position, seconds = fit(work, resumed, progress)
+    images = position.total * min(train_config.batch_size, len(records))
+    numbers = {"loss": position.loss, "train_accuracy": position.accuracy, "steps": position.total}
+    rates = {"seconds": before + seconds, "images_per_s": images / seconds}
+    return {"steps": position.total, "seconds": before + seconds, "metrics": numbers | rates}
+
+
+def _fit_closed_form(setup: Setup, progress: Progress) -> tuple[dict[str, Any], dict[str, float]]:
+    """Fit on features of all shots; gives the method's record of it and the accuracy on them."""
+    train_set = train_features(setup, 1, progress)
+    val = None
+    if setup.data.split.val:
+        found = extract(
+            setup.method,
+            setup.data.split.val,
+            backbone=setup.backbone,
+            runtime=setup.runtime,
+            batch_size=setup.config.train.eval_batch_size,
+            progress=progress,
+            description="features of validation images",
+        )
+        val = found.features, found.labels
+    fitted = setup.method.fit(train_set.features, train_set.labels, val)
+    setup.method.eval()
+    with torch.no_grad():
+        right = setup.method(train_set.features).logits.argmax(dim=-1) == train_set.labels
+    return dict(fitted), {"train_accuracy": float(right.double().mean())}
+
+
+def _header(setup: Setup) -> Header:
+    data = setup.data
+    digests = {
+        "dataset": data.dataset.digest,
+        "few-shot sample": data.split.digest,
+        "backbone": setup.backbone.digest,
+    }
+    names, found = data.class_names, versions(setup.config.method)
+    return Header(config=setup.config, class_names=names, digests=digests, versions=found)
+
+
+def _info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunInfo:
+    return RunInfo(
+        name=folder.path.resolve().name,
+        status="running",
+        config=setup.config,
+        sources=sources,
+        class_names=setup.data.class_names,
+        data=data_info(setup.data),
+        backbone=backbone_info(setup.backbone),
+        versions=versions(setup.config.method),
+        device=str(setup.device),
+        features=setup.features,
+        trainable_parameters=sum(p.numel() for p in setup.method.trainable_parameters()),
+        started=now(),
+    )
+
+
+def _resumable(folder: RunFolder, header: Header) -> Checkpoint:
+    """The checkpoint to go on from, of the same data and towers."""
+    checkpoint = Checkpoint.load(folder.checkpoint)
+    for what, digest in header.digests.items():
+        if checkpoint.header.digests.get(what) != digest:
+            raise InputError(
+                f"cannot resume {folder.path}: its {what} is not what it was",
+                hint="restore it, or start over with --force",
+            )
+    return checkpoint
+
+
+@contextmanager
+def _recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
+    """Keep run.json true: running, and if it ends early, why."""
+    info.write(folder.path)
+    try:
+        yield
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        with suppress(InputError):  # the error under way is the one to see
+            info.model_copy(update={"status": status, "error": str(error) or type(error).__name__}).write(folder.path)
+        raise

@@ -1,0 +1,162 @@
+"""Finished runs, to be used and evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.load import load_dataset
+from vlmprompt.data.records import Dataset
+from vlmprompt.errors import InputError
+from vlmprompt.methods.build import build_method
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.training.checkpoint import Checkpoint
+from vlmprompt.training.device import resolve_device
+from vlmprompt.training.folder import RunFolder
+from vlmprompt.training.provenance import RUN_FILE, RunInfo
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk.
+
+    Attributes:
+        path: its folder.
+        info: the content of run.json.
+    """
+
+    path: Path
+    info: RunInfo
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def config(self) -> RunConfig:
+        """What determined it."""
+        return self.info.config
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The label space that it was trained on."""
+        return self.info.class_names
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the checkpoint's bytes: equal runs have equal digests."""
+        try:
+            return hashlib.sha256(RunFolder(self.path).checkpoint.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"run {self.path} has no readable checkpoint: {error.strerror}") from error
+
+    def load_dataset(self, runtime: Runtime | None = None) -> Dataset:
+        """The whole data set of the run, with all its classes.
+
+        Raises:
+            InputError: it is not what it was in training.
+        """
+        root = None if runtime is None else runtime.root
+        config = self.config
+        dataset = load_dataset(
+            config.data, root=root, class_names_file=config.class_names, split_seed=config.split_seed
+        )
+        if dataset.digest != self.info.data.digest:
+            raise InputError(
+                f"data set {config.data!r} has changed since run {self.name} was trained",
+                hint="restore it, or train again",
+            )
+        return dataset
+
+    def load_backbone(self, runtime: Runtime | None = None) -> Backbone:
+        """The towers of the run, in the precision that it was trained in.
+
+        Raises:
+            InputError: their weights are not those of the training.
+        """
+        config = self.config
+        backbone = load_backbone(
+            config.backbone,
+            device=str(resolve_device((runtime or Runtime.model_validate({})).device)),
+            precision=config.train.precision,
+            quick_gelu=config.quick_gelu,
+            random_weights=config.random_weights,
+        )
+        self._require_backbone(backbone)
+        return backbone
+
+    def build_method(self, backbone: Backbone) -> PromptMethod:
+        """The trained method over its own label space, in eval mode.
+
+        Raises:
+            InputError: the run is not finished, its checkpoint is damaged, or it was trained on other towers.
+        """
+        if self.info.status != "finished":
+            raise InputError(
+                f"run {self.name} is not finished ({self.info.status})",
+                hint="go on with it: the same train command with --resume",
+            )
+        self._require_backbone(backbone)
+        config = self.config
+        method = build_method(config.method, backbone, self.class_names, config.options)
+        if "new_classes" in method.capabilities:  # how a method without training learns its data set's template
+            method = method.with_classes(self.class_names, template=self.info.data.template)
+        checkpoint = Checkpoint.load(RunFolder(self.path).checkpoint)
+        method.load_trainable_state(checkpoint.state)
+        method.set_rng_state(checkpoint.rng["method"])
+        return method.eval()
+
+    def _require_backbone(self, backbone: Backbone) -> None:
+        if backbone.digest != self.info.backbone.digest:
+            raise InputError(
+                f"the weights of backbone {backbone.spec!r} are not those that run {self.name} was trained on",
+                hint="restore them, or train again",
+            )
+
+
+def load_run(path: Path | str) -> Run:
+    """A run by its folder.
+
+    Raises:
+        InputError: there is no run.
+    """
+    path = Path(path)
+    if not (path / RUN_FILE).exists():
+        here = ", ".join(run.name for run in find_runs(path)[:3])
+        hint = f"it holds runs: {here}" if here else "'vlmprompt train' makes one"
+        raise InputError(f"{path} is not a run", hint=hint)
+    return Run(path, RunInfo.read(path))
+
+
+def find_runs(runs_dir: Path) -> list[Run]:
+    """The finished runs in a folder, the newest first; damaged ones are left out."""
+    found: list[Run] = []
+    for file in runs_dir.glob(f"*/{RUN_FILE}"):
+        try:
+            run = Run(file.parent, RunInfo.read(file.parent))
+        except InputError:
+            continue
+        if run.info.status == "finished":
+            found.append(run)
+    return sorted(found, key=lambda r: (r.path / RUN_FILE).stat().st_mtime_ns, reverse=True)
+
+
+def newest_run(runs_dir: Path) -> Path:
+    """The folder of the run that finished last.
+
+    Raises:
+        InputError: none has.
+    """
+    runs = find_runs(runs_dir)
+    if not runs:
+        raise InputError(
+            f"there is no finished run in {runs_dir}",
+            hint="train one with 'vlmprompt train', or name a run's folder",
+        )
+    return runs[0].path

@@ -1,0 +1,70 @@
+"""What a run learns from: the data set, the classes of its setting, and the shots."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.classes import base_new_labels
+from vlmprompt.data.fewshot import MAX_VAL_SHOTS, FewShotSplit, sample
+from vlmprompt.data.load import load_dataset
+from vlmprompt.data.records import Dataset, Record
+from vlmprompt.data.splits import by_label
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """The data of a run.
+
+    Attributes:
+        dataset: whole, with all its classes.
+        labels: those trained on, in the data set's numbering; records of `split` are relabelled from 0.
+        class_names: their names.
+        split: the shots.
+        val_source: where the validation shots come from.
+    """
+
+    dataset: Dataset
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+    split: FewShotSplit
+    val_source: str
+
+
+def load_trainset(config: RunConfig, runtime: Runtime) -> TrainSet:
+    """Read the data set, draw the shots over all classes, then keep the classes of the setting.
+
+    Raises:
+        UsageError, InputError: see `load_dataset` and `sample`.
+    """
+    dataset = load_dataset(
+        config.data, root=runtime.root, class_names_file=config.class_names, split_seed=config.split_seed
+    )
+    split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer)
+    split, val_source = _with_val(dataset, split)
+    labels: Sequence[int] = range(len(dataset.class_names))
+    if config.setting == "base-to-new":
+        labels, _ = base_new_labels(len(dataset.class_names))
+    names = tuple(dataset.class_names[label] for label in labels)
+    return TrainSet(dataset, tuple(labels), names, split.restrict(labels), val_source)
+
+
+def _with_val(dataset: Dataset, split: FewShotSplit) -> tuple[FewShotSplit, str]:
+    """Validation shots for a data set without a val split: min(k, 4) of each class's other train images.
+
+    Drawn by `random.Random(seed)`, classes in order of first appearance; a class with fewer gives them all.
+    They choose hyper-parameters of closed-form methods and are never trained on.
+    """
+    if split.val:
+        return split, "val split"
+    if split.shots is None:
+        return split, "none: all train images are trained on"
+    taken = {record.id for record in split.train}
+    rng = random.Random(split.seed)
+    val: list[Record] = []
+    for rows in by_label(r for r in dataset.split("train") if r.id not in taken).values():
+        val += rng.sample(rows, min(split.shots, MAX_VAL_SHOTS, len(rows)))
+    source = f"train images beyond the shots, random.Random({split.seed})" if val else "none: no train images are left"
+    return FewShotSplit(split.train, tuple(val), split.shots, split.seed), source
