@@ -108,3 +108,9 @@ FeatureCacheOption = Annotated[
     ),
 ]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Redo what is done already.")]
+SuiteOption = Annotated[
+    list[str] | None, typer.Option("--suite", help="Suite; may be repeated. See 'vlmprompt suites list'.")
+]
+ReporterOption = Annotated[
+    str, typer.Option("--reporter", help="How the results are shown. See 'vlmprompt reporters list'.")
+]
