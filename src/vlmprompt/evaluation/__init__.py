@@ -1,0 +1,1 @@
+"""Evaluation: suites say what is measured, the runner measures what is not done yet."""

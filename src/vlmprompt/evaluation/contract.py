@@ -1,0 +1,108 @@
+"""What a suite is, what it lists, and who is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vlmprompt.config.models import RunConfig
+from vlmprompt.errors import CapabilityError
+from vlmprompt.methods.contract import PromptMethod
+
+if TYPE_CHECKING:
+    from vlmprompt.evaluation.context import Context
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """One number of a cell.
+
+    Attributes:
+        n: images behind it.
+        note: what one must know to read it.
+    """
+
+    metric: str
+    value: float
+    n: int
+    higher_is_better: bool = True
+    note: str = ""
+
+
+def _no_siblings() -> Mapping[int | None, Subject]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method to be measured, and what its rows say of it.
+
+    Attributes:
+        run: name of the evaluated run (a reference names the run that it stands beside).
+        config: everything that determined it.
+        shots: images a class that it learned from; None = all, or nothing was learned (then no seed either).
+        seed: None where nothing depends on it.
+        digest: of what was learned; empty where `config` and the data determine it.
+        build: the method, ready for inference, over the label space that it was trained on.
+        siblings: shots -> the same with these shots, as far as there are any; includes itself.
+        sources: where the values of `config` came from, by dotted key.
+        reference: stands beside a run, and is measured where the run is.
+    """
+
+    run: str
+    config: RunConfig
+    shots: int | None
+    seed: int | None
+    digest: str
+    build: Callable[[], PromptMethod] = field(compare=False)
+    siblings: Callable[[], Mapping[int | None, Subject]] = field(default=_no_siblings, compare=False)
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    reference: bool = False
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the method learned nothing, so that shots and seed mean nothing."""
+        return self.shots is None and self.seed is None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A unit of work: done, skipped, or failed as a whole.
+
+    Attributes:
+        name: names it in rows, within the suite.
+        metrics: what `compute` will give; a cell that has no numbers gets one row for each.
+        compute: measures. Raises CapabilityError where the method cannot serve it, which makes it
+            `not_applicable` with that reason; any other error makes it `failed`.
+        parts: what the numbers depend on beyond subject, data, suite and name, as JSON types.
+        subject: who is measured, if not the context's own subject.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+    compute: Callable[[], Sequence[MetricValue]]
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    subject: Subject | None = None
+
+
+class Suite(Protocol):
+    """What a plugin registers with `register_suites`: a class without constructor arguments.
+
+    Its docstring says the protocol and its source; `version` goes up when its numbers change.
+    """
+
+    name: str
+    version: int
+
+    def cells(self, context: Context) -> Sequence[Cell]:
+        """The work for one subject; measures nothing yet."""
+
+
+def impossible(name: str, metrics: tuple[str, ...], reason: str, *, subject: Subject | None = None) -> Cell:
+    """A cell that is known beforehand to be not applicable."""
+
+    def compute() -> Sequence[MetricValue]:
+        raise CapabilityError(reason)
+
+    return Cell(name, metrics, compute, {"reason": reason}, subject)

@@ -1,0 +1,58 @@
+"""Towers and test features that many runs share."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.evaluation.context import ImageBank
+from vlmprompt.progress import Progress
+from vlmprompt.training.device import resolve_device
+
+
+class Resources:
+    """Loads each backbone once.
+
+    Args:
+        runtime: where everything lives.
+        progress: of whatever loads or computes.
+    """
+
+    def __init__(self, runtime: Runtime, progress: Progress) -> None:
+        self.runtime = runtime
+        self.progress = progress
+        self._backbones: dict[tuple[object, ...], Backbone] = {}
+        self._banks: dict[tuple[object, ...], ImageBank] = {}
+
+    def backbone(self, config: RunConfig) -> Backbone:
+        """The towers of a configuration.
+
+        Raises:
+            VlmPromptError: see `load_backbone`.
+        """
+        key = _key(config)
+        if key not in self._backbones:
+            self._backbones[key] = load_backbone(
+                config.backbone,
+                device=str(resolve_device(self.runtime.device)),
+                precision=config.train.precision,
+                quick_gelu=config.quick_gelu,
+                random_weights=config.random_weights,
+            )
+        return self._backbones[key]
+
+    def bank(self, config: RunConfig) -> ImageBank:
+        """Test images as the towers of a configuration see them; nothing is loaded before it is needed."""
+        key = _key(config)
+        if key not in self._banks:
+            load = partial(self.backbone, config)
+            batch_size = config.train.eval_batch_size
+            self._banks[key] = ImageBank(load, self.runtime, batch_size=batch_size, progress=self.progress)
+        return self._banks[key]
+
+
+def _key(config: RunConfig) -> tuple[object, ...]:
+    train = config.train
+    return config.backbone, config.random_weights, config.quick_gelu, train.precision, train.eval_batch_size

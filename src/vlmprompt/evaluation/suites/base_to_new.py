@@ -1,0 +1,76 @@
+"""Generalisation from base to new classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from vlmprompt.data.classes import base_new_labels
+from vlmprompt.data.records import Dataset
+from vlmprompt.errors import CapabilityError
+from vlmprompt.evaluation import metrics
+from vlmprompt.evaluation.context import Context, Predictions
+from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, impossible
+from vlmprompt.evaluation.variants import train_command
+from vlmprompt.results.harmonic import BASE, H_OF_MEANS, MEAN_OF_H, NEW
+
+SETTING = "base-to-new"
+CELLS = {BASE: ("top1",), NEW: ("top1",), "h": (H_OF_MEANS, MEAN_OF_H)}
+
+
+class BaseToNewSuite:
+    """Trained on the base half of the classes, tested on both halves, each in its own label space.
+
+    Base is the first ceil(K/2) labels, new the rest, relabelled from 0 (CoCoOp, Zhou et al., CVPR 2022). H is
+    the harmonic mean of the two accuracies. Over several runs it has two conventions, which tables tell
+    apart: `h_of_means`, H of the averaged accuracies (CoCoOp, MaPLe, PromptSRC), and `mean_of_h`, the average
+    of each run's H (DUAL-PT); of a single run both are its H.
+    """
+
+    name = "base-to-new"
+    version = 1
+
+    def cells(self, context: Context) -> Sequence[Cell]:
+        """base, new, and h; none of them applies to a run that has seen all classes."""
+        if context.subject.config.setting != SETTING:
+            reason = _reason(context.subject)
+            return [impossible(cell, names, reason) for cell, names in CELLS.items()]
+        accuracy = cache(lambda half: _predict(context, half))
+        computes: dict[str, Callable[[], Sequence[MetricValue]]] = {
+            BASE: lambda: [_top1(accuracy(BASE))],
+            NEW: lambda: [_top1(accuracy(NEW))],
+            "h": lambda: _harmonic(_top1(accuracy(BASE)), _top1(accuracy(NEW))),
+        }
+        return [Cell(cell, names, computes[cell]) for cell, names in CELLS.items()]
+
+
+def _reason(subject: Subject) -> str:
+    if subject.reference:
+        return "it stands beside a run that was trained on all classes"
+    command = train_command(subject.config, subject.sources, setting=SETTING)
+    return f"the run was trained on all classes, not on the base half; to do so: {command}"
+
+
+def _predict(context: Context, half: str) -> Predictions:
+    method = context.method()
+    if half == BASE:
+        return context.predict(method, context.trained)
+    if "new_classes" not in method.capabilities:
+        name = context.subject.config.method
+        raise CapabilityError(f"method {name} cannot serve classes that it was not trained on")
+    new = _new_half(context.dataset)
+    return context.predict(method.with_classes(new.class_names, template=new.template), new)
+
+
+def _new_half(dataset: Dataset) -> Dataset:
+    _, new = base_new_labels(len(dataset.class_names))
+    return dataset.restrict(new, suffix="-new")
+
+
+def _top1(predictions: Predictions) -> MetricValue:
+    return MetricValue("top1", metrics.top1(predictions.logits_BK, predictions.labels_B), len(predictions))
+
+
+def _harmonic(base: MetricValue, new: MetricValue) -> list[MetricValue]:
+    value, n = metrics.h(base.value, new.value), base.n + new.n
+    return [MetricValue(name, value, n) for name in CELLS["h"]]

@@ -1,0 +1,55 @@
+"""Accuracy as a curve over shots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vlmprompt.evaluation import metrics
+from vlmprompt.evaluation.context import Context
+from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, impossible
+from vlmprompt.evaluation.variants import train_command
+
+SHOTS = (1, 2, 4, 8, 16)
+METRICS = ("top1",)
+
+
+class FewShotSuite:
+    """Top-1 accuracy on the test split over 1, 2, 4, 8 and 16 shots (CoOp, Zhou et al., IJCV 2022).
+
+    One cell a number of shots: the evaluated run, and the runs beside it that differ from it in shots only
+    (and in what the method's shipped settings make depend on shots, such as epochs). What is missing of the
+    five is named with the command that trains it. A method that learns nothing has the one cell "0-shot".
+    """
+
+    name = "few-shot"
+    version = 1
+
+    def cells(self, context: Context) -> Sequence[Cell]:
+        """One a number of shots, in ascending order."""
+        if context.subject.untrained:
+            return [_measured(context, context.subject, "0-shot")]
+        curve = context.siblings
+        expected = () if context.subject.reference else SHOTS
+        wanted = sorted({*expected, *(k for k in curve if k is not None)})
+        cells = [_measured(context, curve[k], f"{k}-shot") if k in curve else _missing(context, k) for k in wanted]
+        if None in curve:
+            cells.append(_measured(context, curve[None], "all-shot"))
+        return cells
+
+
+def _measured(context: Context, subject: Subject, name: str) -> Cell:
+    def compute() -> list[MetricValue]:
+        predictions = context.predict(context.method(subject), context.trained)
+        value = metrics.top1(predictions.logits_BK, predictions.labels_B)
+        other = f"measured on run {subject.run}" if subject.run != context.subject.run else ""
+        return [MetricValue("top1", value, len(predictions), note=other)]
+
+    return Cell(name, METRICS, compute, subject=replace(subject, run=context.subject.run))
+
+
+def _missing(context: Context, shots: int) -> Cell:
+    subject = context.subject
+    command = train_command(subject.config, subject.sources, shots=shots)
+    reason = f"no run with {shots} shots; to train it: {command}"
+    return impossible(f"{shots}-shot", METRICS, reason, subject=replace(subject, shots=shots))
