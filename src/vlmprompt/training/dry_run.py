@@ -22,7 +22,7 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.batches import ImageBatches, TrainBatch
 from vlmprompt.training.provenance import peak_memory
 from vlmprompt.training.schedule import learning_rate
-from vlmprompt.training.setup import Setup, build, complete, settle_device, warn_without_effect
+from vlmprompt.training.setup import Setup, build, complete, settle_device, warn
 from vlmprompt.training.trainset import load_trainset
 
 TIMED_STEPS = 3
@@ -54,7 +54,7 @@ def dry_run(
     config = complete(config)
     device = settle_device(config, runtime)
     setup = build(config, runtime, load_trainset(config, runtime), device, backbone)
-    warn_without_effect(setup, progress)
+    warn(setup, progress)
     setup.method.train()
     with progress.task("dry run", None, unit="step") as task:
         batch = _first_batch(setup)
@@ -64,11 +64,11 @@ def dry_run(
 
 
 def _first_batch(setup: Setup) -> TrainBatch:
-    """A batch of images, whichever way the run would get them."""
-    train = setup.config.train
+    """A batch of images, whichever way the run would get them; any images for a method without training."""
+    train, dataset = setup.config.train, setup.data.dataset
     augment = train.augment and not setup.cached
     batches = ImageBatches(
-        setup.data.split.train,
+        setup.data.split.train or next((rows for rows in dataset.splits.values() if rows), ()),
         setup.backbone.transform(train=augment),
         train.batch_size,
         seed=setup.config.seed,

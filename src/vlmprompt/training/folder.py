@@ -38,7 +38,13 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the files of an earlier run; what others have put there stays."""
-        for file in (self.path / RUN_FILE, self.checkpoint, self.log, self.card, *self.path.glob(".*.tmp")):
+        self.sweep()
+        for file in (self.path / RUN_FILE, self.checkpoint, self.log, self.card):
+            file.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove the half-written files of a process that was killed."""
+        for file in self.path.glob(".*.tmp"):
             file.unlink(missing_ok=True)
 
 

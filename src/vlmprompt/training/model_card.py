@@ -28,12 +28,13 @@ def _data(info: RunInfo) -> str:
     part = "" if len(data.labels) == data.classes else f" (the base half of {data.classes})"
     names = ", ".join(info.class_names[:MAX_NAMES])
     more = f" and {len(info.class_names) - MAX_NAMES} more (in run.json)" if len(info.class_names) > MAX_NAMES else ""
+    drawn = f"{shots}, drawn with seed {config.seed}, digest `{data.fewshot_digest[:16]}`" if data.train_ids else "none"
     return f"""## Data
 
 | | |
 |---|---|
 | data set | {data.name}, digest `{data.digest[:16]}` |
-| training images | {len(data.train_ids)}: {shots}, drawn with seed {config.seed}, digest `{data.fewshot_digest[:16]}` |
+| training images | {len(data.train_ids)}: {drawn} |
 | validation images | {len(data.val_ids)} ({data.val_source}) |
 | setting | {config.setting}, protocol {config.protocol} |
 | classes | {len(info.class_names)}{part} |
@@ -89,12 +90,13 @@ The learned tensors are in `checkpoint.safetensors`, the whole record of the run
 
 def _limits(info: RunInfo) -> str:
     config = info.config
-    shots = "" if config.shots is None else f" It has seen {config.shots} images of each class."
+    few = info.data.train_ids and config.shots is not None
+    shots = f"It has learned from {config.shots} images of each class. " if few else ""
     return f"""## Limits
 
-It answers with one of its classes for any image, also for one that shows none of them.{shots} What the backbone
-cannot tell apart, and what its training data were biased towards, carries over. It works with this backbone and
-these weights only (digest `{info.backbone.digest[:16]}`).
+It answers with one of its classes for any image, also for one that shows none of them. {shots}What the
+backbone cannot tell apart, and what its training data were biased towards, carries over. It works with this
+backbone and these weights only (digest `{info.backbone.digest[:16]}`).
 """
 
 

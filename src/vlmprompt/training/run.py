@@ -30,7 +30,7 @@ from vlmprompt.training.setup import (
     make_batches,
     settle_device,
     train_features,
-    warn_without_effect,
+    warn,
 )
 from vlmprompt.training.trainset import load_trainset
 
@@ -86,13 +86,14 @@ def train(
     if resume and state == "new":
         progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
     setup = build(config, runtime, data, device, backbone)
-    warn_without_effect(setup, progress)
+    warn(setup, progress)
     header = _header(setup)
     resumed = _resumable(folder, header) if state == "resume" else None
     info = _info(setup, folder, dict(sources or {}))
     if resumed is None:
         folder.clear()
     else:
+        folder.sweep()
         info = info.model_copy(update={"started": RunInfo.read(folder.path).started})
     with _recorded(folder, info):
         outcome = _learn(setup, folder, header, resumed, progress)

@@ -105,9 +105,11 @@ def build(
     return Setup(config, runtime, device, data, towers, method, Plan.of(config.train, len(data.split.train)))
 
 
-def warn_without_effect(setup: Setup, progress: Progress) -> None:
-    """Say which settings do nothing in this run."""
-    train, plan = setup.config.train, setup.plan
+def warn(setup: Setup, progress: Progress) -> None:
+    """Say what was doubtful in the data, and which settings do nothing in this run."""
+    train, plan, doubts = setup.config.train, setup.plan, setup.data.dataset.notes.get("warnings")
+    for doubt in doubts if isinstance(doubts, list | tuple) else ():
+        progress.warn(str(doubt))
     if plan is None and (train.views > 1 or train.max_steps is not None):
         progress.warn(f"method {setup.config.method!r} has no training loop: views and max_steps have no effect")
     if plan is not None and train.warmup_epochs >= plan.epochs:

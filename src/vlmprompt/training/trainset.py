@@ -12,6 +12,7 @@ from vlmprompt.data.fewshot import MAX_VAL_SHOTS, FewShotSplit, sample
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.data.splits import by_label
+from vlmprompt.plugins import host
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,18 @@ class TrainSet:
 def load_trainset(config: RunConfig, runtime: Runtime) -> TrainSet:
     """Read the data set, draw the shots over all classes, then keep the classes of the setting.
 
+    A method without training needs no training images, and gets none.
+
     Raises:
         UsageError, InputError: see `load_dataset` and `sample`.
     """
     dataset = load_dataset(
         config.data, root=runtime.root, class_names_file=config.class_names, split_seed=config.split_seed
     )
-    split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer)
-    split, val_source = _with_val(dataset, split)
+    split, val_source = FewShotSplit((), (), config.shots, config.seed), "none: nothing is trained"
+    if "training_free" not in host().methods.get(config.method).load().capabilities:
+        split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer)
+        split, val_source = _with_val(dataset, split)
     labels: Sequence[int] = range(len(dataset.class_names))
     if config.setting == "base-to-new":
         labels, _ = base_new_labels(len(dataset.class_names))
