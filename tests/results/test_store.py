@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from result_rows import row
 
 from vlmprompt.errors import InputError
-from vlmprompt.results.store import TRAINING, ResultStore, current, finished
+from vlmprompt.results.store import EVERYTHING, ResultStore, current, finished
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
@@ -120,14 +120,16 @@ def test_current_keeps_what_still_holds() -> None:
 
 
 def test_a_failed_training_gives_way_to_what_was_measured_later() -> None:
-    failure = row(cell=TRAINING, metric=TRAINING, status="failed", value=None)
+    failure = row(cell=EVERYTHING, metric=EVERYTHING, status="failed", value=None)
     measured, elsewhere = row(), row(suite="few-shot")
     assert current([failure, measured]) == [measured]
     assert current([failure, elsewhere]) == [failure, elsewhere]
     assert current([failure]) == [failure]
 
 
-def test_finished_means_measured_or_not_applicable() -> None:
-    assert finished([row(), row(status="not_applicable", value=None)])
-    assert not finished([row(), row(status="failed", value=None)])
-    assert not finished([])
+def test_finished_means_that_every_metric_is_there() -> None:
+    top1, top5 = row(), row(metric="top5", status="not_applicable", value=None)
+    assert finished([top1, top5], ["top1", "top5"])
+    assert not finished([top1], ["top1", "top5"])
+    assert not finished([top1, row(metric="top5", status="failed", value=None)], ["top1", "top5"])
+    assert not finished([], ["top1"])

@@ -9,7 +9,7 @@ from result_rows import row
 
 from vlmprompt.results.harmonic import h, h_of_means, mean_of_h
 from vlmprompt.results.rows import ResultRow
-from vlmprompt.results.store import TRAINING
+from vlmprompt.results.store import EVERYTHING
 from vlmprompt.results.tables import SummaryTable, summarise
 
 
@@ -114,7 +114,7 @@ def test_what_does_not_apply_says_why_once() -> None:
 
 
 def test_a_training_that_failed_marks_its_row() -> None:
-    failure = row(method="bloom", cell=TRAINING, metric=TRAINING, value=None, status="failed", note="loss is NaN")
+    failure = row(method="bloom", cell=EVERYTHING, metric=EVERYTHING, value=None, status="failed", note="loss is NaN")
     (table,) = summarise([row(), failure])
     assert table.columns == ("method", "shots", "top1")
     assert table.rows == (("coop", "16", "50.00"), ("bloom [1]", "16", "–"))
@@ -122,7 +122,7 @@ def test_a_training_that_failed_marks_its_row() -> None:
 
 
 def test_only_failures_still_make_a_table() -> None:
-    (table,) = summarise([row(cell=TRAINING, metric=TRAINING, value=None, status="failed", note="no memory")])
+    (table,) = summarise([row(cell=EVERYTHING, metric=EVERYTHING, value=None, status="failed", note="no memory")])
     assert table.rows == (("coop [1]", "16"),)
     assert table.footnotes == ("failed: no memory",)
 

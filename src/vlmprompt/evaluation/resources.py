@@ -18,11 +18,13 @@ class Resources:
     Args:
         runtime: where everything lives.
         progress: of whatever loads or computes.
+        backbone: towers in memory, in place of loading any.
     """
 
-    def __init__(self, runtime: Runtime, progress: Progress) -> None:
+    def __init__(self, runtime: Runtime, progress: Progress, backbone: Backbone | None = None) -> None:
         self.runtime = runtime
         self.progress = progress
+        self._given = backbone
         self._backbones: dict[tuple[object, ...], Backbone] = {}
         self._banks: dict[tuple[object, ...], ImageBank] = {}
 
@@ -32,6 +34,8 @@ class Resources:
         Raises:
             VlmPromptError: see `load_backbone`.
         """
+        if self._given is not None:
+            return self._given
         key = _key(config)
         if key not in self._backbones:
             self._backbones[key] = load_backbone(

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.errors import CapabilityError, IncompleteError, Interrupted, VlmPromptError
+from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, VlmPromptError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, Suite
 from vlmprompt.evaluation.resources import Resources
@@ -35,6 +36,7 @@ def evaluate(
     force: bool = False,
     store: ResultStore | None = None,
     references_dir: Path | None = None,
+    backbone: Backbone | None = None,
     resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> list[ResultRow]:
@@ -49,7 +51,8 @@ def evaluate(
         force: measure again what is done.
         store: where rows are kept instead.
         references_dir: where references are kept instead of `references` in the run's folder.
-        resources: towers to share with other calls.
+        backbone: towers in memory, in place of loading those of the run.
+        resources: towers to share with other calls; `backbone` is then not used.
 
     Returns:
         The rows of all cells of these suites, done now or before; failed ones are among them (`incomplete`).
@@ -62,7 +65,7 @@ def evaluate(
     runtime, progress = runtime or Runtime(), progress or SilentProgress()
     run = run if isinstance(run, Run) else load_run(run)
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
-    resources = resources or Resources(runtime, progress)
+    resources = resources or Resources(runtime, progress, backbone)
     dataset = run.load_dataset(runtime)
     measured = run_subject(run, resources)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force)
@@ -132,7 +135,7 @@ class Runner:
             for cell in _listed(suite, context):
                 key = self._key(context, suite, cell)
                 rows = self._done.get(key, [])
-                if finished(rows):
+                if finished(rows, cell.metrics):
                     self._skipped += 1
                 else:
                     rows = self._compute(context, suite, cell, key)
@@ -164,7 +167,8 @@ class Runner:
         """Rows of one cell, whatever happens in it; only an interruption gets through."""
         row = partial(_row, context, suite, cell, key)
         try:
-            return [row(value.metric, value) for value in cell.compute()]
+            values = _as_promised(suite, cell, cell.compute())
+            return [row(value.metric, value) for value in values]
         except (KeyboardInterrupt, Interrupted):
             raise
         except CapabilityError as error:
@@ -197,6 +201,17 @@ def _listed(suite: Suite, context: Context) -> Sequence[Cell]:
             raise problem
 
         return [Cell(EVERYTHING, (EVERYTHING,), compute)]
+
+
+def _as_promised(suite: Suite, cell: Cell, values: Sequence[MetricValue]) -> Sequence[MetricValue]:
+    """Refuse metrics other than those announced: a rerun could not tell whether they are all there."""
+    given = tuple(value.metric for value in values)
+    if sorted(given) != sorted(cell.metrics):
+        raise InputError(
+            f"suite {suite.name} announced {', '.join(cell.metrics)} for cell {cell.name}, but gave {', '.join(given)}",
+            hint="tell the suite's author",
+        )
+    return values
 
 
 def _row(

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from vlmprompt.errors import InputError
 from vlmprompt.results.rows import ResultRow
 
-# Cell and metric of the row that stands for a training that failed, so that nothing could be measured.
-TRAINING = "training"
+# Cell and metric of a row that stands for a whole suite: the training failed, or its cells are not known.
+EVERYTHING = "*"
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,20 @@ def current(rows: Iterable[ResultRow]) -> list[ResultRow]:
     """What still holds, of rows collected over time: the newest of each cell and metric of a run.
 
     A row gives way to a later one that says the same thing of the same run although its key differs (the
-    run was trained again, the suite has a new version); a training's failure gives way to any later row of
-    that run and suite.
+    run was trained again, the suite has a new version); a failure of everything gives way to any later row
+    of that run and suite.
     """
     newest: dict[tuple[object, ...], ResultRow] = {}
     for row in rows:
         run = (row.run, row.method, row.dataset, row.backbone, row.shots, row.seed, row.suite)
-        newest.pop((*run, TRAINING, TRAINING), None)
+        newest.pop((*run, EVERYTHING, EVERYTHING), None)
         newest[(*run, row.cell, row.metric)] = row
     return list(newest.values())
 
 
-def finished(rows: Sequence[ResultRow]) -> bool:
-    """Whether the stored rows of a unit of work make doing it again unnecessary."""
-    return bool(rows) and all(row.status != "failed" for row in rows)
+def finished(rows: Sequence[ResultRow], metrics: Iterable[str]) -> bool:
+    """Whether the stored rows of a unit of work have all its metrics, so that it need not be done again."""
+    return {row.metric for row in rows if row.status != "failed"} >= set(metrics)
 
 
 def _cut_torn_line(file: FileIO) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW, h
 from vlmprompt.results.rows import ResultRow
-from vlmprompt.results.store import TRAINING, current
+from vlmprompt.results.store import EVERYTHING, current
 
 DDOF = 1  # sample standard deviation; CoOp's scripts use numpy's default, 0
 MISSING = "–"
@@ -82,7 +82,7 @@ class _Layout:
 
     @classmethod
     def of(cls, part: pd.DataFrame) -> _Layout:
-        measured = part[part["cell"] != TRAINING]
+        measured = part[part["cell"] != EVERYTHING]
         by_cell = _same_partition(measured, "shots", "cell")
         index = ["method", "shots"] if not by_cell and set(part["shots"]) != {MISSING} else ["method"]
         if measured.duplicated([*index, "dataset", "column", "seed"]).any():
@@ -155,7 +155,7 @@ def _table(title: str, group: pd.DataFrame, layout: _Layout) -> SummaryTable:
     several = max(_seeds(part) for _, part in by_row) > 1
     body = []
     for names, part in by_row:
-        untrained = notes.marks(part[part["cell"] == TRAINING])
+        untrained = notes.marks(part[part["cell"] == EVERYTHING])
         head, *others = (str(name) for name in names)
         cells = [_cell(part, column, layout, notes) for column in layout.headers]
         seeds = [str(_seeds(part) or MISSING)] if several else []
@@ -168,7 +168,7 @@ def _table(title: str, group: pd.DataFrame, layout: _Layout) -> SummaryTable:
 
 
 def _seeds(part: pd.DataFrame) -> int:
-    return int(part[part["cell"] != TRAINING]["seed"].nunique())
+    return int(part[part["cell"] != EVERYTHING]["seed"].nunique())
 
 
 def _cell(part: pd.DataFrame, column: Column, layout: _Layout, notes: _Notes) -> str:
