@@ -24,6 +24,7 @@ from vlmprompt.progress import SilentProgress, Task
 from vlmprompt.registry import Source
 
 CLASSES = ("red_fox", "green frog", "blue whale", "grey wolf")
+STEPS = 9  # of `config`: 3 epochs of 3 steps, a checkpoint every 2
 COLOURS = ((200, 60, 40), (50, 190, 70), (40, 60, 200), (120, 120, 120))
 
 
@@ -62,6 +63,12 @@ def log_lines(run: Path) -> list[dict[str, Any]]:
     for line in lines:
         del line["seconds"]
     return lines
+
+
+class Careless(CoOp):
+    """CoOp that does not say what it can do."""
+
+    capabilities = frozenset()
 
 
 class Noisy(CoOp):

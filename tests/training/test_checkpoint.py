@@ -57,6 +57,7 @@ def test_round_trip_and_equal_bytes(tmp_path: Path) -> None:
     saved = checkpoint(position=position, scaler={"scale": 65536.0, "_growth_tracker": 3})
     saved.save(tmp_path / "a.safetensors")
     loaded = Checkpoint.load(tmp_path / "a.safetensors")
+    assert isinstance((loaded.header.scaler or {})["_growth_tracker"], int)
     assert loaded.header == saved.header and loaded.header.position.loss_sum == 0.1 + 0.2
     for part in ("state", "optimizer", "rng"):
         ours, theirs = getattr(saved, part), getattr(loaded, part)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.training import train_tiny
-from tests.training.material import Hooked, Noisy, config, log_lines, registered, runtime
+from tests.training.material import STEPS, Hooked, Noisy, config, log_lines, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import ExitCode, InputError, Interrupted
@@ -24,8 +24,13 @@ from vlmprompt.training import checkpoint
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 
-STEPS = 9  # 3 epochs of 3 steps, a checkpoint every 2
-VARIANTS: list[dict[str, Any]] = [{}, {"optimizer": "adamw"}, {"views": 2}, {"views": 1, "max_steps": 8}]
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"optimizer": "adamw"},
+    {"views": 2},
+    {"views": 1, "max_steps": 8},
+    {"method": "bloom", "fusion": "routing"},
+]
 
 
 class Killed(BaseException):
@@ -40,7 +45,7 @@ def _noisy() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=str)
 def settings(request: pytest.FixtureRequest, photos: Path) -> RunConfig:
-    return config(photos, method="noisy", **request.param)
+    return config(photos, **{"method": "noisy", **request.param})
 
 
 @pytest.fixture(scope="module")
@@ -200,10 +205,10 @@ def start(photos: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
 
 
 def test_real_signals_at_random_points(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
-    """SIGKILL, SIGINT, SIGTERM, SIGKILL, each in a process of its own, then to the end."""
+    """SIGKILL, SIGINT and SIGTERM, each in a process of its own, then to the end."""
     rng = random.Random(7)
     out, flags = tmp_path / "run", []
-    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         process = start(photos, out, *flags)
         assert process.stdout is not None
         for _ in range(rng.randint(3, 8)):

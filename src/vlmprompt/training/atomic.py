@@ -48,5 +48,6 @@ def unwritable(path: Path, error: OSError) -> InputError:
     """The error for a file that cannot be written."""
     return InputError(
         f"cannot write {path}: {error.strerror or error}",
-        hint="free space or change the permissions there, or choose another folder with --out",
+        hint="free space or change the permissions there (--resume goes on with an unfinished run), "
+        "or choose another folder with --out",
     )

@@ -72,7 +72,7 @@ class Header(BaseModel):
     digests: dict[str, str]
     versions: dict[str, str]
     position: Position = Position()
-    scaler: dict[str, float] | None = None
+    scaler: dict[str, int | float] | None = None
 
 
 @dataclass(frozen=True)

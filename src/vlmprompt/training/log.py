@@ -55,8 +55,15 @@ class TrainLog:
         self.lines += 1
 
     def flush(self) -> None:
-        """Wait until the lines are on disk: a checkpoint must not be ahead of its log."""
-        os.fsync(self._file)
+        """Wait until the lines are on disk: a checkpoint must not be ahead of its log.
+
+        Raises:
+            InputError: they cannot be written.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def __enter__(self) -> Self:
         return self
