@@ -8,12 +8,12 @@ import typer
 from typer.main import get_group
 
 from vlmprompt import __version__
-from vlmprompt.cli import config, doctor, evaluate, listing, sweep, train
+from vlmprompt.cli import config, doctor, evaluate, listing, report, sweep, train
 from vlmprompt.errors import PluginError
 from vlmprompt.plugins import PluginHost
 
 # The order of help pages.
-COMMAND_MODULES = (train, evaluate, sweep, config, listing, doctor)
+COMMAND_MODULES = (train, evaluate, sweep, report, config, listing, doctor)
 
 EPILOG = """\
 Examples:

@@ -1,0 +1,72 @@
+"""`vlmprompt evaluate`: what trained runs are worth, beside the references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlmprompt.cli.options import (
+    DeviceOption,
+    FeatureCacheOption,
+    ForceFlag,
+    JsonFlag,
+    ReporterOption,
+    RootOption,
+    RunsDirOption,
+    SuiteOption,
+    WorkersOption,
+)
+from vlmprompt.cli.progress import CliProgress
+from vlmprompt.cli.rows import emit_rows, require
+
+
+def register(app: typer.Typer) -> None:
+    """Add `evaluate`."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Run folders; default: the newest run.")
+    ] = None,
+    suite: SuiteOption = None,
+    no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
+    reporter: ReporterOption = "terminal",
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = 2,
+    root: RootOption = None,
+    runs_dir: RunsDirOption = Path("runs"),
+    feature_cache: FeatureCacheOption = None,
+) -> None:
+    """Measure trained runs, beside zero-shot CLIP and a linear probe on the same images.
+
+    The default suite is accuracy. Numbers are kept in each run's results.jsonl; what is there is not
+    measured again.
+    """
+    suites = suite or ["accuracy"]
+    require(suites=suites, reporter=reporter)
+    from vlmprompt.config.models import Runtime
+    from vlmprompt.evaluation.resources import Resources
+    from vlmprompt.evaluation.runner import evaluate as measure
+    from vlmprompt.evaluation.runner import incomplete
+    from vlmprompt.training.runs import load_run, newest_run
+
+    progress = CliProgress()
+    if not runs:
+        runs = [newest_run(runs_dir)]
+        progress.message(f"newest run: {runs[0]}")
+    loaded = [load_run(path) for path in runs]
+    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
+    shared = Resources(runtime, progress)
+    rows = [
+        row
+        for run in loaded
+        for row in measure(
+            run, suites, runtime, reference=not no_reference, force=force, resources=shared, progress=progress
+        )
+    ]
+    emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))

@@ -1,0 +1,47 @@
+"""Result rows as commands print them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from vlmprompt.cli.output import emit
+from vlmprompt.errors import VlmPromptError
+from vlmprompt.plugins import host
+
+if TYPE_CHECKING:
+    from vlmprompt.results.rows import ResultRow
+
+
+def emit_rows(
+    command: str,
+    rows: Sequence[ResultRow],
+    *,
+    reporter: str,
+    as_json: bool,
+    error: VlmPromptError | None = None,
+    **data: Any,
+) -> None:
+    """Print rows through a reporter, or under `data.rows` of the JSON document.
+
+    Args:
+        error: parts of the work failed; raised after the rows are out.
+        data: what else the document says.
+    """
+    text = None if as_json else host().reporters.get(reporter).load()().render(rows)
+    emit(command, data | {"rows": [row.public() for row in rows]}, as_json=as_json, table=text, error=error)
+
+
+def require(*, methods: Sequence[str] = (), suites: Sequence[str] = (), reporter: str | None = None) -> None:
+    """Fail on an unknown name at once, before anything heavy is imported.
+
+    Raises:
+        UsageError: nobody provides the name.
+        PluginError: a plugin that failed would have.
+    """
+    for method in methods:
+        host().methods.get(method)
+    for suite in suites:
+        host().suites.get(suite)
+    if reporter is not None:
+        host().reporters.get(reporter)

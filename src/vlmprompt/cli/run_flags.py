@@ -1,0 +1,168 @@
+"""The flags that say what is trained and where, written once for `train`, `config show` and `sweep`.
+
+A command takes them as one first argument:
+
+    @command_with(RunFlags)
+    def train(flags: RunFlags, *, as_json: JsonFlag = False) -> None: ...
+
+and the parser sees every field of `RunFlags` as an option of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from vlmprompt.cli.options import (
+    BackboneOption,
+    ConfigFileOption,
+    DataOption,
+    DeviceOption,
+    FeatureCacheOption,
+    MethodOption,
+    PresetOption,
+    QuickGeluOption,
+    RandomWeightsOption,
+    RootOption,
+    RunsDirOption,
+    SetOption,
+    WorkersOption,
+)
+
+if TYPE_CHECKING:
+    from vlmprompt.config.models import Runtime
+    from vlmprompt.config.resolve import Resolved
+
+Flags = TypeVar("Flags")
+_LEARNS = "What it learns from"
+_OPTIMISED = "How it is optimised (see also --set)"
+
+
+def _learns(name: str, text: str, **more: Any) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=_LEARNS, **more)
+
+
+def _optimised(name: str, text: str, **more: Any) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=_OPTIMISED, **more)
+
+
+_ShotsOption = Annotated[str | None, _learns("--shots", "Training images per class, or all.", metavar="INT|all")]
+_SeedOption = Annotated[int | None, _learns("--seed", "Seed of sample, initial values and order.")]
+_SettingOption = Annotated[
+    str | None,
+    _learns("--setting", "few-shot, base-to-new or cross-dataset: classes and schedule.", metavar="NAME"),
+]
+_ProtocolOption = Annotated[str | None, _learns("--protocol", "Data conventions: coop or gallop-code.", metavar="NAME")]
+_ClassNamesOption = Annotated[
+    Path | None, _learns("--class-names", "File with one class name a line, in label order.", metavar="FILE")
+]
+_AllowFewerOption = Annotated[bool, _learns("--allow-fewer", "Accept classes with fewer images than shots.")]
+_EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
+_LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
+_BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
+_MaxStepsOption = Annotated[int | None, _optimised("--max-steps", "Stop after so many steps.")]
+_PrecisionOption = Annotated[
+    str | None, _optimised("--precision", "Arithmetic of the towers: fp32, bf16 or fp16.", metavar="NAME")
+]
+_ViewsOption = Annotated[
+    int | None,
+    _optimised("--views", "0: fresh augmentation each epoch; V > 0: V fixed views, features cached."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseFlags:
+    """What runs with the same meaning for one run or many."""
+
+    backbone: BackboneOption = None
+    random_weights: RandomWeightsOption = None
+    quick_gelu: QuickGeluOption = None
+    preset: PresetOption = None
+    config: ConfigFileOption = None
+    set_: SetOption = None
+    setting: _SettingOption = None
+    protocol: _ProtocolOption = None
+    class_names: _ClassNamesOption = None
+    allow_fewer: _AllowFewerOption = False
+    epochs: _EpochsOption = None
+    lr: _LrOption = None
+    batch_size: _BatchSizeOption = None
+    max_steps: _MaxStepsOption = None
+    precision: _PrecisionOption = None
+    views: _ViewsOption = None
+    device: DeviceOption = "auto"
+    workers: WorkersOption = 2
+    root: RootOption = None
+    feature_cache: FeatureCacheOption = None
+
+    def resolve(self, **more: Any) -> Resolved:
+        """The configuration that these flags, with files and environment, amount to.
+
+        Args:
+            more: further run-level flags, such as `method`; None where not given.
+        """
+        from vlmprompt.config.resolve import resolve
+
+        run_level = ("backbone", "random_weights", "quick_gelu", "preset", "setting", "protocol")
+        train = ("epochs", "lr", "batch_size", "max_steps", "precision", "views")
+        flags = more | {name: getattr(self, name) for name in run_level}
+        flags |= {f"train.{name}": getattr(self, name) for name in train}
+        # Absent, the flag says nothing, so that a file may allow it.
+        flags |= {"allow_fewer": self.allow_fewer or None}
+        flags |= {"class_names": None if self.class_names is None else str(self.class_names)}
+        return resolve(flags, sets=self.set_ or (), config_file=self.config)
+
+    def runtime(self) -> Runtime:
+        """Where and how it runs."""
+        from vlmprompt.config.models import Runtime
+
+        return Runtime(**{name: getattr(self, name) for name in Runtime.model_fields if hasattr(self, name)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OneRun:
+    method: MethodOption = None
+    data: DataOption = None
+    shots: _ShotsOption = None
+    seed: _SeedOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags(BaseFlags, _OneRun):  # in this order the fields of `_OneRun` come first, on help pages too
+    """One run."""
+
+    runs_dir: RunsDirOption = Path("runs")
+
+    def resolve(self, **more: Any) -> Resolved:
+        """See `BaseFlags.resolve`."""
+        own = {"method": self.method, "data": self.data, "shots": self.shots, "seed": self.seed}
+        return super().resolve(**own, **more)
+
+
+def command_with(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command whose first argument is a `flags` object every field of that class as an option."""
+    hints = get_type_hints(flags, include_extras=True)
+    shared = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(flags)  # type: ignore[arg-type]
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = list(signature.parameters.values())[1:]
+
+        @functools.wraps(command)
+        def wrapper(**values: Any) -> None:
+            given = {p.name: values.pop(p.name) for p in shared}
+            command(flags(**given), **values)
+
+        wrapper.__signature__ = signature.replace(parameters=[*shared, *own])  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate

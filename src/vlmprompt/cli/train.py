@@ -1,0 +1,74 @@
+"""`vlmprompt train`: one run of one method."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmprompt.cli.options import ForceFlag, JsonFlag
+from vlmprompt.cli.output import emit
+from vlmprompt.cli.progress import CliProgress
+from vlmprompt.cli.run_flags import RunFlags, command_with
+
+if TYPE_CHECKING:
+    from vlmprompt.config.models import RunConfig, Runtime
+    from vlmprompt.config.resolve import Resolved
+    from vlmprompt.training.run import TrainResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add `train`."""
+    app.command("train")(train)
+
+
+@command_with(RunFlags)
+def train(
+    flags: RunFlags,
+    *,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: a name in --runs-dir.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where this very run was stopped.")] = False,
+    force: ForceFlag = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, run one batch, show the plan.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a method on a data set.
+
+    Any setting without a flag of its own is reached by --set; `vlmprompt methods show NAME` lists a method's
+    options and `vlmprompt config show` what a run would use.
+    """
+    resolved, runtime = flags.resolve(), flags.runtime()
+    if dry_run:
+        _dry_run(resolved, runtime, as_json)
+        return
+    from vlmprompt.training.run import train as run_training
+
+    result = run_training(
+        resolved.run,
+        runtime,
+        out=out,
+        resume=resume,
+        force=force,
+        progress=CliProgress(),
+        sources=resolved.sources,
+    )
+    data = {"run": result.run, "metrics": result.metrics}
+    emit("train", data, as_json=as_json, table=_summary(result, resolved.run, flags.root))
+
+
+def _dry_run(resolved: Resolved, runtime: Runtime, as_json: bool) -> None:
+    from vlmprompt.training.dry_run import dry_run, report_lines
+
+    report = dry_run(resolved.run, runtime, progress=CliProgress())
+    emit("train", {"dry_run": report}, as_json=as_json, table=report_lines(report))
+
+
+def _summary(result: TrainResult, run: RunConfig, root: Path | None) -> list[str]:
+    """Where the run is, its last numbers, and the command that measures it."""
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+    suite = "base-to-new" if run.setting == "base-to-new" else "accuracy"
+    where = [] if root is None else ["--root", str(root)]
+    command = shlex.join(["vlmprompt", "evaluate", str(result.run), "--suite", suite, *where])
+    return [f"run   {result.run}", *([f"last  {numbers}"] if numbers else []), f"next  {command}"]

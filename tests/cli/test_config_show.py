@@ -1,0 +1,121 @@
+"""`vlmprompt config show`, through the program's own entry."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlmprompt.cli.main import main
+
+RUN = ["--method", "coop", "--data", "folder:photos", "--backbone", "RN50"]
+
+
+def document(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> dict[str, Any]:
+    assert main(["config", "show", *args, "--json"]) == code
+    loaded: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return loaded
+
+
+def test_the_table_names_key_value_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", *RUN, "--shots", "1", "--set", "n_ctx=8"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["key", "value", "source"]
+    assert ["shots", "1", "--shots"] in lines
+    assert ["options.n_ctx", "8", "--set"] in lines
+    assert ["seed", "1", "default"] in lines
+    epochs = next(line for line in lines if line[0] == "train.epochs")
+    assert epochs[1:4] == ["50", "override", "vlmprompt.methods:coop.toml"]
+
+
+def test_explain_names_the_losers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.toml").write_text("[train]\nlr = 0.5\n")
+    monkeypatch.setenv("VLMPROMPT_TRAIN_LR", "0.25")
+    args = [*RUN, "--config", str(tmp_path / "run.toml"), "--lr", "0.125"]
+    assert main(["config", "show", *args, "--explain"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("train.lr "))
+    assert "--lr" in line
+    assert line.endswith("env VLMPROMPT_TRAIN_LR: 0.25; run.toml: 0.5; default: 0.002")
+    keys = document(capsys, *args, "--explain")["data"]["keys"]
+    assert next(row for row in keys if row["key"] == "train.lr") == {
+        "key": "train.lr",
+        "value": 0.125,
+        "source": "--lr",
+        "overridden": [
+            {"source": "env VLMPROMPT_TRAIN_LR", "value": 0.25},
+            {"source": "run.toml", "value": 0.5},
+            {"source": "default", "value": 0.002},
+        ],
+    }
+
+
+def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--shots", "all", "--seed", "3", "--random-weights", "--no-quick-gelu", "--allow-fewer"]
+    flags += ["--class-names", "names.txt", "--setting", "base-to-new", "--protocol", "coop"]
+    flags += ["--epochs", "2", "--batch-size", "3", "--max-steps", "4", "--precision", "bf16", "--views", "5"]
+    content = document(capsys, *RUN, *flags)
+    assert content["command"] == "config show"
+    config = content["data"]["config"]
+    run_level = {k: v for k, v in config.items() if k not in ("train", "options")}
+    assert run_level == {
+        "method": "coop",
+        "data": "folder:photos",
+        "backbone": "RN50",
+        "random_weights": 0,
+        "quick_gelu": False,
+        "shots": None,
+        "seed": 3,
+        "setting": "base-to-new",
+        "protocol": "coop",
+        "preset": None,
+        "allow_fewer": True,
+        "class_names": "names.txt",
+        "split_seed": 1,
+    }
+    train = config["train"]
+    assert (train["epochs"], train["batch_size"], train["max_steps"]) == (2, 3, 4)
+    assert (train["precision"], train["views"], train["lr"]) == ("bf16", 5, 0.002)
+    assert config["options"]["ctx_init"] == "a photo of a", "the setting's override"
+
+
+@pytest.mark.parametrize("spelling", [["--random-weights", "3"], ["--random-weights=3"]])
+def test_random_weights_take_a_seed(capsys: pytest.CaptureFixture[str], spelling: list[str]) -> None:
+    assert document(capsys, *RUN, *spelling)["data"]["config"]["random_weights"] == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        (["--method", "coap"], "unknown method 'coap'", "'coop'"),
+        (["--set", "n_ctz=3"], "unknown configuration key 'n_ctz' (--set)", "'n_ctx'"),
+        (["--shots", "few"], "shots = few (--shots) is not allowed", "images per class"),
+        (["--lr", "-1"], "train.lr = -1.0 (--lr) is not allowed: it should be greater than 0", "learning rate"),
+        (["--config", "no.toml"], "cannot read the configuration file no.toml", "--config"),
+        (["--preset", "x"], "unknown preset 'x' of method 'coop'", "no presets"),
+    ],
+)
+def test_errors_are_documents_of_exit_2(
+    capsys: pytest.CaptureFixture[str], args: list[str], message: str, hint: str
+) -> None:
+    error = document(capsys, *RUN, *args, code=2)["error"]
+    assert error["code"] == 2
+    assert message in error["message"]
+    assert hint in error["hint"]
+
+
+def test_an_unknown_method_is_found_before_torch_is_imported() -> None:
+    check = (
+        "import sys\n"
+        "from vlmprompt.cli.main import main\n"
+        "code = main(['train', '--method', 'blom', '--data', 'folder:x', '--backbone', 'RN50'])\n"
+        "sys.exit(code * 10 + ('torch' in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 20, done.stderr
+    assert "unknown method 'blom'" in done.stderr
