@@ -13,9 +13,10 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError
-from vlmprompt.evaluation import context as context_module
-from vlmprompt.evaluation.context import Context, ImageBank
+from vlmprompt.evaluation import images as images_module
+from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject
+from vlmprompt.evaluation.images import ImageBank
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.coop import CoOp, CoOpConfig
@@ -23,7 +24,9 @@ from vlmprompt.methods.coop import CoOp, CoOpConfig
 RUNTIME = Runtime(device="cpu", workers=0)
 
 
-def make_bank(backbone: Backbone, *, batch_size: int = 4, loads: list[int] | None = None) -> ImageBank:
+def make_bank(
+    backbone: Backbone, *, batch_size: int = 4, loads: list[int] | None = None, kept_bytes: int = 10**9
+) -> ImageBank:
     """A bank that notes when it loads its towers."""
 
     def load() -> Backbone:
@@ -31,7 +34,9 @@ def make_bank(backbone: Backbone, *, batch_size: int = 4, loads: list[int] | Non
             loads.append(1)
         return backbone
 
-    return ImageBank(load, RUNTIME, batch_size=batch_size, progress=Hooked())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images_module, "KEPT_BYTES", kept_bytes)
+        return ImageBank(load, RUNTIME, batch_size=batch_size, progress=Hooked())
 
 
 def make_context(dataset: Dataset, bank: ImageBank, method: PromptMethod | None = None, **changes: object) -> Context:
@@ -77,40 +82,46 @@ def test_a_method_that_prompts_the_image_tower_reads_its_own_images(tiny_backbon
     dataset = patches(3, 3, reads)
     bank = make_bank(tiny_backbone)
     method = Seeing(tiny_backbone, dataset.class_names, CoOpConfig(n_ctx=2))
-    context = make_context(dataset, bank, method)
     expected = slow_logits(method, dataset)
+    reads.clear()
     for _ in range(2):
-        reads.clear()
-        predictions = context.predict(method, dataset)
-        assert len(reads) == 9
+        predictions = make_context(dataset, bank).predict(method, dataset)
+    assert len(reads) == 18
     torch.testing.assert_close(predictions.logits_BK, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_features_that_would_not_fit_are_not_kept(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("spare", "reads_expected"), [(-1, 18), (0, 9)])
+def test_features_that_would_not_fit_are_not_kept(tiny_backbone: Backbone, spare: int, reads_expected: int) -> None:
     reads: list[int] = []
     dataset = patches(3, 3, reads)
-    bank = make_bank(tiny_backbone)
-    context = make_context(dataset, bank)
     size = 9 * 32 * 4  # images, joint width, bytes a number
-    monkeypatch.setattr(context_module, "KEPT_BYTES", size - 1)
-    for _ in range(2):
-        context.predict(context.method(), dataset)
-    assert len(reads) == 18
-    monkeypatch.setattr(context_module, "KEPT_BYTES", size)
-    for _ in range(2):
-        context.predict(context.method(), dataset)
-    assert len(reads) == 27
+    bank = make_bank(tiny_backbone, kept_bytes=size + spare)
+    for seed in range(2):
+        make_context(dataset, bank).predict(coop(tiny_backbone, dataset, seed=seed), dataset)
+    assert len(reads) == reads_expected
 
 
-def test_the_oldest_features_make_room(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_features_make_room(tiny_backbone: Backbone) -> None:
     reads: list[int] = []
     one, other = patches(3, 3, reads, name="one"), patches(3, 3, reads, name="other")
-    bank = make_bank(tiny_backbone)
-    labels = 9 * 8
-    monkeypatch.setattr(context_module, "KEPT_BYTES", 9 * 32 * 4 + labels)
+    bank = make_bank(tiny_backbone, kept_bytes=9 * 32 * 4 + 9 * 8)  # features and labels of one
     for dataset in (one, other, other, one):
         make_context(dataset, bank).predict(coop(tiny_backbone, dataset), dataset)
     assert len(reads) == 27
+
+
+def test_suites_that_ask_for_the_same_share_predictions(tiny_backbone: Backbone) -> None:
+    reads: list[int] = []
+    dataset = patches(3, 3, reads)
+    method = Seeing(tiny_backbone, dataset.class_names, CoOpConfig(n_ctx=2))
+    bank = make_bank(tiny_backbone)
+    contexts = [make_context(dataset, bank, method) for _ in range(2)]
+    first, again = (context.predict(context.method(), dataset) for context in contexts)
+    assert first is again
+    assert len(reads) == 9
+    other = make_context(dataset, bank, Seeing(tiny_backbone, dataset.class_names, CoOpConfig(n_ctx=2)), seed=2)
+    assert other.predict(other.method(), dataset) is not first
+    assert first.bytes == 9 * 3 * 4 + 9 * 8
 
 
 def test_data_sets_of_one_content_are_not_mixed_up(tiny_backbone: Backbone) -> None:

@@ -14,7 +14,7 @@ from tests.evaluation.test_context import make_bank, make_context
 from tests.training.material import config, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.images import read_image
-from vlmprompt.evaluation.context import Predictions
+from vlmprompt.evaluation.images import Predictions
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.evaluation.suites.accuracy import AccuracySuite, accuracy_values
 from vlmprompt.results.rows import ResultRow

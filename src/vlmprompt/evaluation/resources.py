@@ -7,7 +7,7 @@ from functools import partial
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.evaluation.context import ImageBank
+from vlmprompt.evaluation.images import ImageBank
 from vlmprompt.progress import Progress
 from vlmprompt.training.device import resolve_device
 

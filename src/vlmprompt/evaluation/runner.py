@@ -76,7 +76,7 @@ def evaluate(
     contexts = [Context(subject, dataset, resources.bank(run.config)) for subject in subjects]
     try:
         return [row for context in contexts for row in runner.measure(context, chosen)]
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, Interrupted) as error:
         raise Interrupted(
             f"interrupted; what was measured is kept in {store.path}", hint="the same command goes on from there"
         ) from error

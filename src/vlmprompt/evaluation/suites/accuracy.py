@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlmprompt.evaluation import metrics
-from vlmprompt.evaluation.context import Context, Predictions
+from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue
+from vlmprompt.evaluation.images import Predictions
 
 TOP_K = 5
 

@@ -9,8 +9,9 @@ from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation import metrics
-from vlmprompt.evaluation.context import Context, Predictions
+from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, impossible
+from vlmprompt.evaluation.images import Predictions
 from vlmprompt.evaluation.variants import train_command
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, MEAN_OF_H, NEW
 

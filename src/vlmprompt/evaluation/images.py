@@ -1,0 +1,150 @@
+"""Test images and predictions, computed once for all that ask for the same.
+
+Shapes: B images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, Protocol, TypeVar
+
+from torch import Tensor
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.features import CachedFeatures, extract, feature_bytes
+from vlmprompt.backbones.types import ImageFeatures
+from vlmprompt.config.models import Runtime
+from vlmprompt.data.loader import ImageLoader
+from vlmprompt.data.records import Dataset
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.progress import Progress
+
+# Features of test images are kept for other methods up to this size in all; above, each reads the images.
+KEPT_BYTES = 2 * 2**30
+# Logits are kept for other suites up to this size in all.
+KEPT_LOGITS_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a method says of a split.
+
+    Attributes:
+        logits_BK: float32, on the CPU.
+        labels_B: on the CPU.
+    """
+
+    logits_BK: Tensor
+    labels_B: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_B)
+
+    @property
+    def bytes(self) -> int:
+        """Size of both."""
+        return sum(t.numel() * t.element_size() for t in (self.logits_BK, self.labels_B))
+
+
+class _Sized(Protocol):
+    @property
+    def bytes(self) -> int: ...
+
+
+Thing = TypeVar("Thing", bound=_Sized)
+
+
+class Kept(Generic[Thing]):
+    """Results kept by key up to a total size; the oldest make room, the newest always stays.
+
+    Args:
+        limit: bytes in all.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._things: dict[Hashable, Thing] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Thing]) -> Thing:
+        """What is kept, or what is made now."""
+        if key not in self._things:
+            self._things[key] = make()
+            while len(self._things) > 1 and sum(thing.bytes for thing in self._things.values()) > self.limit:
+                del self._things[next(iter(self._things))]
+        return self._things[key]
+
+
+class ImageBank:
+    """Test images of one backbone, run through a frozen image tower once for all methods that read the same.
+
+    Attributes:
+        predictions: of whole splits, so that suites which ask for the same share them.
+
+    Args:
+        load: gives the towers, called when they are first needed.
+        batch_size: images a step.
+    """
+
+    def __init__(self, load: Callable[[], Backbone], runtime: Runtime, *, batch_size: int, progress: Progress) -> None:
+        self.progress = progress
+        self.predictions: Kept[Predictions] = Kept(KEPT_LOGITS_BYTES)
+        self._load = load
+        self._runtime = runtime
+        self._batch_size = batch_size
+        self._features: Kept[CachedFeatures] = Kept(KEPT_BYTES)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The towers."""
+        return self._load()
+
+    def batches(
+        self, method: PromptMethod, dataset: Dataset, split: str
+    ) -> Iterator[tuple[Tensor | ImageFeatures, Tensor]]:
+        """Images or their features, and labels, in the order of the split. Features are there on return.
+
+        Raises:
+            InputError: no such split, or an image cannot be read (images: while iterating).
+        """
+        if self._shares(method, dataset, split):
+            return self._from_features(self._extracted(method, dataset, split))
+        return self._from_images(dataset, split)
+
+    def _shares(self, method: PromptMethod, dataset: Dataset, split: str) -> bool:
+        """A tower that the method does not touch gives the same features to all, if they can be held."""
+        needs = method.image_needs()
+        if needs.grad or "feature_cache" not in method.capabilities:
+            return False
+        return feature_bytes(needs, self.backbone, len(dataset.split(split))) <= self._features.limit
+
+    def _extracted(self, method: PromptMethod, dataset: Dataset, split: str) -> CachedFeatures:
+        key = (dataset.spec, dataset.digest, split, method.image_needs(), method.feature_key())
+        return self._features.get(
+            key,
+            lambda: extract(
+                method,
+                dataset.split(split),
+                backbone=self.backbone,
+                runtime=self._runtime,
+                batch_size=self._batch_size,
+                progress=self.progress,
+                description=f"{split} images of {dataset.name}",
+            ),
+        )
+
+    def _from_features(self, kept: CachedFeatures) -> Iterator[tuple[ImageFeatures, Tensor]]:
+        for start in range(0, len(kept.labels), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            yield kept.features[part].to(self.backbone.device), kept.labels[part]
+
+    def _from_images(self, dataset: Dataset, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        loader = ImageLoader(
+            dataset.split(split),
+            self.backbone.transform(train=False),
+            self._batch_size,
+            device=self.backbone.device,
+            workers=self._runtime.workers,
+        )
+        return ((batch.images_B3HW, batch.labels_B) for batch in loader)
