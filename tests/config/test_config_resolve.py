@@ -179,9 +179,7 @@ def test_empty_and_foreign_variables_are_ignored(methods: Methods) -> None:
 
 def test_a_method_without_options(methods: Methods) -> None:
     assert resolved(methods, {"method": "plain"}).run.options == {}
-    assert (
-        "unknown configuration key 'depth'" in failure(methods, {"method": "plain"}, sets=["depth=1"]).message
-    )
+    assert "unknown configuration key 'depth'" in failure(methods, {"method": "plain"}, sets=["depth=1"]).message
 
 
 @pytest.mark.parametrize(
@@ -235,9 +233,7 @@ def test_a_method_without_options(methods: Methods) -> None:
         ({"flags": {"data": None, "backbone": None}}, "no data, backbone given", "--random-weights"),
     ],
 )
-def test_bad_input_is_one_line(
-    methods: Methods, given_now: dict[str, Any], message: str, hint: str | None
-) -> None:
+def test_bad_input_is_one_line(methods: Methods, given_now: dict[str, Any], message: str, hint: str | None) -> None:
     error = failure(methods, **given_now)
     assert message in error.message
     assert (hint or "") in (error.hint or "")
@@ -254,9 +250,7 @@ def test_bad_input_is_one_line(
         ("[train]\nlr = 'high'", "train.lr = high (run.toml) is not allowed", "learning rate"),
     ],
 )
-def test_bad_files_are_one_line(
-    methods: Methods, tmp_path: Path, content: str, message: str, hint: str
-) -> None:
+def test_bad_files_are_one_line(methods: Methods, tmp_path: Path, content: str, message: str, hint: str) -> None:
     file = tmp_path / "run.toml"
     file.write_text(content)
     error = failure(methods, config_file=file)
