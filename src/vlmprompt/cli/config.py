@@ -25,10 +25,10 @@ def show(
     explain: Annotated[bool, typer.Option("--explain", help="Also show what each value won against.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show every setting of a run, its value and its source; takes what `train` takes.
+    """Show every setting of a run, its value and its source, before it is trained.
 
-    Sources, the strongest last: defaults, the method's overrides, --preset, --config, VLMPROMPT_* variables,
-    --set, flags.
+    Sources, the strongest last: defaults, the method's overrides, --preset,
+    --config, VLMPROMPT_* variables, --set, flags.
     """
     from vlmprompt.config.explain import explain as explained
 

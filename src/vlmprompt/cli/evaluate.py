@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Measure trained runs, beside zero-shot CLIP and a linear probe on the same images.
 
-    The default suite is accuracy. Numbers are kept in each run's results.jsonl; what is there is not
-    measured again.
+    The default suite is accuracy. Numbers are kept in each run's results.jsonl;
+    what is there is not measured again.
     """
     suites = suite or ["accuracy"]
     require(suites=suites, reporter=reporter)

@@ -36,8 +36,8 @@ def train(
 ) -> None:
     """Train a method on a data set.
 
-    Any setting without a flag of its own is reached by --set; `vlmprompt methods show NAME` lists a method's
-    options and `vlmprompt config show` what a run would use.
+    Any setting without a flag of its own is reached by --set: 'vlmprompt methods
+    show NAME' lists a method's options, 'vlmprompt config show' what a run uses.
     """
     resolved, runtime = flags.resolve(), flags.runtime()
     if dry_run:
