@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -202,3 +203,21 @@ def test_a_missing_split_is_named(tiny_backbone: Backbone) -> None:
     context = make_context(dataset, make_bank(tiny_backbone))
     with pytest.raises(InputError, match="has no val images"):
         context.predict(context.method(), dataset, "val")
+
+
+def test_progress_is_shown_where_there_is_some(tiny_backbone: Backbone) -> None:
+    dataset = patches(2, 2, [])
+    told: list[str] = []
+
+    class Telling(Hooked):
+        def task(self, description: str, total: int | None, *, unit: str = "it") -> Any:
+            told.append(f"{description}: {total} {unit}")
+            return super().task(description, total, unit=unit)
+
+    bank = ImageBank(lambda: tiny_backbone, RUNTIME, batch_size=4, progress=Telling())
+    context = make_context(dataset, bank)
+    context.predict(context.method(), dataset)
+    assert told == ["test images of patches: 4 img"]
+    seeing = make_context(dataset, bank, Seeing(tiny_backbone, dataset.class_names, CoOpConfig(n_ctx=2)))
+    seeing.predict(seeing.subject.build(), dataset)
+    assert told[1:] == ["coop on test images of patches: 4 img"]

@@ -14,6 +14,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.progress import SilentProgress
 
 
 class Context:
@@ -72,11 +73,12 @@ class Context:
             method: over the classes of `dataset`.
         """
         method.eval()
-        batches = self._bank.batches(method, dataset, split)
+        batches, from_features = self._bank.batches(method, dataset, split)
         with torch.no_grad():
             text = method.frozen_text()
         title = f"{self.subject.config.method} on {split} images of {dataset.name}"
-        with self._bank.progress.task(title, len(dataset.split(split)), unit="img") as task:
+        progress = self._bank.progress if _takes_time(method, from_features) else SilentProgress()
+        with progress.task(title, len(dataset.split(split)), unit="img") as task:
             for images, labels_B in batches:
                 # Not around the yield: the mode must not leak into the consumer's code.
                 with torch.no_grad():
@@ -103,6 +105,11 @@ class Context:
         pairs = [(output.logits.float(), labels_B) for output, labels_B in self.outputs(method, dataset, split)]
         logits_BK, labels_B = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
         return Predictions(logits_BK, labels_B)
+
+
+def _takes_time(method: PromptMethod, from_features: bool) -> bool:
+    """Whether there is progress to watch: with features at hand only local ones and text for each image are."""
+    return not from_features or not method.capabilities.isdisjoint({"local", "image_conditioned"})
 
 
 def trained_classes(dataset: Dataset, setting: str) -> Dataset:

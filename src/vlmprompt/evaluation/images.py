@@ -102,15 +102,17 @@ class ImageBank:
 
     def batches(
         self, method: PromptMethod, dataset: Dataset, split: str
-    ) -> Iterator[tuple[Tensor | ImageFeatures, Tensor]]:
-        """Images or their features, and labels, in the order of the split. Features are there on return.
+    ) -> tuple[Iterator[tuple[Tensor | ImageFeatures, Tensor]], bool]:
+        """Images or their features with labels, in the order of the split; and whether they are features.
+
+        Features are computed before this returns, images are read while iterating.
 
         Raises:
-            InputError: no such split, or an image cannot be read (images: while iterating).
+            InputError: no such split, or an image cannot be read.
         """
         if self._shares(method, dataset, split):
-            return self._from_features(self._extracted(method, dataset, split))
-        return self._from_images(dataset, split)
+            return self._from_features(self._extracted(method, dataset, split)), True
+        return self._from_images(dataset, split), False
 
     def _shares(self, method: PromptMethod, dataset: Dataset, split: str) -> bool:
         """A tower that the method does not touch gives the same features to all, if they can be held."""

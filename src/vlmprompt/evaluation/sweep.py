@@ -25,6 +25,7 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING, ResultStore
 from vlmprompt.training.folder import run_name
+from vlmprompt.training.provenance import RUN_FILE
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 
@@ -95,8 +96,8 @@ def sweep(
         force: train and measure again what is done.
 
     Returns:
-        The rows of the grid, each number once; a run whose training failed has a failed row for each suite
-        (see `incomplete`).
+        The rows of the grid, each number once, references last. A run whose training failed has a failed
+        row for each suite (see `incomplete`).
 
     Raises:
         UsageError: an empty axis, a configuration that is not allowed, an unknown suite, or two precisions.
@@ -115,7 +116,8 @@ def sweep(
                 f"sweep interrupted; what was measured is kept in {work.store.path}",
                 hint="the same command goes on from there",
             ) from error
-    return list(work.rows.values())
+    order = {method: place for place, method in enumerate(grid.methods)}
+    return sorted(work.rows.values(), key=lambda row: order.get(row.method, len(order)))
 
 
 def _jobs(grid: Grid, resolve: Callable[..., Resolved], runs_dir: Path) -> list[list[_Job]]:
@@ -199,7 +201,7 @@ class _Sweep:
             job.config,
             self._resources.runtime,
             out=job.folder,
-            resume=True,
+            resume=(job.folder / RUN_FILE).exists(),
             force=self._force,
             progress=self._resources.progress,
             sources=job.resolved.sources,

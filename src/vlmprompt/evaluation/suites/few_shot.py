@@ -31,11 +31,14 @@ class FewShotSuite:
             return [_measured(context, context.subject, "0-shot")]
         curve = context.siblings
         expected = () if context.subject.reference else SHOTS
-        wanted = sorted({*expected, *(k for k in curve if k is not None)})
-        cells = [_measured(context, curve[k], f"{k}-shot") if k in curve else _missing(context, k) for k in wanted]
-        if None in curve:
-            cells.append(_measured(context, curve[None], "all-shot"))
-        return cells
+        missing = [k for k in expected if k not in curve]
+        cells = {k: _measured(context, subject, _name(k)) for k, subject in curve.items()}
+        cells |= {k: _missing(context.subject, k, missing) for k in missing}
+        return [cells[k] for k in sorted(cells, key=lambda k: float("inf") if k is None else k)]
+
+
+def _name(shots: int | None) -> str:
+    return "all-shot" if shots is None else f"{shots}-shot"
 
 
 def _measured(context: Context, subject: Subject, name: str) -> Cell:
@@ -48,8 +51,9 @@ def _measured(context: Context, subject: Subject, name: str) -> Cell:
     return Cell(name, METRICS, compute, subject=replace(subject, run=context.subject.run))
 
 
-def _missing(context: Context, shots: int) -> Cell:
-    subject = context.subject
-    command = train_command(subject.config, subject.sources, shots=shots)
-    reason = f"no run with {shots} shots; to train it: {command}"
-    return impossible(f"{shots}-shot", METRICS, reason, subject=replace(subject, shots=shots))
+def _missing(subject: Subject, shots: int, missing: Sequence[int]) -> Cell:
+    """All that are missing have one reason, so that a table gives it once."""
+    command = train_command(subject.config, subject.sources, subject.runs_dir, shots=missing[0])
+    others = f" (and with {', '.join(map(str, missing[1:]))})" if len(missing) > 1 else ""
+    reason = f"no run with {', '.join(map(str, missing))} shots; to train it: {command}{others}"
+    return impossible(_name(shots), METRICS, reason, subject=replace(subject, shots=shots))
