@@ -49,9 +49,7 @@ def full_key(key: str, fields: Mapping[str, FieldInfo], *, source: str) -> str:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise UsageError(
-            f"key {key!r} ({source}) is short for both {fits[0]} and {fits[1]}", hint="write it in full"
-        )
+        raise UsageError(f"key {key!r} ({source}) is short for both {fits[0]} and {fits[1]}", hint="write it in full")
     raise unknown_key(key, fields, source=source)
 
 
@@ -59,13 +57,9 @@ def unknown_key(key: str, fields: Iterable[str], *, source: str) -> UsageError:
     """The error for a key that no configuration has."""
     if key in Runtime.model_fields:
         flag = "--" + key.replace("_", "-")
-        return UsageError(
-            f"{key!r} ({source}) is not part of a run's configuration", hint=f"give it as {flag}"
-        )
+        return UsageError(f"{key!r} ({source}) is not part of a run's configuration", hint=f"give it as {flag}")
     table = key.rpartition(".")[0]
-    near = [
-        name if table else name.rpartition(".")[2] for name in fields if not table or name.startswith(table)
-    ]
+    near = [name if table else name.rpartition(".")[2] for name in fields if not table or name.startswith(table)]
     return UsageError(f"unknown configuration key {key!r} ({source})", hint=did_you_mean(key, near or fields))
 
 

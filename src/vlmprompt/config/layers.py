@@ -43,9 +43,7 @@ def file_layer(path: Path) -> Layer:
             f"cannot read the configuration file {path}: {error.strerror}", hint="check --config"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path} is not TOML: {error}", hint="see `vlmprompt config show` for the keys"
-        ) from error
+        raise UsageError(f"{path} is not TOML: {error}", hint="see `vlmprompt config show` for the keys") from error
     return Layer(path.name, flatten(content, source=path.name))
 
 
@@ -58,9 +56,7 @@ def flatten(content: Mapping[str, Any], *, source: str) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             flat |= {f"{key}.{name}": inner for name, inner in value.items()}
         else:
-            raise UsageError(
-                f"{key!r} ({source}) must be a table", hint=f"write [{key}] and one key a line below it"
-            )
+            raise UsageError(f"{key!r} ({source}) must be a table", hint=f"write [{key}] and one key a line below it")
     return flat
 
 
@@ -91,9 +87,7 @@ def set_layer(assignments: Iterable[str]) -> Layer:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
-            raise UsageError(
-                f"--set {assignment!r} is not key=value", hint="for example --set train.lr=0.002"
-            )
+            raise UsageError(f"--set {assignment!r} is not key=value", hint="for example --set train.lr=0.002")
         values[key.strip()] = Text(value.strip())
     return Layer("--set", values, bare=True)
 

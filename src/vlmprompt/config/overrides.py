@@ -40,9 +40,7 @@ class Override(BaseModel):
 
     def layer(self, resource: str) -> Layer:
         """The table as a layer that names its file and its condition."""
-        conditions = ", ".join(
-            f"{fact}={'|'.join(map(str, _listed(wanted)))}" for fact, wanted in self.when.items()
-        )
+        conditions = ", ".join(f"{fact}={'|'.join(map(str, _listed(wanted)))}" for fact, wanted in self.when.items())
         values = {f"train.{k}": v for k, v in self.train.items()}
         values |= {f"options.{k}": v for k, v in self.options.items()}
         return Layer(f"override {resource} [{conditions}]" if conditions else f"override {resource}", values)
@@ -102,9 +100,7 @@ def _read(resource: str) -> list[Override]:
         return _File.model_validate(content).override
     except (OSError, ImportError, ValueError) as error:
         reason = str(error).replace("\n", " ")
-        raise PluginError(
-            f"the overrides {resource} cannot be read: {reason}", hint="reinstall the plugin"
-        ) from error
+        raise PluginError(f"the overrides {resource} cannot be read: {reason}", hint="reinstall the plugin") from error
 
 
 def _listed(wanted: str | int | list[str | int]) -> list[str | int]:

@@ -166,17 +166,13 @@ class _Book:
         location = problems[0]["loc"]
         reasons = dict.fromkeys(_reason(p["msg"]) for p in problems if p["loc"][:1] == location[:1])
         if not location:
-            return UsageError(
-                f"the {prefix.rstrip('.') or 'run'} values do not fit together: {' or '.join(reasons)}"
-            )
+            return UsageError(f"the {prefix.rstrip('.') or 'run'} values do not fit together: {' or '.join(reasons)}")
         key = f"{prefix}{location[0]}"
         field = self.fields[key]
         if key not in self.said:
             return UsageError(f"{key} has no default ({field.description})", hint=f"give --set {key}=VALUE")
         said = self.said[key][-1]
-        text = (
-            f"{key} = {show_value(key, said.value)} ({said.source}) is not allowed: it {' or '.join(reasons)}"
-        )
+        text = f"{key} = {show_value(key, said.value)} ({said.source}) is not allowed: it {' or '.join(reasons)}"
         return UsageError(text, hint=about(key, field))
 
 
