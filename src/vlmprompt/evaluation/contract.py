@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import CapabilityError
-from vlmprompt.evaluation.variants import DEFAULT_RUNS_DIR
 from vlmprompt.methods.contract import PromptMethod
 
 if TYPE_CHECKING:
@@ -49,7 +47,6 @@ class Subject:
         build: the method, ready for inference, over the label space that it was trained on.
         siblings: shots -> the same with these shots, as far as there are any; includes itself.
         sources: where the values of `config` came from, by dotted key.
-        runs_dir: the folder of the run and of its siblings.
         reference: stands beside a run, and is measured where the run is.
     """
 
@@ -61,7 +58,6 @@ class Subject:
     build: Callable[[], PromptMethod] = field(compare=False)
     siblings: Callable[[], Mapping[int | None, Subject]] = field(default=_no_siblings, compare=False)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
-    runs_dir: Path = field(default=DEFAULT_RUNS_DIR, compare=False)
     reference: bool = False
 
     @property

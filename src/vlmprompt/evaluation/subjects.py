@@ -36,7 +36,6 @@ def run_subject(run: Run, resources: Resources) -> Subject:
         build=lambda: run.build_method(resources.backbone(run.config)),
         siblings=partial(_sibling_runs, run, resources),
         sources=run.info.sources,
-        runs_dir=run.path.parent,
     )
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from vlmprompt.config.keys import NULL, RUN_FIELDS, show_value
-from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import resolve
 
 # How the sources of values that nobody gave explicitly begin, beside "default" itself.
 IMPLIED = ("default of ", "override ", "preset ")
-DEFAULT_RUNS_DIR: Path = Runtime.model_fields["runs_dir"].get_default()
 
 
 def variant(config: RunConfig, sources: Mapping[str, str], **changes: Any) -> RunConfig:
@@ -44,10 +42,8 @@ def differs_in_shots_only(config: RunConfig, other: RunConfig, sources: Mapping[
     return expected.model_copy(update={"allow_fewer": other.allow_fewer}) == other
 
 
-def train_command(
-    config: RunConfig, sources: Mapping[str, str], runs_dir: Path = DEFAULT_RUNS_DIR, **changes: Any
-) -> str:
-    """The command that trains `variant` into a folder of runs, to be shown to people."""
+def train_command(config: RunConfig, sources: Mapping[str, str], **changes: Any) -> str:
+    """The command that trains `variant`, to be shown to people."""
     words = ["vlmprompt", "train"]
     for key, value in _changed(config, changes).items():
         flag = "--" + key.replace("_", "-")
@@ -56,8 +52,6 @@ def train_command(
             words += _words(key, flag, value, shown)
     for key, value in _given(config, sources).items():
         words += ["--set", f"{key}={show_value(key, value)}"]
-    if runs_dir != DEFAULT_RUNS_DIR:
-        words += ["--runs-dir", str(runs_dir)]
     return shlex.join(words)
 
 

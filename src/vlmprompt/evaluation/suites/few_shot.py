@@ -52,8 +52,10 @@ def _measured(context: Context, subject: Subject, name: str) -> Cell:
 
 
 def _missing(subject: Subject, shots: int, missing: Sequence[int]) -> Cell:
-    """All that are missing have one reason, so that a table gives it once."""
-    command = train_command(subject.config, subject.sources, subject.runs_dir, shots=missing[0])
+    """All that are missing have one reason, so that a table gives it once; it names no folder of this machine."""
+    command = train_command(subject.config, subject.sources, shots=missing[0])
     others = f" (and with {', '.join(map(str, missing[1:]))})" if len(missing) > 1 else ""
-    reason = f"no run with {', '.join(map(str, missing))} shots; to train it: {command}{others}"
+    reason = (
+        f"no run with {', '.join(map(str, missing))} shots in the same folder of runs; to train it: {command}{others}"
+    )
     return impossible(_name(shots), METRICS, reason, subject=replace(subject, shots=shots))
