@@ -12,11 +12,7 @@ from benchmarks.frame import Mark, Row, side_by_side
 COUNT_TORCH = """
 import sys
 from vlmprompt.cli.main import main
-sys.argv = ["vlmprompt", "--help"]
-try:
-    main()
-except SystemExit:
-    pass
+assert main(["--help"]) == 0
 print(sum(name.split(".")[0] == "torch" for name in sys.modules), file=sys.stderr)
 """
 
