@@ -6,9 +6,9 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from tests.backbones.reference import shared_context
 from tests.backbones.test_text import close
-
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.backbones.types import TextPrompts

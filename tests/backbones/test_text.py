@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.backbones.reference import shared_context
 from tests.conftest import tiny_clip
-
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import InputError

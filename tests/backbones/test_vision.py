@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
+
 from tests.backbones.reference import image_features
 from tests.backbones.test_text import close
 from tests.conftest import tiny_clip
-
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.errors import CapabilityError, InputError

@@ -21,16 +21,33 @@ class TrainConfig(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum; Dassl: 0.9")
     weight_decay: float = Field(5e-4, ge=0, description="on all trainables; Dassl: 5e-4")
     epochs: int = Field(50, ge=1, description="passes over the training shots; CoOp code: 50 at 1 shot")
-    max_steps: int | None = Field(None, ge=0, description="cap on optimiser steps; the schedule then spans the epochs that these steps need")
+    max_steps: int | None = Field(
+        None, ge=0, description="cap on optimiser steps; the schedule then spans the epochs that these steps need"
+    )
     batch_size: int = Field(32, ge=1, description="images a step; CoOp code: 32")
     eval_batch_size: int = Field(100, ge=1, description="images a step in evaluation; Dassl: 100")
     warmup_epochs: int = Field(1, ge=0, description="epochs at the constant warm-up rate; CoOp code: 1")
     warmup_lr: float = Field(1e-5, gt=0, description="learning rate in warm-up; CoOp code: 1e-5")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning-rate schedule after warm-up, stepped per epoch")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the towers; prompts stay fp32")
-    views: int = Field(0, ge=0, description="0: fresh augmentation every epoch (the papers' protocol), nothing cached; 1: one deterministic view, features cached; V > 1: V recorded random views, features cached")
-    augment: bool = Field(True, description="CLIP's random crop and flip in training when views is 0; false: the test transform")
-    checkpoint_every: int = Field(50, ge=1, description="optimiser steps between checkpoints for --resume (one is always written at an epoch's end)")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="learning-rate schedule after warm-up, stepped per epoch"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="arithmetic of the towers; prompts stay fp32"
+    )
+    views: int = Field(
+        0,
+        ge=0,
+        description="0: fresh augmentation every epoch (the papers' protocol), nothing cached; "
+        "1: one deterministic view, features cached; V > 1: V recorded random views, features cached",
+    )
+    augment: bool = Field(
+        True, description="CLIP's random crop and flip in training when views is 0; false: the test transform"
+    )
+    checkpoint_every: int = Field(
+        50,
+        ge=1,
+        description="optimiser steps between checkpoints for --resume (one is always written at an epoch's end)",
+    )
 
 
 class RunConfig(BaseModel):
@@ -42,14 +59,18 @@ class RunConfig(BaseModel):
     data: str = Field(description="data set spec, such as folder:photos")
     backbone: str = Field(description="backbone spec, such as ViT-B-16-quickgelu/openai")
     random_weights: int | None = Field(None, description="seed of random tower weights, in place of pretrained ones")
-    quick_gelu: bool | None = Field(None, description="activation of a local checkpoint whose architecture has both variants")
+    quick_gelu: bool | None = Field(
+        None, description="activation of a local checkpoint whose architecture has both variants"
+    )
     shots: int | None = Field(16, ge=1, description="training images per class; null = all of them")
     seed: int = Field(1, ge=0, description="seed of the few-shot sample, of initial values and of the data order")
     setting: Setting = Field("few-shot", description="which classes are trained on, and the schedule")
     protocol: Protocol = Field("coop", description="data conventions")
     preset: str | None = Field(None, description="named set of method options")
     allow_fewer: bool = Field(False, description="accept classes with fewer images than shots")
-    class_names: str | None = Field(None, description="file with one class name a line, in label order, in place of folder names")
+    class_names: str | None = Field(
+        None, description="file with one class name a line, in label order, in place of folder names"
+    )
     split_seed: int = Field(1, ge=0, description="seed of the train/val/test split of a folder that has none")
     train: TrainConfig = Field(default_factory=TrainConfig)
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")

@@ -17,7 +17,9 @@ _MIDDLE = (CANVAS / 2, CANVAS / 2)
 _NEAR = 120  # of 765: a background closer than this to the figure's colours is drawn again
 
 
-def background(draws: Draws, kinds: Sequence[str], palette: Sequence[str], contrast: float, avoid: Sequence[RGB]) -> Image.Image:
+def background(
+    draws: Draws, kinds: Sequence[str], palette: Sequence[str], contrast: float, avoid: Sequence[RGB]
+) -> Image.Image:
     """A canvas with a pattern in two colours.
 
     Args:

@@ -54,7 +54,21 @@ PAINT = Style(
     technique="colours",
     edges=(0, 3, 3, 4, 5),
     kinds=("plain", "horizon", "stripes", "checks", "dots", "blotches", "waves", "rays"),
-    palette=("cream", "sky blue", "mint", "lavender", "peach", "tan", "silver", "teal", "olive", "grey", "navy", "white", "rust"),
+    palette=(
+        "cream",
+        "sky blue",
+        "mint",
+        "lavender",
+        "peach",
+        "tan",
+        "silver",
+        "teal",
+        "olive",
+        "grey",
+        "navy",
+        "white",
+        "rust",
+    ),
     contrast=0.55,
     clutter=(0, 5),
     clutter_size=(0.1, 0.2),
@@ -103,3 +117,5 @@ DOMAINS: Mapping[str, Style] = {
         light=0.4,
     ),
 }
+
+GLYPHS = replace(PAINT, size=(0.55, 0.85), clutter=(0, 0), cover=0)

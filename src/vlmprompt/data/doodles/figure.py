@@ -50,9 +50,18 @@ class Figure:
         """Smallest x and y, largest x and y."""
         return bounds(ring for mark in self.marks for ring in mark.rings)
 
+    @property
+    def main_colours(self) -> list[RGB]:
+        """Of the three largest marks."""
+        seen = [(bounds(mark.rings), mark.colour) for mark in self.marks if mark.colour and not mark.inside]
+        seen.sort(key=lambda item: (item[0][0] - item[0][2]) * (item[0][3] - item[0][1]))
+        return [colour for _, colour in seen[:3]]
+
     def mapped(self, matrix: Affine) -> Figure:
         """The figure elsewhere."""
-        return replace(self, marks=tuple(_with(mark, [matrix.ring(ring) for ring in mark.rings]) for mark in self.marks))
+        return replace(
+            self, marks=tuple(_with(mark, [matrix.ring(ring) for ring in mark.rings]) for mark in self.marks)
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,9 @@ def _present(drawing: Drawing, draws: Draws) -> Iterator[tuple[Part, Affine, int
 def _jittered(part: Part, draws: Draws) -> Affine:
     j = part.jitter
     size = grow(1 + draws.around(j.grow), 1 + draws.around(j.grow))
-    return move(draws.around(j.move), draws.around(j.move)).after(turn(draws.around(j.turn)).after(size).about(part.pivot))
+    return move(draws.around(j.move), draws.around(j.move)).after(
+        turn(draws.around(j.turn)).after(size).about(part.pivot)
+    )
 
 
 def posed(fig: Figure, drawing: Drawing, pose: Pose, draws: Draws) -> Figure:

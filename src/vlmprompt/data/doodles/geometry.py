@@ -117,16 +117,23 @@ def stroke(points: Sequence[Point], start: float, end: float, *, bent: bool) -> 
     """
     last = len(points) - 1
     half = [(start + (end - start) * i / last) / 2 for i in range(last + 1)]
-    caps = [ellipse(*points[i], half[i], half[i]) for i in (range(last + 1) if not bent else (0, last)) if half[i] > 0.4]
+    caps = [
+        ellipse(*points[i], half[i], half[i]) for i in (range(last + 1) if not bent else (0, last)) if half[i] > 0.4
+    ]
     if bent:
         normals = [_normal(points[max(i - 1, 0)], points[min(i + 1, last)]) for i in range(last + 1)]
-        sides = [[(x + s * h * u, y + s * h * v) for (x, y), (u, v), h in zip(points, normals, half, strict=True)] for s in (1, -1)]
+        sides = [
+            [(x + s * h * u, y + s * h * v) for (x, y), (u, v), h in zip(points, normals, half, strict=True)]
+            for s in (1, -1)
+        ]
         return (tuple(sides[0] + sides[1][::-1]), *caps)
     quads = []
     for i in range(last):
         (x0, y0), (x1, y1), (u, v) = points[i], points[i + 1], _normal(points[i], points[i + 1])
         a, b = half[i], half[i + 1]
-        quads.append(((x0 + a * u, y0 + a * v), (x1 + b * u, y1 + b * v), (x1 - b * u, y1 - b * v), (x0 - a * u, y0 - a * v)))
+        quads.append(
+            ((x0 + a * u, y0 + a * v), (x1 + b * u, y1 + b * v), (x1 - b * u, y1 - b * v), (x0 - a * u, y0 - a * v))
+        )
     return (*quads, *caps)
 
 

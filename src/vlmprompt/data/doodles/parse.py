@@ -29,7 +29,9 @@ from vlmprompt.errors import InputError, did_you_mean
 
 GROUPS = ("animals", "food", "places", "things")
 _DRAWING_KEYS = ("turn", "flip", "colours", "part")
-_PART_KEYS = tuple("name on chance either phrases fill shapes mirror repeat some jitter pivot".split())
+_PART_KEYS = (
+    *["name", "on", "chance", "either", "phrases", "fill", "shapes", "mirror", "repeat", "some", "jitter", "pivot"]
+)
 
 
 @cache
@@ -57,7 +59,9 @@ def _drawing(name: str, group: str, table: Any) -> Drawing:
     if not isinstance(table, dict) or not isinstance(table.get("part"), list):
         raise place.error(f"has no parts; write them under [[{name}.part]]")
     place.known(table, _DRAWING_KEYS)
-    colours = {slot: _palette(options, place.at(f"colours {slot!r}")) for slot, options in table.get("colours", {}).items()}
+    colours = {
+        slot: _palette(options, place.at(f"colours {slot!r}")) for slot, options in table.get("colours", {}).items()
+    }
     slots = (*colours, *COLOURS)
     parts = [_part(entry, slots, place.at(f"part {i}")) for i, entry in enumerate(table["part"], 1)]
     _check_references(parts, place)
@@ -123,6 +127,8 @@ def _check_references(parts: Sequence[Part], place: Place) -> None:
     seen: list[str] = []
     for i, part in enumerate(parts, 1):
         if part.on is not None and part.on not in seen:
-            raise place.at(f"part {i}").error(f"is on {part.on!r}, which no earlier part is", did_you_mean(part.on, seen))
+            raise place.at(f"part {i}").error(
+                f"is on {part.on!r}, which no earlier part is", did_you_mean(part.on, seen)
+            )
         if part.name is not None:
             seen.append(part.name)

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from vlmprompt.data.doodles.backgrounds import background
-from vlmprompt.data.doodles.colours import COLOURS, RGB, distance, varied
-from vlmprompt.data.doodles.domains import DOMAINS, Style
+from vlmprompt.data.doodles.colours import COLOURS, varied
+from vlmprompt.data.doodles.domains import Style
 from vlmprompt.data.doodles.drawing import Drawing
 from vlmprompt.data.doodles.draws import Draws
 from vlmprompt.data.doodles.figure import Figure, figure, placed, posed
@@ -68,7 +68,9 @@ def _ink(style: Style, fig: Figure, draws: Draws) -> Ink:
         paper = varied(COLOURS[draws.choice(("white", "cream"))], draws, 6)
         return Ink(edge=dark, width=width, paper=paper)
     if style.technique == "silhouette":
-        return Ink(flat=varied(COLOURS[draws.choice(("black", "navy", "dark brown", "purple", "dark green"))], draws, 10))
+        return Ink(
+            flat=varied(COLOURS[draws.choice(("black", "navy", "dark brown", "purple", "dark green"))], draws, 10)
+        )
     return Ink(edge=varied(COLOURS["black"], draws, 12) if draws.chance(0.5) else None, width=width)
 
 
@@ -83,8 +85,8 @@ def _in_frame(fig: Figure, size: tuple[float, float], outside: float, draws: Dra
 
 def _behind(fig: Figure, style: Style, ink: Ink, draws: Draws) -> Pixels:
     """Background and small things, (SIZE, SIZE, 3)."""
-    own = [mark.colour for mark in fig.marks if mark.colour and not mark.fine][:3]
-    canvas = background(draws, style.kinds, style.palette, style.contrast, [ink.flat] if ink.flat else own)
+    avoid = [ink.flat] if ink.flat else fig.main_colours
+    canvas = background(draws, style.kinds, style.palette, style.contrast, avoid)
     things = draws.integer(*style.clutter)
     if not things:
         return pixels(canvas)
