@@ -30,7 +30,18 @@ from vlmprompt.errors import InputError, did_you_mean
 GROUPS = ("animals", "food", "places", "things")
 _DRAWING_KEYS = ("turn", "flip", "colours", "part")
 _PART_KEYS = (
-    *["name", "on", "chance", "either", "phrases", "fill", "shapes", "mirror", "repeat", "some", "jitter", "pivot"]
+    "name",
+    "on",
+    "chance",
+    "either",
+    "phrases",
+    "fill",
+    "shapes",
+    "mirror",
+    "repeat",
+    "some",
+    "jitter",
+    "pivot",
 )
 
 
