@@ -159,7 +159,8 @@ def _rings(kind: str, table: Mapping[str, Any], place: Place) -> tuple[Ring, ...
         count, build = _CLOSED[kind]
         return (build(*place.numbers(table[kind], count)),)
     if kind == "rect":
-        return (rectangle(*place.numbers(table[kind], 4), place.number(table.get("round", 0))),)
+        x0, y0, x1, y1 = place.numbers(table[kind], 4)
+        return (rectangle(x0, y0, x1, y1, place.number(table.get("round", 0))),)
     if kind in _LINES:
         return _stroke(kind, table, place)
     points = _points(table[kind], 3, place)
