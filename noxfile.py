@@ -82,7 +82,7 @@ def environment(session: nox.Session) -> None:
     session.chdir(ROOT)
     if not usable():
         # virtualenv came with nox, so this also works where Python lacks ensurepip (Debian without python3-venv).
-        session.run(sys.executable, "-m", "virtualenv", "--clear", "--quiet", str(VENV), external=True)
+        session.run_install(sys.executable, "-m", "virtualenv", "--clear", "--quiet", str(VENV), external=True)
     digest = requirements_digest()
     if STAMP.exists() and STAMP.read_text(encoding="utf-8") == digest:
         return

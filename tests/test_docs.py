@@ -1,0 +1,71 @@
+"""What the documentation shows works as shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# In docs/plugins.md a file's text follows its name: `path` ...: fenced block.
+FILE = re.compile(r"^`(?P<path>[\w./]+)`[^\n]*(?:\n[^\n`]+)*:\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+USE = """
+import torch
+from tests.conftest import tiny_clip
+from open_clip import SimpleTokenizer
+from vlmprompt.api import Backbone, build_method, list_methods
+
+assert "ensemble" in list_methods()
+backbone = Backbone.from_model(tiny_clip(), SimpleTokenizer())
+method = build_method("ensemble", backbone, ["rose", "lily", "oak"], {"n_prompts": 3})
+output = method(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+method.loss(output, torch.tensor([0, 2])).total.backward()
+assert output.logits.shape == (2, 3)
+assert method.ctx.shape == (3, 4, 64) and (method.ctx.grad != 0).all()
+assert method.with_classes(["ash", "elm"])(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 2)
+"""
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """The plugin of docs/plugins.md as files, with the metadata that an installation would add."""
+    text = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    files = {match["path"]: match["text"] for match in FILE.finditer(text)}
+    assert sorted(files) == [
+        "pyproject.toml",
+        "src/vlmprompt_ensemble/__init__.py",
+        "src/vlmprompt_ensemble/method.py",
+    ]
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    metadata = tmp_path / "src" / f"vlmprompt_ensemble-{project['version']}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8")
+    points = [f"{name} = {value}" for name, value in project["entry-points"]["vlmprompt"].items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[vlmprompt]", *points, ""]), encoding="utf-8")
+    return tmp_path
+
+
+def test_the_plugin_of_the_docs_works(example: Path) -> None:
+    env = os.environ | {"PYTHONPATH": f"{example / 'src'}{os.pathsep}{ROOT}", "VLMPROMPT_STRICT_PLUGINS": "1"}
+    done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, check=False, cwd=ROOT, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    links = [
+        (document, target)
+        for document in documents
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8"))
+    ]
+    assert links
+    assert [f"{document.name}: {target}" for document, target in links if not (document.parent / target).exists()] == []
