@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlmprompt.backbones.backbone import Backbone
@@ -183,8 +184,11 @@ def _backward(value: Tensor) -> None:
 
 
 def _flops(compute: Callable[[], Tensor]) -> int:
-    """Floating-point operations of a computation and its backward pass (a multiplication and an addition are 2)."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of a computation and its backward pass (a multiplication and an addition are 2).
+
+    Attention runs as plain products here: fused kernels differ between machines, and some are not counted.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         _backward(compute())
     return int(counter.get_total_flops())
 
