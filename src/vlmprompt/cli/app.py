@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.main import get_group
 
 from vlmprompt import __version__
-from vlmprompt.cli import config, doctor, evaluate, listing, report, sweep, train
+from vlmprompt.cli import rich_help
+from vlmprompt.cli.late import Late, LateGroup
 from vlmprompt.errors import PluginError
 from vlmprompt.plugins import PluginHost
 
-# The order of help pages.
-COMMAND_MODULES = (train, evaluate, sweep, report, config, listing, doctor)
+THERE = "What is there"
+# In the order of the help page.
+COMMANDS = (
+    Late("train", "train", "Train a method on a data set."),
+    Late("evaluate", "evaluate", "Measure trained runs, beside zero-shot CLIP and a linear probe on the same images."),
+    Late("sweep", "sweep", "Train and measure every combination of methods, data sets, shots and seeds."),
+    Late("report", "report", "Show stored results as tables; measures nothing."),
+    Late("config", "config", "Look at configurations."),
+    Late("methods", "listing", "Prompt-learning methods.", THERE),
+    Late("datasets", "listing", "Readers of data sets: what stands before the colon of --data.", THERE),
+    Late("suites", "listing", "Evaluation suites.", THERE),
+    Late("backbones", "listing", "Backbone loaders.", THERE),
+    Late("reporters", "listing", "Ways to show results.", THERE),
+    Late("plugins", "listing", "Installed plugins and what they provide.", THERE),
+    Late("doctor", "doctor", "Check the installation: versions, devices, folders, plugins, and why one failed.", THERE),
+)
 
 EPILOG = """\
 Examples:
@@ -27,10 +42,12 @@ Exit codes: 0 done, 2 usage, 3 input or environment, 4 a plugin failed,
 """
 
 
-def build(host: PluginHost) -> Any:
+def build(host: PluginHost) -> LateGroup:
     """The parser of all commands. A plugin whose commands do not fit fails as a whole, and is left out."""
+    rich_help.load()
     app = typer.Typer(
         name="vlmprompt",
+        cls=LateGroup,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
@@ -38,14 +55,15 @@ def build(host: PluginHost) -> Any:
         epilog=EPILOG,
     )
     app.callback()(_root)
-    for module in COMMAND_MODULES:
-        module.register(app)
     _add_plugins(app, host)
-    return get_group(app)
+    group = get_group(app)
+    assert isinstance(group, LateGroup)
+    group.add_late(COMMANDS)
+    return group
 
 
 def _add_plugins(app: typer.Typer, host: PluginHost) -> None:
-    taken = dict.fromkeys(get_group(app).commands, "vlmprompt itself")
+    taken = dict.fromkeys((late.name for late in COMMANDS), "vlmprompt itself")
     for source, commands in list(host.commands):
         try:
             names = list(get_group(commands).commands)  # building them finds what cannot be parsed

@@ -27,7 +27,7 @@ EPILOG = "Exit codes: 0 healthy, 3 a library or folder is unusable, 4 a plugin f
 
 def register(app: typer.Typer) -> None:
     """Add `doctor`."""
-    app.command("doctor", epilog=EPILOG, rich_help_panel="What is there")(doctor)
+    app.command("doctor", epilog=EPILOG)(doctor)
 
 
 def doctor(as_json: JsonFlag = False) -> None:

@@ -16,7 +16,6 @@ from vlmprompt.errors import UsageError, did_you_mean
 from vlmprompt.plugins import PluginInfo, host
 from vlmprompt.registry import Entry
 
-PANEL = "What is there"
 KINDS = {
     "methods": "Prompt-learning methods.",
     "datasets": "Readers of data sets: what stands before the colon of --data.",
@@ -44,7 +43,7 @@ def _add_group(
     group = typer.Typer(no_args_is_help=True, help=about)
     group.command("list", help=f"List the {name}.")(list_all)
     group.command("show", help="Show one in full.")(show)
-    app.add_typer(group, name=name, rich_help_panel=PANEL)
+    app.add_typer(group, name=name)
 
 
 def _lister(kind: str) -> Callable[..., None]:

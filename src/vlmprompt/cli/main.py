@@ -112,7 +112,7 @@ def _command_name(app: Any, args: Sequence[str]) -> str:
     for arg in args:
         if arg.startswith("-"):
             continue
-        group = getattr(group, "commands", {}).get(arg)
+        group = group.get_command(None, arg) if hasattr(group, "get_command") else None
         if group is None:
             break
         names.append(arg)
