@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import third_party as acme
 
+from tests.training.material import make_photos
+
 BROKEN = {
     "import": "import a_module_that_nobody_has\n",
     "misspelt": """\
@@ -87,6 +89,35 @@ def test_an_installed_plugin_is_listed_with_its_origin_and_gone_after_uninstalla
     gone = acme.vlmprompt("methods", "show", "nudge", env=env)
     assert gone.returncode == 2
     assert "unknown method 'nudge'" in gone.stderr
+
+
+def test_the_method_of_an_installed_plugin_trains_and_is_evaluated(wheels: dict[str, Path], tmp_path: Path) -> None:
+    """Installed from its wheel, on the backbone that it brings; un-installed, what it left is explained."""
+    site = tmp_path / "site"
+    acme.install(wheels["good"], site)
+    env = acme.environment(site)
+    photos = make_photos(tmp_path / "photos", splits={"train": 4, "test": 3})
+    flags = ["--method", "nudge", "--data", f"folder:{photos}", "--backbone", "acme-clip", "--shots", "4"]
+    limits = ["--max-steps", "3", "--batch-size", "8", "--workers", "0", "--device", "cpu"]
+    trained = acme.vlmprompt("train", *flags, *limits, "--json", env=env, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads(trained.stdout)["data"]
+    assert result["metrics"]["steps"] == 3
+    info = json.loads((tmp_path / result["run"] / "run.json").read_text())
+    assert info["trainable_parameters"] == 2 * 32 and info["versions"]["acme-prompts"] == "1.2.3"
+
+    measured = acme.vlmprompt("evaluate", "--json", "--workers", "0", env=env, cwd=tmp_path)
+    assert measured.returncode == 0, measured.stderr
+    rows = json.loads(measured.stdout)["data"]["rows"]
+    top1 = {row["method"]: row["value"] for row in rows if row["metric"] == "top1"}
+    assert top1.keys() == {"nudge", "zeroshot", "linear_probe"}
+    assert all(0 <= value <= 1 for value in top1.values())
+    assert {row["n"] for row in rows} == {4 * 3}
+
+    shutil.rmtree(site)
+    gone = acme.vlmprompt("evaluate", "--force", env=acme.environment(site), cwd=tmp_path)
+    assert gone.returncode in (2, 5)
+    assert "acme-clip" in gone.stderr + gone.stdout or "nudge" in gone.stderr + gone.stdout
 
 
 @pytest.mark.parametrize(

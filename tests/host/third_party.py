@@ -47,6 +47,11 @@ def register_methods(register):
 
 
 @hookimpl
+def register_backbones(register):
+    register("acme-clip", target="{module}.backbone:Tiny", summary="a CLIP of a few layers")
+
+
+@hookimpl
 def register_commands(app):
     @app.command("{command}")
     def hello(name: str = "you"):
@@ -83,6 +88,27 @@ class Nudge(PromptMethod):
         return TextPrompts(self.ctx)
 '''
 
+BACKBONE_SOURCE = '''\
+"""A tiny CLIP with random weights, always the same ones."""
+
+import open_clip
+import torch
+
+from vlmprompt.api import Backbone
+
+
+class Tiny:
+    """The loader."""
+
+    def load(self, spec, *, device, precision, quick_gelu, random_weights):
+        vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32}
+        text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            model = open_clip.model.CLIP(embed_dim=32, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+        return Backbone.from_model(model.to(device), open_clip.SimpleTokenizer(), name=spec, precision=precision)
+'''
+
 
 def write_project(
     folder: Path, *, entry: str | None = None, distribution: str = DISTRIBUTION, module: str = MODULE
@@ -97,6 +123,7 @@ def write_project(
     (folder / "pyproject.toml").write_text(PYPROJECT.format(distribution=distribution, module=module))
     (package / "__init__.py").write_text(entry or ENTRY.format(module=module, command=COMMAND))
     (package / "method.py").write_text(METHOD_SOURCE)
+    (package / "backbone.py").write_text(BACKBONE_SOURCE)
     return folder
 
 

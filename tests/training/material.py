@@ -118,6 +118,19 @@ class Exploding(CoOp):
         return Losses(losses.total * math.nan)
 
 
+class Breaking(CoOp):
+    """CoOp: something happens to the world in its third step."""
+
+    act: Callable[[], None] = staticmethod(lambda: None)
+    steps = 0
+
+    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
+        self.steps += 1
+        if self.steps == 3:
+            type(self).act()
+        return super().loss(output, labels)
+
+
 @contextmanager
 def registered(name: str, cls: type[CoOp]) -> Iterator[None]:
     """A method that a plugin would bring."""
