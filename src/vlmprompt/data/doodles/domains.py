@@ -16,7 +16,7 @@ class Style:
 
     Attributes:
         size: of the object's longer side.
-        outside: how far the object's box may reach beyond the picture.
+        outside: how far the object's box may reach beyond the picture, at most a seventh of its own side.
         pose: see `figure.Pose`.
         technique: "colours", "sketch" or "silhouette".
         edges: widths of outlines to choose from, in quarters of a pixel.
@@ -102,7 +102,7 @@ DOMAINS: Mapping[str, Style] = {
         shadow=0,
         light=0.15,
     ),
-    "crowded": replace(PAINT, size=(0.4, 0.55), clutter=(9, 16), clutter_size=(0.16, 0.32), cover=0.5),
+    "crowded": replace(PAINT, size=(0.45, 0.6), clutter=(9, 16), clutter_size=(0.14, 0.27), cover=0.5),
     "night": replace(PAINT, night=True, light=0.6, shadow=0.2),
     "v2": replace(
         PAINT,

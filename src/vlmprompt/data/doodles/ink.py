@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageDraw
 
 from vlmprompt.data.doodles.colours import RGB, shaded
 from vlmprompt.data.doodles.figure import Figure, Mark
-from vlmprompt.data.doodles.geometry import Ring
+from vlmprompt.data.doodles.geometry import Ring, bounds
 
 SIZE = 64  # pixels, each side of a picture
 FINE = 4  # canvas pixels a pixel
@@ -23,6 +23,7 @@ Corners = list[tuple[int, int]]
 Ink4 = tuple[int, int, int, int]  # colour and opacity
 _NOTHING: Ink4 = (0, 0, 0, 0)
 _DARK = 110  # mean level; sketches fill small shapes below it
+_SMALL = CANVAS * CANVAS // 16  # area of their boxes
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,18 @@ class Ink:
         if self.flat is not None:
             return (None if mark.colour is None else self.flat), None
         if self.paper is not None:
-            solid = mark.colour is not None and (mark.line or sum(mark.colour) < 3 * _DARK)
-            if mark.fine and solid:
+            if mark.fine and mark.colour is not None and (mark.line or _small_and_dark(mark, mark.colour)):
                 return self.edge, None
             return (None if mark.colour is None else self.paper), self.edge
         if mark.fine or mark.inside or not self.width:
             return mark.colour, None
         edge = self.edge if mark.colour is None else self.edge or shaded(mark.colour, -3)
         return mark.colour, edge
+
+
+def _small_and_dark(mark: Mark, colour: RGB) -> bool:
+    x0, y0, x1, y1 = bounds(mark.rings)
+    return sum(colour) < 3 * _DARK and (x1 - x0) * (y1 - y0) < _SMALL
 
 
 def blank() -> Image.Image:

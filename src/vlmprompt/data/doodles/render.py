@@ -19,6 +19,7 @@ from vlmprompt.data.doodles.ink import CANVAS, SIZE, Ink, Pixels, blank, draw_fi
 from vlmprompt.data.doodles.parse import drawings
 
 _MOST_COVERED = 0.25  # share of the object that a thing in front may hide
+_MOST_CUT = 2 / 7  # of half the object's side, that may lie beyond the picture
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def _ink(style: Style, fig: Figure, draws: Draws) -> Ink:
 
 
 def _in_frame(fig: Figure, size: tuple[float, float], outside: float, draws: Draws) -> Figure:
-    """The figure at a random size and place, reaching beyond the canvas by no more than `outside` of its side."""
+    """The figure at a random size and place, reaching beyond the canvas as little as `outside` asks."""
     fig = placed(fig, draws.uniform(*size) * CANVAS, (0, 0))
     _, _, x1, y1 = fig.bounds
-    room_x, room_y = (max(0.0, CANVAS * (0.5 + outside) - half) for half in (x1, y1))
+    room_x, room_y = (max(0.0, CANVAS / 2 - half + min(CANVAS * outside, half * _MOST_CUT)) for half in (x1, y1))
     centre = (CANVAS / 2 + draws.around(room_x), CANVAS / 2 + draws.around(room_y))
     return placed(fig, 2 * max(x1, y1), centre)
 
