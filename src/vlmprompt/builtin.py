@@ -52,6 +52,16 @@ def register_suites(register: Register) -> None:
         summary="accuracy on the base and the new half of the classes, and their harmonic mean",
     )
     register("few-shot", target=f"{suites}.few_shot:FewShotSuite", summary="accuracy as a curve over shots")
+    register(
+        "domain-generalization",
+        target=f"{suites}.domain_generalization:DomainGeneralizationSuite",
+        summary="accuracy on the same classes in other domains",
+    )
+    register(
+        "cross-dataset",
+        target=f"{suites}.cross_dataset:CrossDatasetSuite",
+        summary="accuracy on other data sets with their own classes",
+    )
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from vlmprompt.cli.options import (
     DeviceOption,
+    DomainOption,
     FeatureCacheOption,
     ForceFlag,
     JsonFlag,
@@ -16,6 +18,7 @@ from vlmprompt.cli.options import (
     RootOption,
     RunsDirOption,
     SuiteOption,
+    TargetOption,
     WorkersOption,
 )
 from vlmprompt.cli.progress import CliProgress
@@ -33,6 +36,8 @@ def evaluate(
     ] = None,
     suite: SuiteOption = None,
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
+    domain: DomainOption = None,
+    target: TargetOption = None,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -62,11 +67,15 @@ def evaluate(
     loaded = [load_run(path) for path in runs]
     runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
     shared = Resources(runtime, progress)
-    rows = [
-        row
-        for run in loaded
-        for row in measure(
-            run, suites, runtime, reference=not no_reference, force=force, resources=shared, progress=progress
-        )
-    ]
+    measured = partial(
+        measure,
+        suites=suites,
+        runtime=runtime,
+        reference=not no_reference,
+        force=force,
+        companions={"domains": domain or (), "targets": target or ()},
+        resources=shared,
+        progress=progress,
+    )
+    rows = [row for run in loaded for row in measured(run)]
     emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))

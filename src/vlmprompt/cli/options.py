@@ -111,6 +111,15 @@ ForceFlag = Annotated[bool, typer.Option("--force", help="Redo what is done alre
 SuiteOption = Annotated[
     list[str] | None, typer.Option("--suite", help="Suite; may be repeated. See 'vlmprompt suites list'.")
 ]
+_WITH = "What suites evaluate on, in place of what the data set names"
+DomainOption = Annotated[
+    list[str] | None,
+    typer.Option("--domain", help="Data set of the same classes; may be repeated.", rich_help_panel=_WITH),
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", help="Data set to transfer to; may be repeated.", rich_help_panel=_WITH),
+]
 ReporterOption = Annotated[
     str, typer.Option("--reporter", help="How the results are shown. See 'vlmprompt reporters list'.")
 ]

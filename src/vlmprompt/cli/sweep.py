@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.options import ForceFlag, JsonFlag, ReporterOption, SuiteOption
+from vlmprompt.cli.options import DomainOption, ForceFlag, JsonFlag, ReporterOption, SuiteOption, TargetOption
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.rows import emit_rows, require
 from vlmprompt.cli.run_flags import BaseFlags, command_with
@@ -68,6 +68,8 @@ def sweep(
     suite: SuiteOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for runs and results.jsonl.")] = Path("sweep"),
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
+    domain: DomainOption = None,
+    target: TargetOption = None,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -92,6 +94,7 @@ def sweep(
         out=out,
         reference=not no_reference,
         force=force,
+        companions={"domains": domain or (), "targets": target or ()},
         progress=progress,
     )
     progress.message(f"results: {out / RESULTS_FILE}")

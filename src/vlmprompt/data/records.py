@@ -50,6 +50,8 @@ class Dataset:
         splits: some of "train", "val", "test" -> records in a fixed order.
         template: the zero-shot template of the field for this data set.
         notes: what was decided while reading (a recorded split seed, cleaned names): goes into run.json.
+        companions: specs of the data sets that this one is evaluated with, by kind: "domains" (its classes
+            seen otherwise), "targets" (other classes, to transfer to), "ood" (no class of its own).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Dataset:
     splits: Mapping[str, tuple[Record, ...]]
     template: str = "a photo of a {}."
     notes: Mapping[str, object] = field(default_factory=dict)
+    companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

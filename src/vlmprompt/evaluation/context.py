@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from vlmprompt.data.classes import base_new_labels
+from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError
 from vlmprompt.evaluation.contract import Subject
@@ -23,13 +24,32 @@ class Context:
     Attributes:
         subject: who is measured.
         dataset: with all its classes.
+        companion: another data set, by its spec.
+
+    Args:
+        load: a data set by its spec, for `companion`.
+        companions: kind -> specs, in place of the data set's own.
     """
 
-    def __init__(self, subject: Subject, dataset: Dataset, bank: ImageBank) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        dataset: Dataset,
+        bank: ImageBank,
+        *,
+        load: Callable[[str], Dataset] = load_dataset,
+        companions: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.subject = subject
         self.dataset = dataset
+        self.companion = load
         self._bank = bank
+        self._companions = {**dataset.companions, **{k: v for k, v in (companions or {}).items() if v}}
         self._built: dict[str, PromptMethod] = {}
+
+    def companions(self, kind: str) -> tuple[str, ...]:
+        """Specs of the data sets that this one is evaluated with; see `Dataset.companions`."""
+        return tuple(self._companions.get(kind, ()))
 
     @cached_property
     def data_digest(self) -> str:

@@ -7,6 +7,8 @@ from functools import partial
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.load import load_dataset
+from vlmprompt.data.records import Dataset
 from vlmprompt.evaluation.images import ImageBank
 from vlmprompt.progress import Progress
 from vlmprompt.training.device import resolve_device
@@ -27,6 +29,7 @@ class Resources:
         self._given = backbone
         self._backbones: dict[tuple[object, ...], Backbone] = {}
         self._banks: dict[tuple[object, ...], ImageBank] = {}
+        self._datasets: dict[str, Dataset] = {}
 
     def backbone(self, config: RunConfig) -> Backbone:
         """The towers of a configuration.
@@ -46,6 +49,16 @@ class Resources:
                 random_weights=config.random_weights,
             )
         return self._backbones[key]
+
+    def dataset(self, spec: str) -> Dataset:
+        """A data set, read once.
+
+        Raises:
+            VlmPromptError: see `load_dataset`.
+        """
+        if spec not in self._datasets:
+            self._datasets[spec] = load_dataset(spec, root=self.runtime.root)
+        return self._datasets[spec]
 
     def bank(self, config: RunConfig) -> ImageBank:
         """Test images as the towers of a configuration see them; nothing is loaded before it is needed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +36,7 @@ def evaluate(
     force: bool = False,
     store: ResultStore | None = None,
     references_dir: Path | None = None,
+    companions: Mapping[str, Sequence[str]] | None = None,
     backbone: Backbone | None = None,
     resources: Resources | None = None,
     progress: Progress | None = None,
@@ -51,6 +52,8 @@ def evaluate(
         force: measure again what is done.
         store: where rows are kept instead.
         references_dir: where references are kept instead of `references` in the run's folder.
+        companions: kind ("domains", "targets", "ood") -> specs of data sets, in place of those that the run's
+            own data set names.
         backbone: towers in memory, in place of loading those of the run.
         resources: towers to share with other calls; `backbone` is then not used.
 
@@ -73,7 +76,10 @@ def evaluate(
     subjects = [measured, *(kept.subject(n, measured, dataset.digest) for n in names)]
     store = store or ResultStore(run.path / RESULTS_FILE)
     runner = Runner(store, run.info.backbone.digest, force=force, progress=progress)
-    contexts = [Context(subject, dataset, resources.bank(run.config)) for subject in subjects]
+    context = partial(
+        Context, dataset=dataset, bank=resources.bank(run.config), load=resources.dataset, companions=companions
+    )
+    contexts = [context(subject) for subject in subjects]
     try:
         return [row for context in contexts for row in runner.measure(context, chosen)]
     except (KeyboardInterrupt, Interrupted) as error:

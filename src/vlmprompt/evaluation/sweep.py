@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,7 @@ def sweep(
     out: Path,
     reference: bool = True,
     force: bool = False,
+    companions: Mapping[str, Sequence[str]] | None = None,
     progress: Progress | None = None,
 ) -> list[ResultRow]:
     """Train and measure every run of a grid.
@@ -94,6 +95,7 @@ def sweep(
         out: gets `results.jsonl`, `runs/` and `references/`.
         reference: add zero-shot and linear probe, unless they are in the grid themselves.
         force: train and measure again what is done.
+        companions: see `runner.evaluate`.
 
     Returns:
         The rows of the grid, each number once, references last. A run whose training failed has a failed
@@ -106,7 +108,7 @@ def sweep(
     progress = progress or SilentProgress()
     groups = _jobs(grid, resolve, out / RUNS_DIR)
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
-    work = _Sweep(suites, beside, Resources(runtime, progress), out, force=force)
+    work = _Sweep(suites, beside, Resources(runtime, progress), out, force=force, companions=companions)
     with progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         try:
             for job in itertools.chain.from_iterable(map(work.measure, groups)):
@@ -164,6 +166,7 @@ class _Sweep:
         out: Path,
         *,
         force: bool,
+        companions: Mapping[str, Sequence[str]] | None,
     ) -> None:
         self.store = ResultStore(out / RESULTS_FILE)
         self.rows: dict[tuple[str, str], ResultRow] = {}
@@ -172,6 +175,7 @@ class _Sweep:
         self._resources = resources
         self._references_dir = out / REFERENCES_DIR
         self._force = force
+        self._companions = companions
 
     def measure(self, group: Sequence[_Job]) -> Iterator[_Job]:
         """Train the runs of a group, then measure each: a curve over shots needs them all. Yields what is done."""
@@ -217,6 +221,7 @@ class _Sweep:
             force=self._force,
             store=self.store,
             references_dir=self._references_dir,
+            companions=self._companions,
             resources=self._resources,
             progress=self._resources.progress,
         )

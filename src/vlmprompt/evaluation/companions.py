@@ -1,0 +1,65 @@
+"""Cells of suites that measure on several data sets and give the mean of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from vlmprompt.data.records import Dataset
+from vlmprompt.errors import VlmPromptError
+from vlmprompt.evaluation.context import Context
+from vlmprompt.evaluation.contract import Cell, MetricValue, impossible
+
+MEAN = "mean"
+Measure = Callable[[Dataset], MetricValue]
+
+
+def companion_cells(context: Context, kind: str, flag: str, metric: str, measure: Measure) -> list[Cell]:
+    """One cell for each companion of a kind, and "mean": their plain average, as the field reports it.
+
+    Args:
+        kind: see `Dataset.companions`.
+        flag: of the command line, by which others are named.
+        measure: the number on one of them; raises CapabilityError where the method cannot serve it.
+    """
+    specs = context.companions(kind)
+    if not specs:
+        reason = f"data set {context.dataset.spec} names no {kind}; name some with {flag} SPEC"
+        return [impossible(MEAN, (metric,), reason)]
+    found = [_found(context, spec) for spec in specs]
+    once = cache(lambda i: _measured(found[i], measure))
+    names = _names(specs, found)
+    digests = [one.digest if isinstance(one, Dataset) else None for one in found]
+    cells = [
+        Cell(name, (metric,), lambda i=i: [once(i)], {"data": digests[i]})  # type: ignore[misc]
+        for i, name in enumerate(names)
+    ]
+    return [*cells, Cell(MEAN, (metric,), lambda: [_mean([once(i) for i in range(len(names))])], {"data": digests})]
+
+
+def _found(context: Context, spec: str) -> Dataset | VlmPromptError:
+    """A data set, or why there is none: the others are measured all the same."""
+    try:
+        return context.companion(spec)
+    except VlmPromptError as error:
+        return error
+
+
+def _measured(found: Dataset | VlmPromptError, measure: Measure) -> MetricValue:
+    if isinstance(found, VlmPromptError):
+        raise found
+    return measure(found)
+
+
+def _names(specs: Sequence[str], found: Sequence[Dataset | VlmPromptError]) -> list[str]:
+    """Short names where they tell the data sets apart, else specs."""
+    names = [one.name if isinstance(one, Dataset) else spec for spec, one in zip(specs, found, strict=True)]
+    return [spec if names.count(name) > 1 else name for spec, name in zip(specs, names, strict=True)]
+
+
+def _mean(values: Sequence[MetricValue]) -> MetricValue:
+    first = values[0]
+    value = sum(v.value for v in values) / len(values)
+    return MetricValue(
+        first.metric, value, sum(v.n for v in values), first.higher_is_better, f"plain mean of {len(values)} data sets"
+    )

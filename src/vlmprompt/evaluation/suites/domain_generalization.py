@@ -1,0 +1,79 @@
+"""Generalisation to other domains: the same classes, seen otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlmprompt.data.records import Dataset
+from vlmprompt.errors import InputError, did_you_mean
+from vlmprompt.evaluation import metrics
+from vlmprompt.evaluation.companions import companion_cells
+from vlmprompt.evaluation.context import Context
+from vlmprompt.evaluation.contract import Cell, MetricValue
+from vlmprompt.evaluation.images import Predictions
+
+METRIC = "top1"
+
+
+class DomainGeneralizationSuite:
+    """Trained on one domain, tested on others without seeing any image of them (CoOp, Zhou et al., IJCV 2022).
+
+    Cells: "source", the run's own test split; one for each domain; and "mean", the plain average over the
+    domains without the source. A domain may hold some of the classes only (ImageNet-A and -R hold 200): then
+    the classifier is restricted to them, as in CoOp's code. Classes are matched by name. The domains are
+    those that the data set names (`--domain` names others).
+    """
+
+    name = "domain-generalization"
+    version = 1
+
+    def cells(self, context: Context) -> Sequence[Cell]:
+        """The source, each domain, and the mean of the domains."""
+
+        def source() -> list[MetricValue]:
+            return [_top1(context.predict(context.method(), context.trained))]
+
+        def domain(dataset: Dataset) -> MetricValue:
+            return on_domain(context, dataset)
+
+        return [
+            Cell("source", (METRIC,), source),
+            *companion_cells(context, "domains", "--domain", METRIC, domain),
+        ]
+
+
+def on_domain(context: Context, domain: Dataset) -> MetricValue:
+    """Accuracy on a domain, over those of its classes that the method was trained on.
+
+    Raises:
+        InputError: none, or (of a run on all classes) not all of its classes were trained on.
+    """
+    method = context.method()
+    labels = shared_labels(context, domain)
+    seen = domain if len(labels) == len(domain.class_names) else domain.restrict(labels, suffix="-seen")
+    # The trained classifier numbers classes in its own way: labels in its numbering, columns of the rest left out.
+    columns = [method.class_names.index(name) for name in seen.class_names]
+    predictions = context.predict(method, seen)
+    value = _top1(Predictions(predictions.logits_BK[:, columns], predictions.labels_B))
+    if len(columns) == len(method.class_names):
+        return value
+    return MetricValue(value.metric, value.value, value.n, note=f"over the domain's {len(columns)} classes")
+
+
+def shared_labels(context: Context, domain: Dataset) -> list[int]:
+    """The domain's labels of classes that the subject was trained on, in the domain's order."""
+    trained, known = set(context.trained.class_names), set(context.dataset.class_names)
+    for name in domain.class_names:
+        if name not in known:
+            raise InputError(
+                f"class {name!r} of domain {domain.spec} is none of {context.dataset.spec}'s",
+                hint=f"{did_you_mean(name, known)} classes are matched by name".strip(),
+            )
+    labels = [label for label, name in enumerate(domain.class_names) if name in trained]
+    if not labels:
+        raise InputError(f"domain {domain.spec} holds no class that the run was trained on")
+    return labels
+
+
+def _top1(predictions: Predictions) -> MetricValue:
+    return MetricValue(METRIC, metrics.top1(predictions.logits_BK, predictions.labels_B), len(predictions))
