@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
+MOST_SHOWN = 24  # of known names, in a hint
+
 
 class ExitCode(IntEnum):
     """Process exit codes, the same for every command."""
@@ -72,7 +74,7 @@ class Interrupted(VlmPromptError):
 
 
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
-    """A hint with the nearest known names, or with all of them where none is near.
+    """A hint with the nearest known names; where none is near with all of them, or with some if they are many.
 
     Returns:
         One sentence, empty if nothing is known.
@@ -81,4 +83,5 @@ def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     near = difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
-    return f"known: {', '.join(names)}" if names else ""
+    shown, rest = names[:MOST_SHOWN], len(names) - MOST_SHOWN
+    return f"known: {', '.join(shown)}{f' and {rest} more' if rest > 0 else ''}" if names else ""

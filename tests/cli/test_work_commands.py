@@ -171,7 +171,7 @@ def test_reporters(measured: Calls, capsys: pytest.CaptureFixture[str], reporter
         (["evaluate", "a", "--reporter", "markdwon"], "unknown reporter 'markdwon'"),
         (["sweep", *RUN, "--method", "cop"], "unknown method 'cop'"),
         (["sweep", *RUN, "--suite", "acuracy"], "unknown suite 'acuracy'"),
-        (["sweep", "--method", "coop"], "no data"),
+        (["sweep", "--shots", "4"], "no method"),
         (["report", "--reporter", "x"], "unknown reporter 'x'"),
     ],
 )

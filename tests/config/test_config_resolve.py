@@ -229,8 +229,7 @@ def test_a_method_without_options(methods: Methods) -> None:
             "options.width has no default (width in tokens)",
             "--set options.width=",
         ),
-        ({"flags": {"data": None}}, "no data given", "--data folder:photos"),
-        ({"flags": {"data": None, "backbone": None}}, "no data, backbone given", "--random-weights"),
+        ({"flags": {"method": None}}, "no method given", "--method bloom"),
     ],
 )
 def test_bad_input_is_one_line(methods: Methods, given_now: dict[str, Any], message: str, hint: str | None) -> None:

@@ -25,6 +25,7 @@ from vlmprompt.backbones.text import TextEngine, TextTower
 from vlmprompt.backbones.vision import ResNetEngine, VisionEngine, VisionTower, ViTEngine
 from vlmprompt.data.preprocess import PreprocessConfig
 from vlmprompt.errors import CapabilityError, InputError, UsageError, VlmPromptError, did_you_mean
+from vlmprompt.plugins import host
 
 TWIN = "-quickgelu"
 
@@ -51,8 +52,6 @@ def load_backbone(
         InputError: weights cannot be had or do not fit; activation and tag contradict each other.
         CapabilityError: the towers are of a kind that the engines cannot run.
     """
-    from vlmprompt.plugins import host
-
     loaders = host().backbones
     name = spec if spec in loaders.names() else "open_clip"
     loader = loaders.get(name).load()()
@@ -105,7 +104,9 @@ def architectures() -> list[str]:
 
 def _known_architecture(name: str) -> str:
     if open_clip.get_model_config(name) is None:
-        raise UsageError(f"unknown architecture {name!r}", hint=did_you_mean(name, open_clip.list_models()))
+        known = [*host().backbones.names(), *open_clip.list_models()]
+        hint = f"{did_you_mean(name, known)} ('vlmprompt backbones list --architectures' lists all)"
+        raise UsageError(f"unknown architecture {name!r}", hint=hint)
     return name
 
 

@@ -19,6 +19,7 @@ COMMANDS = (
     Late("train", "train", "Train a method on a data set."),
     Late("evaluate", "evaluate", "Measure trained runs, beside zero-shot CLIP and a linear probe on the same images."),
     Late("sweep", "sweep", "Train and measure every combination of methods, data sets, shots and seeds."),
+    Late("reproduce", "reproduce", "Train and measure all that a table needs, and print it."),
     Late("report", "report", "Show stored results as tables; measures nothing."),
     Late("config", "config", "Look at configurations."),
     Late("methods", "listing", "Prompt-learning methods.", THERE),

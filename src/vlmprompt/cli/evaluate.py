@@ -69,13 +69,11 @@ def evaluate(
     shared = Resources(runtime, progress)
     measured = partial(
         measure,
-        suites=suites,
-        runtime=runtime,
         reference=not no_reference,
         force=force,
         companions={"domains": domain or (), "targets": target or ()},
         resources=shared,
         progress=progress,
     )
-    rows = [row for run in loaded for row in measured(run)]
+    rows = [row for run in loaded for row in measured(run, suites, runtime)]
     emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))

@@ -56,8 +56,11 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     method: str = Field(description="name of a registered method")
-    data: str = Field(description="data set spec, such as folder:photos")
-    backbone: str = Field(description="backbone spec, such as ViT-B-16-quickgelu/openai")
+    data: str = Field("doodles", description="data set spec, such as folder:photos; doodles is built in")
+    backbone: str = Field(
+        "doodle-clip",
+        description="backbone spec, such as ViT-B-16-quickgelu/openai; doodle-clip is built in and knows doodles alone",
+    )
     random_weights: int | None = Field(None, description="seed of random tower weights, in place of pretrained ones")
     quick_gelu: bool | None = Field(
         None, description="activation of a local checkpoint whose architecture has both variants"

@@ -33,7 +33,7 @@ from vlmprompt.config.models import RunConfig, TrainConfig
 from vlmprompt.config.overrides import override_layers
 from vlmprompt.errors import UsageError, did_you_mean
 
-EXAMPLE = "--method bloom --data folder:photos --backbone ViT-B-32-quickgelu --random-weights"
+EXAMPLE = "--method bloom ('vlmprompt methods list' lists what there is)"
 Model = TypeVar("Model", bound=BaseModel)
 
 

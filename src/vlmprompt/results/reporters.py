@@ -41,7 +41,7 @@ class TerminalReporter:
     def render(self, rows: Sequence[ResultRow], *, width: int | None = None) -> str:
         """See `Reporter.render`."""
         columns = width or _terminal_width()
-        return "\n\n".join(_terminal(table, columns) for table in summarise(rows)) or "no results"
+        return "\n\n".join(as_text(table, columns) for table in summarise(rows)) or "no results"
 
 
 class MarkdownReporter:
@@ -49,7 +49,7 @@ class MarkdownReporter:
 
     def render(self, rows: Sequence[ResultRow], *, width: int | None = None) -> str:
         """See `Reporter.render`; the width does not matter."""
-        return "\n\n".join(_markdown(table) for table in summarise(rows)) or "no results"
+        return "\n\n".join(as_markdown(table) for table in summarise(rows)) or "no results"
 
 
 class CsvReporter:
@@ -79,7 +79,13 @@ def _terminal_width() -> int:
     return UNBOUNDED
 
 
-def _terminal(table: SummaryTable, width: int) -> str:
+def as_text(table: SummaryTable, width: int | None = None) -> str:
+    """A table for a terminal.
+
+    Args:
+        width: characters a line; None: the terminal's, or unbounded where there is none.
+    """
+    width = width or _terminal_width()
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for i, header in enumerate(table.columns):
         words = i < table.labels
@@ -96,7 +102,8 @@ def _terminal(table: SummaryTable, width: int) -> str:
     return "\n".join(lines)
 
 
-def _markdown(table: SummaryTable) -> str:
+def as_markdown(table: SummaryTable) -> str:
+    """A table in Markdown, under its title."""
     alignment = ["---" if i < table.labels else "---:" for i in range(len(table.columns))]
     lines = [_pipes(cells) for cells in (table.columns, alignment, *table.rows)]
     notes = [f"\\[{number}\\] {_plain(note)}" for number, note in enumerate(table.footnotes, 1)]

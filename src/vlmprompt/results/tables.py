@@ -43,18 +43,18 @@ def summarise(rows: Iterable[ResultRow]) -> list[SummaryTable]:
     Fractions are shown in percent with two decimals. Several seeds give mean ± sample standard deviation
     (ddof=1), a single one never does. Two runs of one method, shots and seed are kept apart by name.
     """
-    frame = _frame(rows)
+    frame = frame_of(rows)
     tables = []
     for (suite, backbone), part in frame.groupby(["suite", "backbone"], sort=False):
-        layout = _Layout.of(part)
+        layout = Layout.of(part)
         for dataset, group in part.groupby("dataset", sort=False):
-            tables.append(_table(f"{suite} on {dataset}, {backbone}", group, layout))
+            tables.append(table_of(f"{suite} on {dataset}, {backbone}", group, layout))
         if part["dataset"].nunique() > 1 and "run" not in layout.index:
             tables.append(_average(f"{suite}, mean over data sets, {backbone}", part, layout))
     return tables
 
 
-def _frame(rows: Iterable[ResultRow]) -> pd.DataFrame:
+def frame_of(rows: Iterable[ResultRow]) -> pd.DataFrame:
     """Rows that still hold, each unit of work once although several runs may quote it."""
     fields = list(ResultRow.model_fields)
     quoted = {(row.key or id(row), row.method, row.cell, row.metric): row for row in current(rows)}
@@ -73,7 +73,7 @@ def _shots(row: ResultRow) -> str:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """What goes down (`index`, fields of a row) and across (`columns` with their headers)."""
 
     index: list[str]
@@ -81,7 +81,7 @@ class _Layout:
     percent: dict[Column, bool]
 
     @classmethod
-    def of(cls, part: pd.DataFrame) -> _Layout:
+    def of(cls, part: pd.DataFrame) -> Layout:
         measured = part[part["cell"] != EVERYTHING]
         by_cell = _same_partition(measured, "shots", "cell")
         index = ["method", "shots"] if not by_cell and set(part["shots"]) != {MISSING} else ["method"]
@@ -90,7 +90,7 @@ class _Layout:
         ordered = measured.sort_values("shots", key=_order, kind="stable") if by_cell else measured
         columns: list[Column] = list(dict.fromkeys(ordered["column"]))
         lower = {c for c, up in zip(measured["column"], measured["higher_is_better"], strict=True) if not up}
-        percent = {c: _is_fraction(measured["value"][measured["column"] == c]) for c in columns}
+        percent = {c: is_fraction(measured["value"][measured["column"] == c]) for c in columns}
         names = _names(columns)
         signs = dict.fromkeys(columns, "") if all(percent.values()) else _signs(percent)
         headers = {c: f"{names[c]}{signs[c]}{' ↓' if c in lower else ''}".replace("_", " ") for c in columns}
@@ -103,7 +103,7 @@ class _Layout:
         return f"{text}{only}{' (%)' if all(self.percent.values()) else ''}"
 
 
-def _is_fraction(values: pd.Series[float]) -> bool:
+def is_fraction(values: pd.Series[float]) -> bool:
     return bool(values.dropna().between(0, 1).all())
 
 
@@ -149,7 +149,7 @@ class _Notes:
         return self.texts.index(text) + 1
 
 
-def _table(title: str, group: pd.DataFrame, layout: _Layout) -> SummaryTable:
+def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:
     notes = _Notes()
     by_row = list(group.groupby(layout.index, sort=False))
     several = max(_seeds(part) for _, part in by_row) > 1
@@ -171,7 +171,7 @@ def _seeds(part: pd.DataFrame) -> int:
     return int(part[part["cell"] != EVERYTHING]["seed"].nunique())
 
 
-def _cell(part: pd.DataFrame, column: Column, layout: _Layout, notes: _Notes) -> str:
+def _cell(part: pd.DataFrame, column: Column, layout: Layout, notes: _Notes) -> str:
     """Mean and spread of the numbers, and references to what is said of those that are missing."""
     mine = part[part["column"] == column]
     values = mine["value"].dropna()
@@ -197,7 +197,7 @@ def _mean(part: pd.DataFrame, column: Column) -> float:
     return h(float(base), float(new))
 
 
-def _average(title: str, part: pd.DataFrame, layout: _Layout) -> SummaryTable:
+def _average(title: str, part: pd.DataFrame, layout: Layout) -> SummaryTable:
     """Unweighted means over data sets of the means over seeds, for methods that have them all."""
     datasets = part["dataset"].nunique()
     body = []
@@ -213,7 +213,7 @@ def _average(title: str, part: pd.DataFrame, layout: _Layout) -> SummaryTable:
     return SummaryTable(layout.title(title), columns, len(layout.index), tuple(body), caption)
 
 
-def _average_cell(groups: Sequence[pd.DataFrame], column: Column, layout: _Layout, needed: int) -> str:
+def _average_cell(groups: Sequence[pd.DataFrame], column: Column, layout: Layout, needed: int) -> str:
     complete = [g for g in groups if g["value"][g["column"] == column].notna().any()]
     if len(complete) < needed:
         return MISSING
@@ -227,7 +227,7 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}" if percent else f"{value:.4g}"
 
 
-def _caption(layout: _Layout, rows: pd.DataFrame, how: list[str]) -> str:
+def _caption(layout: Layout, rows: pd.DataFrame, how: list[str]) -> str:
     """How the numbers came about, and what is noted of every one of them."""
     parts = list(how)
     if any(metric == H_OF_MEANS for _, metric in layout.headers):

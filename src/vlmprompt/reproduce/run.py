@@ -1,0 +1,86 @@
+"""Runs a recipe: its grids one after the other, each a sweep that goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlmprompt.config.keys import show_value
+from vlmprompt.config.models import Runtime
+from vlmprompt.config.resolve import Resolved, resolve
+from vlmprompt.evaluation.sweep import Grid, sweep
+from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.reproduce.recipe import GridSpec, Recipe
+from vlmprompt.results.rows import ResultRow
+
+
+def reproduce(
+    recipe: Recipe,
+    runtime: Runtime,
+    *,
+    out: Path,
+    seeds: Sequence[int] = (),
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[ResultRow]:
+    """Train and measure everything that a recipe asks for.
+
+    Args:
+        out: gets `results.jsonl`, `runs/` and `references/`.
+        seeds: in place of the recipe's.
+
+    Returns:
+        All rows, those of labelled grids under their label.
+
+    Raises:
+        UsageError, PluginError: see `sweep`; every grid is checked before the first starts.
+        Interrupted: by Ctrl-C; everything finished is kept.
+    """
+    progress = progress or SilentProgress()
+    grids = [(spec, sweep_grid(spec, seeds or recipe.seeds)) for spec in recipe.grid]
+    for spec, grid in grids:
+        for flags in (run for group in grid.groups() for run in group):
+            configuration(spec, flags)
+    rows: list[ResultRow] = []
+    for i, (spec, grid) in enumerate(grids, 1):
+        progress.message(f"part {i} of {len(grids)}: {describe(spec)}")
+        measured = sweep(
+            grid,
+            lambda spec=spec, **flags: configuration(spec, flags),
+            spec.suites,
+            runtime,
+            out=out,
+            reference=spec.reference,
+            force=force,
+            progress=progress,
+        )
+        rows += [labelled(row, spec) for row in measured]
+    return rows
+
+
+def sweep_grid(spec: GridSpec, seeds: Sequence[int]) -> Grid:
+    """The runs of one grid."""
+    return Grid(methods=spec.methods, datasets=spec.data, shots=spec.shots, seeds=seeds)
+
+
+def configuration(spec: GridSpec, flags: dict[str, Any]) -> Resolved:
+    """The configuration of one run; the user's environment plays no part in it."""
+    given = {"backbone": spec.backbone, "setting": spec.setting, "protocol": spec.protocol, "preset": spec.preset}
+    sets = [f"{key}={show_value(key, value)}" for key, value in spec.settings.items()]
+    return resolve(given | flags, sets=sets, env={})
+
+
+def describe(spec: GridSpec) -> str:
+    """A grid in a line."""
+    parts = [spec.label or ", ".join(spec.methods), f"on {', '.join(spec.data)}"]
+    parts += [f"{', '.join(map(str, spec.shots))} shots"]
+    parts += [spec.setting] if spec.setting else []
+    return "; ".join([*parts, f"suites {', '.join(spec.suites)}"])
+
+
+def labelled(row: ResultRow, spec: GridSpec) -> ResultRow:
+    """A row under the grid's label; references keep their names."""
+    if spec.label is None or row.method not in spec.methods:
+        return row
+    return row.model_copy(update={"method": spec.label})

@@ -1,0 +1,61 @@
+"""One table over several suites: methods down, chosen numbers across, seeds averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW
+from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.tables import Layout, SummaryTable, frame_of, is_fraction, table_of
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A column of the table.
+
+    Attributes:
+        data: name of the only data set that it shows, or None.
+        shots: the only number of shots that it shows, or None.
+    """
+
+    header: str
+    suite: str
+    cell: str
+    metric: str
+    data: str | None = None
+    shots: int | None = None
+
+
+def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> SummaryTable:
+    """The table; what was not measured for a method is a dash, what it cannot serve is explained below.
+
+    Where columns are for certain numbers of shots there is one row a method, else one for each number of shots.
+    """
+    frame = frame_of(rows)
+    parts = [_picked(frame, i, pick) for i, pick in enumerate(picks)]
+    # H of means is taken from both halves, whether or not they are shown.
+    halves = [Pick("", pick.suite, half, "top1") for pick in picks if pick.metric == H_OF_MEANS for half in (BASE, NEW)]
+    parts += [_picked(frame, len(picks), half) for half in dict.fromkeys(halves)]
+    chosen = pd.concat(parts) if parts else frame.head(0)
+    columns = [(f"{i}", pick.metric) for i, pick in enumerate(picks)]
+    trained = set(chosen["shots"]) - {"–"}
+    index = ["method"] if len(trained) < 2 or all(pick.shots for pick in picks) else ["method", "shots"]
+    lower = {c for c, up in zip(chosen["column"], chosen["higher_is_better"], strict=True) if not up}
+    headers = {c: f"{pick.header}{' ↓' if c in lower else ''}" for c, pick in zip(columns, picks, strict=True)}
+    percent = {c: is_fraction(chosen["value"][chosen["column"] == c]) for c in columns}
+    return table_of(title, chosen, Layout(index, headers, percent))
+
+
+def _picked(frame: pd.DataFrame, place: int, pick: Pick) -> pd.DataFrame:
+    """The rows of one column, marked with its place."""
+    wanted = (frame["suite"] == pick.suite) & (frame["cell"] == pick.cell) & (frame["metric"] == pick.metric)
+    if pick.data is not None:
+        wanted &= frame["dataset"] == pick.data
+    if pick.shots is not None:
+        wanted &= frame["shots"].isin([str(pick.shots), "–"])
+    mine = frame[wanted].copy()
+    mine["column"] = [(f"{place}", pick.metric)] * len(mine)
+    return mine

@@ -1,0 +1,204 @@
+"""Recipes: read, run, resumed; their table against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.material import make_photos, runtime
+from vlmprompt.cli.main import main
+from vlmprompt.errors import InputError, UsageError
+from vlmprompt.evaluation.runner import Runner
+from vlmprompt.plugins import host
+from vlmprompt.registry import Source
+from vlmprompt.reproduce.recipe import Recipe, load_recipe, recipe_names
+from vlmprompt.reproduce.run import configuration, reproduce, sweep_grid
+from vlmprompt.results.overview import Pick, overview
+from vlmprompt.results.rows import ResultRow
+
+SOURCE = Source("tiny", "tiny", "1.0")
+TEXT = """
+title = "Small"
+about = "two ways to train CoOp"
+note = "made of noise"
+seeds = [1, 2]
+
+[[grid]]
+methods = ["coop"]
+data = ["folder:photos"]
+backbone = "tiny-vit"
+shots = [2]
+suites = ["accuracy"]
+settings = { n_ctx = 2, max_steps = 3, batch_size = 4 }
+
+[[grid]]
+methods = ["coop"]
+label = "coop, 4 tokens"
+data = ["folder:photos"]
+backbone = "tiny-vit"
+setting = "base-to-new"
+shots = [2]
+suites = ["base-to-new"]
+settings = { "options.n_ctx" = 4, "options.ctx_init" = "none", max_steps = 3, batch_size = 4 }
+reference = false
+
+[[column]]
+header = "all"
+suite = "accuracy"
+cell = "test"
+metric = "top1"
+
+[[column]]
+header = "H"
+suite = "base-to-new"
+cell = "h"
+metric = "h_of_means"
+"""
+
+
+@pytest.fixture(autouse=True)
+def tiny_spec() -> Iterator[None]:
+    host().backbones.register("tiny-vit", target="tests.cli.tiny_loader:TinyLoader", source=SOURCE)
+    yield
+    host().backbones.withdraw(SOURCE)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe beside the photos that it names."""
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path / "photos", splits={"train": 3, "test": 3})
+    (tmp_path / "small.toml").write_text(TEXT, encoding="utf-8")
+    return tmp_path / "small.toml"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_name_things_that_exist(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.about and recipe.title
+    for spec in recipe.grid:
+        for suite in spec.suites:
+            host().suites.get(suite)
+        for flags in (run for group in sweep_grid(spec, recipe.seeds).groups() for run in group):
+            assert configuration(spec, flags).run.method in spec.methods
+    measured = {suite for spec in recipe.grid for suite in spec.suites}
+    assert {column.suite for column in recipe.column} <= measured
+
+
+def test_a_recipe_from_the_command_line(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["reproduce", "small.toml", "--device", "cpu", "--workers", "0"]
+    assert main([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["data"]["rows"]
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    assert set(by_method) == {"coop", "coop, 4 tokens", "zeroshot", "linear_probe"}
+    assert {row["seed"] for row in by_method["coop"]} == {1, 2}
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert "Small" in captured.out and "made of noise" in captured.out
+    assert "measured before" in captured.err
+    folder = Path("reproduce/small")
+    assert "| coop |" in (folder / "table.md").read_text() and (folder / "results.jsonl").exists()
+    contexts = {p.name: json.loads((p / "run.json").read_text())["config"] for p in (folder / "runs").iterdir()}
+    assert sorted(c["options"]["n_ctx"] for c in contexts.values()) == [2, 2, 4, 4]
+
+
+def test_a_second_run_measures_nothing(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, out = load_recipe(str(small)), tmp_path / "out"
+    first = reproduce(recipe, runtime(tmp_path), out=out, seeds=[1])
+    monkeypatch.setattr(Runner, "_compute", lambda *a: pytest.fail("measured again"))
+    assert reproduce(recipe, runtime(tmp_path), out=out, seeds=[1]) == first
+
+
+def test_mistakes_in_recipes(small: Path, tmp_path: Path) -> None:
+    for wrong, message in {
+        "title = 3": "title",
+        TEXT.replace("suites = ", "suits = ", 1): r"grid\.0\.suit",
+        TEXT.replace('data = ["folder:photos"]', "data = []", 1): r"grid\.0\.data",
+        "title = ": "not TOML",
+    }.items():
+        small.write_text(wrong, encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            load_recipe(str(small))
+    with pytest.raises(UsageError, match="there is no recipe 'dem'") as error:
+        load_recipe("dem")
+    assert "'demo'" in str(error.value.hint)
+    broken = Recipe.model_validate(_minimal(methods=["coop", "cop"]))
+    with pytest.raises(UsageError, match="'cop'"):  # before anything is trained
+        reproduce(broken, runtime(tmp_path), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def _minimal(**grid: Any) -> dict[str, Any]:
+    spec = {"data": ["folder:photos"], "backbone": "tiny-vit", "suites": ["accuracy"], **grid}
+    column = {"header": "all", "suite": "accuracy", "cell": "test", "metric": "top1"}
+    return {"title": "t", "about": "a", "grid": [spec], "column": [column]}
+
+
+def row(method: str, suite: str, cell: str, value: float | None, **changes: Any) -> ResultRow:
+    content = {
+        "run": f"{method}-{changes.get('shots', 16)}-{changes.get('seed', 1)}-{suite}",
+        "method": method,
+        "dataset": "doodles",
+        "backbone": "b",
+        "shots": 16,
+        "seed": 1,
+        "suite": suite,
+        "suite_version": 1,
+        "cell": cell,
+        "metric": "top1",
+        "value": value,
+        "n": 10,
+        "key": f"{method}{suite}{cell}{changes}",
+    }
+    return ResultRow.model_validate(content | changes)
+
+
+PICKS = [
+    Pick("accuracy", "accuracy", "test", "top1"),
+    Pick("domains", "domain-generalization", "mean", "top1"),
+    Pick("H", "base-to-new", "h", "h_of_means"),
+]
+
+
+def test_overview_by_hand() -> None:
+    rows = [
+        row("coop", "accuracy", "test", 0.5),
+        row("coop", "accuracy", "test", 0.7, seed=2),
+        row("coop", "domain-generalization", "mean", 0.25),
+        *(
+            row("coop", "base-to-new", cell, value, metric=metric, seed=seed, run=f"b{seed}")
+            for seed, base, new in ((1, 0.8, 0.4), (2, 0.6, 0.6))
+            for cell, metric, value in (("base", "top1", base), ("new", "top1", new), ("h", "h_of_means", 0.5))
+        ),
+        row("probe", "base-to-new", "h", None, metric="h_of_means", status="not_applicable", note="knows its classes"),
+    ]
+    table = overview(rows, PICKS, "Title")
+    assert table.title == "Title (%)"
+    assert table.columns == ("method", "seeds", "accuracy", "domains", "H")
+    coop, probe = table.rows
+    # 100 * mean(.5, .7) = 60, sd sqrt(.02) = 14.14; H of means = 2 * .7 * .5 / 1.2 = 58.33
+    assert coop == ("coop", "2", "60.00 ± 14.14", "25.00", "58.33")
+    assert probe == ("probe", "1", "–", "–", "n/a [1]")
+    assert table.footnotes == ("not applicable: knows its classes",)
+
+
+def test_shots_go_down_unless_columns_are_for_some() -> None:
+    rows = [row("coop", "accuracy", "test", 0.1 * k, shots=k) for k in (1, 4)]
+    rows.append(row("zeroshot", "accuracy", "test", 0.3, shots=None, seed=None))
+    assert overview(rows, PICKS[:1], "t").columns == ("method", "shots", "accuracy")
+    by_shots = [Pick(f"{k} shots", "accuracy", "test", "top1", shots=k) for k in (1, 4)]
+    table = overview(rows, by_shots, "t")
+    assert table.columns == ("method", "1 shots", "4 shots")
+    assert table.rows == (("coop", "10.00", "40.00"), ("zeroshot", "30.00", "30.00"))
+
+
+def test_a_column_of_one_data_set() -> None:
+    rows = [row("coop", "accuracy", "test", 0.2), row("coop", "accuracy", "test", 0.6, dataset="other")]
+    picks = [Pick(name, "accuracy", "test", "top1", data=name) for name in ("doodles", "other")]
+    assert overview(rows, picks, "t").rows == (("coop", "20.00", "60.00"),)
