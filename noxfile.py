@@ -63,6 +63,18 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def demo(session: nox.Session) -> None:
+    """Train CoOp and Bloom on the built-in data and model, and print one table beside zero-shot and linear probe."""
+    python(session, "-m", "vlmprompt", "reproduce", "demo", "--out", "demo-out", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def reproduce(session: nox.Session) -> None:
+    """Run a recipe, by default doodles-short: half an hour on two cores; goes on where it stopped."""
+    python(session, "-m", "vlmprompt", "reproduce", *(session.posargs or ["doodles-short"]))
+
+
+@nox.session(venv_backend="none")
 def published_lists(session: nox.Session) -> None:
     """Compare few-shot samples with published lists, element by element: `-- DIR` of lists."""
     if len(session.posargs) != 1:

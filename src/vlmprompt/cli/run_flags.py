@@ -34,6 +34,7 @@ from vlmprompt.cli.options import (
     SetOption,
     WorkersOption,
 )
+from vlmprompt.cli.output import warn
 
 if TYPE_CHECKING:
     from vlmprompt.config.models import Runtime
@@ -143,6 +144,16 @@ class RunFlags(BaseFlags, _OneRun):  # in this order the fields of `_OneRun` com
         """See `BaseFlags.resolve`."""
         own = {"method": self.method, "data": self.data, "shots": self.shots, "seed": self.seed}
         return super().resolve(**own, **more)
+
+
+def mention_defaults(resolved: Resolved) -> None:
+    """Say that the built-in model is used where the data are the user's own and no other was named."""
+    data, backbone = (resolved.sources[key] for key in ("data", "backbone"))
+    if backbone == "default" and data != "default" and not resolved.run.data.startswith("doodles"):
+        warn(
+            f"no --backbone given: {resolved.run.backbone} is used, which was trained on drawings alone; "
+            "for photographs give one such as --backbone ViT-B-16-quickgelu/openai"
+        )
 
 
 def command_with(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -11,7 +11,7 @@ import typer
 from vlmprompt.cli.options import DomainOption, ForceFlag, JsonFlag, ReporterOption, SuiteOption, TargetOption
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.rows import emit_rows, require
-from vlmprompt.cli.run_flags import BaseFlags, command_with
+from vlmprompt.cli.run_flags import BaseFlags, command_with, mention_defaults
 
 if TYPE_CHECKING:
     from vlmprompt.evaluation.sweep import Grid
@@ -82,6 +82,7 @@ def sweep(
     suites = suite or ["accuracy"]
     require(methods=flags.method or (), suites=suites, reporter=reporter)
     grid = flags.grid()
+    mention_defaults(flags.resolve(method=grid.methods[0], data=grid.datasets[0]))
     from vlmprompt.evaluation.runner import RESULTS_FILE, incomplete
     from vlmprompt.evaluation.sweep import sweep as run_sweep
 

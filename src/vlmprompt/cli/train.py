@@ -11,7 +11,7 @@ import typer
 from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.cli.run_flags import RunFlags, command_with
+from vlmprompt.cli.run_flags import RunFlags, command_with, mention_defaults
 
 if TYPE_CHECKING:
     from vlmprompt.config.models import RunConfig, Runtime
@@ -40,6 +40,7 @@ def train(
     show NAME' lists a method's options, 'vlmprompt config show' what a run uses.
     """
     resolved, runtime = flags.resolve(), flags.runtime()
+    mention_defaults(resolved)
     if dry_run:
         _dry_run(resolved, runtime, as_json)
         return
