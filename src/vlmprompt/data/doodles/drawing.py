@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vlmprompt.data.doodles.geometry import Affine, Point, Ring
+import numpy as np
+
+from vlmprompt.data.doodles.geometry import Affine, Outlines, Point, Ring
 
 DEFAULT_TURN = 14.0
 
@@ -74,6 +76,7 @@ class Part:
         name: by which others refer to it.
         on: the part it moves with; it is missing where that one is.
         pivot: fixed point of its growing and turning.
+        points: (2, N) of all outlines in order; each closes with its first two points once more.
     """
 
     copies: tuple[tuple[Shape, ...], ...]
@@ -85,6 +88,12 @@ class Part:
     either: str | None = None
     name: str | None = None
     on: str | None = None
+    points: Outlines = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rings = [ring for copy in self.copies for shape in copy for ring in shape.rings]
+        points = np.array([point for ring in rings for point in (*ring, *ring[:2])])
+        object.__setattr__(self, "points", np.ascontiguousarray(points.T))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import numpy as np
 
 from vlmprompt.data.doodles.colours import COLOURS, RGB, shaded, varied
 from vlmprompt.data.doodles.drawing import Drawing, Part
 from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Affine, Ring, bounds, grow, move, turn
+from vlmprompt.data.doodles.geometry import Affine, Outlines, extent, grow, move, turn
 
 _COLOUR_SPREAD = 14  # of 255
 
@@ -19,16 +22,22 @@ class Mark:
     """A shape with its colour decided; see `drawing.Shape`.
 
     Attributes:
+        rings: first point of each of its outlines, and the end of the last, among the figure's points.
         group: marks of one part instance share it: what `inside` refers to.
         colour: None cuts a hole.
     """
 
-    rings: tuple[Ring, ...]
+    rings: tuple[int, ...]
     colour: RGB | None
     group: int
     inside: bool
     fine: bool
     line: bool
+
+    @property
+    def span(self) -> slice:
+        """All of its points."""
+        return slice(self.rings[0], self.rings[-1])
 
 
 @dataclass(frozen=True)
@@ -36,11 +45,13 @@ class Figure:
     """What is drawn of a drawing.
 
     Attributes:
+        points: (2, N) of all outlines; each closes with its first two points once more.
         marks: from back to front.
         colours: slot -> name of the colour it got.
         phrases: of the parts that are there.
     """
 
+    points: Outlines
     marks: tuple[Mark, ...]
     colours: Mapping[str, str]
     phrases: tuple[str, ...]
@@ -48,20 +59,23 @@ class Figure:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Smallest x and y, largest x and y."""
-        return bounds(ring for mark in self.marks for ring in mark.rings)
+        return extent(self.points)
 
     @property
     def main_colours(self) -> list[RGB]:
         """Of the three largest marks."""
-        seen = [(bounds(mark.rings), mark.colour) for mark in self.marks if mark.colour and not mark.inside]
-        seen.sort(key=lambda item: (item[0][0] - item[0][2]) * (item[0][3] - item[0][1]))
+        seen = [(self.area(mark), mark.colour) for mark in self.marks if mark.colour and not mark.inside]
+        seen.sort(key=lambda item: -item[0])
         return [colour for _, colour in seen[:3]]
 
     def mapped(self, matrix: Affine) -> Figure:
         """The figure elsewhere."""
-        return replace(
-            self, marks=tuple(_with(mark, [matrix.ring(ring) for ring in mark.rings]) for mark in self.marks)
-        )
+        return replace(self, points=matrix.points(self.points))
+
+    def area(self, mark: Mark) -> float:
+        """Of the box around a mark."""
+        x0, y0, x1, y1 = extent(self.points[:, mark.span])
+        return (x1 - x0) * (y1 - y0)
 
 
 @dataclass(frozen=True)
@@ -87,16 +101,21 @@ def figure(drawing: Drawing, draws: Draws) -> Figure:
     tones = {slot: varied(COLOURS[name], draws, _COLOUR_SPREAD) for slot, name in colours.items()}
     marks: list[Mark] = []
     phrases: list[str] = []
+    points: list[Outlines] = []
+    start = 0
     for part, matrix, n in _present(drawing, draws):
         phrases += part.phrases
+        first = start
         for copy in part.copies[:n]:
             group = len(marks)
             for shape in copy:
                 slot = shape.fill.slot
                 colour = None if slot is None else shaded(tones.get(slot) or COLOURS[slot], shape.fill.steps)
-                rings = tuple(matrix.ring(ring) for ring in shape.rings)
+                rings = tuple(accumulate((len(ring) + 2 for ring in shape.rings), initial=start))
+                start = rings[-1]
                 marks.append(Mark(rings, colour, group, shape.inside, shape.fine, shape.line))
-    return Figure(tuple(marks), colours, tuple(dict.fromkeys(phrases)))
+        points.append(matrix.points(part.points[:, : start - first]))
+    return Figure(np.concatenate(points, axis=1), tuple(marks), colours, tuple(dict.fromkeys(phrases)))
 
 
 def _present(drawing: Drawing, draws: Draws) -> Iterator[tuple[Part, Affine, int]]:
@@ -140,14 +159,11 @@ def _warped(fig: Figure, amplitude: float, draws: Draws) -> Figure:
     wx, wy = draws.around(amplitude), draws.around(amplitude)
     fx, fy = draws.uniform(0.03, 0.08), draws.uniform(0.03, 0.08)
     px, py = draws.uniform(0, 2 * math.pi), draws.uniform(0, 2 * math.pi)
-    sin = math.sin
-    return replace(
-        fig,
-        marks=tuple(
-            _with(m, [tuple([(x + wx * sin(fx * y + px), y + wy * sin(fy * x + py)) for x, y in r]) for r in m.rings])
-            for m in fig.marks
-        ),
-    )
+    x, y = fig.points
+    warped = np.empty_like(fig.points)
+    warped[0] = x + wx * np.sin(fx * y + px)
+    warped[1] = y + wy * np.sin(fy * x + py)
+    return replace(fig, points=warped)
 
 
 def placed(fig: Figure, size: float, centre: tuple[float, float]) -> Figure:
@@ -156,7 +172,3 @@ def placed(fig: Figure, size: float, centre: tuple[float, float]) -> Figure:
     k = size / max(x1 - x0, y1 - y0)
     matrix = Affine(k, 0, centre[0] - k * (x0 + x1) / 2, 0, k, centre[1] - k * (y0 + y1) / 2)
     return fig.mapped(matrix)
-
-
-def _with(mark: Mark, rings: list[Ring]) -> Mark:
-    return Mark(tuple(rings), mark.colour, mark.group, mark.inside, mark.fine, mark.line)
