@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw
 
 from vlmprompt.data.doodles.colours import COLOURS, RGB, distance, varied
 from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Outlines, Ring, ellipse, move, rectangle, smooth, stroke, turn
+from vlmprompt.data.doodles.geometry import Ring, ellipse, move, rectangle, smooth, stroke, turn
 from vlmprompt.data.doodles.ink import CANVAS
 
-Brush = Callable[[Ring | Outlines], None]  # fills an outline with the pattern's second colour
+Brush = Callable[[Ring], None]  # fills an outline with the pattern's second colour
 _MIDDLE = (CANVAS / 2, CANVAS / 2)
 _NEAR = 120  # of 765: a background closer than this to the figure's colours is drawn again
 
@@ -42,9 +42,8 @@ def brush_of(canvas: Image.Image, colour: RGB) -> Brush:
     """Fills outlines on a canvas with a colour."""
     pen = ImageDraw.Draw(canvas)
 
-    def brush(ring: Ring | Outlines) -> None:
-        corners = ring.T if isinstance(ring, np.ndarray) else ring
-        pen.polygon(np.floor(np.asarray(corners) + 0.5).astype(np.int64).ravel().tolist(), fill=colour)
+    def brush(ring: Ring) -> None:
+        pen.polygon(np.floor(np.array(ring) + 0.5).astype(np.int64).ravel().tolist(), fill=colour)
 
     return brush
 
@@ -117,9 +116,9 @@ def waves(draws: Draws, brush: Brush) -> None:
     phase, spin = draws.uniform(0, length), turn(draws.uniform(0, 180)).about(_MIDDLE)
     xs = [-CANVAS / 4 + i * length / 4 - phase for i in range(int(6 * CANVAS / length) + 4)]
     line = [(x, height * math.sin(i * math.pi / 2)) for i, x in enumerate(xs)]
-    wave = np.array(stroke(smooth(line, closed=False), width, width, bent=True)[0]).T
+    wave = stroke(smooth(line, closed=False), width, width, bent=True)[0]
     for row in range(int(CANVAS * 1.5 / step) + 1):
-        brush(spin.after(move(0, row * step - CANVAS / 4)).points(wave))
+        brush(spin.after(move(0, row * step - CANVAS / 4)).ring(wave))
 
 
 def rays(draws: Draws, brush: Brush) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
 
 import numpy as np
 
@@ -76,7 +77,8 @@ class Part:
         name: by which others refer to it.
         on: the part it moves with; it is missing where that one is.
         pivot: fixed point of its growing and turning.
-        points: (2, N) of all outlines in order; each closes with its first two points once more.
+        points: (2, N) of all copies' rings, see `joined`.
+        ends: where the points of each copy end.
     """
 
     copies: tuple[tuple[Shape, ...], ...]
@@ -89,11 +91,18 @@ class Part:
     name: str | None = None
     on: str | None = None
     points: Outlines = field(init=False, repr=False, compare=False)
+    ends: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        rings = [ring for copy in self.copies for shape in copy for ring in shape.rings]
-        points = np.array([point for ring in rings for point in (*ring, *ring[:2])])
-        object.__setattr__(self, "points", np.ascontiguousarray(points.T))
+        rings = [[ring for shape in copy for ring in shape.rings] for copy in self.copies]
+        object.__setattr__(self, "points", joined(chain.from_iterable(rings)))
+        object.__setattr__(self, "ends", tuple(accumulate(sum(len(ring) + 2 for ring in copy) for copy in rings)))
+
+
+def joined(rings: Iterable[Ring]) -> Outlines:
+    """Rings one after the other, (2, N); each ends with its first two points once more, which closes its outline."""
+    points = [point for ring in rings for point in (*ring, *ring[:2])]
+    return np.ascontiguousarray(np.array(points, dtype=np.float64).reshape(-1, 2).T)
 
 
 @dataclass(frozen=True, slots=True)

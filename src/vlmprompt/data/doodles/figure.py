@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import numpy as np
 
 from vlmprompt.data.doodles.colours import COLOURS, RGB, shaded, varied
-from vlmprompt.data.doodles.drawing import Drawing, Part
+from vlmprompt.data.doodles.drawing import Drawing, Part, joined
 from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Affine, Outlines, extent, grow, move, turn
+from vlmprompt.data.doodles.geometry import Affine, Outlines, Ring, extent, grow, move, turn
 
 _COLOUR_SPREAD = 14  # of 255
 
@@ -22,22 +22,17 @@ class Mark:
     """A shape with its colour decided; see `drawing.Shape`.
 
     Attributes:
-        rings: first point of each of its outlines, and the end of the last, among the figure's points.
+        rings: as drawn; the figure's points say where they are.
         group: marks of one part instance share it: what `inside` refers to.
         colour: None cuts a hole.
     """
 
-    rings: tuple[int, ...]
+    rings: tuple[Ring, ...]
     colour: RGB | None
     group: int
     inside: bool
     fine: bool
     line: bool
-
-    @property
-    def span(self) -> slice:
-        """All of its points."""
-        return slice(self.rings[0], self.rings[-1])
 
 
 @dataclass(frozen=True)
@@ -45,16 +40,27 @@ class Figure:
     """What is drawn of a drawing.
 
     Attributes:
-        points: (2, N) of all outlines; each closes with its first two points once more.
         marks: from back to front.
         colours: slot -> name of the colour it got.
         phrases: of the parts that are there.
+        points: (2, N) of all rings in order, see `drawing.joined`; by default where the marks were drawn.
+        cuts: of each mark, the first point of each ring and the end of the last.
     """
 
-    points: Outlines
     marks: tuple[Mark, ...]
     colours: Mapping[str, str]
     phrases: tuple[str, ...]
+    points: Outlines = field(default_factory=lambda: np.empty((2, 0)))
+    cuts: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.points.size:
+            object.__setattr__(self, "points", joined(ring for mark in self.marks for ring in mark.rings))
+        if not self.cuts:
+            cuts: list[tuple[int, ...]] = [(0,)]
+            for mark in self.marks:
+                cuts.append(tuple(accumulate((len(ring) + 2 for ring in mark.rings), initial=cuts[-1][-1])))
+            object.__setattr__(self, "cuts", tuple(cuts[1:]))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -64,18 +70,19 @@ class Figure:
     @property
     def main_colours(self) -> list[RGB]:
         """Of the three largest marks."""
-        seen = [(self.area(mark), mark.colour) for mark in self.marks if mark.colour and not mark.inside]
+        pairs = zip(self.marks, self.cuts, strict=True)
+        seen = [(self.area(cuts), mark.colour) for mark, cuts in pairs if mark.colour and not mark.inside]
         seen.sort(key=lambda item: -item[0])
         return [colour for _, colour in seen[:3]]
+
+    def area(self, cuts: tuple[int, ...]) -> float:
+        """Of the box around a mark, given by its cuts."""
+        x0, y0, x1, y1 = extent(self.points[:, cuts[0] : cuts[-1]])
+        return (x1 - x0) * (y1 - y0)
 
     def mapped(self, matrix: Affine) -> Figure:
         """The figure elsewhere."""
         return replace(self, points=matrix.points(self.points))
-
-    def area(self, mark: Mark) -> float:
-        """Of the box around a mark."""
-        x0, y0, x1, y1 = extent(self.points[:, mark.span])
-        return (x1 - x0) * (y1 - y0)
 
 
 @dataclass(frozen=True)
@@ -102,20 +109,16 @@ def figure(drawing: Drawing, draws: Draws) -> Figure:
     marks: list[Mark] = []
     phrases: list[str] = []
     points: list[Outlines] = []
-    start = 0
     for part, matrix, n in _present(drawing, draws):
         phrases += part.phrases
-        first = start
+        points.append(matrix.points(part.points[:, : part.ends[n - 1]]))
         for copy in part.copies[:n]:
             group = len(marks)
             for shape in copy:
                 slot = shape.fill.slot
                 colour = None if slot is None else shaded(tones.get(slot) or COLOURS[slot], shape.fill.steps)
-                rings = tuple(accumulate((len(ring) + 2 for ring in shape.rings), initial=start))
-                start = rings[-1]
-                marks.append(Mark(rings, colour, group, shape.inside, shape.fine, shape.line))
-        points.append(matrix.points(part.points[:, : start - first]))
-    return Figure(np.concatenate(points, axis=1), tuple(marks), colours, tuple(dict.fromkeys(phrases)))
+                marks.append(Mark(shape.rings, colour, group, shape.inside, shape.fine, shape.line))
+    return Figure(tuple(marks), colours, tuple(dict.fromkeys(phrases)), np.concatenate(points, axis=1))
 
 
 def _present(drawing: Drawing, draws: Draws) -> Iterator[tuple[Part, Affine, int]]:

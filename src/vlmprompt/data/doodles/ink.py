@@ -19,6 +19,7 @@ CANVAS = SIZE * FINE
 
 Pixels = npt.NDArray[np.uint8]
 Grid = npt.NDArray[np.int64]
+Cuts = tuple[int, ...]  # see `Figure.cuts`
 Corners = list[int]  # x, y, x, y, ... of one outline, which ends with its first two points once more
 Ink4 = tuple[int, int, int, int]  # colour and opacity
 _NOTHING: Ink4 = (0, 0, 0, 0)
@@ -42,22 +43,23 @@ class Ink:
     flat: RGB | None = None
     paper: RGB | None = None
 
-    def colours(self, mark: Mark, figure: Figure) -> tuple[RGB | None, RGB | None]:
-        """Fill and outline of a mark; a fill of None is a hole, an outline of None is none."""
+    def colours(self, mark: Mark, area: float) -> tuple[RGB | None, RGB | None]:
+        """Fill and outline of a mark; a fill of None is a hole, an outline of None is none.
+
+        Args:
+            area: of the mark's box, canvas pixels.
+        """
         if self.flat is not None:
             return (None if mark.colour is None else self.flat), None
         if self.paper is not None:
-            if mark.fine and mark.colour is not None and (mark.line or _small_and_dark(figure, mark, mark.colour)):
-                return self.edge, None
-            return (None if mark.colour is None else self.paper), self.edge
+            if mark.colour is None:
+                return None, self.edge
+            solid = mark.line or (area < _SMALL and sum(mark.colour) < 3 * _DARK)
+            return (self.edge, None) if mark.fine and solid else (self.paper, self.edge)
         if mark.fine or mark.inside or not self.width:
             return mark.colour, None
         edge = self.edge if mark.colour is None else self.edge or shaded(mark.colour, -3)
         return mark.colour, edge
-
-
-def _small_and_dark(figure: Figure, mark: Mark, colour: RGB) -> bool:
-    return sum(colour) < 3 * _DARK and figure.area(mark) < _SMALL
 
 
 def blank() -> Image.Image:
@@ -70,19 +72,19 @@ def draw_figure(canvas: Image.Image, figure: Figure, ink: Ink) -> None:
     draw = ImageDraw.Draw(canvas)
     grid = np.floor(figure.points + 0.5).astype(np.int64)
     flat = grid.T.ravel().tolist()
-    group, base = -1, list[Mark]()
-    for mark in figure.marks:
+    group, base = -1, list[Cuts]()
+    for mark, cuts in zip(figure.marks, figure.cuts, strict=True):
         if mark.group != group:
             group, base = mark.group, []
-        fill, edge = ink.colours(mark, figure)
+        fill, edge = ink.colours(mark, figure.area(cuts) if ink.paper else 0)
         if mark.inside:
-            _draw_inside(canvas, grid, base, mark, fill, edge, ink.width)
+            _draw_inside(canvas, grid, base, cuts, fill, edge, ink.width)
             continue
-        rings = _rings(flat, mark)
+        rings = _rings(flat, cuts)
         if edge is not None:
             _outline(draw, rings, (*edge, 255), ink.width)
         _fill(draw, rings, _NOTHING if fill is None else (*fill, 255))
-        base.append(mark)
+        base.append(cuts)
 
 
 def pixels(canvas: Image.Image) -> Pixels:
@@ -90,9 +92,9 @@ def pixels(canvas: Image.Image) -> Pixels:
     return np.asarray(canvas.reduce(FINE))
 
 
-def _rings(flat: list[int], mark: Mark) -> list[Corners]:
+def _rings(flat: list[int], cuts: Cuts) -> list[Corners]:
     """The outlines of a mark among x, y, x, y, ... of its figure."""
-    return [flat[2 * start : 2 * end] for start, end in pairwise(mark.rings)]
+    return [flat[2 * start : 2 * end] for start, end in pairwise(cuts)]
 
 
 def _fill(draw: ImageDraw.ImageDraw, rings: Iterable[Corners], ink: Ink4 | int) -> None:
@@ -107,13 +109,11 @@ def _outline(draw: ImageDraw.ImageDraw, rings: Iterable[Corners], ink: Ink4 | in
 
 
 def _draw_inside(
-    canvas: Image.Image, grid_2N: Grid, base: Sequence[Mark], mark: Mark, fill: RGB | None, edge: RGB | None, width: int
+    canvas: Image.Image, grid_2N: Grid, base: Sequence[Cuts], cuts: Cuts, fill: RGB | None, edge: RGB | None, width: int
 ) -> None:
     """Draw a mark where the base marks are."""
-    (left, top), (right, bottom) = (
-        grid_2N[:, mark.span].min(axis=1).tolist(),
-        grid_2N[:, mark.span].max(axis=1).tolist(),
-    )
+    mine = grid_2N[:, cuts[0] : cuts[-1]]
+    (left, top), (right, bottom) = mine.min(axis=1).tolist(), mine.max(axis=1).tolist()
     left, top = max(left - width, 0), max(top - width, 0)
     right, bottom = min(right + width + 1, CANVAS), min(bottom + width + 1, CANVAS)
     if right <= left or bottom <= top:
@@ -124,7 +124,7 @@ def _draw_inside(
     pen = ImageDraw.Draw(where)
     for other in base:
         _fill(pen, _rings(flat, other), 255)
-    rings, pen = _rings(flat, mark), ImageDraw.Draw(inner)
+    rings, pen = _rings(flat, cuts), ImageDraw.Draw(inner)
     if edge is not None:
         _outline(pen, rings, 255, width)
         canvas.paste((*edge, 255), box, ImageChops.darker(where, inner))
