@@ -39,6 +39,17 @@ def register_datasets(register: Register) -> None:
     register("folder", target="vlmprompt.data.folder:FolderReader", summary="one folder of images for each class")
     register("csv", target="vlmprompt.data.lists:CsvReader", summary="a list with columns path,label,split")
     register("json", target="vlmprompt.data.lists:JsonReader", summary="a list of objects path, label, split")
+    for name, cls, summary in (
+        ("doodles", "DoodlesReader", "built in: 64 drawn classes; doodles:sketch and other domains"),
+        ("doodles-animals", "AnimalsReader", "built in: the 16 animals of doodles"),
+        ("doodles-food", "FoodReader", "built in: the 16 kinds of food of doodles"),
+        ("doodles-places", "PlacesReader", "built in: the 16 vehicles and buildings of doodles"),
+        ("doodles-things", "ThingsReader", "built in: the 16 things of the house of doodles"),
+        ("doodles-unseen", "UnseenReader", "built in: 16 drawn classes beside doodles, near outliers"),
+        ("doodles-textures", "TexturesReader", "built in: patterns, far outliers"),
+        ("doodles-glyphs", "GlyphsReader", "built in: letters and digits, far outliers"),
+    ):
+        register(name, target=f"vlmprompt.data.doodles.reader:{cls}", summary=summary)
 
 
 @hookimpl

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 from vlmprompt.data.doodles.colours import COLOURS, RGB, distance, varied
 from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Ring, ellipse, rectangle, smooth, stroke, turn
+from vlmprompt.data.doodles.geometry import Ring, ellipse, move, rectangle, smooth, stroke, turn
 from vlmprompt.data.doodles.ink import CANVAS
 
 Brush = Callable[[Ring], None]  # fills an outline with the pattern's second colour
@@ -33,13 +34,18 @@ def background(
     k = draws.uniform(contrast / 2, contrast)
     r, g, b = (int(p + (q - p) * k) for p, q in zip(first, other, strict=True))
     canvas = Image.new("RGB", (CANVAS, CANVAS), first)
+    PATTERNS[draws.choice(kinds)](draws, brush_of(canvas, (r, g, b)))
+    return canvas
+
+
+def brush_of(canvas: Image.Image, colour: RGB) -> Brush:
+    """Fills outlines on a canvas with a colour."""
     pen = ImageDraw.Draw(canvas)
 
     def brush(ring: Ring) -> None:
-        pen.polygon([(math.floor(x + 0.5), math.floor(y + 0.5)) for x, y in ring], fill=(r, g, b))
+        pen.polygon(np.floor(np.array(ring) + 0.5).astype(np.int64).ravel().tolist(), fill=colour)
 
-    PATTERNS[draws.choice(kinds)](draws, brush)
-    return canvas
+    return brush
 
 
 def _clear_of(avoid: Sequence[RGB], draws: Draws, palette: Sequence[str]) -> RGB:
@@ -109,10 +115,10 @@ def waves(draws: Draws, brush: Brush) -> None:
     width, length = step * draws.uniform(0.2, 0.5), draws.uniform(40, 90)
     phase, spin = draws.uniform(0, length), turn(draws.uniform(0, 180)).about(_MIDDLE)
     xs = [-CANVAS / 4 + i * length / 4 - phase for i in range(int(6 * CANVAS / length) + 4)]
+    line = [(x, height * math.sin(i * math.pi / 2)) for i, x in enumerate(xs)]
+    wave = stroke(smooth(line, closed=False), width, width, bent=True)[0]
     for row in range(int(CANVAS * 1.5 / step) + 1):
-        y = row * step - CANVAS / 4
-        line = [(x, y + height * math.sin(i * math.pi / 2)) for i, x in enumerate(xs)]
-        brush(spin.ring(stroke(smooth(line, closed=False), width, width, bent=True)[0]))
+        brush(spin.after(move(0, row * step - CANVAS / 4)).ring(wave))
 
 
 def rays(draws: Draws, brush: Brush) -> None:

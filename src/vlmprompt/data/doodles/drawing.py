@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
 
-from vlmprompt.data.doodles.geometry import Affine, Point, Ring
+import numpy as np
+
+from vlmprompt.data.doodles.geometry import Affine, Outlines, Point, Ring
 
 DEFAULT_TURN = 14.0
 
@@ -74,6 +77,8 @@ class Part:
         name: by which others refer to it.
         on: the part it moves with; it is missing where that one is.
         pivot: fixed point of its growing and turning.
+        points: (2, N) of all copies' rings, see `joined`.
+        ends: where the points of each copy end.
     """
 
     copies: tuple[tuple[Shape, ...], ...]
@@ -85,6 +90,19 @@ class Part:
     either: str | None = None
     name: str | None = None
     on: str | None = None
+    points: Outlines = field(init=False, repr=False, compare=False)
+    ends: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rings = [[ring for shape in copy for ring in shape.rings] for copy in self.copies]
+        object.__setattr__(self, "points", joined(chain.from_iterable(rings)))
+        object.__setattr__(self, "ends", tuple(accumulate(sum(len(ring) + 2 for ring in copy) for copy in rings)))
+
+
+def joined(rings: Iterable[Ring]) -> Outlines:
+    """Rings one after the other, (2, N); each ends with its first two points once more, which closes its outline."""
+    points = [point for ring in rings for point in (*ring, *ring[:2])]
+    return np.ascontiguousarray(np.array(points, dtype=np.float64).reshape(-1, 2).T)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+import numpy as np
 
 from vlmprompt.data.doodles.colours import COLOURS, RGB, shaded, varied
-from vlmprompt.data.doodles.drawing import Drawing, Part
+from vlmprompt.data.doodles.drawing import Drawing, Part, joined
 from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Affine, Ring, bounds, grow, move, turn
+from vlmprompt.data.doodles.geometry import Affine, Outlines, Ring, extent, grow, move, turn
 
 _COLOUR_SPREAD = 14  # of 255
 
@@ -19,6 +22,7 @@ class Mark:
     """A shape with its colour decided; see `drawing.Shape`.
 
     Attributes:
+        rings: as drawn; the figure's points say where they are.
         group: marks of one part instance share it: what `inside` refers to.
         colour: None cuts a hole.
     """
@@ -39,29 +43,46 @@ class Figure:
         marks: from back to front.
         colours: slot -> name of the colour it got.
         phrases: of the parts that are there.
+        points: (2, N) of all rings in order, see `drawing.joined`; by default where the marks were drawn.
+        cuts: of each mark, the first point of each ring and the end of the last.
     """
 
     marks: tuple[Mark, ...]
     colours: Mapping[str, str]
     phrases: tuple[str, ...]
+    points: Outlines = field(default_factory=lambda: np.empty((2, 0)))
+    cuts: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.points.size:
+            object.__setattr__(self, "points", joined(ring for mark in self.marks for ring in mark.rings))
+        if not self.cuts:
+            cuts: list[tuple[int, ...]] = [(0,)]
+            for mark in self.marks:
+                cuts.append(tuple(accumulate((len(ring) + 2 for ring in mark.rings), initial=cuts[-1][-1])))
+            object.__setattr__(self, "cuts", tuple(cuts[1:]))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Smallest x and y, largest x and y."""
-        return bounds(ring for mark in self.marks for ring in mark.rings)
+        return extent(self.points)
 
     @property
     def main_colours(self) -> list[RGB]:
         """Of the three largest marks."""
-        seen = [(bounds(mark.rings), mark.colour) for mark in self.marks if mark.colour and not mark.inside]
-        seen.sort(key=lambda item: (item[0][0] - item[0][2]) * (item[0][3] - item[0][1]))
+        pairs = zip(self.marks, self.cuts, strict=True)
+        seen = [(self.area(cuts), mark.colour) for mark, cuts in pairs if mark.colour and not mark.inside]
+        seen.sort(key=lambda item: -item[0])
         return [colour for _, colour in seen[:3]]
+
+    def area(self, cuts: tuple[int, ...]) -> float:
+        """Of the box around a mark, given by its cuts."""
+        x0, y0, x1, y1 = extent(self.points[:, cuts[0] : cuts[-1]])
+        return (x1 - x0) * (y1 - y0)
 
     def mapped(self, matrix: Affine) -> Figure:
         """The figure elsewhere."""
-        return replace(
-            self, marks=tuple(_with(mark, [matrix.ring(ring) for ring in mark.rings]) for mark in self.marks)
-        )
+        return replace(self, points=matrix.points(self.points))
 
 
 @dataclass(frozen=True)
@@ -87,16 +108,17 @@ def figure(drawing: Drawing, draws: Draws) -> Figure:
     tones = {slot: varied(COLOURS[name], draws, _COLOUR_SPREAD) for slot, name in colours.items()}
     marks: list[Mark] = []
     phrases: list[str] = []
+    points: list[Outlines] = []
     for part, matrix, n in _present(drawing, draws):
         phrases += part.phrases
+        points.append(matrix.points(part.points[:, : part.ends[n - 1]]))
         for copy in part.copies[:n]:
             group = len(marks)
             for shape in copy:
                 slot = shape.fill.slot
                 colour = None if slot is None else shaded(tones.get(slot) or COLOURS[slot], shape.fill.steps)
-                rings = tuple(matrix.ring(ring) for ring in shape.rings)
-                marks.append(Mark(rings, colour, group, shape.inside, shape.fine, shape.line))
-    return Figure(tuple(marks), colours, tuple(dict.fromkeys(phrases)))
+                marks.append(Mark(shape.rings, colour, group, shape.inside, shape.fine, shape.line))
+    return Figure(tuple(marks), colours, tuple(dict.fromkeys(phrases)), np.concatenate(points, axis=1))
 
 
 def _present(drawing: Drawing, draws: Draws) -> Iterator[tuple[Part, Affine, int]]:
@@ -140,14 +162,11 @@ def _warped(fig: Figure, amplitude: float, draws: Draws) -> Figure:
     wx, wy = draws.around(amplitude), draws.around(amplitude)
     fx, fy = draws.uniform(0.03, 0.08), draws.uniform(0.03, 0.08)
     px, py = draws.uniform(0, 2 * math.pi), draws.uniform(0, 2 * math.pi)
-    sin = math.sin
-    return replace(
-        fig,
-        marks=tuple(
-            _with(m, [tuple([(x + wx * sin(fx * y + px), y + wy * sin(fy * x + py)) for x, y in r]) for r in m.rings])
-            for m in fig.marks
-        ),
-    )
+    x, y = fig.points
+    warped = np.empty_like(fig.points)
+    warped[0] = x + wx * np.sin(fx * y + px)
+    warped[1] = y + wy * np.sin(fy * x + py)
+    return replace(fig, points=warped)
 
 
 def placed(fig: Figure, size: float, centre: tuple[float, float]) -> Figure:
@@ -156,7 +175,3 @@ def placed(fig: Figure, size: float, centre: tuple[float, float]) -> Figure:
     k = size / max(x1 - x0, y1 - y0)
     matrix = Affine(k, 0, centre[0] - k * (x0 + x1) / 2, 0, k, centre[1] - k * (y0 + y1) / 2)
     return fig.mapped(matrix)
-
-
-def _with(mark: Mark, rings: list[Ring]) -> Mark:
-    return Mark(tuple(rings), mark.colour, mark.group, mark.inside, mark.fine, mark.line)

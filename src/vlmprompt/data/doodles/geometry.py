@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+Outlines = npt.NDArray[np.float64]  # (2, N): x and y of many outlines' points
 Point = tuple[float, float]
 Ring = tuple[Point, ...]
 
@@ -33,6 +38,15 @@ class Affine(NamedTuple):
         """The image of some points."""
         a, b, c, d, e, f = self
         return tuple([(a * x + b * y + c, d * x + e * y + f) for x, y in points])
+
+    def points(self, xy_2N: Outlines) -> Outlines:
+        """The image of many points at once."""
+        a, b, c, d, e, f = self
+        x, y = xy_2N
+        moved = np.empty_like(xy_2N)
+        moved[0] = a * x + b * y + c
+        moved[1] = d * x + e * y + f
+        return moved
 
     def about(self, centre: Point) -> Affine:
         """The same map with its origin at `centre`."""
@@ -63,11 +77,23 @@ def bounds(rings: Iterable[Iterable[Point]]) -> tuple[float, float, float, float
     return min(xs), min(ys), max(xs), max(ys)
 
 
+def extent(xy_2N: Outlines) -> tuple[float, float, float, float]:
+    """`bounds` of many points at once."""
+    x0, y0 = xy_2N.min(axis=1).tolist()
+    x1, y1 = xy_2N.max(axis=1).tolist()
+    return x0, y0, x1, y1
+
+
 def arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float) -> Ring:
     """Points of an ellipse from one angle to another."""
+    return tuple([(cx + rx * x, cy + ry * y) for x, y in _unit_arc(start, end)])
+
+
+@lru_cache(maxsize=64)
+def _unit_arc(start: float, end: float) -> Ring:
     n = max(2, math.ceil(abs(end - start) / _ARC_STEP))
     angles = [math.radians(start + (end - start) * i / n) for i in range(n + 1)]
-    return tuple((cx + rx * math.cos(t), cy + ry * math.sin(t)) for t in angles)
+    return tuple((math.cos(t), math.sin(t)) for t in angles)
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float) -> Ring:
@@ -92,21 +118,26 @@ def star(cx: float, cy: float, outer: float, inner: float, tips: float) -> Ring:
 
 def smooth(points: Sequence[Point], *, closed: bool) -> Ring:
     """A Catmull-Rom curve through the points; a point given twice in a row is a corner."""
-    n = len(points)
-    if closed:
-        spans = [tuple(points[(i + k) % n] for k in (-1, 0, 1, 2)) for i in range(n)]
-    else:
-        padded = (points[0], *points, points[-1])
-        spans = [tuple(padded[i : i + 4]) for i in range(n - 1)]
-    curve = [_span(span, i / _CURVE_STEPS) for span in spans if span[1] != span[2] for i in range(_CURVE_STEPS)]
+    padded = (points[-1], *points, *points[:2]) if closed else (points[0], *points, points[-1])
+    curve: list[Point] = []
+    for p0, p1, p2, p3 in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
+        if p1 != p2:
+            (x0, y0), (x1, y1), (x2, y2), (x3, y3) = p0, p1, p2, p3
+            for a, b, c, d in _CURVE_WEIGHTS:
+                curve.append((a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3))
     return tuple(curve) if closed else (*curve, points[-1])
 
 
-def _span(p: Sequence[Point], t: float) -> Point:
-    w0, w1 = t * (t * (2 - t) - 1) / 2, (t * t * (3 * t - 5) + 2) / 2
-    w2, w3 = t * (t * (4 - 3 * t) + 1) / 2, t * t * (t - 1) / 2
-    x, y = ((w0 * p[0][k] + w1 * p[1][k] + w2 * p[2][k] + w3 * p[3][k]) for k in (0, 1))
-    return x, y
+def _catmull_rom(t: float) -> tuple[float, float, float, float]:
+    return (
+        t * (t * (2 - t) - 1) / 2,
+        (t * t * (3 * t - 5) + 2) / 2,
+        t * (t * (4 - 3 * t) + 1) / 2,
+        t * t * (t - 1) / 2,
+    )
+
+
+_CURVE_WEIGHTS = tuple(_catmull_rom(i / _CURVE_STEPS) for i in range(_CURVE_STEPS))
 
 
 def stroke(points: Sequence[Point], start: float, end: float, *, bent: bool) -> tuple[Ring, ...]:

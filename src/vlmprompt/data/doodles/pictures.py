@@ -21,12 +21,11 @@ OUTLIERS = ("unseen", "textures", "glyphs")
 
 @cache
 def members(collection: str) -> tuple[str, ...]:
-    """The class names of a group, of an outlier set, or of all groups together ("")."""
+    """The class names of a group, of an outlier set, or of all groups together (""), in alphabetical order."""
     if collection == "textures":
-        return tuple(TEXTURES)
-    if collection:
-        return tuple(drawings(collection))
-    return tuple(name for group in GROUPS for name in drawings(group))
+        return tuple(sorted(TEXTURES))
+    groups = (collection,) if collection else GROUPS
+    return tuple(sorted(name for group in groups for name in drawings(group)))
 
 
 def picture(name: str, index: int, *, domain: str = DEFAULT_DOMAIN, split: str = "test") -> Rendered:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from vlmprompt.data.doodles.backgrounds import PATTERNS, Brush
+from vlmprompt.data.doodles.backgrounds import PATTERNS, Brush, brush_of
 from vlmprompt.data.doodles.colours import COLOURS, distance, varied
 from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Point, arc, ellipse, rectangle, star, stroke, turn
+from vlmprompt.data.doodles.geometry import arc, ellipse, rectangle, star, stroke, turn
 from vlmprompt.data.doodles.ink import CANVAS, SIZE, pixels
 from vlmprompt.data.doodles.render import Rendered
 
@@ -25,12 +25,7 @@ def render_texture(name: str, draws: Draws) -> Rendered:
     rest = [colour for colour in COLOURS.values() if distance(colour, first) >= _APART]
     second = varied(draws.choice(rest), draws, 14)
     canvas = Image.new("RGB", (CANVAS, CANVAS), first)
-    pen = ImageDraw.Draw(canvas)
-
-    def brush(ring: tuple[Point, ...]) -> None:
-        pen.polygon([(math.floor(x + 0.5), math.floor(y + 0.5)) for x, y in ring], fill=second)
-
-    TEXTURES[name](draws, brush)
+    TEXTURES[name](draws, brush_of(canvas, second))
     empty = np.zeros((SIZE, SIZE), dtype=np.bool_)
     return Rendered(Image.fromarray(pixels(canvas)), empty, (0, 0, 0, 0), {}, ())
 
@@ -54,7 +49,7 @@ def zigzag(draws: Draws, brush: Brush) -> None:
         y = row * step - CANVAS / 4
         upper = [(x, y + reach / 2 * (-1) ** i) for i, x in enumerate(xs)]
         lower = [(x, v + step * 0.45) for x, v in reversed(upper)]
-        brush(spin.ring([*upper, *lower]))
+        brush(spin.ring((*upper, *lower)))
 
 
 def scales(draws: Draws, brush: Brush) -> None:
