@@ -11,7 +11,8 @@ from PIL import Image
 
 from vlmprompt.data.doodles.domains import DOMAINS
 from vlmprompt.data.doodles.ink import SIZE
-from vlmprompt.data.doodles.pictures import COUNTS, DEFAULT_DOMAIN, VERSION, members, picture
+from vlmprompt.data.doodles.parse import GROUPS
+from vlmprompt.data.doodles.pictures import COUNTS, DEFAULT_DOMAIN, OUTLIERS, VERSION, members, picture
 from vlmprompt.data.doodles.render import Rendered
 from vlmprompt.data.names import read_names
 from vlmprompt.data.records import Dataset, Record
@@ -86,7 +87,21 @@ class DoodlesReader:
         if origin is not None:
             notes["class_names"] = origin
         parts = ("doodles", self.collection, "" if domain == DEFAULT_DOMAIN else domain)
-        return Dataset("-".join(filter(None, parts)), self._spec(argument), names, splits, notes=notes)
+        companions = self._companions(domain, same_names=origin is None)
+        name = "-".join(filter(None, parts))
+        return Dataset(name, self._spec(argument), names, splits, notes=notes, companions=companions)
+
+    def _companions(self, domain: str, *, same_names: bool) -> dict[str, tuple[str, ...]]:
+        """What a run on these classes is evaluated with; nothing for outliers, on which nothing is trained."""
+        if self.collection in OUTLIERS:
+            return {}
+        others = [self._spec("" if d == DEFAULT_DOMAIN else d) for d in self.domains if d != domain]
+        targets = [f"doodles-{group}" for group in GROUPS if group != self.collection]
+        return {
+            "domains": tuple(others) if same_names else (),  # classes are matched by name
+            "targets": tuple(targets) if self.collection else ("doodles-unseen",),
+            "ood": tuple(f"doodles-{name}" for name in OUTLIERS),
+        }
 
     def _check(self, argument: str) -> None:
         if argument and argument not in self.domains:
