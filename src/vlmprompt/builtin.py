@@ -10,6 +10,7 @@ def register_methods(register: Register) -> None:
     """Baselines."""
     for name, module, cls, summary, overrides in (
         ("zeroshot", "zeroshot", "ZeroShot", "CLIP's own zero-shot classifier; nothing is trained", None),
+        ("descriptions", "descriptions", "Described", "zero-shot by descriptions of the classes", None),
         ("linear_probe", "linear_probe", "LinearProbe", "logistic regression on frozen image features", None),
         (
             "coop",

@@ -58,6 +58,7 @@ def test_explain_names_the_losers(
 def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--shots", "all", "--seed", "3", "--random-weights", "--no-quick-gelu", "--allow-fewer"]
     flags += ["--class-names", "names.txt", "--setting", "base-to-new", "--protocol", "coop"]
+    flags += ["--descriptions", "said.jsonl", "--allow-missing"]
     flags += ["--epochs", "2", "--batch-size", "3", "--max-steps", "4", "--precision", "bf16", "--views", "5"]
     content = document(capsys, *RUN, *flags)
     assert content["command"] == "config show"
@@ -77,6 +78,8 @@ def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         "allow_fewer": True,
         "class_names": "names.txt",
         "split_seed": 1,
+        "descriptions": "said.jsonl",
+        "allow_missing": True,
     }
     train = config["train"]
     assert (train["epochs"], train["batch_size"], train["max_steps"]) == (2, 3, 4)

@@ -43,7 +43,7 @@ def make_photos(folder: Path, *, splits: Mapping[str, int], classes: tuple[str, 
 def config(photos: Path, *, method: str = "coop", **changes: Any) -> RunConfig:
     """A run of a few steps; `changes` are keys of run, train or method options alike."""
     train: dict[str, Any] = {"epochs": 3, "batch_size": 4, "checkpoint_every": 2, "warmup_epochs": 1, "lr": 0.02}
-    options: dict[str, Any] = {"n_ctx": 2} if method not in ("zeroshot", "linear_probe") else {}
+    options: dict[str, Any] = {"n_ctx": 2} if method not in ("zeroshot", "linear_probe", "descriptions") else {}
     run: dict[str, Any] = {"data": f"folder:{photos}", "backbone": "tiny-vit", "shots": 3, "seed": 1}
     for key, value in changes.items():
         target = run if key in RunConfig.model_fields else train if key in TrainConfig.model_fields else options
@@ -132,10 +132,9 @@ class Breaking(CoOp):
 
 
 @contextmanager
-def registered(name: str, cls: type[CoOp]) -> Iterator[None]:
+def registered(name: str, cls: type[CoOp], *, module: str = "tests.training.material") -> Iterator[None]:
     """A method that a plugin would bring."""
     source = Source("made-up", "made-up", "1.0")
-    module = "tests.training.material"
     host().methods.register(
         name, target=f"{module}:{cls.__name__}", config="vlmprompt.methods.coop:CoOpConfig", source=source
     )

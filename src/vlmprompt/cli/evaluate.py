@@ -38,6 +38,10 @@ def evaluate(
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
     domain: DomainOption = None,
     target: TargetOption = None,
+    descriptions: Annotated[
+        Path | None,
+        typer.Option("--descriptions", help="Class descriptions for their row; default: the run's own, or found."),
+    ] = None,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -49,8 +53,9 @@ def evaluate(
 ) -> None:
     """Measure trained runs, beside zero-shot CLIP and a linear probe on the same images.
 
-    The default suite is accuracy. Numbers are kept in each run's results.jsonl;
-    what is there is not measured again.
+    Where the classes are described, zero-shot by descriptions joins them. The
+    default suite is accuracy. Numbers are kept in each run's results.jsonl; what
+    is there is not measured again.
     """
     suites = suite or ["accuracy"]
     require(suites=suites, reporter=reporter)
@@ -71,6 +76,7 @@ def evaluate(
         measure,
         reference=not no_reference,
         force=force,
+        descriptions=descriptions,
         companions={"domains": domain or (), "targets": target or ()},
         resources=shared,
         progress=progress,

@@ -63,6 +63,11 @@ _ProtocolOption = Annotated[str | None, _learns("--protocol", "Data conventions:
 _ClassNamesOption = Annotated[
     Path | None, _learns("--class-names", "File with one class name a line, in label order.", metavar="FILE")
 ]
+_DescriptionsOption = Annotated[
+    str | None,
+    _learns("--descriptions", "Class descriptions, for methods that read some; default: found.", metavar="FILE"),
+]
+_AllowMissingOption = Annotated[bool, _learns("--allow-missing", "Accept classes without a description.")]
 _AllowFewerOption = Annotated[bool, _learns("--allow-fewer", "Accept classes with fewer images than shots.")]
 _EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
 _LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
@@ -91,6 +96,8 @@ class BaseFlags:
     protocol: _ProtocolOption = None
     class_names: _ClassNamesOption = None
     allow_fewer: _AllowFewerOption = False
+    descriptions: _DescriptionsOption = None
+    allow_missing: _AllowMissingOption = False
     epochs: _EpochsOption = None
     lr: _LrOption = None
     batch_size: _BatchSizeOption = None
@@ -110,12 +117,12 @@ class BaseFlags:
         """
         from vlmprompt.config.resolve import resolve
 
-        run_level = ("backbone", "random_weights", "quick_gelu", "preset", "setting", "protocol")
+        run_level = ("backbone", "random_weights", "quick_gelu", "preset", "setting", "protocol", "descriptions")
         train = ("epochs", "lr", "batch_size", "max_steps", "precision", "views")
         flags = more | {name: getattr(self, name) for name in run_level}
         flags |= {f"train.{name}": getattr(self, name) for name in train}
         # Absent, the flag says nothing, so that a file may allow it.
-        flags |= {"allow_fewer": self.allow_fewer or None}
+        flags |= {"allow_fewer": self.allow_fewer or None, "allow_missing": self.allow_missing or None}
         flags |= {"class_names": None if self.class_names is None else str(self.class_names)}
         return resolve(flags, sets=self.set_ or (), config_file=self.config)
 

@@ -75,6 +75,12 @@ class RunConfig(BaseModel):
         None, description="file with one class name a line, in label order, in place of folder names"
     )
     split_seed: int = Field(1, ge=0, description="seed of the train/val/test split of a folder that has none")
+    descriptions: str | None = Field(
+        None,
+        description="file of class descriptions, for methods that read some; null: the one found for the data set "
+        "in ./prompts_cache, the user's data directory, or the package",
+    )
+    allow_missing: bool = Field(False, description="accept classes without a description")
     train: TrainConfig = Field(default_factory=TrainConfig)
     options: dict[str, Any] = Field(default_factory=dict, description="the method's own options")
 

@@ -52,6 +52,8 @@ class Dataset:
         notes: what was decided while reading (a recorded split seed, cleaned names): goes into run.json.
         companions: specs of the data sets that this one is evaluated with, by kind: "domains" (its classes
             seen otherwise), "targets" (other classes, to transfer to), "ood" (no class of its own).
+        descriptions: texts on each class, in label order, once somebody has looked them up.
+        described_by: name of a data set whose descriptions serve these classes too, found there by name.
     """
 
     name: str
@@ -61,10 +63,12 @@ class Dataset:
     template: str = "a photo of a {}."
     notes: Mapping[str, object] = field(default_factory=dict)
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    descriptions: tuple[tuple[str, ...], ...] | None = None
+    described_by: str | None = None
 
     @property
     def digest(self) -> str:
-        """SHA-256 over class names and the (id, label) pairs of every split."""
+        """SHA-256 over class names and the (id, label) pairs of every split (descriptions have their own)."""
         content = {
             "classes": self.class_names,
             "splits": {split: [(r.id, r.label) for r in records] for split, records in sorted(self.splits.items())},
@@ -91,7 +95,8 @@ class Dataset:
             for split, records in self.splits.items()
         }
         names = tuple(self.class_names[i] for i in labels)
-        return replace(self, name=f"{self.name}{suffix}", class_names=names, splits=splits)
+        texts = None if self.descriptions is None else tuple(self.descriptions[i] for i in labels)
+        return replace(self, name=f"{self.name}{suffix}", class_names=names, splits=splits, descriptions=texts)
 
 
 def records_digest(records: Sequence[Record]) -> str:

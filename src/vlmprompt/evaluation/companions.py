@@ -14,22 +14,31 @@ MEAN = "mean"
 Measure = Callable[[Dataset], MetricValue]
 
 
-def companion_cells(context: Context, kind: str, flag: str, metric: str, measure: Measure) -> list[Cell]:
+def companion_cells(
+    context: Context,
+    kind: str,
+    flag: str,
+    metric: str,
+    measure: Measure,
+    *,
+    prepare: Callable[[Dataset], Dataset] = lambda dataset: dataset,
+) -> list[Cell]:
     """One cell for each companion of a kind, and "mean": their plain average, as the field reports it.
 
     Args:
         kind: see `Dataset.companions`.
         flag: of the command line, by which others are named.
         measure: the number on one of them; raises CapabilityError where the method cannot serve it.
+        prepare: applied to each once it is read; such as `Context.described`.
     """
     specs = context.companions(kind)
     if not specs:
         reason = f"data set {context.dataset.spec} names no {kind}; name some with {flag} SPEC"
         return [impossible(MEAN, (metric,), reason)]
-    found = [_found(context, spec) for spec in specs]
+    found = [_found(context, spec, prepare) for spec in specs]
     once = cache(lambda i: _measured(found[i], measure))
     names = _names(specs, found)
-    digests = [one.digest if isinstance(one, Dataset) else None for one in found]
+    digests = [_digest(one) if isinstance(one, Dataset) else None for one in found]
     cells = [
         Cell(name, (metric,), lambda i=i: [once(i)], {"data": digests[i]})  # type: ignore[misc]
         for i, name in enumerate(names)
@@ -37,12 +46,17 @@ def companion_cells(context: Context, kind: str, flag: str, metric: str, measure
     return [*cells, Cell(MEAN, (metric,), lambda: [_mean([once(i) for i in range(len(names))])], {"data": digests})]
 
 
-def _found(context: Context, spec: str) -> Dataset | VlmPromptError:
+def _found(context: Context, spec: str, prepare: Callable[[Dataset], Dataset]) -> Dataset | VlmPromptError:
     """A data set, or why there is none: the others are measured all the same."""
     try:
-        return context.companion(spec)
+        return prepare(context.companion(spec))
     except VlmPromptError as error:
         return error
+
+
+def _digest(dataset: Dataset) -> str | list[object]:
+    """Of all that a number on it depends on."""
+    return dataset.digest if dataset.descriptions is None else [dataset.digest, dataset.descriptions]
 
 
 def _measured(found: Dataset | VlmPromptError, measure: Measure) -> MetricValue:

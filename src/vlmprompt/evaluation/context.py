@@ -11,9 +11,11 @@ from torch import Tensor
 from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset
-from vlmprompt.errors import InputError
+from vlmprompt.describe.library import choose, describe
+from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
+from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
 from vlmprompt.progress import SilentProgress
 
@@ -23,7 +25,7 @@ class Context:
 
     Attributes:
         subject: who is measured.
-        dataset: with all its classes.
+        dataset: with all its classes and, for a subject that reads descriptions, with these.
         companion: another data set, by its spec.
 
     Args:
@@ -41,7 +43,7 @@ class Context:
         companions: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.subject = subject
-        self.dataset = dataset
+        self.dataset = dataset if subject.descriptions is None else describe(dataset, subject.descriptions)
         self.companion = load
         self._bank = bank
         self._companions = {**dataset.companions, **{k: v for k, v in (companions or {}).items() if v}}
@@ -83,6 +85,32 @@ class Context:
                 )
             self._built[name] = method
         return self._built[name]
+
+    def method_over(self, dataset: Dataset) -> PromptMethod:
+        """The subject's method over the classes of another data set, or of a part of its own.
+
+        Raises:
+            CapabilityError: it cannot serve classes that it was not trained on, or that nobody has described.
+        """
+        method = self.method()
+        if "new_classes" not in method.capabilities:
+            name = self.subject.config.method
+            raise CapabilityError(f"method {name} cannot serve classes that it was not trained on")
+        known = self.described(dataset)
+        return method.with_classes(known.class_names, template=known.template, descriptions=known.descriptions)
+
+    def described(self, dataset: Dataset) -> Dataset:
+        """A data set with descriptions of its classes, where the subject's method needs some for any classes.
+
+        Raises:
+            CapabilityError: there are none.
+        """
+        config = self.subject.config
+        use = method_type(config.method).reads_descriptions(method_config(config.method, config.options))
+        if dataset.descriptions is not None or use != "always":
+            return dataset
+        need = () if config.allow_missing else range(len(dataset.class_names))
+        return describe(dataset, choose(dataset), need=need)
 
     def outputs(
         self, method: PromptMethod, dataset: Dataset, split: str = "test"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vlmprompt.config.models import RunConfig
+from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
 
@@ -48,6 +49,7 @@ class Subject:
         siblings: shots -> the same with these shots, as far as there are any; includes itself.
         sources: where the values of `config` came from, by dotted key.
         reference: stands beside a run, and is measured where the run is.
+        descriptions: what it reads of the classes, if it reads any.
     """
 
     run: str
@@ -59,6 +61,7 @@ class Subject:
     siblings: Callable[[], Mapping[int | None, Subject]] = field(default=_no_siblings, compare=False)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     reference: bool = False
+    descriptions: DescriptionFile | None = None
 
     @property
     def untrained(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, VlmPromptError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, Suite
@@ -37,11 +38,12 @@ def evaluate(
     store: ResultStore | None = None,
     references_dir: Path | None = None,
     companions: Mapping[str, Sequence[str]] | None = None,
+    descriptions: Path | str | None = None,
     backbone: Backbone | None = None,
     resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> list[ResultRow]:
-    """Measure a run, and zero-shot and linear probe beside it.
+    """Measure a run, and zero-shot and linear probe beside it; where classes are described, these too.
 
     Rows are kept in `results.jsonl` of the run's folder; what is there already is not measured again.
 
@@ -54,6 +56,7 @@ def evaluate(
         references_dir: where references are kept instead of `references` in the run's folder.
         companions: kind ("domains", "targets", "ood") -> specs of data sets, in place of those that the run's
             own data set names.
+        descriptions: file for references that read descriptions; default: the run's own, or those that are found.
         backbone: towers in memory, in place of loading those of the run.
         resources: towers to share with other calls; `backbone` is then not used.
 
@@ -71,9 +74,10 @@ def evaluate(
     resources = resources or Resources(runtime, progress, backbone)
     dataset = run.load_dataset(runtime)
     measured = run_subject(run, resources)
-    kept = References(references_dir or run.path / REFERENCES_DIR, resources, force)
+    file = None if descriptions is None else DescriptionFile.read(descriptions)
+    kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
     names = [n for n in (REFERENCES if reference is True else reference or ()) if n != run.config.method]
-    subjects = [measured, *(kept.subject(n, measured, dataset.digest) for n in names)]
+    subjects = [measured, *kept.beside(measured, names, dataset)]
     store = store or ResultStore(run.path / RESULTS_FILE)
     runner = Runner(store, run.info.backbone.digest, force=force, progress=progress)
     context = partial(

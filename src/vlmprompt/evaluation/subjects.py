@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import resolve
+from vlmprompt.data.records import Dataset
+from vlmprompt.describe.library import DescriptionFile, describe, find
+from vlmprompt.errors import InputError
 from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
+from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt.plugins import host
 from vlmprompt.training.provenance import RUN_FILE
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, find_runs, load_run
 
-REFERENCES = ("zeroshot", "linear_probe")
+REFERENCES = ("zeroshot", "descriptions", "linear_probe")
 # What a reference shares with the run beside it; everything else is its own method's default.
 SHARED = ("train.precision", "train.eval_batch_size")
 
@@ -35,6 +38,7 @@ def run_subject(run: Run, resources: Resources) -> Subject:
         digest=run.digest,
         build=lambda: run.build_method(resources.backbone(run.config)),
         siblings=partial(_sibling_runs, run, resources),
+        descriptions=run.descriptions,
         sources=run.info.sources,
     )
 
@@ -46,17 +50,35 @@ class References:
     Args:
         folder: where they are kept, as runs.
         force: train them again.
+        descriptions: for methods that read some, in place of the subject's own and of those that are found.
     """
 
     folder: Path
     resources: Resources
     force: bool = False
+    descriptions: DescriptionFile | None = None
 
-    def subject(self, name: str, beside: Subject, data_digest: str) -> Subject:
+    def beside(self, subject: Subject, names: Sequence[str], dataset: Dataset) -> list[Subject]:
+        """The reference methods that can stand beside a subject: one that reads descriptions needs some.
+
+        Args:
+            dataset: as it is now.
+        """
+        found = []
+        for name in names:
+            file = self._descriptions(name, subject, dataset)
+            if file is not None or not _reads(name):
+                found.append(self.subject(name, subject, dataset.digest, file))
+        return found
+
+    def subject(
+        self, name: str, beside: Subject, data_digest: str, descriptions: DescriptionFile | None = None
+    ) -> Subject:
         """A reference method that learns from what another subject learned from.
 
         Args:
             data_digest: of the data set as it is now.
+            descriptions: for a method that reads some.
         """
         config = reference_config(name, beside.config)
         untrained = is_training_free(name)
@@ -65,19 +87,48 @@ class References:
             config=config,
             shots=None if untrained else config.shots,
             seed=None if untrained else config.seed,
-            digest="",
-            build=lambda: self._method(config, data_digest),
-            siblings=lambda: {k: self.subject(name, other, data_digest) for k, other in beside.siblings().items()},
+            digest="" if descriptions is None else descriptions.digest,
+            build=lambda: self._method(config, data_digest, descriptions),
+            siblings=lambda: {
+                k: self.subject(name, other, data_digest, descriptions) for k, other in beside.siblings().items()
+            },
             reference=True,
+            descriptions=descriptions,
         )
 
-    def _method(self, config: RunConfig, data_digest: str) -> PromptMethod:
+    def _descriptions(self, name: str, beside: Subject, dataset: Dataset) -> DescriptionFile | None:
+        """What the subject itself reads, or else what is found; a row that nobody asked for fails nothing."""
+        if not _reads(name):
+            return None
+        config = beside.config
+        try:
+            file = self.descriptions or beside.descriptions
+            if file is None:
+                file = find(dataset) if config.descriptions is None else DescriptionFile.read(config.descriptions)
+            if file is not None:
+                describe(dataset, file, need=() if config.allow_missing else range(len(dataset.class_names)))
+        except InputError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            self.resources.progress.warn(f"no row of {name} beside {beside.run}: {error.message}{hint}")
+            return None
+        return file
+
+    def _method(self, config: RunConfig, data_digest: str, descriptions: DescriptionFile | None) -> PromptMethod:
         resources = self.resources
         backbone = resources.backbone(config)
         digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         path = self.folder / f"{config.method}-{digest[:12]}"
-        if self.force or not _stands(path, data_digest, backbone.digest):
-            train(config, resources.runtime, out=path, force=True, progress=resources.progress, backbone=backbone)
+        digests = data_digest, backbone.digest, None if descriptions is None else descriptions.digest
+        if self.force or not _stands(path, *digests):
+            train(
+                config,
+                resources.runtime,
+                out=path,
+                force=True,
+                progress=resources.progress,
+                backbone=backbone,
+                descriptions=descriptions,
+            )
         return load_run(path).build_method(backbone)
 
 
@@ -86,7 +137,10 @@ def reference_config(name: str, beside: RunConfig) -> RunConfig:
 
     A method that learns nothing gets one configuration for all shots and seeds.
     """
-    flags = run_level_flags(beside) | {"method": name, "preset": None}
+    # Descriptions are found by `References`; where none are read, they must not make two references of one.
+    flags = run_level_flags(beside) | {"method": name, "preset": None, "descriptions": None}
+    if not _reads(name):
+        flags |= {"allow_missing": None}
     if is_training_free(name):
         flags |= {"shots": "all", "seed": 0}
     flags |= {key: getattr(beside.train, key.removeprefix("train.")) for key in SHARED}
@@ -95,16 +149,21 @@ def reference_config(name: str, beside: RunConfig) -> RunConfig:
 
 def is_training_free(method: str) -> bool:
     """Whether a method learns nothing, so that shots and seed mean nothing."""
-    cls: type[PromptMethod] = host().methods.get(method).load()
-    return "training_free" in cls.capabilities
+    return "training_free" in method_type(method).capabilities
 
 
-def _stands(path: Path, data_digest: str, backbone_digest: str) -> bool:
+def _reads(method: str) -> bool:
+    """Whether a reference method, with its own defaults, reads descriptions."""
+    return method_type(method).reads_descriptions(method_config(method)) != "never"
+
+
+def _stands(path: Path, data_digest: str, backbone_digest: str, descriptions_digest: str | None) -> bool:
     """Whether a finished run on these data and towers is there; its configuration is in its name."""
     if not (path / RUN_FILE).exists():
         return False
     info = load_run(path).info
-    return (info.status, info.data.digest, info.backbone.digest) == ("finished", data_digest, backbone_digest)
+    found = info.data.digest, info.backbone.digest, info.descriptions and info.descriptions.digest
+    return info.status == "finished" and found == (data_digest, backbone_digest, descriptions_digest)
 
 
 def _sibling_runs(run: Run, resources: Resources) -> Mapping[int | None, Subject]:

@@ -44,13 +44,13 @@ def build_method(
         CapabilityError: the backbone lacks what the method needs.
         PluginError: the method's plugin failed.
     """
-    method_type = _method_type(name)
-    _check_backbone(name, method_type, backbone)
+    cls = method_type(name)
+    _check_backbone(name, cls, backbone)
     options = method_config(name, config)
     _check_names(class_names)
     if descriptions is not None and len(descriptions) != len(class_names):
         raise InputError(f"descriptions of {len(descriptions)} classes, but there are {len(class_names)}")
-    method = method_type(backbone, class_names, options, descriptions=descriptions, generator=generator)
+    method = cls(backbone, class_names, options, descriptions=descriptions, generator=generator)
     return method.to(backbone.device)
 
 
@@ -76,7 +76,13 @@ def method_config(name: str, options: Mapping[str, Any] | None = None) -> Method
         raise _explained(name, model, error) from None
 
 
-def _method_type(name: str) -> type[PromptMethod]:
+def method_type(name: str) -> type[PromptMethod]:
+    """The class of a registered method.
+
+    Raises:
+        UsageError: no such method.
+        PluginError: its plugin failed, or it is none.
+    """
     target = host().methods.get(name).load()
     if not (isinstance(target, type) and issubclass(target, PromptMethod)):
         raise PluginError(f"method {name!r} is not a PromptMethod", hint="tell the plugin's author")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 CAPABILITIES = frozenset(
     {"new_classes", "feature_cache", "local", "image_conditioned", "class_shard", "closed_form", "training_free"}
 )
+
+# Where a method reads descriptions of its classes, see `PromptMethod.reads_descriptions`.
+DescriptionUse = Literal["never", "training", "always"]
 
 # What a method may require of a backbone -> the words for it in errors.
 REQUIREMENTS = {"visual_prompts": "an image tower that takes prompt tokens (a ViT)"}
@@ -137,6 +140,16 @@ class PromptMethod(nn.Module):
         self.classes = self._set_classes(class_names)
 
     # -- what it needs ------------------------------------------------------------------------------
+    @classmethod
+    def reads_descriptions(cls, config: MethodConfig) -> DescriptionUse:
+        """Whether a method with these options reads descriptions of its classes; whoever builds it supplies them.
+
+        Returns:
+            "training": in its loss alone, so that other classes (`with_classes`) need none; "always": in its
+            text features, so that every label space needs its own.
+        """
+        return "never"
+
     @property
     def backbone(self) -> Backbone:
         """The frozen towers."""
@@ -280,6 +293,10 @@ class PromptMethod(nn.Module):
         descriptions: Sequence[Sequence[str]] | None = None,
     ) -> Self:
         """The same learned prompts over another label space, for inference (parameters are shared).
+
+        Args:
+            template: the data set's own, for methods that write names into one.
+            descriptions: texts on each class, in the order of `names`.
 
         Raises:
             InputError: the method cannot serve classes that it was not trained on.

@@ -32,6 +32,11 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @property
+    def descriptions(self) -> Path:
+        """What the method read of its classes; only where it reads any."""
+        return self.path / "descriptions.jsonl"
+
+    @property
     def card(self) -> Path:
         """For people."""
         return self.path / "MODEL_CARD.md"
@@ -39,7 +44,7 @@ class RunFolder:
     def clear(self) -> None:
         """Remove the files of an earlier run; what others have put there stays."""
         self.sweep()
-        for file in (self.path / RUN_FILE, self.checkpoint, self.log, self.card):
+        for file in (self.path / RUN_FILE, self.checkpoint, self.log, self.descriptions, self.card):
             file.unlink(missing_ok=True)
 
     def sweep(self) -> None:
@@ -65,11 +70,20 @@ def run_folder(config: RunConfig, dataset: str, runtime: Runtime, out: Path | No
     return RunFolder(out if out is not None else runtime.runs_dir / run_name(config, dataset))
 
 
-def claim(folder: RunFolder, config: RunConfig, data_digest: str, *, resume: bool, force: bool) -> Claim:
+def claim(
+    folder: RunFolder,
+    config: RunConfig,
+    data_digest: str,
+    descriptions_digest: str | None = None,
+    *,
+    resume: bool,
+    force: bool,
+) -> Claim:
     """Whether a run may be written into a folder, and from where it starts.
 
     Args:
         data_digest: of the data set as it is now.
+        descriptions_digest: of the descriptions as they are now, where the method reads any.
         resume: go on with an unfinished run.
         force: replace what is there.
 
@@ -95,6 +109,11 @@ def claim(folder: RunFolder, config: RunConfig, data_digest: str, *, resume: boo
         raise InputError(
             f"data set {config.data!r} has changed since the run in {folder.path}",
             hint="restore it, give another folder with --out, or replace the run with --force",
+        )
+    if (there.descriptions and there.descriptions.digest) != descriptions_digest:
+        raise InputError(
+            f"the descriptions of the classes of {config.data!r} have changed since the run in {folder.path}",
+            hint="restore them, give another folder with --out, or replace the run with --force",
         )
     if there.status == "finished":
         return "done"

@@ -36,11 +36,21 @@ def _data(info: RunInfo) -> str:
 | data set | {data.name}, digest `{data.digest[:16]}` |
 | training images | {len(data.train_ids)}: {drawn} |
 | validation images | {len(data.val_ids)} ({data.val_source}) |
-| setting | {config.setting}, protocol {config.protocol} |
+| setting | {config.setting}, protocol {config.protocol} |{_descriptions(info)}
 | classes | {len(info.class_names)}{part} |
 
 Classes: {names}{more}.
 """
+
+
+def _descriptions(info: RunInfo) -> str:
+    """A row of the table where the method read descriptions."""
+    read = info.descriptions
+    if read is None:
+        return ""
+    missing = f", none of {len(read.missing)} classes" if read.missing else ""
+    by = f" by {', '.join(read.providers)}" if read.providers else ""
+    return f"\n| class descriptions | {read.texts}{by}{missing}, digest `{read.digest[:16]}` |"
 
 
 def _training(info: RunInfo) -> str:

@@ -54,6 +54,24 @@ class BackboneInfo(_Model):
     quick_gelu: bool | None
 
 
+class DescriptionsInfo(_Model):
+    """The descriptions that the method read; the run's folder holds a copy of the file.
+
+    Attributes:
+        file: where it was found.
+        digest: SHA-256 of its bytes.
+        providers: who gave the descriptions.
+        texts: their number, over the classes trained on.
+        missing: classes trained on without any.
+    """
+
+    file: str
+    digest: str
+    providers: tuple[str, ...]
+    texts: int
+    missing: tuple[str, ...]
+
+
 class RunInfo(_Model):
     """The content of run.json.
 
@@ -76,6 +94,7 @@ class RunInfo(_Model):
     sources: dict[str, str] = Field(default_factory=dict)
     class_names: tuple[str, ...]
     data: DataInfo
+    descriptions: DescriptionsInfo | None = None
     backbone: BackboneInfo
     versions: dict[str, str]
     device: str
@@ -133,6 +152,20 @@ def data_info(data: TrainSet) -> DataInfo:
         val_ids=tuple(r.id for r in split.val),
         val_source=data.val_source,
         fewshot_digest=split.digest,
+    )
+
+
+def descriptions_info(data: TrainSet) -> DescriptionsInfo | None:
+    """What run.json keeps of the descriptions, if the method read any."""
+    file, texts = data.description_file, data.descriptions
+    if file is None or texts is None:
+        return None
+    return DescriptionsInfo(
+        file=str(file.path.absolute()),
+        digest=file.digest,
+        providers=file.providers,
+        texts=sum(map(len, texts)),
+        missing=tuple(name for name, own in zip(data.class_names, texts, strict=True) if not own),
     )
 
 

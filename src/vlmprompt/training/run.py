@@ -14,6 +14,7 @@ import torch
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import extract
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.atomic import write_atomic
@@ -22,7 +23,15 @@ from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.folder import RunFolder, claim, run_folder
 from vlmprompt.training.loop import Work, fit
 from vlmprompt.training.model_card import model_card
-from vlmprompt.training.provenance import RunInfo, backbone_info, data_info, now, peak_memory, versions
+from vlmprompt.training.provenance import (
+    RunInfo,
+    backbone_info,
+    data_info,
+    descriptions_info,
+    now,
+    peak_memory,
+    versions,
+)
 from vlmprompt.training.setup import (
     Setup,
     build,
@@ -59,6 +68,7 @@ def train(
     progress: Progress | None = None,
     sources: Mapping[str, str] | None = None,
     backbone: Backbone | None = None,
+    descriptions: DescriptionFile | None = None,
 ) -> TrainResult:
     """Train a method and write its run folder; a finished run of the same configuration is returned as it is.
 
@@ -68,6 +78,7 @@ def train(
         force: replace what is in the folder.
         sources: dotted configuration key -> where its value came from, for run.json.
         backbone: towers in memory, in place of loading `config.backbone`.
+        descriptions: read before, in place of those that `config` names or that are found for the data set.
 
     Raises:
         UsageError, InputError, CapabilityError, PluginError: named cause and next step.
@@ -77,9 +88,11 @@ def train(
     progress = progress or SilentProgress()
     config = complete(config)
     device = settle_device(config, runtime)
-    data = load_trainset(config, runtime)
+    data = load_trainset(config, runtime, descriptions)
     folder = run_folder(config, data.dataset.name, runtime, out)
-    state = claim(folder, config, data.dataset.digest, resume=resume, force=force)
+    file = data.description_file
+    digests = data.dataset.digest, None if file is None else file.digest
+    state = claim(folder, config, *digests, resume=resume, force=force)
     if state == "done":
         progress.message(f"{folder.path} is already done (--force trains it again)")
         return TrainResult(folder.path, RunInfo.read(folder.path).metrics)
@@ -96,6 +109,8 @@ def train(
         folder.sweep()
         info = info.model_copy(update={"started": RunInfo.read(folder.path).started})
     with _recorded(folder, info):
+        if file is not None:
+            write_atomic(folder.descriptions, file.content)
         outcome = _learn(setup, folder, header, resumed, progress)
         outcome |= {"status": "finished", "finished": now(), "peak_memory": peak_memory(device)}
         info = info.model_copy(update=outcome)
@@ -175,6 +190,8 @@ def _header(setup: Setup) -> Header:
         "few-shot sample": data.split.digest,
         "backbone": setup.backbone.digest,
     }
+    if data.description_file is not None:
+        digests["descriptions"] = data.description_file.digest
     names, found = data.class_names, versions(setup.config.method)
     return Header(config=setup.config, class_names=names, digests=digests, versions=found)
 
@@ -187,6 +204,7 @@ def _info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunInfo:
         sources=sources,
         class_names=setup.data.class_names,
         data=data_info(setup.data),
+        descriptions=descriptions_info(setup.data),
         backbone=backbone_info(setup.backbone),
         versions=versions(setup.config.method),
         device=str(setup.device),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset
+from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
@@ -57,7 +58,7 @@ class Run:
             raise InputError(f"run {self.path} has no readable checkpoint: {error.strerror}") from error
 
     def load_dataset(self, runtime: Runtime | None = None) -> Dataset:
-        """The whole data set of the run, with all its classes.
+        """The whole data set of the run, with all its classes and, if it read any, their descriptions.
 
         Raises:
             InputError: it is not what it was in training.
@@ -72,7 +73,21 @@ class Run:
                 f"data set {config.data!r} has changed since run {self.name} was trained",
                 hint="restore it, or train again",
             )
-        return dataset
+        return dataset if self.descriptions is None else describe(dataset, self.descriptions)
+
+    @cached_property
+    def descriptions(self) -> DescriptionFile | None:
+        """The run's own copy of the descriptions that it read; None where its method reads none.
+
+        Raises:
+            InputError: the copy is gone or changed.
+        """
+        if self.info.descriptions is None:
+            return None
+        file = DescriptionFile.read(RunFolder(self.path).descriptions)
+        if file.digest != self.info.descriptions.digest:
+            raise InputError(f"{file.path} is not what run {self.name} was trained on", hint="train again")
+        return replace(file, path=Path(self.info.descriptions.file))
 
     def load_backbone(self, runtime: Runtime | None = None) -> Backbone:
         """The towers of the run, in the precision that it was trained in.
@@ -104,9 +119,12 @@ class Run:
             )
         self._require_backbone(backbone)
         config = self.config
-        method = build_method(config.method, backbone, self.class_names, config.options)
+        # By name: in training the file was held against the whole list of classes, which may be longer.
+        texts = None if self.descriptions is None else self.descriptions.texts_by_name(self.class_names)
+        method = build_method(config.method, backbone, self.class_names, config.options, descriptions=texts)
         if "new_classes" in method.capabilities:  # how a method without training learns its data set's template
-            method = method.with_classes(self.class_names, template=self.info.data.template)
+            template = self.info.data.template
+            method = method.with_classes(self.class_names, template=template, descriptions=texts)
         checkpoint = Checkpoint.load(RunFolder(self.path).checkpoint)
         method.load_trainable_state(checkpoint.state)
         method.set_rng_state(checkpoint.rng["method"])

@@ -98,7 +98,9 @@ def build(
         random_weights=config.random_weights,
     )
     generator = torch.Generator().manual_seed(config.seed)
-    method = build_method(config.method, towers, data.class_names, config.options, generator=generator)
+    method = build_method(
+        config.method, towers, data.class_names, config.options, descriptions=data.descriptions, generator=generator
+    )
     if LOOPLESS & method.capabilities:
         return Setup(config, runtime, device, data, towers, method, None)
     _require_views(config, method)
@@ -110,6 +112,8 @@ def warn(setup: Setup, progress: Progress) -> None:
     train, plan, doubts = setup.config.train, setup.plan, setup.data.dataset.notes.get("warnings")
     for doubt in doubts if isinstance(doubts, list | tuple) else ():
         progress.warn(str(doubt))
+    if setup.config.descriptions is not None and setup.data.description_file is None:
+        progress.warn(f"method {setup.config.method!r} reads no descriptions: --descriptions has no effect on it")
     if plan is None and (train.views > 1 or train.max_steps is not None):
         progress.warn(f"method {setup.config.method!r} has no training loop: views and max_steps have no effect")
     if plan is not None and train.warmup_epochs >= plan.epochs:

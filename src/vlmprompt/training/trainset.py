@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlmprompt.config.models import RunConfig, Runtime
@@ -12,7 +11,8 @@ from vlmprompt.data.fewshot import MAX_VAL_SHOTS, FewShotSplit, sample
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.data.splits import by_label
-from vlmprompt.plugins import host
+from vlmprompt.describe.library import DescriptionFile, choose, describe
+from vlmprompt.methods.build import method_config, method_type
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class TrainSet:
         class_names: their names.
         split: the shots.
         val_source: where the validation shots come from.
+        description_file: where `dataset.descriptions` come from; None where the method reads none.
     """
 
     dataset: Dataset
@@ -32,28 +33,45 @@ class TrainSet:
     class_names: tuple[str, ...]
     split: FewShotSplit
     val_source: str
+    description_file: DescriptionFile | None = None
+
+    @property
+    def descriptions(self) -> tuple[tuple[str, ...], ...] | None:
+        """Texts on each of `class_names`, or None."""
+        texts = self.dataset.descriptions
+        return None if texts is None else tuple(texts[label] for label in self.labels)
 
 
-def load_trainset(config: RunConfig, runtime: Runtime) -> TrainSet:
+def load_trainset(config: RunConfig, runtime: Runtime, descriptions: DescriptionFile | None = None) -> TrainSet:
     """Read the data set, draw the shots over all classes, then keep the classes of the setting.
 
-    A method without training needs no training images, and gets none.
+    A method without training needs no training images, and gets none; one that reads descriptions gets those.
+
+    Args:
+        descriptions: in place of those that `config` names or that are found for the data set.
 
     Raises:
-        UsageError, InputError: see `load_dataset` and `sample`.
+        UsageError, InputError: see `load_dataset`, `sample` and, for descriptions, `choose` and `describe`.
     """
     dataset = load_dataset(
         config.data, root=runtime.root, class_names_file=config.class_names, split_seed=config.split_seed
     )
+    method = method_type(config.method)
     split, val_source = FewShotSplit((), (), config.shots, config.seed), "none: nothing is trained"
-    if "training_free" not in host().methods.get(config.method).load().capabilities:
+    if "training_free" not in method.capabilities:
         split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer)
         split, val_source = _with_val(dataset, split)
-    labels: Sequence[int] = range(len(dataset.class_names))
+    all_labels = labels = range(len(dataset.class_names))
     if config.setting == "base-to-new":
         labels, _ = base_new_labels(len(dataset.class_names))
     names = tuple(dataset.class_names[label] for label in labels)
-    return TrainSet(dataset, tuple(labels), names, split.restrict(labels), val_source)
+    use = method.reads_descriptions(method_config(config.method, config.options))
+    if use == "never":
+        return TrainSet(dataset, tuple(labels), names, split.restrict(labels), val_source)
+    file = descriptions or choose(dataset, config.descriptions)
+    needed = all_labels if use == "always" else labels
+    dataset = describe(dataset, file, need=() if config.allow_missing else needed)
+    return TrainSet(dataset, tuple(labels), names, split.restrict(labels), val_source, file)
 
 
 def _with_val(dataset: Dataset, split: FewShotSplit) -> tuple[FewShotSplit, str]:

@@ -89,7 +89,15 @@ class DoodlesReader:
         parts = ("doodles", self.collection, "" if domain == DEFAULT_DOMAIN else domain)
         companions = self._companions(domain, same_names=origin is None)
         name = "-".join(filter(None, parts))
-        return Dataset(name, self._spec(argument), names, splits, notes=notes, companions=companions)
+        return Dataset(
+            name,
+            self._spec(argument),
+            names,
+            splits,
+            notes=notes,
+            companions=companions,
+            described_by="doodles",
+        )
 
     def _companions(self, domain: str, *, same_names: bool) -> dict[str, tuple[str, ...]]:
         """What a run on these classes is evaluated with; nothing for outliers, on which nothing is trained."""

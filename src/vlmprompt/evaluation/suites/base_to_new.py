@@ -7,7 +7,6 @@ from functools import cache
 
 from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.records import Dataset
-from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation import metrics
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, impossible
@@ -51,14 +50,10 @@ def _not_trained_for_it(subject: Subject) -> list[Cell]:
 
 
 def _predict(context: Context, half: str) -> Predictions:
-    method = context.method()
     if half == BASE:
-        return context.predict(method, context.trained)
-    if "new_classes" not in method.capabilities:
-        name = context.subject.config.method
-        raise CapabilityError(f"method {name} cannot serve classes that it was not trained on")
+        return context.predict(context.method(), context.trained)
     new = _new_half(context.dataset)
-    return context.predict(method.with_classes(new.class_names, template=new.template), new)
+    return context.predict(context.method_over(new), new)
 
 
 def _new_half(dataset: Dataset) -> Dataset:

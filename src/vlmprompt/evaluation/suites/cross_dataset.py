@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlmprompt.data.records import Dataset
-from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation import metrics
 from vlmprompt.evaluation.companions import companion_cells
 from vlmprompt.evaluation.context import Context
@@ -29,7 +28,7 @@ class CrossDatasetSuite:
         def target(dataset: Dataset) -> MetricValue:
             return on_target(context, dataset)
 
-        return companion_cells(context, "targets", "--target", "top1", target)
+        return companion_cells(context, "targets", "--target", "top1", target, prepare=context.described)
 
 
 def on_target(context: Context, target: Dataset) -> MetricValue:
@@ -38,9 +37,5 @@ def on_target(context: Context, target: Dataset) -> MetricValue:
     Raises:
         CapabilityError: the method cannot serve classes that it was not trained on.
     """
-    method = context.method()
-    if "new_classes" not in method.capabilities:
-        name = context.subject.config.method
-        raise CapabilityError(f"method {name} cannot serve classes that it was not trained on")
-    predictions = context.predict(method.with_classes(target.class_names, template=target.template), target)
+    predictions = context.predict(context.method_over(target), target)
     return MetricValue("top1", metrics.top1(predictions.logits_BK, predictions.labels_B), len(predictions))

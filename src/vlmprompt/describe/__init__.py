@@ -1,0 +1,1 @@
+"""Class descriptions: asked of a provider once, cached, reviewed as text, found again by data set."""

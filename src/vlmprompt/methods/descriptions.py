@@ -1,0 +1,126 @@
+"""Zero-shot classification by descriptions of the classes.
+
+Shapes: K classes, n descriptions of all classes together, d joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Self
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from vlmprompt.backbones.types import ImageFeatures, TextFeatures, unit
+from vlmprompt.describe.lines import Sentence
+from vlmprompt.errors import InputError
+from vlmprompt.methods.contract import DescriptionUse, MethodConfig, MethodOutput, PromptMethod
+
+if TYPE_CHECKING:
+    from vlmprompt.backbones.backbone import Backbone
+
+CLASS, PHRASE = "{class}", "{phrase}"
+
+
+class DescribedConfig(MethodConfig):
+    """Options of zero-shot classification by descriptions."""
+
+    template: str = Field(
+        f"{CLASS}, which has {PHRASE}",
+        description=f"text around a phrase, with {PHRASE} and, where it is to stand, {CLASS}; Menon & Vondrick's "
+        "words. Descriptions that are whole sentences are taken as they are",
+    )
+    average: Literal["features", "cosines"] = Field(
+        "features",
+        description="over a class's descriptions: the mean of unit features, normalised again (CLIP's ensembling); "
+        "or the mean of the cosines, so that differing descriptions weigh less (Menon & Vondrick)",
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _has_place(cls, template: str) -> str:
+        if template.count(PHRASE) != 1:
+            raise ValueError(f"must hold exactly one {PHRASE}")
+        return template
+
+
+class Described(PromptMethod):
+    """Cosine to the mean text feature of a class's descriptions, nothing trained (Menon & Vondrick, ICLR 2023).
+
+    logits = s * cos(z, w_k), with w_k = norm(mean_j norm(g("{class}, which has {phrase j}"))). With `average`
+    cosines, logits = s * mean_j cos(z, g(...)), the paper's. A class without descriptions is its name alone.
+    Differs from the paper: "which has" before every phrase, where its code chooses between has, is and others.
+    """
+
+    capabilities = frozenset({"new_classes", "feature_cache", "training_free"})
+    config: DescribedConfig
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        config: DescribedConfig,
+        *,
+        descriptions: Sequence[Sequence[str]] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(backbone, class_names, config, descriptions=descriptions, generator=generator)
+        self._require_descriptions()
+
+    @classmethod
+    def reads_descriptions(cls, config: MethodConfig) -> DescriptionUse:
+        """Always: they are its classifier."""
+        return "always"
+
+    def sentences(self) -> list[list[str]]:
+        """What is encoded for each class."""
+        assert self.descriptions is not None
+        names = [name.replace("_", " ") for name in self.class_names]
+        return [
+            [self._written(name, text) for text in texts] or [name]
+            for name, texts in zip(names, self.descriptions, strict=True)
+        ]
+
+    def encode_text(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextFeatures:
+        """(1,K,d): means of unit features, not normalised again (`classify` does where it is wanted)."""
+        sentences = self.sentences()
+        units_nd = unit(self.backbone.text.encode_sentences([text for texts in sentences for text in texts]))
+        means = [part_nd.mean(dim=0) for part_nd in units_nd.split([len(texts) for texts in sentences])]
+        return TextFeatures(torch.stack(means)[None])
+
+    def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: object) -> MethodOutput:
+        """Scaled cosines to the means, or means of the cosines."""
+        if self.config.average == "features":
+            return super().classify(features, text, **method_options)
+        with torch.autocast(features.global_Bd.device.type, enabled=False):
+            cosines_BK = features.unit_Bd @ text.features_PKd[0].T
+        return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK)
+
+    def with_classes(
+        self,
+        names: Sequence[str],
+        *,
+        template: str | None = None,
+        descriptions: Sequence[Sequence[str]] | None = None,
+    ) -> Self:
+        """The same over other classes, by their descriptions."""
+        other = super().with_classes(names, template=template, descriptions=descriptions)
+        other._require_descriptions()
+        return other
+
+    def _require_descriptions(self) -> None:
+        if self.descriptions is None or len(self.descriptions) != len(self.class_names):
+            raise InputError(
+                "method descriptions needs descriptions of all its classes",
+                hint="'vlmprompt describe-classes' makes them, --descriptions FILE names them",
+            )
+
+    def _written(self, name: str, text: str) -> str:
+        if isinstance(text, Sentence):
+            return text
+        # One pass over the template, so that braces in a name or a phrase are left alone.
+        before, after = (part.replace(CLASS, name) for part in self.config.template.split(PHRASE))
+        return before + text + after

@@ -1,0 +1,44 @@
+"""Description files of a few classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+NAMES = ("red fox", "green frog", "blue whale", "grey wolf")
+PHRASES = {
+    "red fox": ["a bushy tail", "orange fur"],
+    "green frog": ["wet skin", "bulging eyes", "long legs"],
+    "blue whale": ["a blowhole"],
+    "grey wolf": ["pointed ears", "a long snout"],
+}
+
+
+def line(index: int, name: str, text: str, **more: Any) -> str:
+    """One line as the format has it."""
+    content: dict[str, Any] = {
+        "schema": 1,
+        "dataset": "photos",
+        "class_index": index,
+        "class": name,
+        "text": text,
+        "kind": "phrase",
+        "provider": "openai",
+        "model": "m-1",
+        "template_sha256": "0" * 64,
+        "sample": 0,
+        "source": "by hand",
+    }
+    return json.dumps(content | more)
+
+
+def write_descriptions(
+    path: Path, names: Sequence[str] = NAMES, phrases: Mapping[str, Sequence[str]] = PHRASES, **more: Any
+) -> Path:
+    """A whole file; a class without phrases has no line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [line(i, name, text, **more) for i, name in enumerate(names) for text in phrases.get(name, ())]
+    path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return path
