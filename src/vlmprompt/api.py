@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
     from vlmprompt.backbones.backbone import Backbone as Backbone
     from vlmprompt.backbones.openclip import load_backbone as load_backbone
+    from vlmprompt.backbones.text import TextEngine as TextEngine
+    from vlmprompt.backbones.types import ClassPosition as ClassPosition
     from vlmprompt.backbones.types import ClassTokens as ClassTokens
     from vlmprompt.backbones.types import ImageFeatures as ImageFeatures
     from vlmprompt.backbones.types import ImageNeeds as ImageNeeds
     from vlmprompt.backbones.types import TextFeatures as TextFeatures
     from vlmprompt.backbones.types import TextPrompts as TextPrompts
     from vlmprompt.backbones.types import VisualPrompts as VisualPrompts
+    from vlmprompt.backbones.types import unit as unit
     from vlmprompt.data.load import load_dataset as load_dataset
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
@@ -41,6 +44,13 @@ if TYPE_CHECKING:
     from vlmprompt.methods.contract import MethodConfig as MethodConfig
     from vlmprompt.methods.contract import MethodOutput as MethodOutput
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
+    from vlmprompt.methods.coop import CoOp as CoOp
+    from vlmprompt.methods.coop import CoOpConfig as CoOpConfig
+    from vlmprompt.methods.initial import ContextConfig as ContextConfig
+    from vlmprompt.methods.initial import embedded_words as embedded_words
+    from vlmprompt.methods.initial import gaussian as gaussian
+    from vlmprompt.methods.initial import initial_context as initial_context
+    from vlmprompt.methods.initial import seeded_linear as seeded_linear
     from vlmprompt.results.rows import ResultRow as ResultRow
     from vlmprompt.training.runs import load_run as load_run
 
@@ -48,13 +58,16 @@ _MODULES = {
     "pydantic": ("Field",),
     "vlmprompt.backbones.backbone": ("Backbone",),
     "vlmprompt.backbones.openclip": ("load_backbone",),
+    "vlmprompt.backbones.text": ("TextEngine",),
     "vlmprompt.backbones.types": (
+        "ClassPosition",
         "ClassTokens",
         "ImageFeatures",
         "ImageNeeds",
         "TextFeatures",
         "TextPrompts",
         "VisualPrompts",
+        "unit",
     ),
     "vlmprompt.data.load": ("load_dataset",),
     "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
@@ -72,6 +85,8 @@ _MODULES = {
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
+    "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
+    "vlmprompt.methods.initial": ("ContextConfig", "embedded_words", "gaussian", "initial_context", "seeded_linear"),
     "vlmprompt.results.rows": ("ResultRow",),
     "vlmprompt.training.runs": ("load_run",),
 }

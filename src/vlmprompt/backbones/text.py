@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from vlmprompt.backbones.blocks import causal_bias, finish, project_kv, project_q, project_qkv, run_block
 from vlmprompt.backbones.chunked import run_parts
 from vlmprompt.backbones.layout import Chunk, Group, Layout, build_layout
-from vlmprompt.backbones.types import ClassTokens, TextPrompts
+from vlmprompt.backbones.types import ClassPosition, ClassTokens, TextPrompts
 from vlmprompt.errors import InputError
 
 # Suffix tokens (times prompts) whose activations are held at once; ViT-B text: about 0.3 MB a token.
@@ -131,16 +131,39 @@ class TextEngine:
             (P,K,d); (B,P,K,d) for image-conditioned contexts.
 
         Raises:
-            InputError: a class name does not fit into the tower's context length, or deep prompts reach
-                beyond the class-independent prefix.
+            InputError: a class name does not fit into the tower's context length, deep prompts reach
+                beyond the class-independent prefix, or there are not as many positions as prompts.
         """
+        if isinstance(prompts.position, tuple):
+            return self._by_position(prompts, prompts.position, classes, chunk)
         with self._autocast():
             if prompts.scope != "image":
                 return self._encode(prompts.ctx, prompts, classes, chunk)
             features = self._encode(prompts.ctx.flatten(0, 1), prompts, classes, chunk)
             return features.unflatten(0, prompts.ctx.shape[:2])
 
+    def _by_position(
+        self,
+        prompts: TextPrompts,
+        positions: tuple[ClassPosition, ...],
+        classes: ClassTokens,
+        chunk: int | Literal["auto"],
+    ) -> Tensor:
+        """Each position's prompts together, then all in their order."""
+        if len(positions) != prompts.ctx.shape[-3]:
+            raise InputError(f"{len(positions)} class positions for {prompts.ctx.shape[-3]} prompts")
+        order, parts = [], []
+        for position in dict.fromkeys(positions):
+            rows = [p for p, own in enumerate(positions) if own == position]
+            deep = {layer: tokens_PSD[rows] for layer, tokens_PSD in prompts.deep.items()}
+            some = replace(prompts, ctx=prompts.ctx[..., rows, :, :], deep=deep, position=position)
+            parts.append(self.encode(some, classes, chunk=chunk))
+            order += rows
+        back = torch.tensor(order, device=self.device).argsort()
+        return torch.cat(parts, dim=-3).index_select(-3, back)
+
     def _encode(self, ctx: Tensor, prompts: TextPrompts, classes: ClassTokens, chunk: int | Literal["auto"]) -> Tensor:
+        assert isinstance(prompts.position, str)
         per_class = prompts.scope == "class"
         # The context table: row v for a shared context, row k*V + v where every class has its own.
         table_PJD = ctx.transpose(0, 1).flatten(1, 2) if per_class else ctx

@@ -159,14 +159,14 @@ class TextPrompts:
         scope: what the leading dimension of `ctx` runs over.
         deep: layer (>= 1) -> (P,S,D): overwrites positions 1..S of that layer's input, S <= V + fixed words.
         words: fixed words between the context and the class name (position "end" only).
-        position: where the class name stands.
+        position: where the class name stands, for all prompts or for each of the P.
     """
 
     ctx: Tensor
     scope: ContextScope = "shared"
     deep: Mapping[int, Tensor] = field(default_factory=dict)
     words: str = ""
-    position: ClassPosition = "end"
+    position: ClassPosition | tuple[ClassPosition, ...] = "end"
 
 
 @dataclass(frozen=True)

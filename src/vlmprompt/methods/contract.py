@@ -23,6 +23,7 @@ from vlmprompt.backbones.types import (
     TextFeatures,
     TextPrompts,
     VisualPrompts,
+    unit,
 )
 from vlmprompt.errors import InputError
 
@@ -103,7 +104,7 @@ class Losses:
 class PromptMethod(nn.Module):
     """A prompt-learning method over one backbone and one list of class names.
 
-    A subclass creates its parameters in `__init__` and overrides what it needs; the defaults are a
+    A subclass creates its parameters in `create` and overrides what it needs; the defaults are a
     cosine classifier on the global feature with cross-entropy. Everything in `state_dict()` is the
     method's trained state (so a frozen constant is a non-persistent buffer); the backbone is not part of
     it. Parameters with `requires_grad` are what the optimiser gets.
@@ -120,6 +121,9 @@ class PromptMethod(nn.Module):
     capabilities: frozenset[str] = frozenset({"new_classes"})
     # What the backbone must offer, of REQUIREMENTS; `build_method` refuses by name where it does not.
     requires: ClassVar[frozenset[str]] = frozenset()
+    # Names of buffers that only training fills (a running average): None before, and perhaps after it; part of
+    # the trained state while they hold something.
+    passing: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -138,6 +142,12 @@ class PromptMethod(nn.Module):
         self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
         self.class_names: tuple[str, ...] = ()
         self.classes = self._set_classes(class_names)
+        for name in sorted(self.passing):
+            self.register_buffer(name, None)
+        self.create()
+
+    def create(self) -> None:
+        """Create parameters and buffers; all that the constructor was given is there by then."""
 
     # -- what it needs ------------------------------------------------------------------------------
     @classmethod
@@ -237,14 +247,22 @@ class PromptMethod(nn.Module):
         return TextFeatures(self.backbone.text.encode(prompts, self.classes))
 
     def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
-        """Scaled cosines of the global feature, averaged over prompts; in fp32 whatever the towers run in."""
+        """Scaled cosines of the global feature, averaged over prompts; in fp32 whatever the towers run in.
+
+        `aux` holds the unit features behind them, for losses: `image_Bd` and `text_PKd` ((B,P,K,d) where the
+        text depends on the image).
+        """
         per_image = text.features_PKd.dim() == 4
         rule = "bd,bpkd->bpk" if per_image else "bd,pkd->bpk"
         # Cosines differ in their third digit: an ambient autocast must not touch them.
         with torch.autocast(features.global_Bd.device.type, enabled=False):
             cosines_BPK = torch.einsum(rule, features.unit_Bd, text.unit_PKd)
         cosines_BK = cosines_BPK.mean(dim=1)
-        return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK)
+        local = None
+        if features.local_BNc is not None:
+            local = LocalView(unit(features.local_BNc), text.unit_PKd.mean(dim=-3))
+        aux = {"image_Bd": features.unit_Bd, "text_PKd": text.unit_PKd}
+        return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK, local, aux)
 
     def frozen_text(self) -> TextFeatures | None:
         """Text features for evaluation, computed once; None where text depends on the image."""
@@ -304,6 +322,7 @@ class PromptMethod(nn.Module):
         if "new_classes" not in self.capabilities:
             raise InputError(f"method {type(self).__name__} cannot serve other classes than those it was trained on")
         other = copy.copy(self)
+        other._buffers = dict(self._buffers)  # what is frozen may depend on the classes, and is then set anew
         other.descriptions = descriptions
         other.classes = other._set_classes(names)
         return other
@@ -318,6 +337,9 @@ class PromptMethod(nn.Module):
         Raises:
             InputError: names or shapes differ; the message names the first.
         """
+        for name in self.passing:
+            tensor = state.get(name)
+            setattr(self, name, None if tensor is None else tensor.detach().clone().to(self.backbone.device))
         own = self.state_dict()
         for name in sorted(own.keys() ^ state.keys()):
             where = "lacks" if name in own else "holds an unknown"

@@ -5,26 +5,17 @@ Shapes: K classes, V context tokens, D text width.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vlmprompt.backbones.text import TextEngine
 from vlmprompt.backbones.types import ClassPosition, TextPrompts
-from vlmprompt.errors import InputError
-from vlmprompt.methods.contract import MethodConfig, PromptMethod
-
-if TYPE_CHECKING:
-    from vlmprompt.backbones.backbone import Backbone
-
-INIT_STD = 0.02
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.initial import ContextConfig, initial_context
 
 
-class CoOpConfig(MethodConfig):
+class CoOpConfig(ContextConfig):
     """Options of CoOp."""
 
     n_ctx: int = Field(16, ge=1, description="context tokens; paper: 16. With ctx_init, its words count")
@@ -54,31 +45,13 @@ class CoOp(PromptMethod):
     capabilities = frozenset({"new_classes", "feature_cache"})
     config: CoOpConfig
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        class_names: Sequence[str],
-        config: CoOpConfig,
-        *,
-        descriptions: Sequence[Sequence[str]] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(backbone, class_names, config, descriptions=descriptions, generator=generator)
-        lead = (len(class_names),) if config.class_specific else ()
-        if config.class_specific:
+    def create(self) -> None:
+        """The context; class-specific ones cannot serve new classes."""
+        lead: tuple[int, ...] = ()
+        if self.config.class_specific:
+            lead = (len(self.class_names),)
             self.capabilities = self.capabilities - {"new_classes"}
-        if config.ctx_init:
-            ctx_VD = embedded_words(backbone.text, config.ctx_init)
-            if config.n_ctx not in (CoOpConfig.model_fields["n_ctx"].default, len(ctx_VD)):
-                warnings.warn(
-                    f"n_ctx = {config.n_ctx} has no effect: {config.ctx_init!r} is {len(ctx_VD)} tokens",
-                    stacklevel=2,
-                )
-            ctx = ctx_VD.expand(*lead, -1, -1).clone()
-        else:
-            shape = (*lead, config.n_ctx, backbone.text.width)
-            ctx = INIT_STD * torch.randn(shape, generator=self.generator)
-        self.ctx = nn.Parameter(ctx)
+        self.ctx = nn.Parameter(initial_context(self.config, self.backbone.text, self.generator, lead=lead))
 
     def text_prompts(
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
@@ -89,15 +62,3 @@ class CoOp(PromptMethod):
             scope="class" if self.config.class_specific else "shared",
             position=self.config.class_position,
         )
-
-
-def embedded_words(engine: TextEngine, words: str) -> Tensor:
-    """Token embeddings (V,D) of initial words; underscores are read as spaces.
-
-    Raises:
-        InputError: the text holds no words.
-    """
-    ctx_VD = engine.embed_words(words.replace("_", " "))
-    if not len(ctx_VD):
-        raise InputError(f"ctx_init {words!r} holds no words", hint='such as "a photo of a"')
-    return ctx_VD

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
+
+from vlmprompt.api import seeded_linear
 
 Fusion = Literal["gate", "add", "concat", "routing"]
 GATED: tuple[Fusion, ...] = ("gate", "routing")
@@ -22,8 +23,8 @@ class Bottleneck(nn.Module):
 
     def __init__(self, d_in: int, d_m: int, d_out: int, *, bias: bool, generator: torch.Generator) -> None:
         super().__init__()
-        self.reduce = _linear(d_in, d_m, bias, generator)
-        self.expand = _linear(d_m, d_out, bias, generator)
+        self.reduce = seeded_linear(d_in, d_m, bias=bias, generator=generator)
+        self.expand = seeded_linear(d_m, d_out, bias=bias, generator=generator)
 
     def forward(self, prompts: Tensor) -> Tensor:
         """(L, d_in) -> (L, d_out)."""
@@ -74,11 +75,3 @@ def route(gates_J2: Tensor, noise_J2: Tensor | None, temperature: float) -> Tens
 def gumbel_noise(layers: int, generator: torch.Generator) -> Tensor:
     """Standard Gumbel noise (J,2)."""
     return -torch.empty(layers, 2, device=generator.device).exponential_(generator=generator).log()
-
-
-def _linear(d_in: int, d_out: int, bias: bool, generator: torch.Generator) -> nn.Linear:
-    linear = skip_init(nn.Linear, d_in, d_out, bias=bias)
-    bound = d_in**-0.5
-    for parameter in linear.parameters():
-        nn.init.uniform_(parameter, -bound, bound, generator=generator)
-    return linear

@@ -1,0 +1,71 @@
+"""CoCoOp: a context that depends on the image.
+
+Shapes: B images, V context tokens, D text width, d joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from vlmprompt.api import (
+    ContextConfig,
+    Field,
+    InputError,
+    PromptMethod,
+    TextPrompts,
+    initial_context,
+    seeded_linear,
+    unit,
+)
+
+SQUEEZE = 16
+
+
+class CoCoOpConfig(ContextConfig):
+    """Options of CoCoOp."""
+
+    n_ctx: int = Field(4, ge=1, description="context tokens; paper: 4. With ctx_init, its words count")
+    ctx_init: str | None = Field(
+        "a photo of a",
+        description="words whose embeddings are the initial context (paper); null: N(0, 0.02^2)",
+    )
+
+
+class CoCoOp(PromptMethod):
+    """Conditional Prompt Learning for Vision-Language Models (Zhou et al., CVPR 2022).
+
+    The text of class k for image b is "[v_1 + m_b] .. [v_V + m_b] {name k}." with m_b = h(z_b / |z_b|), where
+    h is a linear map to d/16, ReLU, and a linear map to D; logits = s * cos(z_b, w_k(b)), cross-entropy.
+    Learned are `ctx` (V,D) and `meta_net`. Every class is encoded anew for every image.
+
+    Same as the official code, but all learned tensors stay in fp32, and a batch is one pass over the text tower.
+    """
+
+    capabilities = frozenset({"new_classes", "feature_cache", "image_conditioned"})
+    config: CoCoOpConfig
+
+    def create(self) -> None:
+        """The context and the network that shifts it."""
+        self.ctx = nn.Parameter(initial_context(self.config, self.backbone.text, self.generator))
+        d, D = self.backbone.vision.joint_dim, self.backbone.text.width
+        narrow = max(d // SQUEEZE, 1)
+        self.meta_net = nn.Sequential(
+            seeded_linear(d, narrow, generator=self.generator),
+            nn.ReLU(),
+            seeded_linear(narrow, D, generator=self.generator),
+        )
+
+    def text_prompts(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextPrompts:
+        """One prompt for each image: (B,1,V,D).
+
+        Raises:
+            InputError: no image feature is given.
+        """
+        if global_Bd is None:
+            raise InputError("the text of CoCoOp depends on the image: its global feature is needed")
+        shift_BD = self.meta_net(unit(global_Bd))
+        return TextPrompts((self.ctx + shift_BD[:, None])[:, None], scope="image")

@@ -1,0 +1,67 @@
+"""KgCoOp: learned context words that stay near the hand-written text.
+
+Shapes: K classes, V context tokens, D text width, d joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmprompt.api import ContextConfig, Field, Losses, MethodOutput, PromptMethod, TextPrompts, initial_context
+from vlmprompt_baselines.templates import PHOTO, Template, teacher_features
+
+
+class KgCoOpConfig(ContextConfig):
+    """Options of KgCoOp."""
+
+    n_ctx: int = Field(4, ge=1, description="context tokens; code: 4. With ctx_init, its words count")
+    ctx_init: str | None = Field(
+        "a photo of a",
+        description="words whose embeddings are the initial context (code); null: N(0, 0.02^2)",
+    )
+    weight: float = Field(8.0, ge=0, description="of the distance to the hand-written text; code: 8")
+    teacher_template: Template = Field(
+        PHOTO,
+        description="hand-written text with one {} for the class name; code: each data set's own, which the "
+        "shipped overrides set",
+    )
+
+
+class KgCoOp(PromptMethod):
+    """Visual-Language Prompt Tuning with Knowledge-guided Context Optimization (Yao et al., CVPR 2023).
+
+    Text and logits are CoOp's, "[v_1] .. [v_V] {name k}." and s * cos(z, w_k). The loss is
+    CE + weight * (1 - mean_k cos(w_k, t_k)), with t_k the frozen feature of the hand-written text; the distance
+    is half the squared Euclidean one. Learned is `ctx` (V,D); the buffer `teacher_text_Kd` holds the t_k.
+
+    Same as the official code, except that it takes "a photo of a" whatever initial words are asked for. The
+    weight is the code's; the paper's text was not compared.
+    """
+
+    capabilities = frozenset({"new_classes", "feature_cache"})
+    config: KgCoOpConfig
+    teacher_text_Kd: Tensor
+
+    def create(self) -> None:
+        """The context, and what it is held to."""
+        engine = self.backbone.text
+        self.ctx = nn.Parameter(initial_context(self.config, engine, self.generator))
+        teacher_Kd = teacher_features(engine, [self.config.teacher_template], self.class_names)
+        self.register_buffer("teacher_text_Kd", teacher_Kd, persistent=False)
+
+    def text_prompts(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextPrompts:
+        """One prompt, the class name at its end."""
+        return TextPrompts(self.ctx[None])
+
+    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
+        """Cross-entropy and the weighted distance; parts `ce` and `distance`."""
+        ce = F.cross_entropy(output.logits, labels)
+        (text_Kd,) = output.aux["text_PKd"]
+        distance = 1 - (text_Kd * self.teacher_text_Kd).sum(dim=-1).mean()
+        total = ce + self.config.weight * distance
+        return Losses(total, {"ce": ce.detach(), "distance": distance.detach()})

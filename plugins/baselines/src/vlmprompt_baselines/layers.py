@@ -1,0 +1,67 @@
+"""Prompts of their own in every layer of a tower, as MaPLe's code has them and its successors.
+
+Shapes: J prompted layers (the first J of a tower), L prompt tokens a layer, W words, D text width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vlmprompt.api import TextEngine, TextPrompts, UsageError, embedded_words, gaussian
+
+CTX_INIT = (
+    "words at the start of the text: their first n_ctx tokens are the initial prompts of the first layer, the "
+    "others stay fixed; null, or fewer tokens than n_ctx: N(0, 0.02^2) and no words; code: a photo of a"
+)
+
+
+def prompted_layers(option: str, asked: int | None, usual: int, available: int) -> int:
+    """How many layers get prompts: those asked for, else the usual number, or all of a tower with fewer.
+
+    Raises:
+        UsageError: more are asked for than there are.
+    """
+    if asked is None:
+        return min(usual, available)
+    if asked > available:
+        raise UsageError(
+            f"{option} = {asked}, but there are {available} layers to prompt",
+            hint=f"set {option} to {available} or less",
+        )
+    return asked
+
+
+def opening(engine: TextEngine, ctx_init: str | None, n_ctx: int) -> tuple[Tensor | None, str]:
+    """Initial prompts (L,D) from the first tokens of a text, or None for random ones, and the words behind them.
+
+    Raises:
+        UsageError: the last of the `n_ctx` tokens ends within a word.
+    """
+    if not ctx_init:
+        return None, ""
+    ctx_WD = embedded_words(engine, ctx_init)
+    if n_ctx > len(ctx_WD):
+        return None, ""
+    words = ctx_init.replace("_", " ").split()
+    for i in range(1, len(words) + 1):
+        if len(engine.embed_words(" ".join(words[:i]))) == n_ctx:
+            return ctx_WD[:n_ctx], " ".join(words[i:])
+    raise UsageError(
+        f"the first {n_ctx} tokens of {ctx_init!r} end within a word",
+        hint="choose other initial words, or another number of prompt tokens",
+    )
+
+
+def initial_layers(first_LD: Tensor | None, layers: int, n_ctx: int, width: int, generator: torch.Generator) -> Tensor:
+    """Initial prompts (J,L,width): N(0, 0.02^2), in the first layer those given."""
+    prompts_JLD = gaussian(layers, n_ctx, width, generator=generator)
+    if first_LD is not None:
+        prompts_JLD[0] = first_LD
+    return prompts_JLD
+
+
+def layered_text(prompts_JLD: Tensor, words: str) -> TextPrompts:
+    """Text prompts that replace positions 1..L in the first J layers; words, then the class name, follow."""
+    first_1LD, *deeper = prompts_JLD[:, None]
+    return TextPrompts(first_1LD, deep=dict(enumerate(deeper, start=1)), words=words)

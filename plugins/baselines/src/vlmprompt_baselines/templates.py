@@ -1,0 +1,40 @@
+"""Hand-written texts, and their frozen features that trained ones are held to.
+
+Shapes: K classes, T templates, d joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Annotated
+
+from pydantic import AfterValidator
+from torch import Tensor
+
+from vlmprompt.api import TextEngine, unit
+
+PHOTO = "a photo of a {}."
+
+
+def _one_place(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError("must hold exactly one {}")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_one_place)]
+
+
+def teacher_features(engine: TextEngine, templates: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Frozen text features (K,d): the mean over templates of the raw features, then L2-normalised."""
+    written = [name.replace("_", " ") for name in names]
+    # One call for all texts: many short ones would cost more in overhead than in arithmetic.
+    raw = engine.encode_sentences([template.replace("{}", name) for template in templates for name in written])
+    return unit(raw.float().unflatten(0, (len(templates), len(names))).mean(dim=0))
+
+
+def ensemble() -> tuple[str, ...]:
+    """The first 60 of the 80 texts that CLIP's authors wrote for ImageNet, which PromptSRC's code takes."""
+    text = resources.files("vlmprompt_baselines").joinpath("ensemble.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())

@@ -1,0 +1,79 @@
+"""VPT: prompts in the image tower alone.
+
+Shapes: J prompted layers, L prompt tokens a layer, d_v image-tower width, K classes, d joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from vlmprompt.api import Field, ImageNeeds, MethodConfig, PromptMethod, TextFeatures, VisualPrompts, gaussian
+from vlmprompt_baselines.layers import prompted_layers
+from vlmprompt_baselines.templates import PHOTO, teacher_features
+
+
+class VPTConfig(MethodConfig):
+    """Options of VPT."""
+
+    n_ctx: int = Field(8, ge=1, description="prompt tokens a layer; code: 8")
+    depth: int | None = Field(
+        None, ge=1, description="layers with prompts, from the first; null: all (VPT-deep, code); 1: VPT-shallow"
+    )
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"deep": {}, "shallow": {"depth": 1}}
+
+
+class VPT(PromptMethod):
+    """Visual Prompt Tuning (Jia et al., ECCV 2022) of CLIP, as the baseline of MaPLe (Khattak et al., CVPR 2023).
+
+    In each of the first J layers, `visual_prompts` (J,L,d_v) replace the last L tokens of the image, behind
+    them they flow on; in the first they enter before `ln_pre`, without positional embedding. The text is
+    "a photo of a {name k}." for every data set, frozen, and encoded once. logits = s * cos(z, w_k),
+    cross-entropy. `depth=1` is VPT-shallow.
+
+    Same as MaPLe's official code of this baseline, without the rounding of prompt tokens to fp16. VPT itself
+    puts the tokens behind the class token, which with full attention is the same, and initialises otherwise.
+    """
+
+    capabilities = frozenset({"new_classes"})
+    requires = frozenset({"visual_prompts"})
+    config: VPTConfig
+    class_text_Kd: Tensor
+
+    def create(self) -> None:
+        """The prompts, and the classes' frozen text."""
+        vision, c = self.backbone.vision, self.config
+        layers = prompted_layers("depth", c.depth, vision.layers, vision.layers)
+        self.add_parameter("visual_prompts", gaussian(layers, c.n_ctx, vision.width, generator=self.generator))
+        self.register_buffer("class_text_Kd", self._class_text(), persistent=False)
+
+    def image_needs(self) -> ImageNeeds:
+        """Gradients reach the prompts through the image tower."""
+        return ImageNeeds(grad=True)
+
+    def visual_prompts(self, *, draws: Mapping[str, Tensor] | None = None) -> VisualPrompts:
+        """The prompts of each layer: (L,d_v)."""
+        return VisualPrompts(dict(enumerate(self.parameter("visual_prompts"))))
+
+    def encode_text(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextFeatures:
+        """The frozen text (1,K,d), encoded before."""
+        return TextFeatures(self.class_text_Kd[None])
+
+    def with_classes(
+        self,
+        names: Sequence[str],
+        *,
+        template: str | None = None,
+        descriptions: Sequence[Sequence[str]] | None = None,
+    ) -> Self:
+        """The same prompts over other classes, in the same text."""
+        other = super().with_classes(names, template=template, descriptions=descriptions)
+        other.class_text_Kd = other._class_text()
+        return other
+
+    def _class_text(self) -> Tensor:
+        return teacher_features(self.backbone.text, [PHOTO], self.class_names)

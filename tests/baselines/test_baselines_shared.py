@@ -1,0 +1,244 @@
+"""What every baseline must do: names, gradients, seeds, other classes, cached text, training and resuming."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+
+from tests.baselines.cases import LABELS, NAMES, OPTIONS, SHAPES, THROUGH_IMAGES, build, images
+from tests.conftest import tiny_clip
+from tests.training.material import Hooked, make_photos, runtime
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.types import ImageFeatures
+from vlmprompt.config.models import RunConfig, TrainConfig
+from vlmprompt.errors import CapabilityError
+from vlmprompt.methods.build import build_method, method_config
+from vlmprompt.methods.contract import CAPABILITIES
+from vlmprompt.plugins import host
+from vlmprompt.training.checkpoint import Checkpoint
+from vlmprompt.training.dry_run import dry_run
+from vlmprompt.training.run import train
+
+each = pytest.mark.parametrize("name", sorted(OPTIONS))
+
+
+def test_all_are_covered() -> None:
+    found = {e.name for e in host().methods.entries() if e.distribution == "vlmprompt-baselines"}
+    assert found == set(OPTIONS) == set(SHAPES)
+
+
+@each
+def test_names_and_shapes(tiny_backbone, name):
+    method = build(tiny_backbone, name)
+    assert {n: tuple(p.shape) for n, p in method.named_parameters()} == SHAPES[name]
+    assert set(method.trainable_state()) == set(SHAPES[name])
+    assert method.capabilities <= CAPABILITIES
+    assert ("feature_cache" in method.capabilities) == (not method.image_needs().grad) == (name not in THROUGH_IMAGES)
+
+
+@each
+def test_gradients_reach_its_own_tensors_alone(tiny_model, tiny_backbone, name):
+    towers = {n: p.clone() for n, p in tiny_model.named_parameters()}
+    method = build(tiny_backbone, name).train()
+    optimizer = torch.optim.SGD(method.trainable_parameters(), lr=0.01)
+    before = {n: t.clone() for n, t in method.named_parameters()}
+    for _ in range(4):
+        optimizer.zero_grad()
+        losses = method.loss(method(images()), LABELS)
+        losses.total.backward()
+        assert all(math.isfinite(float(v)) and not v.requires_grad for v in losses.parts.values())
+        optimizer.step()
+    for parameter, after in method.named_parameters():
+        assert after.grad is not None and after.grad.isfinite().all(), parameter
+        rows = (after - before[parameter]).flatten(1) if after.dim() > 1 else (after - before[parameter])[None]
+        assert rows.abs().amax(dim=1).min() > 0 or parameter.startswith("meta_net"), parameter
+        assert not torch.equal(after, before[parameter]), parameter
+    for parameter, value in tiny_model.named_parameters():
+        assert value.grad is None and torch.equal(value, towers[parameter])
+
+
+@each
+def test_one_seed_one_state(tiny_backbone, name):
+    def trained(seed: int) -> dict[str, torch.Tensor]:
+        method = build(tiny_backbone, name, seed).train()
+        optimizer = torch.optim.SGD(method.trainable_parameters(), lr=0.01)
+        for _ in range(3):
+            optimizer.zero_grad()
+            method.loss(method(images()), LABELS).total.backward()
+            optimizer.step()
+        return method.trainable_state()
+
+    first, again, other = trained(1), trained(1), trained(2)
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    starts_from_words = name == "kgcoop"
+    assert any(not torch.equal(first[n], other[n]) for n in SHAPES[name]) != starts_from_words
+
+
+@each
+def test_initial_values_leave_the_global_generator_alone(tiny_backbone, name):
+    state = torch.get_rng_state()
+    build(tiny_backbone, name).train()(images())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@each
+def test_other_classes_under_the_same_prompts(tiny_backbone, name):
+    method = build(tiny_backbone, name).eval()
+    before = method(images()).logits
+    other = method.with_classes(["fox", "great_owl", "a tree"])
+    fresh = build_method(name, tiny_backbone, ["fox", "great_owl", "a tree"], OPTIONS[name]).eval()
+    fresh.load_trainable_state(method.trainable_state())
+    assert all(p is q for p, q in zip(other.parameters(), method.parameters(), strict=True))
+    assert torch.equal(other(images()).logits, fresh(images()).logits)
+    assert other.class_names == ("fox", "great_owl", "a tree")
+    assert torch.equal(method(images()).logits, before)
+
+
+@each
+def test_text_encoded_once_is_the_text(tiny_backbone, name):
+    method = build(tiny_backbone, name).eval()
+    text = method.frozen_text()
+    assert (text is None) == (name == "cocoop")
+    if text is not None:
+        assert not text.features_PKd.requires_grad
+        torch.testing.assert_close(method(images(), text=text).logits, method(images()).logits, atol=2e-5, rtol=0)
+
+
+@each
+def test_cached_features_give_the_same(tiny_backbone, name):
+    method = build(tiny_backbone, name).eval()
+    with torch.no_grad():
+        features = method.encode_images(images())
+        stored = ImageFeatures.from_tensors(features.tensors())
+        torch.testing.assert_close(method(stored).logits, method(images()).logits, atol=2e-5, rtol=0)
+
+
+@each
+def test_what_comes_out(tiny_backbone, name):
+    method = build(tiny_backbone, name).eval()
+    output = method(images())
+    assert output.logits.shape == (4, len(NAMES)) and output.scale == tiny_backbone.scale
+    assert (output.global_cosines is None) == (name == "plot")
+    assert (output.local is not None) == ("local" in method.capabilities) == (name in ("locoop", "plot"))
+    if output.global_cosines is not None:
+        torch.testing.assert_close(output.scale * output.global_cosines, output.logits)
+    if output.local_cosines is not None:
+        assert output.local_cosines.shape == (4, 16, len(NAMES))
+        assert output.local_cosines.abs().max() <= 1 + 1e-5
+
+
+@each
+def test_image_prompts_need_a_vit(tiny_resnet, name):
+    if name in THROUGH_IMAGES:
+        with pytest.raises(CapabilityError, match=rf"method '{name}' needs .* ViT.*'tiny-rn' has none"):
+            build(tiny_resnet, name)
+    else:
+        photos = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        method = build(tiny_resnet, name)
+        method.loss(method(photos), LABELS[:2]).total.backward()
+        assert all(p.grad is not None for p in method.parameters())
+
+
+@pytest.fixture(scope="module")
+def reduced() -> Backbone:
+    return Backbone.from_model(tiny_clip(), open_clip.SimpleTokenizer(), precision="bf16")
+
+
+@each
+def test_towers_in_bf16(tiny_backbone, reduced, name):
+    """What methods compute themselves stays in fp32; bf16 towers move a cosine by about 1e-2."""
+    ours, exact = (build(backbone, name).train() for backbone in (reduced, tiny_backbone))
+    outputs = [method(images()) for method in (ours, exact)]
+    assert outputs[0].logits.dtype == torch.float32
+    assert (outputs[0].logits - outputs[1].logits).abs().max() <= 0.02 * reduced.scale
+    losses = ours.loss(outputs[0], LABELS)
+    losses.total.backward()
+    assert losses.total.dtype == torch.float32 and losses.total.isfinite()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in ours.parameters())
+
+
+# -- options and schedules -------------------------------------------------------------------------------
+@each
+def test_every_option_says_where_it_comes_from(name):
+    entry = host().methods.get(name)
+    for option, field in type(method_config(name)).model_fields.items():
+        assert field.description and ("paper" in field.description or "code" in field.description), option
+    doc = entry.load().__doc__
+    cited = doc.split("\n\n")[0]
+    assert "et al." in cited and any(venue in cited for venue in ("CVPR", "ICCV", "ICLR", "NeurIPS", "ECCV"))
+    assert "Same as" in doc or "code is not public" in doc  # the line on fidelity
+
+
+@each
+def test_shipped_settings_are_valid(name):
+    text = resources.files("vlmprompt_baselines").joinpath(f"schedules/{name}.toml").read_text(encoding="utf-8")
+    overrides = tomllib.loads(text)["override"]
+    assert "when" not in overrides[0] and {"epochs", "batch_size"} <= overrides[0]["train"].keys()
+    for override in overrides:
+        TrainConfig(**override.get("train", {}))
+        method_config(name, override.get("options", {}))
+
+
+# -- runs ------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("data") / "photos", splits={"train": 3, "test": 1})
+
+
+def run_config(photos: Path, name: str) -> RunConfig:
+    schedule: dict[str, Any] = {"epochs": 3, "batch_size": 4, "checkpoint_every": 1, "warmup_epochs": 0, "lr": 0.01}
+    options = OPTIONS[name] | ({"gpa_mean": 2.0} if name == "promptsrc" else {})
+    return RunConfig(
+        method=name,
+        data=f"folder:{photos}",
+        backbone="tiny-vit",
+        shots=3,
+        train=TrainConfig(**schedule),
+        options=method_config(name, options).model_dump(mode="json"),
+    )
+
+
+class Stopped(BaseException):
+    """Ends a run between two instructions."""
+
+
+def stop_at(step: int) -> Hooked:
+    def act(now: int) -> None:
+        if now == step:
+            raise Stopped
+
+    return Hooked(act)
+
+
+@each
+def test_a_run_that_died_goes_on_to_the_same_bytes(tiny_backbone, photos, tmp_path, name):
+    """Nine steps of three epochs; stopped in the second epoch, within a round of ProDA's prompts."""
+    config = run_config(photos, name)
+    whole = train(config, runtime(tmp_path), out=tmp_path / "whole", backbone=tiny_backbone).run
+    place = {"out": tmp_path / "broken", "backbone": tiny_backbone}
+    with pytest.raises(Stopped):
+        train(config, runtime(tmp_path), progress=stop_at(6), **place)
+    midway = Checkpoint.load(tmp_path / "broken" / "checkpoint.safetensors").state.keys() - SHAPES[name].keys()
+    assert midway == {
+        "proda": {"queue"},
+        "promptsrc": {"average_text_prompts", "average_visual_prompts"},
+    }.get(name, set())
+    resumed = train(config, runtime(tmp_path), resume=True, **place).run
+    ours, theirs = (path / "checkpoint.safetensors" for path in (resumed, whole))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+@each
+def test_dry_run(tiny_backbone, photos, tmp_path, name):
+    report = dry_run(run_config(photos, name), runtime(tmp_path), backbone=tiny_backbone)
+    assert report["parameters"]["total"] == sum(math.prod(shape) for shape in SHAPES[name].values())
+    assert report["flops"]["image"] > 0
+    assert (report["flops"]["text"] > 0) == (name != "vpt")
