@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import gaussian as gaussian
     from vlmprompt.methods.initial import initial_context as initial_context
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
+    from vlmprompt.methods.transport import TransportCaps as TransportCaps
+    from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.results.rows import ResultRow as ResultRow
     from vlmprompt.training.runs import load_run as load_run
 
@@ -87,6 +89,7 @@ _MODULES = {
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
     "vlmprompt.methods.initial": ("ContextConfig", "embedded_words", "gaussian", "initial_context", "seeded_linear"),
+    "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.results.rows": ("ResultRow",),
     "vlmprompt.training.runs": ("load_run",),
 }

@@ -1,0 +1,293 @@
+"""Transport plans: against POT, in any batch, at any lambda, and what happens at the edges."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import ot
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vlmprompt.api import TransportCaps, UsageError, transport_plan
+from vlmprompt.methods import transport
+
+
+def features(*shape: int, seed: int = 0, spread: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Unit vectors around a common direction, as CLIP's are: the smaller the spread, the more alike."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.ones(shape[-1], dtype=dtype)
+    return F.normalize(direction + spread * torch.randn(shape, generator=generator, dtype=dtype) * 3, dim=-1)
+
+
+def both(B: int, K: int, N: int, M: int, seed: int = 0, **options: Any) -> tuple[Tensor, Tensor]:
+    return features(B, N, 32, seed=seed, **options), features(K, M, 32, seed=seed + 1, **options)
+
+
+def by_pot(Z_Nd: Tensor, W_Md: Tensor, alpha: float, lambda_: float, p_N: Tensor | None = None) -> Tensor:
+    """POT's Gromov-Wasserstein gradient is twice Algorithm 1's, so alpha and lambda have to be rescaled."""
+    Z, W = Z_Nd.double().numpy(), W_Md.double().numpy()
+    p = np.full(len(Z), 1 / len(Z)) if p_N is None else p_N.double().numpy()
+    plan = ot.gromov.entropic_fused_gromov_wasserstein(
+        1 - Z @ W.T,
+        Z @ Z.T,
+        W @ W.T,
+        p,
+        np.full(len(W), 1 / len(W)),
+        loss_fun="square_loss",
+        solver="PGD",
+        symmetric=True,
+        alpha=alpha / (2 - alpha),
+        epsilon=2 * lambda_ / (2 - alpha),
+        max_iter=200,
+        tol=1e-13,
+        numItermax=2000,
+        stopThr=1e-13,
+    )
+    return torch.from_numpy(plan)
+
+
+@pytest.fixture(autouse=True)
+def _short_of_tolerance_is_an_error() -> Iterator[None]:
+    """A problem that stops at a cap would be compared without being solved."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module="ot")
+        yield
+
+
+# -- values --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("alpha", "lambda_"), [(0.0, 0.1), (0.2, 0.1), (0.2, 0.05), (0.5, 0.1), (0.8, 0.2), (1.0, 0.1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_plan_of_a_batch_is_pots(alpha, lambda_, dtype):
+    Z_BNd, W_KMd = both(2, 3, 16, 4, dtype=dtype)
+    plans = transport_plan(Z_BNd, W_KMd, alpha=alpha, lambda_=lambda_, max_outer=200, max_inner=2000)
+    for b, k in np.ndindex(2, 3):
+        expected = by_pot(Z_BNd[b], W_KMd[k], alpha, lambda_)
+        error = (plans[b, k] - expected).abs().max()
+        # Edges alone converge slowly: what is left when a step moves T by 5e-6 is several times that.
+        bound = (5e-5 if alpha == 1 else 1e-5) if dtype == torch.float32 else 1e-10
+        assert error <= bound * expected.max()
+
+
+def test_position_weights():
+    Z_BNd, W_KMd = both(2, 2, 12, 3, dtype=torch.float64)
+    p_BN = torch.rand(2, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.1
+    p_BN /= p_BN.sum(dim=1, keepdim=True)
+    plans = transport_plan(Z_BNd, W_KMd, alpha=0.3, lambda_=0.1, p_BN=p_BN, max_outer=100)
+    torch.testing.assert_close(plans.sum(dim=-1), p_BN[:, None].expand(-1, 2, -1), atol=1e-12, rtol=0)
+    torch.testing.assert_close(plans[1, 0], by_pot(Z_BNd[1], W_KMd[0], 0.3, 0.1, p_BN[1]), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("lambda_", [0.1, 0.03])
+def test_positions_without_weight_are_as_if_they_were_not_there(lambda_):
+    Z_BNd, W_KMd = both(2, 2, 12, 3, dtype=torch.float64)
+    p_BN = torch.zeros(2, 12, dtype=torch.float64)
+    p_BN[:, ::2] = 1 / 6
+    settings = {"alpha": 0.2, "lambda_": lambda_, "max_outer": 200, "max_inner": 20000}
+    plans = transport_plan(Z_BNd, W_KMd, p_BN=p_BN, **settings)
+    torch.testing.assert_close(plans[:, :, ::2], transport_plan(Z_BNd[:, ::2], W_KMd, **settings), atol=1e-11, rtol=0)
+    assert not plans[:, :, 1::2].any()
+
+
+def test_prompts_that_depend_on_the_image():
+    Z_BNd, W_KMd = both(3, 2, 9, 4)
+    W_BKMd = torch.stack([W_KMd, features(2, 4, 32, seed=7), features(2, 4, 32, seed=8)])
+    plans = transport_plan(Z_BNd, W_BKMd, alpha=0.2, lambda_=0.1)
+    alone = [transport_plan(Z_BNd[b : b + 1], W_BKMd[b], alpha=0.2, lambda_=0.1)[0] for b in range(3)]
+    torch.testing.assert_close(plans, torch.stack(alone), atol=1e-8, rtol=0)
+
+
+# -- marginals, batches, parts -------------------------------------------------------------------------
+shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 30), st.integers(1, 6))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=shapes,
+    seed=st.integers(0, 2**31),
+    spread=st.floats(0.05, 0.6),
+    alpha=st.floats(0, 1),
+    lambda_=st.floats(0.05, 1),
+    fine=st.booleans(),
+)
+def test_marginals(shape, seed, spread, alpha, lambda_, fine):
+    """Rows within 1e-6 in fp32 and 1e-12 in fp64; the last Sinkhorn step leaves the columns exact."""
+    dtype = torch.float64 if fine else torch.float32
+    Z_BNd, W_KMd = both(*shape, seed=seed, spread=spread, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a plan that still moves has right rows all the same
+        plans = transport_plan(Z_BNd, W_KMd, alpha=alpha, lambda_=lambda_, max_inner=5000)
+    _, _, N, M = shape
+    assert plans.shape == shape
+    assert (plans >= 0).all()
+    assert (plans.double().sum(dim=-1) - 1 / N).abs().sum(dim=-1).max() < (1e-12 if fine else 1e-6)
+    assert (plans.double().sum(dim=-2) - 1 / M).abs().max() < (1e-14 if fine else 1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(shape=shapes, seed=st.integers(0, 2**31), alpha=st.sampled_from([0.0, 0.2, 0.5]), data=st.data())
+def test_a_plan_does_not_depend_on_its_batch(shape, seed, alpha, data):
+    """The same plan alone, in the batch, and in another order of images and classes."""
+    B, K, N, _ = shape
+    Z_BNd, W_KMd = both(*shape, seed=seed)
+    solve = {"alpha": alpha, "lambda_": 0.1, "max_inner": 2000, "caps": TransportCaps(inner=1)}
+    plans = transport_plan(Z_BNd, W_KMd, **solve)
+    b, k = data.draw(st.integers(0, B - 1)), data.draw(st.integers(0, K - 1))
+    alone = transport_plan(Z_BNd[b : b + 1], W_KMd[k : k + 1], **solve)[0, 0]
+    images, classes = data.draw(st.permutations(range(B))), data.draw(st.permutations(range(K)))
+    other = transport_plan(Z_BNd[images], W_KMd[classes], **solve)
+    close = {"atol": 1e-7 / N, "rtol": 0}
+    torch.testing.assert_close(alone, plans[b, k], **close)
+    torch.testing.assert_close(other, plans[images][:, classes], **close)
+
+
+@pytest.mark.parametrize("entries", [1, 200, 500])
+def test_parts_of_the_label_space(monkeypatch, entries):
+    Z_BNd, W_KMd = both(3, 7, 10, 4)
+    whole = transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1)
+    monkeypatch.setitem(transport.PART_ENTRIES, "cpu", entries)
+    torch.testing.assert_close(transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1), whole, atol=1e-8, rtol=0)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation gave."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return out
+
+
+def test_nothing_is_held_for_each_pair_of_positions_and_classes(monkeypatch):
+    B, K, N, M = 2, 20, 40, 3
+    monkeypatch.setitem(transport.PART_ENTRIES, "cpu", 2000)
+    with Largest() as largest:
+        transport_plan(*both(B, K, N, M), alpha=0.2, lambda_=0.1)
+    assert largest.numel == max(B * K * N * M, B * N * N)
+
+
+# -- lambda --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("lambda_", [0.049, 0.02, 0.01])
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 1.0])
+def test_small_lambda_is_finite(lambda_, alpha):
+    """Down to where exp(-C / lambda) is zero in fp32 for most entries; columns stay exact."""
+    Z_BNd, W_KMd = both(2, 3, 25, 4, spread=3.0)
+    W_KMd = W_KMd.clone()
+    W_KMd[0, 0], W_KMd[0, 1] = -Z_BNd[0, 0], Z_BNd[0, 0]  # cosines of -1 and 1
+    plans = transport_plan(Z_BNd, W_KMd, alpha=alpha, lambda_=lambda_, caps=TransportCaps(inner=1))
+    assert plans.isfinite().all() and (plans >= 0).all()
+    torch.testing.assert_close(plans.sum(dim=-2), torch.full((2, 3, 4), 0.25), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("lambda_", [0.04, 0.02, 0.01])
+def test_logarithms_give_the_plan_of_fp64(lambda_):
+    Z_BNd, W_KMd = both(2, 2, 16, 4, spread=0.3)
+    solve = {"alpha": 0.2, "lambda_": lambda_, "max_outer": 200, "max_inner": 20000}
+    expected = by_pot(Z_BNd[1], W_KMd[0], 0.2, lambda_)
+    ours = transport_plan(Z_BNd, W_KMd, **solve)[1, 0]
+    assert (ours - expected).abs().max() <= 2e-5 * expected.max()
+    fine = transport_plan(Z_BNd.double(), W_KMd.double(), **solve)[1, 0]
+    torch.testing.assert_close(fine, by_pot(Z_BNd[1].double(), W_KMd[0].double(), 0.2, lambda_), atol=1e-9, rtol=0)
+
+
+def test_factors_that_outgrow_the_kernel_are_moved_into_it():
+    """All rows prefer one column by far, so that its factor has to fall by e^-150."""
+    Z_BNd = F.normalize(torch.tensor([[[1.0, 0, 0], [1, 0.02, 0], [1, 0, 0.02], [1, 0.01, 0.01]]]), dim=-1)
+    W_KMd = torch.eye(3)[None, [0, 1]]
+    ours = transport_plan(Z_BNd, W_KMd, alpha=0, lambda_=0.006, max_inner=3000)[0, 0]
+    expected = transport_plan(Z_BNd.double(), W_KMd.double(), alpha=0, lambda_=0.006, max_inner=3000)[0, 0]
+    assert (ours - expected).abs().max() < 1e-5
+    assert expected.max() > 0.2  # not the uniform plan, 1/8 everywhere
+
+
+# -- what does nothing ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 1.0])
+def test_one_prompt_gives_the_uniform_plan(alpha):
+    plans = transport_plan(*both(2, 3, 9, 1), alpha=alpha, lambda_=0.1)
+    torch.testing.assert_close(plans, torch.full((2, 3, 9, 1), 1 / 9), atol=1e-8, rtol=0)
+
+
+def test_edges_alone_do_nothing_between_two_prompts():
+    """The rows of C_w have equal sums, so T stays p q^T; with three they do not, and it does not."""
+    two = transport_plan(*both(2, 3, 9, 2), alpha=1, lambda_=0.1)
+    torch.testing.assert_close(two, torch.full((2, 3, 9, 2), 1 / 18), atol=1e-8, rtol=0)
+    three = transport_plan(*both(2, 3, 9, 3), alpha=1, lambda_=0.02, caps=TransportCaps(inner=1))
+    assert (three - 1 / 27).abs().max() > 1e-3
+
+
+# -- gradients -----------------------------------------------------------------------------------------
+def test_the_plan_is_a_constant_unless_asked_for():
+    Z_BNd, W_KMd = both(1, 2, 6, 3)
+    W_KMd.requires_grad_()
+    assert not transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1).requires_grad
+    assert transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1, differentiable=True).requires_grad
+    with torch.no_grad():
+        assert not transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1, differentiable=True).requires_grad
+
+
+@pytest.mark.parametrize(("alpha", "lambda_"), [(0.0, 0.1), (0.4, 0.1), (0.3, 0.04)])
+def test_gradient_through_all_iterations(alpha, lambda_):
+    Z_BNd, W_KMd = both(2, 2, 5, 3, dtype=torch.float64)
+
+    def plan(W_KMd: Tensor) -> Tensor:
+        solve = {"alpha": alpha, "lambda_": lambda_, "max_outer": 100, "max_inner": 2000}
+        return transport_plan(Z_BNd, W_KMd, **solve, differentiable=True)
+
+    assert torch.autograd.gradcheck(plan, W_KMd.requires_grad_(), eps=1e-6, atol=1e-6)
+
+
+# -- settings ------------------------------------------------------------------------------------------
+def test_half_precision_and_autocast_are_solved_in_fp32():
+    Z_BNd, W_KMd = both(2, 2, 9, 4)
+    expected = transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1), expected)
+    half = transport_plan(Z_BNd.bfloat16(), W_KMd.bfloat16(), alpha=0.2, lambda_=0.1)
+    assert half.dtype == torch.float32
+    widened = transport_plan(Z_BNd.bfloat16().float(), W_KMd.bfloat16().float(), alpha=0.2, lambda_=0.1)
+    assert torch.equal(half, widened)
+
+
+def test_caps_are_counted_and_warned_about_once():
+    caps = TransportCaps()
+    with pytest.warns(UserWarning, match="6 after 2 Sinkhorn iterations and 6 after 1 outer steps, of 6 ") as caught:
+        for _ in range(3):
+            transport_plan(*both(2, 3, 9, 4), alpha=0.2, lambda_=0.1, max_outer=1, max_inner=2, caps=caps)
+    assert len(caught) == 1
+    assert (caps.problems, caps.inner, caps.outer) == (18, 18, 18)
+    transport_plan(*both(2, 3, 9, 4), alpha=0.2, lambda_=0.1, caps=caps)
+    assert (caps.problems, caps.inner, caps.outer) == (24, 18, 18)
+
+
+def test_tolerances_of_zero_ask_for_the_caps():
+    caps = TransportCaps()
+    settings = {"alpha": 0.2, "lambda_": 0.1, "max_outer": 2, "max_inner": 3, "tol_outer": 0, "tol_inner": 0}
+    transport_plan(*both(1, 1, 9, 4), **settings, caps=caps)
+    assert (caps.inner, caps.outer) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"alpha": 1.1}, "alpha = 1.1"),
+        ({"lambda_": 0}, "lambda = 0"),
+        ({"stop": "never"}, "stop = 'never', which must be one of marginal, plot"),
+        ({"max_inner": 0}, "max_inner = 0"),
+        ({"tol_outer": -1}, "tol_outer = -1"),
+    ],
+)
+def test_settings_out_of_range(wrong, said):
+    with pytest.raises(UsageError, match=said):
+        transport_plan(*both(1, 1, 4, 2), **({"alpha": 0.2, "lambda_": 0.1} | wrong))
