@@ -75,6 +75,3 @@ def test_plot(variant):
     W_KMd = F.normalize(W_MKd.transpose(0, 1), dim=-1)
     ours = transport_plan(Z_BNd, W_KMd, alpha=0, lambda_=eps, stop="plot")
     close(ours, golden.tensors[f"{variant}.out.T"], of_max=1e-5)
-    if variant == "plain":  # PLOT stops after three iterations: converged plans are others
-        full = transport_plan(Z_BNd, W_KMd, alpha=0, lambda_=eps)
-        assert (full - ours).abs().max() > 1e-4 * ours.max()
