@@ -134,6 +134,25 @@ def test_maple_is_bloom_with_one_linear_map_from_text_to_image(tiny_backbone):
     assert (own - other).abs().max() <= 1e-4 * own.abs().max()
 
 
+# -- PLOT --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("tower", ["tiny_backbone", "tiny_resnet"])
+def test_plot_is_dual_pt_without_edges_and_descriptions(request, tower):
+    pytest.importorskip("vlmprompt_dual_pt")
+    backbone = request.getfixturevalue(tower)
+    size = 64 if tower == "tiny_resnet" else 32
+    photos = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    plot = build(backbone, "plot", n_prompts=3)
+    options = {"n_prompts": 3, "n_ctx": 4, "alpha": 0.0, "beta": 0.0, "stop": "plot"}
+    dual = build_method("dual_pt", backbone, NAMES, options)
+    dual.load_trainable_state({"prompts": plot.ctx})
+    ours, theirs = plot(photos), dual(photos)
+    torch.testing.assert_close(ours.logits, theirs.logits, atol=1e-5, rtol=0)
+    for method, output in ((plot, ours), (dual, theirs)):
+        method.loss(output, LABELS).total.backward()
+    (other,) = dual.parameters()
+    assert (plot.ctx.grad - other.grad).abs().max() <= 1e-5 * other.grad.abs().max()
+
+
 # -- VPT ---------------------------------------------------------------------------------------------------
 def test_vpt_has_no_text_gradient_and_encodes_text_once(tiny_backbone, monkeypatch):
     method = build(tiny_backbone, "vpt").train()

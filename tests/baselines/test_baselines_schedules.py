@@ -7,8 +7,12 @@ from importlib import resources
 
 import pytest
 
-from vlmprompt.config.models import RunConfig
+from tests.baselines.cases import OPTIONS, THROUGH_IMAGES
+from vlmprompt.config.models import RunConfig, TrainConfig
 from vlmprompt.config.overrides import override_layers
+from vlmprompt.training.schedule import Plan
+
+METHODS = sorted(OPTIONS)
 
 
 def shipped(name: str, *, data: str = "folder:photos", shots: int = 16, setting: str = "few-shot") -> dict[str, object]:
@@ -109,3 +113,22 @@ def test_shipped_schedules(name, where, expected):
 )
 def test_kgcoop_template_of_each_data_set(data, template):
     assert shipped("kgcoop", data=data).get("options.teacher_template") == template
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("shots", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize(("data", "classes"), [("doodles", 64), ("doodles:sketch", 64), ("doodles-animals", 16)])
+def test_doodles_take_at_most_300_steps(name, shots, data, classes):
+    values = shipped(name, data=data, shots=shots)
+    train = TrainConfig(**{k.removeprefix("train."): v for k, v in values.items() if k.startswith("train.")})
+    plan = Plan.of(train, shots * classes)
+    assert 150 <= plan.steps <= 300
+    assert (train.views == 1) == (name not in THROUGH_IMAGES)
+    if name == "promptsrc":
+        assert 0.7 <= values["options.gpa_mean"] / plan.epochs <= 0.8
+
+
+def test_promptsrcs_average_lies_late_in_base_to_new_of_doodles():
+    values = shipped("promptsrc", data="doodles", setting="base-to-new")
+    plan = Plan.of(TrainConfig(epochs=values["train.epochs"], max_steps=300), 16 * 32)
+    assert (plan.steps, plan.epochs, values["options.gpa_mean"]) == (288, 18, 14.0)
