@@ -1,10 +1,12 @@
-"""Compare the few-shot sampler with published k-shot lists, element by element.
+"""Compare what the reader and the few-shot sampler give with published k-shot lists, element by element.
 
     python tests/published_lists.py DIR
 
-DIR holds CoOp's `splits/split_zhou_<Name>.json` ({"train": [[path, label, class name], ...], ...}) and
-`fewshot_indices/<data set>/shot_<k>-seed_<s>.json`, the subsets that others drew from them by CoOp's
-procedure; their paths may have a prefix. Exits with 1 on any difference, and where there is nothing to compare.
+DIR holds CoOp's split files, in `splits/` or in a folder there for each data set
+(`splits/split_zhou_<Name>.json`, `splits/fgvc_aircraft/variants.txt`, ...), and
+`fewshot_indices/<data set>/shot_<k>-seed_<s>.json`, the subsets that others drew from them by CoOp's procedure:
+{"train": [[path, label, class name], ...], "val": ...}, paths with any one prefix. Exits with 1 on any difference,
+and where there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -15,27 +17,17 @@ import sys
 from pathlib import Path
 
 from vlmprompt.data.fewshot import sample
+from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset, Record
 
-SPLIT_NAMES = {
-    "caltech101": "Caltech101",
-    "dtd": "DescribableTextures",
-    "eurosat": "EuroSAT",
-    "food101": "Food101",
-    "oxford_flowers": "OxfordFlowers",
-    "oxford_pets": "OxfordPets",
-    "stanford_cars": "StanfordCars",
-    "sun397": "SUN397",
-    "ucf101": "UCF101",
-}
+# What the folders of lists are called, where it is not the data set's name.
+NAMES = {"oxford_flowers": "flowers102"}
 
 
-def read_split(file: Path) -> Dataset:
-    """A published split as a data set; the images need not be there."""
-    content = json.loads(file.read_text(encoding="utf-8"))
-    names = {label: name for rows in content.values() for _, label, name in rows}
-    splits = {part: tuple(Record(path, label, Path(path)) for path, label, _ in rows) for part, rows in content.items()}
-    return Dataset(file.stem, str(file), tuple(names[label] for label in sorted(names)), splits)
+def read_split(folder: Path, name: str) -> Dataset:
+    """A published split as a data set; the images need not be there. Any split is read, its notes say which."""
+    spec = f"coop:{NAMES.get(name, name)}"
+    return load_dataset(spec, root=folder / "splits", accept_split=True, need_images=False)
 
 
 def difference(drawn: tuple[Record, ...], published: list[list[object]], names: tuple[str, ...]) -> str:
@@ -66,13 +58,14 @@ def compare(file: Path, dataset: Dataset) -> tuple[int, int, int, int, str]:
 
 def main(folder: Path) -> int:
     """Print a table, one line a list."""
-    print(f"{'data set':<16}{'k':>4}{'seed':>6}{'train':>7}{'val':>6}  result")
+    print(f"{'data set':<16}{'split':<10}{'k':>4}{'seed':>6}{'train':>7}{'val':>6}  result")
     compared = different = 0
     for lists in sorted(folder.glob("fewshot_indices/*/")):
-        dataset = read_split(folder / f"splits/split_zhou_{SPLIT_NAMES[lists.name]}.json")
+        dataset = read_split(folder, lists.name)
+        verified = dataset.notes["split"]["verified"]  # type: ignore[index]
         rows = sorted(compare(file, dataset) for file in lists.glob("shot_*.json"))
         for shots, seed, n_train, n_val, text in rows:
-            print(f"{lists.name:<16}{shots:>4}{seed:>6}{n_train:>7}{n_val:>6}  {text or 'equal'}")
+            print(f"{lists.name:<16}{verified:<10}{shots:>4}{seed:>6}{n_train:>7}{n_val:>6}  {text or 'equal'}")
             different += bool(text)
         compared += len(rows)
     print(f"{compared} lists, {different} differ")

@@ -76,6 +76,7 @@ def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         "protocol": "coop",
         "preset": None,
         "allow_fewer": True,
+        "accept_split": False,
         "class_names": "names.txt",
         "split_seed": 1,
         "descriptions": "said.jsonl",
@@ -85,6 +86,26 @@ def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert (train["epochs"], train["batch_size"], train["max_steps"]) == (2, 3, 4)
     assert (train["precision"], train["views"], train["lr"]) == ("bf16", 5, 0.002)
     assert config["options"]["ctx_init"] == "a photo of a", "the setting's override"
+
+
+def test_a_protocol_says_what_it_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    def keep(*flags: str) -> tuple[bool, str, list[str]]:
+        rows = document(capsys, *RUN, "--explain", *flags)["data"]["keys"]
+        row = next(row for row in rows if row["key"] == "options.keep_underscores")
+        return row["value"], row["source"], [said["source"] for said in row["overridden"]]
+
+    source = "override vlmprompt.config:protocols.toml [protocol=gallop-code]"
+    assert keep() == (False, "default of coop", [])
+    assert keep("--protocol", "gallop-code") == (True, source, ["default of coop"])
+    own = keep("--protocol", "gallop-code", "--set", "keep_underscores=false")
+    assert own == (False, "--set", [source, "default of coop"])
+
+
+def test_overrides_know_benchmarks_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """CoOp's 50 epochs on ImageNet, written either way, and 200 elsewhere."""
+    for data, epochs in {"coop:imagenet": 50, "imagenet": 50, "coop:imagenet-a": 200, "coop:dtd": 200}.items():
+        config = document(capsys, *RUN[:2], "--data", data, *RUN[4:], "--accept-split")["data"]["config"]
+        assert (config["train"]["epochs"], config["accept_split"]) == (epochs, True)
 
 
 @pytest.mark.parametrize("spelling", [["--random-weights", "3"], ["--random-weights=3"]])

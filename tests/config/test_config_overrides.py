@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlmprompt.config.models import RunConfig
-from vlmprompt.config.overrides import dataset_names, override_layers
+from vlmprompt.config.overrides import dataset_names, override_layers, protocol_layers
 from vlmprompt.errors import PluginError
 
 KNOWN = ("train.lr", "train.epochs", "options.depth")
@@ -105,3 +105,12 @@ def test_a_broken_file_is_the_plugins_fault(write: object, text: str, message: s
 def test_a_missing_file(resource: str) -> None:
     with pytest.raises(PluginError, match="cannot be read"):
         override_layers(resource, run(), known=KNOWN)
+
+
+def test_a_protocol_sets_only_what_the_method_has() -> None:
+    gallop = run().model_copy(update={"protocol": "gallop-code"})
+    known = [*KNOWN, "options.keep_underscores"]
+    (layer,) = protocol_layers(gallop, known=known)
+    assert layer.values == {"options.keep_underscores": True}
+    assert [dict(layer.values) for layer in protocol_layers(gallop, known=KNOWN)] == [{}]
+    assert protocol_layers(run(), known=known) == []

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from vlmprompt.data.classes import base_new_labels
-from vlmprompt.data.fewshot import sample
+from vlmprompt.data.fewshot import FewShotSplit, sample, with_val
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import InputError
 
@@ -135,3 +138,51 @@ def test_base_takes_the_larger_half(n: int, base: int) -> None:
 def test_one_class_has_no_halves() -> None:
     with pytest.raises(InputError, match="at least 2 classes"):
         base_new_labels(1)
+
+
+def proportional(seed: int, shots: int = 4) -> FewShotSplit:
+    return sample(generated(), shots, seed, sampler="gallop")
+
+
+def test_the_gallop_sampler_is_scikit_learns() -> None:
+    """20 of 65 records, 5 + 4 * label of each class: floor(20 * n / 65) of each, the rest by largest remainders."""
+    train = generated().split("train")
+    drawn = proportional(1)
+    counts = Counter(record.label for record in drawn.train)
+    assert counts == {0: 2, 1: 3, 2: 4, 3: 5, 4: 6}  # of 20 * (5, 9, 13, 17, 21) / 65 = 1.54, 2.77, 4, 5.23, 6.46
+    labels = [record.label for record in train]
+    split = StratifiedShuffleSplit(n_splits=1, train_size=20, random_state=1)
+    expected, _ = next(split.split(np.zeros(len(labels)), labels))
+    assert [record.id for record in drawn.train] == [train[i].id for i in expected]
+    assert proportional(2).train != drawn.train and proportional(1) == drawn
+
+
+def test_the_gallop_sampler_validates_on_coops_images() -> None:
+    assert proportional(3).val == sample(generated(), 4, 3).val != ()
+
+
+def test_the_gallop_sampler_takes_all_where_that_is_asked() -> None:
+    assert proportional(1, shots=13).train == generated().split("train")
+    assert sample(generated(), None, 1, sampler="gallop").train == generated().split("train")
+
+
+def test_the_gallop_sampler_tells_of_classes_without_an_image() -> None:
+    few = dataset([0] * 40 + [1] * 40 + [2] * 40 + [3] * 40 + [4] * 3)
+    drawn = sample(few, 1, 1, sampler="gallop")
+    assert sorted(Counter(record.label for record in drawn.train).values()) == [1, 1, 1, 2]
+    assert drawn.doubts == ("the gallop sampler draws no image of 1 classes: 'class 4'",)
+
+
+def test_what_the_gallop_sampler_cannot_draw() -> None:
+    with pytest.raises(InputError, match="cannot draw 5 of 9 train images"):
+        sample(dataset([0, 0, 1, 1, 2, 2, 3, 3, 4]), 1, 1, sampler="gallop")
+
+
+def test_validation_beside_the_shots() -> None:
+    """Without a val split, from the train images that are left: never one that is trained on."""
+    data = dataset([label for label in range(5) for _ in range(6)])
+    split, source = with_val(data, sample(data, 4, 7))
+    assert source == "train images beyond the shots, random.Random(7)"
+    assert Counter(record.label for record in split.val) == dict.fromkeys(range(5), 2)
+    assert {r.id for r in split.train} | {r.id for r in split.val} == {r.id for r in data.split("train")}
+    assert with_val(data, sample(data, None, 7))[1].startswith("none")

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 from pydantic import Field, model_validator
+from torch.nn import functional as F
 
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError
 from vlmprompt.methods.build import build_method, list_methods, method_config
@@ -112,13 +113,44 @@ def test_target_that_is_no_method(registered, tiny_backbone):
         ([], "no classes"),
         (["cat", " "], "the name of class 1 is empty"),
         (["__"], "the name of class 0 is empty"),
+    ],
+)
+def test_names_without_words(tiny_backbone, names, message):
+    with pytest.raises(InputError, match=message):
+        build_method("coop", tiny_backbone, names)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
         (["cat", "dog", "cat"], "classes 0 and 2 have the same name, 'cat'"),
         (["red panda", "Red_Panda"], "classes 0 and 1 have the same name, 'Red_Panda'"),
     ],
 )
-def test_names_that_cannot_be_told_apart(tiny_backbone, names, message):
-    with pytest.raises(InputError, match=message):
-        build_method("coop", tiny_backbone, names)
+def test_names_that_cannot_be_told_apart_are_a_warning(tiny_backbone, names, message):
+    """CLIP's names of ImageNet have "missile" and "sunglasses" twice: the papers' numbers are over these."""
+    with pytest.warns(UserWarning, match=message):
+        method = build_method("coop", tiny_backbone, names)
+    assert method.class_names == tuple(names)
+
+
+def test_underscores_are_kept_on_request(tiny_backbone):
+    """GalLoP's code hands the names of the split files to the tokenizer as they are."""
+    names = ["Apply_Eye_Makeup", "Yo_Yo"]
+    spaces = ["Apply Eye Makeup", "Yo Yo"]
+    for name in ("coop", "zeroshot"):
+
+        def text(names, keep, name=name):
+            method = build_method(name, tiny_backbone, names, {"keep_underscores": keep})
+            return method.frozen_text().features_PKd
+
+        assert torch.equal(text(names, False), text(spaces, False))
+        assert torch.equal(text(spaces, True), text(spaces, False))
+        assert not torch.allclose(text(names, True), text(names, False), atol=1e-4)
+    kept = build_method("zeroshot", tiny_backbone, names, {"keep_underscores": True}).frozen_text().features_PKd[0]
+    sentences = [f"a photo of a {name}." for name in names]
+    expected = F.normalize(tiny_backbone.text.encode_sentences(sentences), dim=-1)
+    torch.testing.assert_close(kept, expected)
 
 
 def test_descriptions_must_be_aligned(tiny_backbone):

@@ -101,8 +101,11 @@ class TextEngine:
         with torch.no_grad():
             return self.encode(self.no_context(), self.class_tokens(sentences, tail="", keep_underscores=True))[0]
 
-    def encode_template(self, template: str, names: Sequence[str]) -> Tensor:
+    def encode_template(self, template: str, names: Sequence[str], *, keep_underscores: bool = False) -> Tensor:
         """Class names in a template such as "a photo of a {}.": (K, d), not normalised, no graph.
+
+        Args:
+            keep_underscores: see `class_tokens`.
 
         Raises:
             InputError: the template does not hold exactly one "{}".
@@ -110,7 +113,7 @@ class TextEngine:
         parts = re.split(r"\{\}", template)
         if len(parts) != 2:
             raise InputError(f"template {template!r} must hold exactly one {{}}", hint='such as "a photo of a {}."')
-        written = [name.replace("_", " ") for name in names]
+        written = [name if keep_underscores else name.replace("_", " ") for name in names]
         return self.encode_sentences([template.replace("{}", name) for name in written])
 
     def no_context(self) -> TextPrompts:

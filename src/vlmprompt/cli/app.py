@@ -21,6 +21,7 @@ COMMANDS = (
     Late("sweep", "sweep", "Train and measure every combination of methods, data sets, shots and seeds."),
     Late("reproduce", "reproduce", "Train and measure all that a table needs, and print it."),
     Late("report", "report", "Show stored results as tables; measures nothing."),
+    Late("data", "data", "Look at data sets: what is there, what is wrong, what is drawn."),
     Late("config", "config", "Look at configurations."),
     Late("methods", "listing", "Prompt-learning methods.", THERE),
     Late("datasets", "listing", "Readers of data sets: what stands before the colon of --data.", THERE),

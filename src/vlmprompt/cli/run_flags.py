@@ -69,6 +69,9 @@ _DescriptionsOption = Annotated[
 ]
 _AllowMissingOption = Annotated[bool, _learns("--allow-missing", "Accept classes without a description.")]
 _AllowFewerOption = Annotated[bool, _learns("--allow-fewer", "Accept classes with fewer images than shots.")]
+_AcceptSplitOption = Annotated[
+    bool, _learns("--accept-split", "Accept a benchmark's split that is not the published one; it is recorded.")
+]
 _EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
 _LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
 _BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
@@ -98,6 +101,7 @@ class BaseFlags:
     allow_fewer: _AllowFewerOption = False
     descriptions: _DescriptionsOption = None
     allow_missing: _AllowMissingOption = False
+    accept_split: _AcceptSplitOption = False
     epochs: _EpochsOption = None
     lr: _LrOption = None
     batch_size: _BatchSizeOption = None
@@ -121,8 +125,8 @@ class BaseFlags:
         train = ("epochs", "lr", "batch_size", "max_steps", "precision", "views")
         flags = more | {name: getattr(self, name) for name in run_level}
         flags |= {f"train.{name}": getattr(self, name) for name in train}
-        # Absent, the flag says nothing, so that a file may allow it.
-        flags |= {"allow_fewer": self.allow_fewer or None, "allow_missing": self.allow_missing or None}
+        # Absent, such a flag says nothing, so that a file may allow it.
+        flags |= {key: getattr(self, key) or None for key in ("allow_fewer", "accept_split", "allow_missing")}
         flags |= {"class_names": None if self.class_names is None else str(self.class_names)}
         return resolve(flags, sets=self.set_ or (), config_file=self.config)
 

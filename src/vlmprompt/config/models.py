@@ -68,9 +68,14 @@ class RunConfig(BaseModel):
     shots: int | None = Field(16, ge=1, description="training images per class; null = all of them")
     seed: int = Field(1, ge=0, description="seed of the few-shot sample, of initial values and of the data order")
     setting: Setting = Field("few-shot", description="which classes are trained on, and the schedule")
-    protocol: Protocol = Field("coop", description="data conventions")
+    protocol: Protocol = Field(
+        "coop",
+        description="data conventions: coop, or gallop-code (class-proportional samples, class names with their "
+        "underscores, FGVC-Aircraft's trainval part)",
+    )
     preset: str | None = Field(None, description="named set of method options")
     allow_fewer: bool = Field(False, description="accept classes with fewer images than shots")
+    accept_split: bool = Field(False, description="accept a split of a benchmark that is not the published one")
     class_names: str | None = Field(
         None, description="file with one class name a line, in label order, in place of folder names"
     )

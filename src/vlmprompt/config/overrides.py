@@ -22,6 +22,7 @@ from vlmprompt.config.layers import Layer
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import PluginError
 
+PROTOCOLS = "vlmprompt.config:protocols.toml"
 Fact = Literal["dataset", "shots", "setting", "protocol"]
 
 
@@ -52,13 +53,13 @@ class _File(BaseModel):
     override: list[Override] = Field(default_factory=list)
 
 
-def override_layers(resource: str | None, run: RunConfig, *, known: Iterable[str]) -> list[Layer]:
+def override_layers(resource: str | None, run: RunConfig, *, known: Iterable[str] | None) -> list[Layer]:
     """The layers of a method's shipped overrides that apply to a run, in file order.
 
     Args:
         resource: "package:file.toml", or None for a method without overrides.
         run: the run-level keys, validated.
-        known: every dotted key that exists, to catch a misspelt one.
+        known: every dotted key that exists, to catch a misspelt one; None: any may stand there.
 
     Raises:
         PluginError: the resource is missing, malformed, or names unknown keys.
@@ -71,15 +72,21 @@ def override_layers(resource: str | None, run: RunConfig, *, known: Iterable[str
         "setting": {run.setting},
         "protocol": {run.protocol},
     }
-    keys = set(known)
     layers = []
     for override in _read(resource):
         layer = override.layer(resource)
-        for key in sorted(layer.values.keys() - keys):
+        for key in sorted(layer.values.keys() - set(known)) if known is not None else ():
             raise PluginError(f"{resource} sets an unknown key {key!r}", hint="tell the plugin's author")
         if override.holds(facts):
             layers.append(layer)
     return layers
+
+
+def protocol_layers(run: RunConfig, *, known: Iterable[str]) -> list[Layer]:
+    """What the run's protocol says of the keys that its method has."""
+    keys = set(known)
+    layers = override_layers(PROTOCOLS, run, known=None)
+    return [Layer(layer.source, {k: v for k, v in layer.values.items() if k in keys}) for layer in layers]
 
 
 def dataset_names(spec: str) -> tuple[str, ...]:

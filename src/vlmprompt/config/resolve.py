@@ -1,6 +1,6 @@
 """One configuration from many sources, and where each value came from.
 
-Precedence, lowest first: defaults < the method's shipped overrides < --preset < --config run.toml <
+Precedence, lowest first: defaults < the protocol's and the method's shipped overrides < --preset < --config run.toml <
 VLMPROMPT_* environment < --set key=value < flags. The run-level keys are settled first, because the
 overrides depend on them (data set, shots, setting, protocol) and so does the method, whose options are
 only known once it is.
@@ -30,7 +30,7 @@ from vlmprompt.config.keys import (
 )
 from vlmprompt.config.layers import Layer, env_layers, file_layer, flag_layers, set_layer
 from vlmprompt.config.models import RunConfig, TrainConfig
-from vlmprompt.config.overrides import override_layers
+from vlmprompt.config.overrides import override_layers, protocol_layers
 from vlmprompt.errors import UsageError, did_you_mean
 
 EXAMPLE = "--method bloom ('vlmprompt methods list' lists what there is)"
@@ -115,6 +115,7 @@ def resolve(
     book.fields = {**FIXED_FIELDS, **options}
     book.defaults(TRAIN_FIELDS, "default")
     book.defaults(options, f"default of {run.method}")
+    book.add(protocol_layers(run, known=book.fields))
     book.add(override_layers(entry.overrides, run, known=book.fields))
     book.add(_preset_layers(run, config))
     book.add(_except(layers, RUN_FIELDS))

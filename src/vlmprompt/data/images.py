@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,20 +15,30 @@ from vlmprompt.errors import InputError
 def read_image(record: Record) -> Image.Image:
     """The image of a record in RGB.
 
+    Raises:
+        InputError: the image is missing, truncated, none at all, or of a kind without a defined range.
+    """
+    source = record.image
+    return decode(source, str(source)) if isinstance(source, Path) else source.load()
+
+
+def decode(file: Path | BinaryIO, name: str) -> Image.Image:
+    """An image file in RGB.
+
     Colours are converted before any resizing, as in CoOp's code. Transparency is dropped, not blended, and
     orientation tags are not applied: as CLIP and CoOp saw their images. 16-bit grey is scaled to 8 bits.
 
+    Args:
+        name: what to call it in errors.
+
     Raises:
-        InputError: the file is missing, truncated, no image, or of a kind without a defined range.
+        InputError: see `read_image`.
     """
-    source = record.image
-    if not isinstance(source, Path):
-        return source.load()
     try:
-        with Image.open(source) as image:
+        with Image.open(file) as image:
             return _rgb(image)
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise InputError(f"cannot read image {source}: {_reason(error)}", hint="replace or remove it") from error
+        raise InputError(f"cannot read image {name}: {_reason(error)}", hint="replace or remove it") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

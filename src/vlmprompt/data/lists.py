@@ -18,33 +18,15 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vlmprompt.data.files import READABLE, is_image, locate
-from vlmprompt.data.names import label_names, read_names
 from vlmprompt.data.records import SPLITS, Dataset, Record
-from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage, seeded_split, shortened
-from vlmprompt.errors import InputError, did_you_mean
+from vlmprompt.data.rows import Row, labels_of, splits_of
+from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage, shortened
+from vlmprompt.errors import InputError
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One entry of a list, as written.
-
-    Attributes:
-        where: "list.csv, line 3".
-        path: as written.
-        label: class name, or digits of an index.
-        split: train, val, test; empty if not given.
-    """
-
-    where: str
-    path: str
-    label: str
-    split: str
 
 
 class CsvReader:
@@ -75,15 +57,12 @@ def _dataset(
     rows = read(file, _text(file))
     if not rows:
         raise InputError(f"list {file} has no images", hint="one image a row: path,label,split")
-    names, labels, origin = _labels(rows, class_names_file, root)
+    names, labels, origin = labels_of(rows, class_names_file, root)
     records = _records(rows, labels, file.parent)
     notes: dict[str, object] = {"path": str(file), "class_names": origin}
-    parts = _splits(rows)
-    if parts is None:
-        splits, notes["split"] = seeded_split(records, names, split_seed)
-    else:
-        grouped = {s: tuple(r for r, part in zip(records, parts, strict=True) if part == s) for s in SPLITS}
-        splits = {split: part for split, part in grouped.items() if part}
+    splits, made = splits_of(rows, records, names, split_seed)
+    if made is not None:
+        notes["split"] = made
     notes["warnings"] = check_coverage(splits, names)
     return Dataset(file.stem, f"{scheme}:{argument}", names, splits, notes=notes)
 
@@ -147,48 +126,6 @@ def _row(where: str, path: object, label: object, split: object) -> Row:
     if part and part not in SPLIT_ALIASES:
         raise InputError(f"{where} has the unknown split {split!r}", hint=f"one of {', '.join(SPLITS)}")
     return Row(where, path.strip(), label.strip(), SPLIT_ALIASES.get(part, ""))
-
-
-def _labels(rows: Sequence[Row], file: Path | None, root: Path | None) -> tuple[tuple[str, ...], list[int], object]:
-    """Class names, the label of each row, and where the names are from."""
-    indices = all(row.label.isascii() and row.label.isdigit() for row in rows)
-    if file is None:
-        if indices:
-            raise InputError("the list's labels are integers", hint="name the classes by --class-names FILE")
-        names = label_names(sorted({row.label for row in rows}))
-        origin: object = "labels of the list, sorted"
-    else:
-        names, origin = read_names(file, root)
-    if indices:
-        return names, [_index(row, len(names)) for row in rows], origin
-    known = {name: label for label, name in enumerate(names)}
-    for row in rows:
-        if row.label not in known:
-            hint = did_you_mean(row.label, known)
-            raise InputError(f"{row.where}: label {row.label!r} is not among the class names", hint=hint)
-    return names, [known[row.label] for row in rows], origin
-
-
-def _index(row: Row, n_classes: int) -> int:
-    label = int(row.label)
-    if label >= n_classes:
-        raise InputError(
-            f"{row.where}: there is no class {label}, the class-names file has {n_classes} names",
-            hint="integers count from 0",
-        )
-    return label
-
-
-def _splits(rows: Sequence[Row]) -> list[str] | None:
-    """The split of each row; None if the list says nothing about splits."""
-    without = [row for row in rows if not row.split]
-    if len(without) == len(rows):
-        return None
-    if without:
-        raise InputError(
-            f"{without[0].where} has no split, others have", hint="name a split for every image, or for none"
-        )
-    return [row.split for row in rows]
 
 
 def _records(rows: Sequence[Row], labels: Sequence[int], folder: Path) -> tuple[Record, ...]:

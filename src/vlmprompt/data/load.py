@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import UsageError
@@ -27,14 +28,44 @@ class DatasetReader(Protocol):
         """
 
 
+class PublishedReader(Protocol):
+    """A reader of data sets whose split is published, which the attribute `published` says."""
+
+    published: Literal[True]
+
+    def load(
+        self,
+        argument: str,
+        *,
+        root: Path | None,
+        class_names_file: Path | None,
+        split_seed: int,
+        accept_split: bool,
+        protocol: str,
+        need_images: bool,
+    ) -> Dataset:
+        """As `DatasetReader.load`; for the other arguments see `load_dataset`."""
+
+
 def load_dataset(
-    spec: str, *, root: Path | None = None, class_names_file: Path | str | None = None, split_seed: int = 1
+    spec: str,
+    *,
+    root: Path | None = None,
+    class_names_file: Path | str | None = None,
+    split_seed: int = 1,
+    accept_split: bool = False,
+    protocol: str = "coop",
+    need_images: bool = True,
 ) -> Dataset:
-    """Load a data set by its spec, `<scheme>:<argument>`, such as "folder:photos" or "csv:list.csv".
+    """Load a data set by its spec, `<scheme>:<argument>`, such as "folder:photos" or "coop:dtd".
 
     Args:
-        spec: the scheme is the name of a registered reader; some take no argument.
-        root: see `DatasetReader.load`; so for the other arguments.
+        spec: the scheme is the name of a registered reader; some take no argument. The bare name of a benchmark
+            data set is short for `coop:<name>`.
+        root: see `DatasetReader.load`; so for the next two.
+        accept_split: take a split that is not the published one.
+        protocol: data conventions, for data sets that have several.
+        need_images: look for the images; false reads the split alone, where there is a file of it.
 
     Raises:
         UsageError: unknown scheme.
@@ -42,9 +73,28 @@ def load_dataset(
     """
     scheme, _, argument = spec.partition(":")
     readers = host().datasets
-    if scheme not in readers.names() and Path(spec).exists():
-        kind = "folder" if Path(spec).is_dir() else Path(spec).suffix.removeprefix(".")
-        raise UsageError(f"data set {spec!r} does not say what it is", hint=f"write --data {kind}:{spec}")
-    reader: DatasetReader = readers.get(scheme).load()()
+    if scheme not in readers.names():
+        if _is_benchmark(spec):
+            scheme, argument = "coop", spec
+        elif Path(spec).exists():
+            kind = "folder" if Path(spec).is_dir() else Path(spec).suffix.removeprefix(".")
+            raise UsageError(f"data set {spec!r} does not say what it is", hint=f"write --data {kind}:{spec}")
+    reader: Any = readers.get(scheme).load()()
+    published = getattr(reader, "published", False)
+    more = {"accept_split": accept_split, "protocol": protocol, "need_images": need_images} if published else {}
     names_file = None if class_names_file is None else Path(class_names_file)
-    return reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed)
+    dataset: Dataset = reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed, **more)
+    if accept_split and not published:
+        return _doubted(dataset, f"accept_split has no effect: no split of {spec!r} has been published")
+    return dataset
+
+
+def _is_benchmark(name: str) -> bool:
+    from vlmprompt.data.coop.facts import benchmarks
+
+    return name in benchmarks()
+
+
+def _doubted(dataset: Dataset, doubt: str) -> Dataset:
+    """The data set with a warning among its notes."""
+    return replace(dataset, notes={**dataset.notes, "warnings": [*dataset.warnings, doubt]})

@@ -67,6 +67,12 @@ class Dataset:
     described_by: str | None = None
 
     @property
+    def warnings(self) -> list[str]:
+        """What was doubtful while reading, from the notes."""
+        found = self.notes.get("warnings", ())
+        return [str(warning) for warning in found] if isinstance(found, list | tuple) else []
+
+    @property
     def digest(self) -> str:
         """SHA-256 over class names and the (id, label) pairs of every split (descriptions have their own)."""
         content = {

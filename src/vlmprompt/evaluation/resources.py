@@ -29,7 +29,7 @@ class Resources:
         self._given = backbone
         self._backbones: dict[tuple[object, ...], Backbone] = {}
         self._banks: dict[tuple[object, ...], ImageBank] = {}
-        self._datasets: dict[str, Dataset] = {}
+        self._datasets: dict[tuple[object, ...], Dataset] = {}
 
     def backbone(self, config: RunConfig) -> Backbone:
         """The towers of a configuration.
@@ -50,15 +50,18 @@ class Resources:
             )
         return self._backbones[key]
 
-    def dataset(self, spec: str) -> Dataset:
+    def dataset(self, spec: str, *, accept_split: bool = False, protocol: str = "coop") -> Dataset:
         """A data set, read once.
 
         Raises:
-            VlmPromptError: see `load_dataset`.
+            VlmPromptError: see `load_dataset`; also for the other arguments.
         """
-        if spec not in self._datasets:
-            self._datasets[spec] = load_dataset(spec, root=self.runtime.root)
-        return self._datasets[spec]
+        key = (spec, accept_split, protocol)
+        if key not in self._datasets:
+            self._datasets[key] = load_dataset(
+                spec, root=self.runtime.root, accept_split=accept_split, protocol=protocol
+            )
+        return self._datasets[key]
 
     def bank(self, config: RunConfig) -> ImageBank:
         """Test images as the towers of a configuration see them; nothing is loaded before it is needed."""

@@ -80,9 +80,9 @@ def evaluate(
     subjects = [measured, *kept.beside(measured, names, dataset)]
     store = store or ResultStore(run.path / RESULTS_FILE)
     runner = Runner(store, run.info.backbone.digest, force=force, progress=progress)
-    context = partial(
-        Context, dataset=dataset, bank=resources.bank(run.config), load=resources.dataset, companions=companions
-    )
+    # Other data sets are read by the conventions of the run.
+    load = partial(resources.dataset, accept_split=run.config.accept_split, protocol=run.config.protocol)
+    context = partial(Context, dataset=dataset, bank=resources.bank(run.config), load=load, companions=companions)
     contexts = [context(subject) for subject in subjects]
     try:
         return [row for context in contexts for row in runner.measure(context, chosen)]

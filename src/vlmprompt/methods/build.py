@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def build_method(
 
     Raises:
         UsageError: no such method or option, or a value that is not allowed.
-        InputError: empty or repeated class names, or descriptions that are not aligned with them.
+        InputError: empty class names, or descriptions that are not aligned with them.
         CapabilityError: the backbone lacks what the method needs.
         PluginError: the method's plugin failed.
     """
@@ -99,7 +100,7 @@ def _check_backbone(name: str, method_type: type[PromptMethod], backbone: Backbo
 
 
 def _check_names(class_names: Sequence[str]) -> None:
-    """Every class needs words of its own: a text tower cannot tell classes apart that read the same."""
+    """Every class needs words; two that read the same cannot be told apart, which may be meant (CLIP's ImageNet)."""
     if not class_names:
         raise InputError("there are no classes")
     seen: dict[str, int] = {}
@@ -108,9 +109,9 @@ def _check_names(class_names: Sequence[str]) -> None:
         if not words:
             raise InputError(f"the name of class {label} is empty", hint="give names with --class-names FILE")
         if words in seen:
-            raise InputError(
-                f"classes {seen[words]} and {label} have the same name, {name!r}",
-                hint="tell them apart with --class-names FILE",
+            warnings.warn(
+                f"classes {seen[words]} and {label} have the same name, {name!r}: no text tower can tell them apart",
+                stacklevel=3,
             )
         seen[words] = label
 

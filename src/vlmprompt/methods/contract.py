@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,6 +50,12 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    keep_underscores: bool = Field(
+        False,
+        description="class names with their underscores, as in GalLoP's code; false: spaces in their place (CoOp). "
+        "Set by --protocol",
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,7 @@ class PromptMethod(nn.Module):
 
     def class_tokens(self, names: Sequence[str]) -> ClassTokens:
         """How this method writes class names: default "{name}.", underscores as spaces (CoOp)."""
-        return self.backbone.text.class_tokens(names)
+        return self.backbone.text.class_tokens(names, keep_underscores=self.config.keep_underscores)
 
     # -- prompts ------------------------------------------------------------------------------------
     def sample_draws(self) -> Mapping[str, Tensor]:

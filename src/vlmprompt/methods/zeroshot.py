@@ -6,6 +6,7 @@ Shapes: K classes, T templates, d joint width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, Self
 
 import torch
@@ -70,7 +71,7 @@ class ZeroShot(PromptMethod):
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
     ) -> TextFeatures:
         """(1,K,d): the mean over templates of unit features."""
-        encode = self.backbone.text.encode_template
+        encode = partial(self.backbone.text.encode_template, keep_underscores=self.config.keep_underscores)
         raw_TKd = torch.stack([encode(template, self.class_names) for template in self.templates()])
         units_TKd = F.normalize(raw_TKd.float(), dim=-1)
         return TextFeatures(units_TKd.mean(dim=0, keepdim=True))

@@ -54,14 +54,15 @@ class RunFolder:
 
 
 def run_name(config: RunConfig, dataset: str) -> str:
-    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>]`, safe as a folder's name."""
+    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>]`, safe as a folder's name."""
     architecture, _, weights = config.backbone.removeprefix("hf-hub:").partition("/")
     tower = f"{architecture}-{Path(weights).stem}" if weights else architecture
     if config.random_weights is not None:
         tower = f"{architecture}-random{config.random_weights}"
     shots = "allshots" if config.shots is None else f"{config.shots}shot"
-    setting = [] if config.setting == "few-shot" else [config.setting]
-    name = "-".join([config.method, dataset, tower, shots, f"seed{config.seed}", *setting])
+    special = [] if config.setting == "few-shot" else [config.setting]
+    special += [] if config.protocol == "coop" else [config.protocol]
+    name = "-".join([config.method, dataset, tower, shots, f"seed{config.seed}", *special])
     return re.sub(r"[^\w.-]+", "_", name)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
@@ -20,6 +19,7 @@ from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.provenance import RUN_FILE, RunInfo
+from vlmprompt.training.trainset import load_run_dataset
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ class Run:
         """
         root = None if runtime is None else runtime.root
         config = self.config
-        dataset = load_dataset(
-            config.data, root=root, class_names_file=config.class_names, split_seed=config.split_seed
-        )
+        dataset = load_run_dataset(config, root)
         if dataset.digest != self.info.data.digest:
             raise InputError(
                 f"data set {config.data!r} has changed since run {self.name} was trained",

@@ -109,9 +109,9 @@ def build(
 
 def warn(setup: Setup, progress: Progress) -> None:
     """Say what was doubtful in the data, and which settings do nothing in this run."""
-    train, plan, doubts = setup.config.train, setup.plan, setup.data.dataset.notes.get("warnings")
-    for doubt in doubts if isinstance(doubts, list | tuple) else ():
-        progress.warn(str(doubt))
+    train, plan = setup.config.train, setup.plan
+    for doubt in (*setup.data.dataset.warnings, *setup.data.split.doubts):
+        progress.warn(doubt)
     if setup.config.descriptions is not None and setup.data.description_file is None:
         progress.warn(f"method {setup.config.method!r} reads no descriptions: --descriptions has no effect on it")
     if plan is None and (train.views > 1 or train.max_steps is not None):

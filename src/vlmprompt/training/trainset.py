@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
+from pathlib import Path
 
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.classes import base_new_labels
-from vlmprompt.data.fewshot import MAX_VAL_SHOTS, FewShotSplit, sample
+from vlmprompt.data.fewshot import SAMPLER_OF, FewShotSplit, sample, with_val
 from vlmprompt.data.load import load_dataset
-from vlmprompt.data.records import Dataset, Record
-from vlmprompt.data.splits import by_label
+from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, choose, describe
 from vlmprompt.methods.build import method_config, method_type
 
@@ -42,6 +41,22 @@ class TrainSet:
         return None if texts is None else tuple(texts[label] for label in self.labels)
 
 
+def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
+    """The data set of a run, as its configuration says it is to be read.
+
+    Raises:
+        UsageError, InputError: see `load_dataset`.
+    """
+    return load_dataset(
+        config.data,
+        root=root,
+        class_names_file=config.class_names,
+        split_seed=config.split_seed,
+        accept_split=config.accept_split,
+        protocol=config.protocol,
+    )
+
+
 def load_trainset(config: RunConfig, runtime: Runtime, descriptions: DescriptionFile | None = None) -> TrainSet:
     """Read the data set, draw the shots over all classes, then keep the classes of the setting.
 
@@ -53,14 +68,13 @@ def load_trainset(config: RunConfig, runtime: Runtime, descriptions: Description
     Raises:
         UsageError, InputError: see `load_dataset`, `sample` and, for descriptions, `choose` and `describe`.
     """
-    dataset = load_dataset(
-        config.data, root=runtime.root, class_names_file=config.class_names, split_seed=config.split_seed
-    )
+    dataset = load_run_dataset(config, runtime.root)
     method = method_type(config.method)
     split, val_source = FewShotSplit((), (), config.shots, config.seed), "none: nothing is trained"
     if "training_free" not in method.capabilities:
-        split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer)
-        split, val_source = _with_val(dataset, split)
+        sampler = SAMPLER_OF[config.protocol]
+        split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer, sampler=sampler)
+        split, val_source = with_val(dataset, split)
     all_labels = labels = range(len(dataset.class_names))
     if config.setting == "base-to-new":
         labels, _ = base_new_labels(len(dataset.class_names))
@@ -72,22 +86,3 @@ def load_trainset(config: RunConfig, runtime: Runtime, descriptions: Description
     needed = all_labels if use == "always" else labels
     dataset = describe(dataset, file, need=() if config.allow_missing else needed)
     return TrainSet(dataset, tuple(labels), names, split.restrict(labels), val_source, file)
-
-
-def _with_val(dataset: Dataset, split: FewShotSplit) -> tuple[FewShotSplit, str]:
-    """Validation shots for a data set without a val split: min(k, 4) of each class's other train images.
-
-    Drawn by `random.Random(seed)`, classes in order of first appearance; a class with fewer gives them all.
-    They choose hyper-parameters of closed-form methods and are never trained on.
-    """
-    if split.val:
-        return split, "val split"
-    if split.shots is None:
-        return split, "none: all train images are trained on"
-    taken = {record.id for record in split.train}
-    rng = random.Random(split.seed)
-    val: list[Record] = []
-    for rows in by_label(r for r in dataset.split("train") if r.id not in taken).values():
-        val += rng.sample(rows, min(split.shots, MAX_VAL_SHOTS, len(rows)))
-    source = f"train images beyond the shots, random.Random({split.seed})" if val else "none: no train images are left"
-    return FewShotSplit(split.train, tuple(val), split.shots, split.seed), source

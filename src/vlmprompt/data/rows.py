@@ -1,0 +1,89 @@
+"""Labelled rows of any source: what their labels mean, and which split each belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmprompt.data.names import label_names, read_names
+from vlmprompt.data.records import SPLITS, Record
+from vlmprompt.data.splits import Splits, seeded_split
+from vlmprompt.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry of a list, as written.
+
+    Attributes:
+        where: "list.csv, line 3".
+        path: as written.
+        label: class name, or digits of an index.
+        split: train, val, test; empty if not given.
+    """
+
+    where: str
+    path: str
+    label: str
+    split: str
+
+
+def labels_of(rows: Sequence[Row], file: Path | None, root: Path | None) -> tuple[tuple[str, ...], list[int], object]:
+    """Class names, the label of each row, and where the names are from.
+
+    Labels are class names; or, if all of them are integers, indices from 0 into a class-names file.
+
+    Raises:
+        InputError: integers without names, an index or a name that the file does not have, two labels that are
+            the same to a text encoder.
+    """
+    indices = all(row.label.isascii() and row.label.isdigit() for row in rows)
+    if file is None:
+        if indices:
+            hint = "name the classes by --class-names FILE, one a line in label order"
+            raise InputError("the labels are integers", hint=hint)
+        names = label_names(sorted({row.label for row in rows}))
+        origin: object = "labels of the list, sorted"
+    else:
+        names, origin = read_names(file, root)
+    if indices:
+        return names, [_index(row, len(names)) for row in rows], origin
+    known = {name: label for label, name in enumerate(names)}
+    for row in rows:
+        if row.label not in known:
+            hint = did_you_mean(row.label, known)
+            raise InputError(f"{row.where}: label {row.label!r} is not among the class names", hint=hint)
+    return names, [known[row.label] for row in rows], origin
+
+
+def _index(row: Row, n_classes: int) -> int:
+    label = int(row.label)
+    if label >= n_classes:
+        raise InputError(
+            f"{row.where}: there is no class {label}, the class-names file has {n_classes} names",
+            hint="integers count from 0",
+        )
+    return label
+
+
+def splits_of(
+    rows: Sequence[Row], records: Sequence[Record], names: Sequence[str], seed: int
+) -> tuple[Splits, dict[str, object] | None]:
+    """The records by split. If no row names one, the seed splits, and what to record of that is given too.
+
+    Args:
+        records: aligned with the rows.
+
+    Raises:
+        InputError: some rows name a split and some do not; or see `seeded_split`.
+    """
+    without = [row for row in rows if not row.split]
+    if len(without) == len(rows):
+        return seeded_split(records, names, seed)
+    if without:
+        raise InputError(
+            f"{without[0].where} has no split, others have", hint="name a split for every image, or for none"
+        )
+    grouped = {s: tuple(r for r, row in zip(records, rows, strict=True) if row.split == s) for s in SPLITS}
+    return {split: part for split, part in grouped.items() if part}, None
