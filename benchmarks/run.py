@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.frame import Row
 
-BENCHES = ("startup", "text_engine", "text_engine_roofline", "bloom_step", "classes_scale", "doodles")
+BENCHES = ("startup", "text_engine", "text_engine_roofline", "bloom_step", "ot", "classes_scale", "doodles")
 
 
 def main() -> int:

@@ -64,7 +64,9 @@ def _short_of_tolerance_is_an_error() -> Iterator[None]:
 
 
 # -- values --------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("alpha", "lambda_"), [(0.0, 0.1), (0.2, 0.1), (0.2, 0.05), (0.5, 0.1), (0.8, 0.2), (1.0, 0.1)])
+@pytest.mark.parametrize(
+    ("alpha", "lambda_"), [(0.0, 0.1), (0.2, 0.1), (0.2, 0.05), (0.5, 0.1), (0.8, 0.2), (1.0, 0.1)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_plan_of_a_batch_is_pots(alpha, lambda_, dtype):
     Z_BNd, W_KMd = both(2, 3, 16, 4, dtype=dtype)

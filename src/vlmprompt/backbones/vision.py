@@ -47,6 +47,17 @@ class VisionEngine(Protocol):
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of (B,3,H,W) images, under the caller's gradient mode."""
 
+    def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
+        """Where in (B,3,H,W) images something is seen: (B,N), not negative, not normalised.
+
+        ReLU of the last feature map's channels, summed with the means of their gradients over positions as
+        weights (Grad-CAM, Selvaraju et al., ICCV 2017). That map is the last block's input in a ViT (its outputs at
+        patches do not reach the pooled feature) and the last stage's output in a ResNet.
+
+        Args:
+            target: (B,d) pooled features -> (B,) what is looked for.
+        """
+
 
 @dataclass(frozen=True)
 class VisionTower:
@@ -87,6 +98,19 @@ class ViTEngine:
             if local_BNc is not None and needs.space == "joint":
                 local_BNc = self._project(local_BNc)
             return ImageFeatures(self._project(pooled_Bc), local_BNc)
+
+    def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
+        """See `VisionEngine.grad_cam`."""
+        with torch.no_grad(), self._autocast():
+            x_BTc, _ = self._enter(images, VisualPrompts())
+            for block in self._tower.blocks[:-1]:
+                x_BTc = run_block(block, x_BTc, causal=False)[0]
+
+        def pooled(x_BTc: Tensor) -> Tensor:
+            with self._autocast():
+                return self._project(self._last(x_BTc, None)[0])
+
+        return _grad_cam(x_BTc, pooled, target, first=1)
 
     def _enter(self, images: Tensor, prompts: VisualPrompts) -> tuple[Tensor, int]:
         """Patches, class token, positions, layer-0 prompts and `ln_pre`: (B,T,c) and L."""
@@ -144,6 +168,17 @@ def _place(x_BTc: Tensor, n_prompts: int, layer: int, prompts: VisualPrompts) ->
     return x_BTc, n_prompts
 
 
+def _grad_cam(
+    map_BTc: Tensor, pooled: Callable[[Tensor], Tensor], target: Callable[[Tensor], Tensor], *, first: int
+) -> Tensor:
+    """See `VisionEngine.grad_cam`; of the map's T tokens the first may be a class token, which has no place."""
+    with torch.enable_grad():
+        map_BTc = map_BTc.detach().requires_grad_()
+        (grad_BTc,) = torch.autograd.grad(target(pooled(map_BTc)).sum(), map_BTc)
+    map_BNc, grad_BNc = map_BTc.detach()[:, first:], grad_BTc[:, first:]
+    return (map_BNc * grad_BNc.mean(dim=1, keepdim=True)).sum(dim=-1).relu()
+
+
 class ResNetEngine:
     """Image engine of CLIP's ModifiedResNet: convolutions, then an attention pool.
 
@@ -161,14 +196,29 @@ class ResNetEngine:
         self.width = joint_dim
         self.n_local = len(visual.attnpool.positional_embedding) - 1
 
+    def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
+        """See `VisionEngine.grad_cam`."""
+        with torch.no_grad(), self._autocast():
+            f_BNc = self._map(images)
+
+        def pooled(f_BNc: Tensor) -> Tensor:
+            with self._autocast():
+                return self._attention_pool(f_BNc, all_queries=False)[:, 0]
+
+        return _grad_cam(f_BNc, pooled, target, first=0)
+
+    def _map(self, images: Tensor) -> Tensor:
+        """The last stage's output (B,N,c)."""
+        v = self._visual
+        x: Tensor = v.layer4(v.layer3(v.layer2(v.layer1(v.stem(images)))))
+        return x.flatten(2).transpose(1, 2)
+
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of images (B,3,H,W): global (B,d), local (B,N,d)."""
         if prompts:
             raise CapabilityError("visual prompts need a ViT image tower; this backbone's is a ResNet")
         with self._autocast():
-            v = self._visual
-            x = v.layer4(v.layer3(v.layer2(v.layer1(v.stem(images)))))
-            f_BNc = x.flatten(2).transpose(1, 2)
+            v, f_BNc = self._visual, self._map(images)
             pooled_BQd = self._attention_pool(f_BNc, all_queries=needs.local == "tokens")
             local_BNd = None
             if needs.local == "tokens":

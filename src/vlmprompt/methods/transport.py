@@ -118,8 +118,14 @@ def _rules(
         (f"alpha = {alpha}, which must be 0 to 1", 0 <= alpha <= 1),
         (f"lambda = {lambda_}, which must be positive", lambda_ > 0),
         (f"stop = {stop!r}, which must be one of {', '.join(get_args(Stop))}", stop in get_args(Stop)),
-        (f"max_outer = {max_outer} and max_inner = {max_inner}, which must be 1 or more", min(max_outer, max_inner) > 0),
-        (f"tol_outer = {tol_outer} and tol_inner = {tol_inner}, which must be 0 or more", min(tol_outer, tol_inner) >= 0),
+        (
+            f"max_outer = {max_outer} and max_inner = {max_inner}, which must be 1 or more",
+            min(max_outer, max_inner) > 0,
+        ),
+        (
+            f"tol_outer = {tol_outer} and tol_inner = {tol_inner}, which must be 0 or more",
+            min(tol_outer, tol_inner) >= 0,
+        ),
     ):
         if not right:
             raise UsageError(f"a transport plan cannot be had with {setting}")
@@ -146,7 +152,10 @@ class TransportCaps:
         silent = not (self.inner or self.outer)
         self.problems, self.inner, self.outer = (old + new for old, new in zip(self._counts(), news, strict=True))
         if silent and (self.inner or self.outer):
-            reached = {f"{rules.max_inner} Sinkhorn iterations": self.inner, f"{rules.max_outer} outer steps": self.outer}
+            reached = {
+                f"{rules.max_inner} Sinkhorn iterations": self.inner,
+                f"{rules.max_outer} outer steps": self.outer,
+            }
             where = " and ".join(f"{count} after {cap}" for cap, count in reached.items() if count)
             warnings.warn(
                 f"transport plans short of their tolerance: {where}, of {self.problems} (said once); "

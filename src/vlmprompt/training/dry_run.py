@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import feature_bytes
-from vlmprompt.backbones.types import ImageFeatures
+from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import PromptMethod
@@ -43,7 +43,8 @@ def dry_run(
 
     Returns:
         A JSON-able report: `data`, `shapes`, `parameters` (by name, and `total`), `plan`, `features`, `flops`
-        (of a step: `image`, `text`, forward and backward; and `step`, the whole), `memory` (`activations`: saved
+        (of a step: `image`, `text` and `classify`, what brings them together, forward and backward; and `step`,
+        the whole), `memory` (`activations`: saved
         for the backward pass; peaks so far; all in bytes), `cache` (size of cached features, or None), `seconds`
         (`step`, `features`, `total`; estimates from a few timed steps).
 
@@ -125,6 +126,9 @@ def _measured(setup: Setup, batch: TrainBatch) -> dict[str, Any]:
     flops = {
         "image": 0 if setup.cached else _flops(lambda: method.encode_images(images, draws=draws).global_Bd),
         "text": _flops(lambda: method.encode_text(features.global_Bd, draws=draws).features_PKd)
+        if text is not None
+        else 0,
+        "classify": _flops(lambda: method.classify(features, TextFeatures(text.requires_grad_())).logits)
         if text is not None
         else 0,
         "step": _flops(lambda: _loss(method, inputs, batch.labels_B)),
