@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
-    """Check types with mypy --strict: the core, the plugins, the benchmarks."""
+    """Check types with mypy --strict: the core, the plugins, the benchmarks, the pretraining."""
     python(session, "-m", "mypy", *session.posargs)
 
 
@@ -72,6 +72,12 @@ def demo(session: nox.Session) -> None:
 def reproduce(session: nox.Session) -> None:
     """Run a recipe, by default doodles-short: half an hour on two cores; goes on where it stopped."""
     python(session, "-m", "vlmprompt", "reproduce", *(session.posargs or ["doodles-short"]))
+
+
+@nox.session(venv_backend="none")
+def doodle_clip(session: nox.Session) -> None:
+    """Train the built-in models from nothing; logs and states go to pretraining-out/ (an hour or two on 2 cores)."""
+    python(session, "-m", "pretraining.run", *session.posargs)
 
 
 @nox.session(venv_backend="none")

@@ -32,6 +32,12 @@ def register_backbones(register: Register) -> None:
         target="vlmprompt.backbones.openclip:OpenClipLoader",
         summary="any open_clip architecture and tag, a local checkpoint, or hf-hub:<repository>",
     )
+    for name, tower in (("doodle-clip", "ViT"),):
+        register(
+            name,
+            target="vlmprompt.backbones.doodle_clip.loader:DoodleClipLoader",
+            summary=f"small CLIP with a {tower}, trained on drawings; built in, nothing is downloaded",
+        )
 
 
 @hookimpl

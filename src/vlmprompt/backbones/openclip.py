@@ -7,7 +7,7 @@ A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<path of a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -73,8 +73,7 @@ class OpenClipLoader:
         identity = Identity(spec, random_weights, quick_gelu)
         if random_weights is not None:
             architecture = _known_architecture(spec.split("/")[0])
-            with torch.random.fork_rng(devices=[]), _quiet():
-                torch.manual_seed(random_weights)
+            with _seeded(random_weights), _quiet():
                 model = open_clip.create_model(architecture, pretrained=None, force_quick_gelu=bool(quick_gelu))
         elif spec.startswith("hf-hub:"):
             architecture = spec
@@ -83,6 +82,25 @@ class OpenClipLoader:
             architecture, model = _pretrained(spec, quick_gelu)
         tokenizer = _fetch(spec, partial(open_clip.get_tokenizer, architecture))
         return wrap(model.to(device), tokenizer, identity=identity, precision=precision)
+
+
+def clip_model(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
+    """open_clip's `CLIP` with random weights; `architecture` are its arguments."""
+    with _seeded(seed):
+        return open_clip.model.CLIP(**architecture)
+
+
+def bpe_tokenizer() -> Any:
+    """OpenAI's BPE tokenizer, whose vocabulary is in the open_clip package."""
+    return open_clip.SimpleTokenizer()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """open_clip initialises from the global generator: seeded within, left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager
@@ -181,15 +199,19 @@ def wrap(
     identity: Identity,
     preprocess: PreprocessConfig | None = None,
     precision: Precision = "fp32",
+    known_ids: frozenset[int] | None = None,
 ) -> Backbone:
     """Freeze a model and put the engines on its parts.
+
+    Args:
+        known_ids: tokens that the text tower was trained on; None: as good as all.
 
     Raises:
         CapabilityError: a tower is of a kind that the engines cannot run; says which and why.
     """
     model.requires_grad_(False).eval()
     autocast = _autocast(model, precision)
-    tower, joint_dim = _text_tower(model, tokenizer, identity.spec)
+    tower, joint_dim = _text_tower(model, tokenizer, identity.spec, known_ids)
     return Backbone(
         model,
         TextEngine(tower, joint_dim, autocast),
@@ -207,7 +229,7 @@ def _autocast(model: nn.Module, precision: Precision) -> Callable[[], AbstractCo
     return partial(torch.autocast, device, dtype=DTYPES[precision])
 
 
-def _text_tower(model: Any, tokenizer: Any, name: str) -> tuple[TextTower, int]:
+def _text_tower(model: Any, tokenizer: Any, name: str, known_ids: frozenset[int] | None) -> tuple[TextTower, int]:
     """The text side of a `CLIP` (its own attributes) or of a `CustomTextCLIP` (`model.text`)."""
     text = getattr(model, "text", model)
     missing = [
@@ -241,6 +263,7 @@ def _text_tower(model: Any, tokenizer: Any, name: str) -> tuple[TextTower, int]:
         sot_id=_special(tokenizer, "sot"),
         eot_id=_special(tokenizer, "eot"),
         tokenize=partial(_bare_ids, tokenizer),
+        known_ids=known_ids,
     )
     if projection is None:
         return tower, width

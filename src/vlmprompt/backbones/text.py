@@ -46,6 +46,7 @@ class TextTower:
     sot_id: int
     eot_id: int
     tokenize: Callable[[str], list[int]]  # bare ids, without start and end tokens
+    known_ids: frozenset[int] | None = None  # what the tower was trained on; None: as good as everything
 
 
 class TextEngine:
@@ -90,6 +91,16 @@ class TextEngine:
         tails = [tuple(ids[len(own) :]) + (self._tower.eot_id,) for ids, own in zip(whole, name_ids, strict=True)]
         heads = [tuple(ids[: len(own)]) for ids, own in zip(whole, name_ids, strict=True)]
         return ClassTokens(tuple(names), tuple(heads), tuple(tails))
+
+    def unknown_names(self, names: Sequence[str]) -> list[str]:
+        """The names in which no word is one that the tower was trained on."""
+        known = self._tower.known_ids
+        if known is None:
+            return []
+        return [name for name in names if not any(known.issuperset(ids) for ids in self._word_ids(name))]
+
+    def _word_ids(self, name: str) -> list[list[int]]:
+        return [self._tower.tokenize(word) for word in name.replace("_", " ").split()]
 
     def embed_words(self, words: str) -> Tensor:
         """Token embeddings (n_tokens, D) of words, without position."""

@@ -49,6 +49,7 @@ def build_method(
     _check_backbone(name, cls, backbone)
     options = method_config(name, config)
     _check_names(class_names)
+    _warn_of_unknown(backbone, class_names)
     if descriptions is not None and len(descriptions) != len(class_names):
         raise InputError(f"descriptions of {len(descriptions)} classes, but there are {len(class_names)}")
     method = cls(backbone, class_names, options, descriptions=descriptions, generator=generator)
@@ -114,6 +115,15 @@ def _check_names(class_names: Sequence[str]) -> None:
                 stacklevel=3,
             )
         seen[words] = label
+
+
+def _warn_of_unknown(backbone: Backbone, class_names: Sequence[str]) -> None:
+    """A name without a known word has a text feature like any other, but one that means nothing."""
+    for name in backbone.text.unknown_names(class_names):
+        warnings.warn(
+            f"backbone {backbone.spec!r} has never seen a word of class {name!r}: its text means nothing to it",
+            stacklevel=3,
+        )
 
 
 def _preset(name: str, model: type[MethodConfig], preset: Any) -> Mapping[str, Any]:

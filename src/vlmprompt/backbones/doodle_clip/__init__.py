@@ -1,0 +1,1 @@
+"""The built-in models: two small CLIPs trained on drawings; nothing is downloaded."""
