@@ -151,6 +151,7 @@ class _Trainer:
         self.optimiser.zero_grad()
         loss = contrastive_loss(image_Bd, text_Bd, model.logit_scale.exp(), target_BB)
         loss.backward()
+        assert image_Bd.grad is not None and text_Bd.grad is not None
         grads = zip(image_Bd.grad.chunk(self.parts), text_Bd.grad.chunk(self.parts), strict=True)
         list(self.pool.map(_backward, encoded, grads))
         self.optimiser.step(_rate(self.recipe, step))

@@ -104,7 +104,8 @@ def test_a_recipe_from_the_command_line(small: Path, capsys: pytest.CaptureFixtu
     assert "measured before" in captured.err
     folder = Path("reproduce/small")
     assert "| coop |" in (folder / "table.md").read_text() and (folder / "results.jsonl").exists()
-    contexts = {p.name: json.loads((p / "run.json").read_text())["config"] for p in (folder / "runs").iterdir()}
+    contexts = {p: json.loads(p.read_text())["config"] for p in folder.glob("**/runs/*/run.json")}
+    assert (folder / "coop-4-tokens" / "runs").is_dir()
     assert sorted(c["options"]["n_ctx"] for c in contexts.values()) == [2, 2, 4, 4]
 
 

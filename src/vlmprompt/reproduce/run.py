@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def reproduce(
     """Train and measure everything that a recipe asks for.
 
     Args:
-        out: gets `results.jsonl`, `runs/` and `references/`.
+        out: gets `results.jsonl`, `runs/` and `references/`, for labelled grids in a folder of their own.
         seeds: in place of the recipe's.
 
     Returns:
@@ -50,13 +51,18 @@ def reproduce(
             lambda spec=spec, **flags: configuration(spec, flags),
             spec.suites,
             runtime,
-            out=out,
+            out=folder_of(spec, out),
             reference=spec.reference,
             force=force,
             progress=progress,
         )
         rows += [labelled(row, spec) for row in measured]
     return rows
+
+
+def folder_of(spec: GridSpec, out: Path) -> Path:
+    """Where a grid's runs go: names of runs say nothing of options, so variants of a method are kept apart."""
+    return out if spec.label is None else out / re.sub(r"[^\w.-]+", "-", spec.label)
 
 
 def sweep_grid(spec: GridSpec, seeds: Sequence[int]) -> Grid:

@@ -60,8 +60,8 @@ def run_name(config: RunConfig, dataset: str) -> str:
     if config.random_weights is not None:
         tower = f"{architecture}-random{config.random_weights}"
     shots = "allshots" if config.shots is None else f"{config.shots}shot"
-    special = [] if config.setting == "few-shot" else [config.setting]
-    special += [] if config.protocol == "coop" else [config.protocol]
+    unusual: list[tuple[str, str]] = [(config.setting, "few-shot"), (config.protocol, "coop")]
+    special = [value for value, usual in unusual if value != usual]
     name = "-".join([config.method, dataset, tower, shots, f"seed{config.seed}", *special])
     return re.sub(r"[^\w.-]+", "_", name)
 
