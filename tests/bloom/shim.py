@@ -9,13 +9,14 @@ import torch
 
 
 def backbone_of(d_v: int = 768, d_l: int = 512, layers: int = 12, text_layers: int | None = None) -> Any:
-    def class_tokens(names: Any) -> Any:
+    def class_tokens(names: Any, **more: Any) -> Any:
         return SimpleNamespace(names=tuple(names))
 
     text = SimpleNamespace(
         width=d_l,
         layers=text_layers or layers,
         class_tokens=class_tokens,
+        unknown_names=lambda names: [],
         embed_words=lambda words: torch.zeros(len(words.split()), d_l),
         encode_sentences=lambda sentences: torch.ones(len(sentences), 512),
     )
