@@ -92,7 +92,9 @@ def about() -> dict[str, Any]:
 def tables(weights: Path) -> None:
     """Measure the models in the package, and add their digests to the provenance."""
     digests: dict[str, str] = {}
-    for name in NAMES.values():
+    for image_tower, name in NAMES.items():
+        if not (weights / f"{image_tower}.safetensors").exists():
+            continue
         backbone = load_backbone(name)
         digests[name] = backbone.digest
         for split in ("val", "test"):

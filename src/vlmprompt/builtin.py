@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vlmprompt.hookspecs import Register, hookimpl
 
 
@@ -32,12 +34,14 @@ def register_backbones(register: Register) -> None:
         target="vlmprompt.backbones.openclip:OpenClipLoader",
         summary="any open_clip architecture and tag, a local checkpoint, or hf-hub:<repository>",
     )
-    for name, tower in (("doodle-clip", "ViT"),):
-        register(
-            name,
-            target="vlmprompt.backbones.doodle_clip.loader:DoodleClipLoader",
-            summary=f"small CLIP with a {tower}, trained on drawings; built in, nothing is downloaded",
-        )
+    weights = Path(__file__).parent / "backbones" / "doodle_clip"
+    for name, file, tower in (("doodle-clip", "vit", "ViT"), ("doodle-clip-rn", "resnet", "ResNet")):
+        if (weights / f"{file}.safetensors").exists():  # the ResNet's are not shipped yet
+            register(
+                name,
+                target="vlmprompt.backbones.doodle_clip.loader:DoodleClipLoader",
+                summary=f"small CLIP with a {tower}, trained on drawings; built in, nothing is downloaded",
+            )
 
 
 @hookimpl

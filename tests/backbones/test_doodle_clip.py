@@ -13,19 +13,24 @@ import torch
 from torch.nn import functional as F
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.doodle_clip.loader import DoodleClipLoader
 from vlmprompt.backbones.doodle_clip.parts import token_table
 from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.data.doodles.pictures import picture
 from vlmprompt.errors import UsageError
 from vlmprompt.methods.build import build_method
+from vlmprompt.plugins import host
 
-NAMES = ("doodle-clip",)
+FOLDER = files("vlmprompt.backbones.doodle_clip")
+SHIPPED = {"doodle-clip": "vit", "doodle-clip-rn": "resnet"}
+NAMES = tuple(name for name, tower in SHIPPED.items() if (FOLDER / f"{tower}.safetensors").is_file())
 SOME = ("banana", "butterfly", "lighthouse", "scissors", "octopus", "pencil", "house", "donut")
 
 
 @pytest.fixture(scope="module")
 def provenance() -> dict[str, Any]:
-    return json.loads((files("vlmprompt.backbones.doodle_clip") / "provenance.json").read_text(encoding="utf-8"))
+    return json.loads((FOLDER / "provenance.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +45,9 @@ def test_the_weights_are_the_recorded_ones(name: str, towers: dict[str, Backbone
 
 
 def test_files_are_the_recorded_ones_and_small(provenance: dict[str, Any]) -> None:
-    folder = files("vlmprompt.backbones.doodle_clip")
     total = 0
     for name, recorded in provenance["files"].items():
-        content = (folder / name).read_bytes()
+        content = (FOLDER / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == recorded["sha256"]
         total += len(content)
     assert 1e6 < total < 16e6
@@ -60,10 +64,25 @@ def test_zero_shot_is_far_above_chance(name: str, towers: dict[str, Backbone]) -
     assert hits.float().mean() > 3 / len(SOME)
 
 
+def test_what_is_shipped_is_registered() -> None:
+    assert "doodle-clip" in NAMES
+    assert {name for name in host().backbones.names() if name.startswith("doodle")} == set(NAMES)
+
+
 def test_shapes_and_scale(towers: dict[str, Backbone]) -> None:
     vit = towers["doodle-clip"]
     assert (vit.preprocess.size, vit.vision.n_local, vit.text.context_length) == (64, 64, 77)
-    assert all(10 < tower.scale < 50 for tower in towers.values())
+    assert 15 < vit.scale < 30
+
+
+def test_the_resnet_has_five_by_five_local_features() -> None:
+    load = DoodleClipLoader().load
+    resnet = load("doodle-clip-rn", device="cpu", precision="fp32", quick_gelu=None, random_weights=0)
+    assert (resnet.preprocess.size, resnet.vision.n_local, resnet.is_vit) == (160, 25, False)
+    features = resnet.encode_image(torch.zeros(2, 3, 160, 160), ImageNeeds(local="tokens"))
+    assert features.global_Bd.shape == (2, 192)
+    assert features.local_BNc is not None
+    assert features.local_BNc.shape == (2, 25, 192)
 
 
 def test_unused_rows_are_the_same_everywhere_and_unlike_each_other() -> None:
