@@ -296,7 +296,9 @@ def test_same_seed_same_bytes(tiny_backbone):
     [(1024, False, 32_768), (512, False, 32_768), (1024, True, 32_768 + 98_880), (512, True, 32_768 + 33_312)],
 )
 def test_parameter_counts_at_rn50_and_vit_b_16(joint, conditional, count):
-    text = SimpleNamespace(width=512, joint_dim=joint, class_tokens=lambda names: None)
+    text = SimpleNamespace(
+        width=512, joint_dim=joint, class_tokens=lambda names, **more: None, unknown_names=lambda names: []
+    )
     vision = SimpleNamespace(has_prompts=False)
     shim: Any = SimpleNamespace(text=text, vision=vision, device=torch.device("cpu"), scale=100.0, spec="shim")
     method = build_method("dual_pt", shim, NAMES, {"conditional": conditional, "beta": 0})

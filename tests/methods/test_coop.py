@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tests.backbones.reference import shared_context
 from vlmprompt.backbones.types import ImageNeeds
-from vlmprompt.config.models import RunConfig
+from vlmprompt.config.models import RunConfig, TrainConfig
 from vlmprompt.config.overrides import override_layers
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method
@@ -140,4 +140,5 @@ def test_shipped_schedules(data, shots, setting, epochs, options):
 def known() -> set[str]:
     tables = tomllib.loads(resources.files("vlmprompt.methods").joinpath("coop.toml").read_text())["override"]
     assert {key for table in tables for key in table.get("options", {})} <= {"n_ctx", "ctx_init"}
-    return {"train.epochs", "options.n_ctx", "options.ctx_init"}
+    train = {f"train.{name}" for name in TrainConfig.model_fields}
+    return train | {"options.n_ctx", "options.ctx_init"}

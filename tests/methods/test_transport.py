@@ -168,7 +168,7 @@ def test_a_plan_does_not_depend_on_its_batch(shape, seed, alpha, data):
     alone = transport_plan(Z_BNd[b : b + 1], W_KMd[k : k + 1], **solve)[0, 0]
     images, classes = data.draw(st.permutations(range(B))), data.draw(st.permutations(range(K)))
     other = transport_plan(Z_BNd[images], W_KMd[classes], **solve)
-    close = {"atol": 1e-7 / N, "rtol": 0}
+    close = {"atol": 1e-6 / N, "rtol": 0}  # relative to a plan of equal entries, in fp32
     torch.testing.assert_close(alone, plans[b, k], **close)
     torch.testing.assert_close(other, plans[images][:, classes], **close)
 
@@ -247,7 +247,7 @@ def test_one_prompt_gives_the_uniform_plan(alpha):
 def test_edges_alone_do_nothing_between_two_prompts():
     """The rows of C_w have equal sums, so T stays p q^T; with three they do not, and it does not."""
     two = transport_plan(*both(2, 3, 9, 2), alpha=1, lambda_=0.1)
-    torch.testing.assert_close(two, torch.full((2, 3, 9, 2), 1 / 18), atol=1e-8, rtol=0)
+    torch.testing.assert_close(two, torch.full((2, 3, 9, 2), 1 / 18), atol=1e-7, rtol=0)
     three = transport_plan(*both(2, 3, 9, 3), alpha=1, lambda_=0.02, caps=TransportCaps(inner=1))
     assert (three - 1 / 27).abs().max() > 1e-3
 

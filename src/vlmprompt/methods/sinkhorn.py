@@ -89,7 +89,8 @@ class _Scaling:
     def _row_sums(self, b_PM: Tensor) -> Tensor:
         # Products and sums, no matrix product: for matrices this slim it is faster, and each problem's
         # result has the same bits in any batch.
-        return (self.K_PMN * b_PM[:, :, None]).sum(dim=1)
+        # A position without weight has an empty row once its weight is in the kernel: 0 / 0 must be 0.
+        return (self.K_PMN * b_PM[:, :, None]).sum(dim=1).clamp_min(torch.finfo(b_PM.dtype).tiny)
 
     def after(self, steps: int) -> _Scaling:
         a_PN, b_PM, q = self.a_PN, self.b_PM, 1 / self.b_PM.shape[1]
