@@ -27,12 +27,13 @@ IN_USE = {"MALLOC_TRIM_THRESHOLD_": "100000"}
 
 def measure(repeats: int = 3) -> list[Row]:
     """The log-log slope of time over K, and memory at 1000 classes over memory at 100."""
-    rows = {k: _in_fresh_process(k, repeats) for k in CLASSES}
+    measured = partial(in_fresh_process, "classes_scale")
+    rows = {k: measured(k, repeats) for k in CLASSES}
     growth = slope([(k, rows[k]["seconds"]) for k in CLASSES])
     memory = rows[1000]["gigabytes"] / rows[100]["gigabytes"]
     figures = {f"s at K={k}": row["seconds"] for k, row in rows.items()}
     figures |= {f"GB at K={k}": rows[k]["gigabytes"] for k in (100, 1000)}
-    figures |= {f"GB in use at K={k}": _in_fresh_process(k, 1, IN_USE)["gigabytes"] for k in (100, 1000)}
+    figures |= {f"GB in use at K={k}": measured(k, 1, env=IN_USE)["gigabytes"] for k in (100, 1000)}
     marks = (
         Mark("log-log slope of time", growth, 1.05, at_least=False),
         Mark("memory at K=1000 over K=100", memory, 1.5, at_least=False),
@@ -55,14 +56,15 @@ def one(n_classes: int, repeats: int) -> dict[str, float]:
     _, _, backbone = plain.build()
     names = (SHORT * math.ceil(n_classes / len(SHORT)))[:n_classes]
     step = partial(engine_step, backbone, backbone.text.class_tokens(names, tail=""), *inputs(backbone, n_classes))
-    before = _forget_peak()
+    before = forget_peak()
     step()
-    peak = _peak_bytes()
+    peak = peak_bytes()
     return {"seconds": statistics.median(timed(step) for _ in range(repeats)), "gigabytes": (peak - before) / 1e9}
 
 
-def _in_fresh_process(n_classes: int, repeats: int, env: Mapping[str, str] | None = None) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.classes_scale", str(n_classes), str(repeats)]
+def in_fresh_process(bench: str, *arguments: object, env: Mapping[str, str] | None = None) -> dict[str, float]:
+    """What a benchmark measures when it is run as a script."""
+    command = [sys.executable, "-m", f"benchmarks.{bench}", *map(str, arguments)]
     root = Path(__file__).parents[1]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, cwd=root, env={**os.environ, **(env or {})}
@@ -71,14 +73,15 @@ def _in_fresh_process(n_classes: int, repeats: int, env: Mapping[str, str] | Non
     return result
 
 
-def _forget_peak() -> int:
+def forget_peak() -> int:
     """Bytes resident now. On Linux the recorded peak falls back to it, or loading the model would hide the step's."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The most bytes that were resident at a time since `forget_peak`."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

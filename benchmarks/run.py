@@ -16,7 +16,17 @@ import torch
 
 from benchmarks.frame import Row
 
-BENCHES = ("startup", "text_engine", "text_engine_roofline", "bloom_step", "ot", "classes_scale", "doodles")
+BENCHES = (
+    "startup",
+    "text_engine",
+    "text_engine_roofline",
+    "bloom_step",
+    "gallop_step",
+    "gallop_memory",
+    "ot",
+    "classes_scale",
+    "doodles",
+)
 
 
 def main() -> int:

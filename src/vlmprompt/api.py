@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from vlmprompt.errors import UsageError as UsageError
     from vlmprompt.errors import VlmPromptError as VlmPromptError
     from vlmprompt.errors import did_you_mean as did_you_mean
+    from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
+    from vlmprompt.evaluation.scores import ood_scores as ood_scores
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
@@ -83,7 +85,9 @@ _MODULES = {
         "VlmPromptError",
         "did_you_mean",
     ),
+    "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
+    "vlmprompt.evaluation.scores": ("ood_scores",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),

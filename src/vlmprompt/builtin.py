@@ -76,6 +76,10 @@ def register_suites(register: Register) -> None:
         target=f"{suites}.base_to_new:BaseToNewSuite",
         summary="accuracy on the base and the new half of the classes, and their harmonic mean",
     )
+    register(
+        "ood", target=f"{suites}.ood:OodSuite", summary="how well images of other things are told from the test split"
+    )
+    register("pointing", target=f"{suites}.pointing:PointingSuite", summary="whether local prompts look at the object")
     register("few-shot", target=f"{suites}.few_shot:FewShotSuite", summary="accuracy as a curve over shots")
     register(
         "domain-generalization",

@@ -16,9 +16,10 @@ import pytest
 from tests.evaluation.sweep_tiny import resolver, run_sweep
 from tests.training.material import Exploding, Hooked, Noisy, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.data.load import short_names
 from vlmprompt.errors import Interrupted, UsageError
 from vlmprompt.evaluation.runner import incomplete
-from vlmprompt.evaluation.sweep import Grid, _labels, sweep
+from vlmprompt.evaluation.sweep import Grid, sweep
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
 from vlmprompt.results.reporters import TerminalReporter
@@ -196,7 +197,7 @@ def test_settings_are_an_axis(photos: Path, tmp_path: Path, loads: list[str]) ->
 
 
 def test_data_sets_of_one_name_have_runs_of_their_own() -> None:
-    assert _labels(["folder:a/photos", "folder:b/photos", "csv:photos.csv", "made-up", "folder:a/photos"]) == {
+    assert short_names(["folder:a/photos", "folder:b/photos", "csv:photos.csv", "made-up", "folder:a/photos"]) == {
         "folder:a/photos": "photos",
         "folder:b/photos": "photos-2",
         "csv:photos.csv": "photos-3",

@@ -20,10 +20,19 @@ ClassPosition = Literal["end", "middle", "front"]
 ContextScope = Literal["shared", "class", "image"]
 
 
+def at_least_float(values: Tensor) -> Tensor:
+    """In fp32 or better, whatever the towers run in."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
+def exact(values: Tensor) -> Tensor:
+    """In float64, or in float32 where the device has nothing better (MPS)."""
+    return values.float() if values.device.type == "mps" else values.double()
+
+
 def unit(features: Tensor) -> Tensor:
     """L2-normalised over the last dimension, in fp32 or better whatever the towers run in."""
-    half = features.dtype in (torch.bfloat16, torch.float16)
-    return F.normalize(features.float() if half else features, dim=-1)
+    return F.normalize(at_least_float(features), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class VisionEngine(Protocol):
         joint_dim: d.
         n_local: N local positions.
         has_prompts: whether prompt tokens can be put in.
+        projection: (c,d), takes "pre_proj" local features to joint space; None where that is one space.
     """
 
     width: int
@@ -43,6 +44,9 @@ class VisionEngine(Protocol):
     joint_dim: int
     n_local: int
     has_prompts: bool
+
+    @property
+    def projection(self) -> Tensor | None: ...
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of (B,3,H,W) images, under the caller's gradient mode."""
@@ -84,6 +88,11 @@ class ViTEngine:
         self.layers = len(tower.blocks)
         self.joint_dim = joint_dim
         self.n_local = len(tower.positional_embedding) - 1
+
+    @property
+    def projection(self) -> Tensor | None:
+        """The tower's last linear map (c,d)."""
+        return self._tower.proj
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of images (B,3,H,W): global (B,d), local (B,N,c) or (B,N,d) as `needs` says."""
@@ -188,6 +197,7 @@ class ResNetEngine:
 
     has_prompts = False
     layers = 0
+    projection: Tensor | None = None
 
     def __init__(self, visual: Any, joint_dim: int, autocast: Autocast = nullcontext) -> None:
         self._visual = visual

@@ -14,6 +14,7 @@ from vlmprompt.cli.options import (
     FeatureCacheOption,
     ForceFlag,
     JsonFlag,
+    OodOption,
     ReporterOption,
     RootOption,
     RunsDirOption,
@@ -23,6 +24,7 @@ from vlmprompt.cli.options import (
 )
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.rows import emit_rows, require
+from vlmprompt.errors import UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +44,7 @@ def evaluate(
         Path | None,
         typer.Option("--descriptions", help="Class descriptions for their row; default: the run's own, or found."),
     ] = None,
+    ood: OodOption = None,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -54,10 +57,12 @@ def evaluate(
     """Measure trained runs, beside zero-shot CLIP and a linear probe on the same images.
 
     Where the classes are described, zero-shot by descriptions joins them. The
-    default suite is accuracy. Numbers are kept in each run's results.jsonl; what
-    is there is not measured again.
+    default suite is accuracy, with --ood it is ood. Numbers are kept in each run's
+    results.jsonl; what is there is not measured again.
     """
-    suites = suite or ["accuracy"]
+    suites = suite or (["ood"] if ood else ["accuracy"])
+    if ood and "ood" not in suites:
+        raise UsageError("--ood has no effect on these suites", hint="add --suite ood")
     require(suites=suites, reporter=reporter)
     from vlmprompt.config.models import Runtime
     from vlmprompt.evaluation.resources import Resources
@@ -77,7 +82,7 @@ def evaluate(
         reference=not no_reference,
         force=force,
         descriptions=descriptions,
-        companions={"domains": domain or (), "targets": target or ()},
+        companions={"domains": domain or (), "targets": target or (), "ood": ood or ()},
         resources=shared,
         progress=progress,
     )

@@ -116,6 +116,10 @@ DomainOption = Annotated[
     list[str] | None,
     typer.Option("--domain", help="Data set of the same classes; may be repeated.", rich_help_panel=_WITH),
 ]
+OodOption = Annotated[
+    list[str] | None,
+    typer.Option("--ood", help="Set of other things, to be told apart; may be repeated.", rich_help_panel=_WITH),
+]
 TargetOption = Annotated[
     list[str] | None,
     typer.Option("--target", help="Data set to transfer to; may be repeated.", rich_help_panel=_WITH),

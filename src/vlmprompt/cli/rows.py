@@ -42,6 +42,6 @@ def require(*, methods: Sequence[str] = (), suites: Sequence[str] = (), reporter
     for method in methods:
         host().methods.get(method)
     for suite in suites:
-        host().suites.get(suite)
+        host().suites.get(suite.partition(":")[0])
     if reporter is not None:
         host().reporters.get(reporter)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.options import DomainOption, ForceFlag, JsonFlag, ReporterOption, SuiteOption, TargetOption
+from vlmprompt.cli.options import (
+    DomainOption,
+    ForceFlag,
+    JsonFlag,
+    OodOption,
+    ReporterOption,
+    SuiteOption,
+    TargetOption,
+)
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.rows import emit_rows, require
 from vlmprompt.cli.run_flags import BaseFlags, command_with, mention_defaults
@@ -70,6 +78,7 @@ def sweep(
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
     domain: DomainOption = None,
     target: TargetOption = None,
+    ood: OodOption = None,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -95,7 +104,7 @@ def sweep(
         out=out,
         reference=not no_reference,
         force=force,
-        companions={"domains": domain or (), "targets": target or ()},
+        companions={"domains": domain or (), "targets": target or (), "ood": ood or ()},
         progress=progress,
     )
     progress.message(f"results: {out / RESULTS_FILE}")

@@ -65,8 +65,11 @@ def files_below(folder: Path) -> Iterator[str]:
         yield from (prefix + name for name in names if not _ignored(name))
 
 
-def images_below(folder: Path) -> list[str]:
+def images_below(folder: Path, *, what: str = "class folder") -> list[str]:
     """The images of a class folder, at any depth: their relative paths, sorted.
+
+    Args:
+        what: names the folder in errors.
 
     Raises:
         InputError: there are none; a file is no image by its name (it would be lost silently), or has a
@@ -79,12 +82,10 @@ def images_below(folder: Path) -> list[str]:
         more = f" (nor are {len(others) - 1} more files)" if len(others) > 1 else ""
         raise InputError(
             f"{folder / others[0]} is not an image{more}",
-            hint=f"move it out of the class folder, or convert it; {READABLE}",
+            hint=f"move it out of the {what}, or convert it; {READABLE}",
         )
     if not files:
-        raise InputError(
-            f"class folder {folder} has no images", hint="add images, or remove the folder from the data set"
-        )
+        raise InputError(f"{what} {folder} has no images", hint="add images, or remove the folder from the data set")
     return files
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from vlmprompt.data.files import entries, files_below, images_below, is_image, locate
-from vlmprompt.data.names import code_warning, folder_names, read_names
+from vlmprompt.data.names import clean, code_warning, folder_names, read_names
 from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.splits import SPLIT_ALIASES, Splits, check_coverage, seeded_split
 from vlmprompt.errors import InputError
@@ -28,9 +29,7 @@ class FolderReader:
         Raises:
             InputError: see the module's checks: layout, empty class folder, foreign file, class names.
         """
-        path = locate(argument, root)
-        if not path.is_dir():
-            raise InputError(f"{path} is a file, not a folder", hint="for lists: csv:<file> or json:<file>")
+        path = _located(argument, root)
         parts = _split_folders(path)
         found = {split: _class_folders(folder) for split, folder in (parts or {"": path}).items()}
         folders = sorted({folder.name for classes in found.values() for folder in classes})
@@ -43,6 +42,34 @@ class FolderReader:
         doubts = code_warning(names) + _single_warning(folders)
         notes["warnings"] = doubts + check_coverage(splits, names)
         return Dataset(path.resolve().name, f"folder:{argument}", names, splits, notes=notes)
+
+    def load_outliers(self, argument: str, *, root: Path | None) -> Dataset:
+        """Every image below the folder, at any depth, sorted into classes or not; see `data.load`.
+
+        Raises:
+            InputError: there is no such folder, no image in it, or another file.
+        """
+        path = _located(argument, root)
+        return outliers(path, images_below(path, what="OOD set"), f"folder:{argument}")
+
+
+def _located(argument: str, root: Path | None) -> Path:
+    path = locate(argument, root)
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, not a folder", hint="for lists: csv:<file> or json:<file>")
+    return path
+
+
+def outliers(path: Path, images: Sequence[str], spec: str) -> Dataset:
+    """Images below a folder as a test set; the folder that an image lies in stands for its class.
+
+    Args:
+        images: relative paths with forward slashes.
+    """
+    origins = [clean(PurePosixPath(path.resolve().name, name).parent.name) for name in images]
+    labels = {name: label for label, name in enumerate(sorted(set(origins)))}
+    records = (Record(name, labels[origin], path / name) for name, origin in zip(images, origins, strict=True))
+    return Dataset(path.resolve().name, spec, tuple(labels), {"test": tuple(records)}, notes={"path": str(path)})
 
 
 def _split_folders(path: Path) -> dict[str, Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -77,8 +79,7 @@ def load_dataset(
         if _is_benchmark(spec):
             scheme, argument = "coop", spec
         elif Path(spec).exists():
-            kind = "folder" if Path(spec).is_dir() else Path(spec).suffix.removeprefix(".")
-            raise UsageError(f"data set {spec!r} does not say what it is", hint=f"write --data {kind}:{spec}")
+            raise _unsaid(spec, "--data")
     reader: Any = readers.get(scheme).load()()
     published = getattr(reader, "published", False)
     more = {"accept_split": accept_split, "protocol": protocol, "need_images": need_images} if published else {}
@@ -87,6 +88,53 @@ def load_dataset(
     if accept_split and not published:
         return _doubted(dataset, f"accept_split has no effect: no split of {spec!r} has been published")
     return dataset
+
+
+def load_outliers(spec: str, *, root: Path | None = None) -> Dataset:
+    """A data set as images of none of the known classes: the test split of one that has splits, else everything.
+
+    Class names matter for comparison only. A reader with a `load_outliers(argument, *, root)` of its own is
+    asked for it: `folder:` takes every image below the folder, whether sorted into classes or not.
+
+    Returns:
+        A data set whose only split is "test".
+
+    Raises:
+        UsageError, InputError: as for `load_dataset`; or there are no images.
+    """
+    scheme, _, argument = spec.partition(":")
+    readers = host().datasets
+    if scheme in readers.names():
+        own = getattr(readers.get(scheme).load()(), "load_outliers", None)
+        if own is not None:
+            found: Dataset = own(argument, root=root)
+            return found
+    elif Path(spec).exists() and not _is_benchmark(spec):
+        raise _unsaid(spec, "--ood")
+    dataset = load_dataset(spec, root=root)
+    split = dataset.notes.get("split")
+    drawn = isinstance(split, Mapping) and "seed" in split  # by us: it has none of its own
+    whole = drawn or not dataset.splits.get("test")
+    records = sum(dataset.splits.values(), ()) if whole else dataset.splits["test"]
+    return replace(dataset, splits={"test": records})
+
+
+def short_names(specs: Iterable[str]) -> dict[str, str]:
+    """A short name for each spec, different ones for different sets: "folder:my/photos" -> "photos"."""
+    names: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for spec in dict.fromkeys(specs):
+        scheme, _, argument = spec.partition(":")
+        name = Path(argument).stem or scheme
+        seen[name] += 1
+        names[spec] = name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return names
+
+
+def _unsaid(spec: str, option: str) -> UsageError:
+    """The error for a path without a scheme; `option` is where it was written."""
+    kind = "folder" if Path(spec).is_dir() else Path(spec).suffix.removeprefix(".")
+    return UsageError(f"data set {spec!r} does not say what it is", hint=f"write {option} {kind}:{spec}")
 
 
 def _is_benchmark(name: str) -> bool:

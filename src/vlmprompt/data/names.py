@@ -79,6 +79,12 @@ def code_warning(names: Sequence[str]) -> list[str]:
     return [f"names such as {names[0]!r} mean nothing to a text encoder; give names by --class-names FILE"]
 
 
+def shared_names(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Those of `names` that are also among others, as a tokenizer reads them."""
+    known = {_spaced(name).lower() for name in others}
+    return [name for name in names if _spaced(name).lower() in known]
+
+
 def _check_distinct(names: Sequence[str], origins: Sequence[str], *, hint: str) -> None:
     """Names must differ as CLIP's tokenizers read them: lower case, underscores as spaces."""
     first: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -48,6 +49,15 @@ class Context:
         self._bank = bank
         self._companions = {**dataset.companions, **{k: v for k, v in (companions or {}).items() if v}}
         self._built: dict[str, PromptMethod] = {}
+
+    @property
+    def root(self) -> Path | None:
+        """The parent folder of data sets."""
+        return self._bank.root
+
+    def warn(self, text: str) -> None:
+        """Say something doubtful."""
+        self._bank.progress.warn(text)
 
     def companions(self, kind: str) -> tuple[str, ...]:
         """Specs of the data sets that this one is evaluated with; see `Dataset.companions`."""

@@ -92,7 +92,8 @@ class Cell:
 class Suite(Protocol):
     """What a plugin registers with `register_suites`: a class without constructor arguments.
 
-    Its docstring says the protocol and its source; `version` goes up when its numbers change.
+    Its docstring says the protocol and its source; `version` goes up when its numbers change. One with a class
+    method `of(argument)` is also called by `--suite <name>:<argument>`, and its instance's name says so.
     """
 
     name: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -94,6 +95,11 @@ class ImageBank:
         self._runtime = runtime
         self._batch_size = batch_size
         self._features: Kept[CachedFeatures] = Kept(KEPT_BYTES)
+
+    @property
+    def root(self) -> Path | None:
+        """The parent folder of data sets."""
+        return self._runtime.root
 
     @cached_property
     def backbone(self) -> Backbone:

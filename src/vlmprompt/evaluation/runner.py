@@ -8,11 +8,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.load import load_outliers
 from vlmprompt.describe.library import DescriptionFile
-from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, VlmPromptError
+from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, UsageError, VlmPromptError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, Suite
 from vlmprompt.evaluation.resources import Resources
@@ -73,6 +75,8 @@ def evaluate(
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
     resources = resources or Resources(runtime, progress, backbone)
     dataset = run.load_dataset(runtime)
+    for spec in (companions or {}).get("ood", ()):
+        load_outliers(spec, root=runtime.root)  # so that a mistyped name shows before anything is measured
     measured = run_subject(run, resources)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
@@ -95,13 +99,23 @@ def evaluate(
 
 
 def load_suites(names: Sequence[str]) -> list[Suite]:
-    """Suites by name, each once.
+    """Suites by name or `<name>:<argument>`, each once.
 
     Raises:
-        UsageError: no such suite.
+        UsageError: no such suite, or it takes no such argument.
         PluginError: its plugin failed.
     """
-    return [host().suites.get(name).load()() for name in dict.fromkeys(names)]
+    return [_load_suite(name) for name in dict.fromkeys(names)]
+
+
+def _load_suite(spec: str) -> Suite:
+    name, _, argument = spec.partition(":")
+    suite: Any = host().suites.get(name).load()
+    if not argument:
+        return cast(Suite, suite())
+    if not hasattr(suite, "of"):
+        raise UsageError(f"suite {name!r} takes no argument, but {spec!r} gives one", hint=f"write --suite {name}")
+    return cast(Suite, suite.of(argument))
 
 
 def incomplete(rows: Sequence[ResultRow]) -> IncompleteError | None:

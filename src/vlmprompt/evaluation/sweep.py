@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.config.resolve import Resolved
+from vlmprompt.data.load import short_names
 from vlmprompt.errors import InputError, Interrupted, UsageError
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import REFERENCES_DIR, RESULTS_FILE, evaluate, load_suites, reason
@@ -127,7 +127,7 @@ def _jobs(grid: Grid, resolve: Callable[..., Resolved], runs_dir: Path) -> list[
     for axis in ("methods", "datasets", "shots", "seeds"):
         if not getattr(grid, axis):
             raise UsageError(f"the sweep has no {axis}", hint=f"give at least one of its {axis}")
-    labels = _labels(grid.datasets)
+    labels = short_names(grid.datasets)
     groups = [[_job(resolve(**flags), labels, runs_dir) for flags in group] for group in grid.groups()]
     precisions = sorted({job.config.train.precision for group in groups for job in group})
     if len(precisions) > 1:
@@ -141,18 +141,6 @@ def _jobs(grid: Grid, resolve: Callable[..., Resolved], runs_dir: Path) -> list[
 def _job(resolved: Resolved, labels: dict[str, str], runs_dir: Path) -> _Job:
     label = labels[resolved.run.data]
     return _Job(resolved, runs_dir / run_name(resolved.run, label), label)
-
-
-def _labels(specs: Sequence[str]) -> dict[str, str]:
-    """A short name for each data set, different ones for different sets."""
-    labels: dict[str, str] = {}
-    seen: Counter[str] = Counter()
-    for spec in dict.fromkeys(specs):
-        scheme, _, argument = spec.partition(":")
-        name = Path(argument).stem or scheme
-        seen[name] += 1
-        labels[spec] = name if seen[name] == 1 else f"{name}-{seen[name]}"
-    return labels
 
 
 class _Sweep:

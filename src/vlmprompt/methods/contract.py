@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
@@ -23,9 +23,10 @@ from vlmprompt.backbones.types import (
     TextFeatures,
     TextPrompts,
     VisualPrompts,
+    exact,
     unit,
 )
-from vlmprompt.errors import InputError
+from vlmprompt.errors import CapabilityError, InputError
 
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
@@ -36,6 +37,9 @@ CAPABILITIES = frozenset(
 
 # Where a method reads descriptions of its classes, see `PromptMethod.reads_descriptions`.
 DescriptionUse = Literal["never", "training", "always"]
+
+# Local cosines (images x positions x classes) that a streamed score holds at a time.
+STREAM_VALUES = 2**22
 
 # What a method may require of a backbone -> the words for it in errors.
 REQUIREMENTS = {"visual_prompts": "an image tower that takes prompt tokens (a ViT)"}
@@ -74,6 +78,30 @@ class LocalView:
         """All of (B,N,K)."""
         return self.features_BNd @ self.classes.transpose(-1, -2)
 
+    def lmcm(self, temperature: float = 1.0, chunk: int | None = None) -> Tensor:
+        """L-MCM of each image: the largest softmax(cosines/T) of any position and class (GL-MCM, Miyai et al.).
+
+        Streamed: cosines of one chunk of classes exist at a time. Of a position with cosines c it is
+        1 / sum_k exp((c_k - max c) / T), whose sum and maximum grow from chunk to chunk.
+
+        Args:
+            temperature: T, on raw cosines.
+            chunk: classes at a time; None: as many as fit a fixed size.
+
+        Returns:
+            (B,), in the precision of the features.
+        """
+        n_images, n_positions, _ = self.features_BNd.shape
+        part = chunk or max(1, STREAM_VALUES // (n_images * n_positions))
+        peak_BN = exact(self.features_BNd.new_full((n_images, n_positions), float("-inf")))
+        total_BN = torch.zeros_like(peak_BN)
+        for classes in self.classes.split(part, dim=-2):
+            c_BNC = exact(LocalView(self.features_BNd, classes).cosines()) / temperature
+            new_BN = torch.maximum(peak_BN, c_BNC.amax(dim=-1))
+            own_BN = (c_BNC - new_BN[..., None]).exp().sum(dim=-1)
+            total_BN, peak_BN = total_BN * (peak_BN - new_BN).exp() + own_BN, new_BN
+        return total_BN.reciprocal().amax(dim=1).to(self.features_BNd.dtype)
+
 
 @dataclass(frozen=True)
 class MethodOutput:
@@ -85,6 +113,8 @@ class MethodOutput:
         global_cosines: (B,K) raw cosines of the global branch, or None where the method has none.
         local: local features against classes, or None.
         aux: the method's own tensors (per-prompt cosines, plans, what its loss needs).
+        cosine_logits: logits / scale are similarities like cosines, which scores may take where there are no
+            global cosines; off for a regression.
     """
 
     logits: Tensor
@@ -92,6 +122,7 @@ class MethodOutput:
     global_cosines: Tensor | None = None
     local: LocalView | None = None
     aux: Mapping[str, Tensor] = field(default_factory=dict)
+    cosine_logits: bool = True
 
     @property
     def local_cosines(self) -> Tensor | None:
@@ -257,16 +288,15 @@ class PromptMethod(nn.Module):
 
         `aux` holds the unit features behind them, for losses: `image_Bd` and `text_PKd` ((B,P,K,d) where the
         text depends on the image).
+        Local features, where there are some, are put beside the mean of the prompts' text features.
         """
         per_image = text.features_PKd.dim() == 4
         rule = "bd,bpkd->bpk" if per_image else "bd,pkd->bpk"
         # Cosines differ in their third digit: an ambient autocast must not touch them.
         with torch.autocast(features.global_Bd.device.type, enabled=False):
             cosines_BPK = torch.einsum(rule, features.unit_Bd, text.unit_PKd)
+            local = None if features.local_BNc is None else LocalView(unit(features.local_BNc), text.unit_PKd.mean(-3))
         cosines_BK = cosines_BPK.mean(dim=1)
-        local = None
-        if features.local_BNc is not None:
-            local = LocalView(unit(features.local_BNc), text.unit_PKd.mean(dim=-3))
         aux = {"image_Bd": features.unit_Bd, "text_PKd": text.unit_PKd}
         return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK, local, aux)
 
@@ -276,6 +306,19 @@ class PromptMethod(nn.Module):
             return None
         with torch.no_grad():
             return self.encode_text().detach()
+
+    def with_local(self) -> Self:
+        """The same method reading local features as well, for scores that match patches with classes (GL-MCM).
+
+        They are those of GL-MCM's code, `value_block` in joint space. A method that reads local features of its
+        own stays as it is.
+        """
+        needs = self.image_needs()
+        if needs.local is not None or not self.backbone.vision.n_local:
+            return self
+        other = copy.copy(self)
+        other.__dict__["image_needs"] = lambda: replace(needs, local="value_block", space="joint")
+        return other
 
     # -- training -----------------------------------------------------------------------------------
     def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
@@ -356,6 +399,18 @@ class PromptMethod(nn.Module):
                     f"tensor {name!r} has shape {tuple(tensor.shape)} in the checkpoint, {tuple(own[name].shape)} here"
                 )
         self.load_state_dict(dict(state))
+
+    def foreign_state(self, content: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """The trained state in a checkpoint of the method's published code, under this method's names.
+
+        Args:
+            content: tensors and plain values, as that code's file holds them.
+
+        Raises:
+            CapabilityError: no such files are known for the method (default).
+            InputError: the content is not what that code writes.
+        """
+        raise CapabilityError(f"method {type(self).__name__} reads no checkpoints of other codes")
 
     def rng_state(self) -> Tensor:
         """State of the method's generator (uint8), for checkpoints."""

@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from pydantic import Field
@@ -77,10 +77,15 @@ class LinearProbe(PromptMethod):
     ) -> MethodOutput:
         """Logits of the regression; there is no text, and no logit scale."""
         features = images if isinstance(images, ImageFeatures) else self.encode_images(images)
-        return MethodOutput(F.linear(features.global_Bd.float(), self.weight, self.bias), scale=1.0)
+        logits_BK = F.linear(features.global_Bd.float(), self.weight, self.bias)
+        return MethodOutput(logits_BK, scale=1.0, cosine_logits=False)
 
     def frozen_text(self) -> None:
         """None: the probe reads no text."""
+
+    def with_local(self) -> Self:
+        """Itself: there is no text to match patches with."""
+        return self
 
     def fit(
         self, features: ImageFeatures, labels: Tensor, val: tuple[ImageFeatures, Tensor] | None

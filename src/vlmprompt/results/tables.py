@@ -14,7 +14,9 @@ from vlmprompt.results.store import EVERYTHING, current
 
 DDOF = 1  # sample standard deviation; CoOp's scripts use numpy's default, 0
 MISSING = "–"
-Column = tuple[str, str]  # cell, metric
+# Metrics that rows carry and tables leave out beside others: second conventions of what is shown.
+UNSHOWN = frozenset({"fpr95_ood_pos", "aupr_in", "aupr_out", "aupr_in_trapezoid", "aupr_out_trapezoid"})
+Column = tuple[str, str]  # cell (what stands before a slash), metric
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,17 @@ def summarise(rows: Iterable[ResultRow]) -> list[SummaryTable]:
 
 
 def frame_of(rows: Iterable[ResultRow]) -> pd.DataFrame:
-    """Rows that still hold, each unit of work once although several runs may quote it."""
+    """Rows that still hold, each unit of work once although several runs may quote it.
+
+    Of a cell `a/b`, a goes across and b down, as "score".
+    """
     fields = list(ResultRow.model_fields)
     quoted = {(row.key or id(row), row.method, row.cell, row.metric): row for row in current(rows)}
     frame = pd.DataFrame([row.model_dump() for row in quoted.values()], columns=fields)
     frame["value"] = frame["value"].astype(float)
     frame["shots"] = [_shots(row) for row in quoted.values()]
+    frame["score"] = [cell.partition("/")[2] for cell in frame["cell"]]
+    frame["cell"] = [cell.partition("/")[0] for cell in frame["cell"]]
     frame["column"] = list(zip(frame["cell"], frame["metric"], strict=True))
     return frame
 
@@ -79,22 +86,25 @@ class Layout:
     index: list[str]
     headers: dict[Column, str]
     percent: dict[Column, bool]
+    unshown: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, part: pd.DataFrame) -> Layout:
         measured = part[part["cell"] != EVERYTHING]
         by_cell = _same_partition(measured, "shots", "cell")
         index = ["method", "shots"] if not by_cell and set(part["shots"]) != {MISSING} else ["method"]
+        index += ["score"] if measured["score"].any() else []
         if measured.duplicated([*index, "dataset", "column", "seed"]).any():
             index.append("run")
         ordered = measured.sort_values("shots", key=_order, kind="stable") if by_cell else measured
-        columns: list[Column] = list(dict.fromkeys(ordered["column"]))
+        all_columns: list[Column] = list(dict.fromkeys(ordered["column"]))
+        columns = [c for c in all_columns if c[1] not in UNSHOWN] or all_columns
         lower = {c for c, up in zip(measured["column"], measured["higher_is_better"], strict=True) if not up}
         percent = {c: is_fraction(measured["value"][measured["column"] == c]) for c in columns}
         names = _names(columns)
         signs = dict.fromkeys(columns, "") if all(percent.values()) else _signs(percent)
         headers = {c: f"{names[c]}{signs[c]}{' ↓' if c in lower else ''}".replace("_", " ") for c in columns}
-        return cls(index, headers, percent)
+        return cls(index, headers, percent, list(dict.fromkeys(m for c, m in all_columns if (c, m) not in headers)))
 
     def title(self, text: str) -> str:
         """A title that also says what all columns have in common: their metric, or that they are percent."""
@@ -234,6 +244,8 @@ def _caption(layout: Layout, rows: pd.DataFrame, how: list[str]) -> str:
         parts.append("h of means: H of the averaged base and new accuracy; mean of h: average of each run's H")
     if any("↓" in header for header in layout.headers.values()):
         parts.append("↓ lower is better")
+    if layout.unshown:
+        parts.append(f"also measured, see --reporter csv or --json: {', '.join(layout.unshown)}")
     notes = [note.split("; ") for note in rows["note"][rows["status"] == "ok"]]
     parts += [part for part in (notes[0] if notes else ()) if part and all(part in note for note in notes)]
     return "; ".join(parts)

@@ -84,6 +84,7 @@ class RunInfo(_Model):
         peak_memory: bytes, of main memory ("rss") and of the device ("cuda").
         metrics: numbers of the training itself (evaluation is kept elsewhere).
         fit: what a closed-form method recorded of its fit.
+        imported: of a run whose state another code has trained: the file's name and SHA-256.
         error: why it stopped, where it failed.
     """
 
@@ -107,6 +108,7 @@ class RunInfo(_Model):
     peak_memory: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
     fit: dict[str, Any] = Field(default_factory=dict)
+    imported: dict[str, str] = Field(default_factory=dict)
     error: str | None = None
 
     def write(self, folder: Path) -> None:

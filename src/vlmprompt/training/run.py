@@ -100,9 +100,9 @@ def train(
         progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
     setup = build(config, runtime, data, device, backbone)
     warn(setup, progress)
-    header = _header(setup)
+    header = make_header(setup)
     resumed = _resumable(folder, header) if state == "resume" else None
-    info = _info(setup, folder, dict(sources or {}))
+    info = make_info(setup, folder, dict(sources or {}))
     if resumed is None:
         folder.clear()
     else:
@@ -183,7 +183,8 @@ def _fit_closed_form(setup: Setup, progress: Progress) -> tuple[dict[str, Any], 
     return dict(fitted), {"train_accuracy": float(right.double().mean())}
 
 
-def _header(setup: Setup) -> Header:
+def make_header(setup: Setup) -> Header:
+    """What its checkpoints say of themselves."""
     data = setup.data
     digests = {
         "dataset": data.dataset.digest,
@@ -196,7 +197,8 @@ def _header(setup: Setup) -> Header:
     return Header(config=setup.config, class_names=names, digests=digests, versions=found)
 
 
-def _info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunInfo:
+def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunInfo:
+    """What run.json says of a run that begins."""
     return RunInfo(
         name=folder.path.resolve().name,
         status="running",

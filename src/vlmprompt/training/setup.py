@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -90,6 +90,17 @@ def build(
         UsageError: `views` with a method that cannot use them, or a run of 0 steps.
         VlmPromptError: see `load_backbone` and `build_method`.
     """
+    setup = untrained(config, runtime, data, device, backbone)
+    if LOOPLESS & setup.method.capabilities:
+        return setup
+    _require_views(config, setup.method)
+    return replace(setup, plan=Plan.of(config.train, len(data.split.train)))
+
+
+def untrained(
+    config: RunConfig, runtime: Runtime, data: TrainSet, device: torch.device, backbone: Backbone | None
+) -> Setup:
+    """The towers and the method with its initial values, without a plan; see `build`."""
     towers = backbone or load_backbone(
         config.backbone,
         device=str(device),
@@ -101,10 +112,7 @@ def build(
     method = build_method(
         config.method, towers, data.class_names, config.options, descriptions=data.descriptions, generator=generator
     )
-    if LOOPLESS & method.capabilities:
-        return Setup(config, runtime, device, data, towers, method, None)
-    _require_views(config, method)
-    return Setup(config, runtime, device, data, towers, method, Plan.of(config.train, len(data.split.train)))
+    return Setup(config, runtime, device, data, towers, method, None)
 
 
 def warn(setup: Setup, progress: Progress) -> None:

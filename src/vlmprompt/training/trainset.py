@@ -57,13 +57,16 @@ def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
     )
 
 
-def load_trainset(config: RunConfig, runtime: Runtime, descriptions: DescriptionFile | None = None) -> TrainSet:
+def load_trainset(
+    config: RunConfig, runtime: Runtime, descriptions: DescriptionFile | None = None, *, draw: bool = True
+) -> TrainSet:
     """Read the data set, draw the shots over all classes, then keep the classes of the setting.
 
     A method without training needs no training images, and gets none; one that reads descriptions gets those.
 
     Args:
         descriptions: in place of those that `config` names or that are found for the data set.
+        draw: take training images; off where the method comes trained.
 
     Raises:
         UsageError, InputError: see `load_dataset`, `sample` and, for descriptions, `choose` and `describe`.
@@ -71,7 +74,7 @@ def load_trainset(config: RunConfig, runtime: Runtime, descriptions: Description
     dataset = load_run_dataset(config, runtime.root)
     method = method_type(config.method)
     split, val_source = FewShotSplit((), (), config.shots, config.seed), "none: nothing is trained"
-    if "training_free" not in method.capabilities:
+    if draw and "training_free" not in method.capabilities:
         sampler = SAMPLER_OF[config.protocol]
         split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer, sampler=sampler)
         split, val_source = with_val(dataset, split)

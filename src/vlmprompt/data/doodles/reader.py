@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from vlmprompt.data.doodles.domains import DOMAINS
@@ -40,6 +42,10 @@ class Doodle:
     def rendered(self) -> Rendered:
         """The picture with the mask and box of its object."""
         return picture(self.name, self.index, domain=self.domain, split=self.split)
+
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """(64, 64), True where the object is seen."""
+        return self.rendered().mask
 
 
 @lru_cache(maxsize=_KEPT)
