@@ -43,7 +43,9 @@ def config(**options: Any) -> GalLoPConfig:
 def tower(width: int, patches: int, vit: bool) -> Any:
     """As much of a full-size backbone as initial values need."""
     words = torch.zeros(4, 512)
-    text = SimpleNamespace(embed_words=lambda w: words, class_tokens=lambda names, **how: None, unknown_names=lambda names: [])
+    text = SimpleNamespace(
+        embed_words=lambda w: words, class_tokens=lambda names, **how: None, unknown_names=lambda names: []
+    )
     vision = SimpleNamespace(width=width, n_local=patches, projection=None, has_prompts=vit)
     return SimpleNamespace(text=text, vision=vision, is_vit=vit, spec="a tower", device="cpu")
 
