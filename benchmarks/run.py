@@ -26,6 +26,7 @@ BENCHES = (
     "ot",
     "classes_scale",
     "doodles",
+    "describe",
 )
 
 

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
     from vlmprompt.data.records import Record as Record
+    from vlmprompt.describe.provider import AnswerError as AnswerError
+    from vlmprompt.describe.provider import ProviderConfig as ProviderConfig
+    from vlmprompt.describe.provider import Question as Question
+    from vlmprompt.describe.provider import Reply as Reply
+    from vlmprompt.describe.provider import RequestError as RequestError
     from vlmprompt.errors import CapabilityError as CapabilityError
     from vlmprompt.errors import IncompleteError as IncompleteError
     from vlmprompt.errors import InputError as InputError
@@ -75,6 +80,7 @@ _MODULES = {
     ),
     "vlmprompt.data.load": ("load_dataset",),
     "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
+    "vlmprompt.describe.provider": ("AnswerError", "ProviderConfig", "Question", "Reply", "RequestError"),
     "vlmprompt.errors": (
         "CapabilityError",
         "IncompleteError",

@@ -94,6 +94,19 @@ def register_suites(register: Register) -> None:
 
 
 @hookimpl
+def register_llm_providers(register: Register) -> None:
+    """Where descriptions of classes come from."""
+    for name, cls, summary in (
+        ("openai", "OpenAIProvider", "asks any server that speaks OpenAI's chat completions"),
+        ("file", "FileProvider", "imports descriptions that others have published"),
+        ("parts", "PartsProvider", "names the parts that the built-in classes are drawn of"),
+    ):
+        module = f"vlmprompt.describe.providers.{name}"
+        config = cls.replace("Provider", "Config")
+        register(name, target=f"{module}:{cls}", config=f"{module}:{config}", summary=summary)
+
+
+@hookimpl
 def register_reporters(register: Register) -> None:
     """How results are shown."""
     reporters = "vlmprompt.results.reporters"

@@ -1,4 +1,4 @@
-"""Description files of a few classes."""
+"""Description files of a few classes, and orders for a server on loopback."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlmprompt.describe.asking import Limits
+from vlmprompt.describe.service import Order
+from vlmprompt.describe.work import ClassList
+
+KEY = "sk-test-0123456789-secret"
 NAMES = ("red fox", "green frog", "blue whale", "grey wolf")
 PHRASES = {
     "red fox": ["a bushy tail", "orange fur"],
@@ -42,3 +47,15 @@ def write_descriptions(
     rows = [line(i, name, text, **more) for i, name in enumerate(names) for text in phrases.get(name, ())]
     path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     return path
+
+
+def order(url: str, names: Sequence[str], **changes: Any) -> Order:
+    """Features of some classes asked of a server, with waits that suit tests.
+
+    Changes of `Limits` and of `Order` alike; `options` are added to the server's address.
+    """
+    limits = {"first_wait_s": 0.001, "longest_wait_s": 0.002, "timeout_s": 60.0}
+    limits |= {key: changes.pop(key) for key in tuple(changes) if key in Limits.__dataclass_fields__}
+    options = {"base_url": url, "model": "m-1", **changes.pop("options", {})}
+    classes = ClassList("pets", tuple(names), changes.pop("limit", None))
+    return Order(classes, "openai", options, limits=Limits(**limits), **changes)

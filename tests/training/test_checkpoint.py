@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.training.material import config
+from vlmprompt.atomic import probe, write_atomic
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError
-from vlmprompt.training.atomic import probe, write_atomic
 from vlmprompt.training.checkpoint import Checkpoint, Header, Position
 from vlmprompt.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors, set_learning_rate
 

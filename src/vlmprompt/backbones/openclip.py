@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -283,6 +283,16 @@ def _special(tokenizer: Any, kind: str) -> int:
         return int(known)
     ids = tokenizer([""])[0]
     return int(ids[0] if kind == "sot" else ids[1])
+
+
+def count_tokens(text: str) -> int:
+    """Tokens of a text for CLIP's text towers, start and end included."""
+    return len(_clip_tokenizer().encode(text)) + 2
+
+
+@cache
+def _clip_tokenizer() -> Any:
+    return open_clip.SimpleTokenizer()
 
 
 def _bare_ids(tokenizer: Any, text: str) -> list[int]:

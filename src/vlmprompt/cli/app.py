@@ -21,6 +21,11 @@ COMMANDS = (
     Late("evaluate", "evaluate", "Measure trained runs, beside zero-shot CLIP and a linear probe on the same images."),
     Late("sweep", "sweep", "Train and measure every combination of methods, data sets, shots and seeds."),
     Late("reproduce", "reproduce", "Train and measure all that a table needs, and print it."),
+    Late(
+        "describe-classes",
+        "describe_classes",
+        "Describe classes in words: ask a language model.",
+    ),
     Late("report", "report", "Show stored results as tables; measures nothing."),
     Late("data", "data", "Look at data sets: what is there, what is wrong, what is drawn."),
     Late("config", "config", "Look at configurations."),
@@ -29,6 +34,8 @@ COMMANDS = (
     Late("suites", "listing", "Evaluation suites.", THERE),
     Late("backbones", "listing", "Backbone loaders.", THERE),
     Late("reporters", "listing", "Ways to show results.", THERE),
+    Late("providers", "listing", "Providers of class descriptions.", THERE),
+    Late("cache", "cache", "Answers that describe-classes has paid for.", THERE),
     Late("plugins", "listing", "Installed plugins and what they provide.", THERE),
     Late("doctor", "doctor", "Check the installation: versions, devices, folders, plugins, and why one failed.", THERE),
 )

@@ -200,8 +200,8 @@ def _show_page(content: Mapping[str, Any]) -> list[Table | str]:
 
 
 def _write_sheet(dataset: Dataset, file: Path) -> None:
+    from vlmprompt.atomic import write_atomic
     from vlmprompt.data.sheet import sample_sheet
-    from vlmprompt.training.atomic import write_atomic
 
     if file.suffix.lower() != ".png":
         raise UsageError(f"--sheet {file} is no PNG file", hint=f"such as {file.with_suffix('.png')}")

@@ -22,7 +22,9 @@ KINDS = {
     "suites": "Evaluation suites.",
     "backbones": "Backbone loaders.",
     "reporters": "Ways to show results.",
+    "providers": "Providers of class descriptions.",
 }
+_REGISTRIES = {"providers": "llm_providers"}  # where hooks have another word than users
 NameArgument = Annotated[str, typer.Argument(help="A name from the list.", show_default=False)]
 ArchitecturesFlag = Annotated[
     bool, typer.Option("--architectures", help="The architecture names that open_clip knows, too.")
@@ -48,7 +50,7 @@ def _add_group(
 
 def _lister(kind: str) -> Callable[..., None]:
     def list_names(as_json: JsonFlag = False) -> None:
-        entries = host().registries[kind].entries()
+        entries = host().registries[_REGISTRIES.get(kind, kind)].entries()
         data = {kind: [entry.public() for entry in entries]}
         output.emit(f"{kind} list", data, as_json=as_json, table=_table(kind, entries))
 
@@ -74,7 +76,7 @@ def _table(kind: str, entries: list[Entry]) -> Table:
 
 def _shower(kind: str) -> Callable[..., None]:
     def show(name: NameArgument, as_json: JsonFlag = False) -> None:
-        entry = host().registries[kind].get(name)
+        entry = host().registries[_REGISTRIES.get(kind, kind)].get(name)
         target, config = entry.load(), entry.load_config()
         data: dict[str, Any] = entry.public() | {"doc": inspect.getdoc(target) or ""}
         if hasattr(target, "capabilities"):
@@ -82,19 +84,21 @@ def _shower(kind: str) -> Callable[..., None]:
         if config is not None:
             data["options"] = options_help.describe(config)
             data["presets"] = {key: dict(values) for key, values in getattr(config, "presets", {}).items()}
-        output.emit(f"{kind} show", data, as_json=as_json, table=_page(data))
+        output.emit(
+            f"{kind} show", data, as_json=as_json, table=_page(data, "NAME" if kind == "providers" else "options.NAME")
+        )
 
     return show
 
 
-def _page(data: dict[str, Any]) -> list[Table | str]:
+def _page(data: dict[str, Any], option: str) -> list[Table | str]:
     doc = data["doc"] if "options" not in data else data["doc"].split("\n\n")[0]
     parts: list[Table | str] = [reflow(f"{data['name']}: {data['summary']}"), "", reflow(doc), ""]
     parts.append(f"from {data['distribution']} {data['version']}, {data['target']}")
     if "capabilities" in data:
         parts.append(f"capabilities: {', '.join(data['capabilities']) or 'none'}")
     if "options" in data:
-        parts += ["", "options (--set options.NAME=VALUE):", options_help.page(data["options"])]
+        parts += ["", f"options (--set {option}=VALUE):", options_help.page(data["options"])]
         for preset, values in data["presets"].items():
             settings = ", ".join(f"{key}={value}" for key, value in values.items()) or "the defaults"
             parts.append(reflow(f"--preset {preset}: {settings}"))

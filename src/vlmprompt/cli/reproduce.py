@@ -76,9 +76,9 @@ def reproduce(
 
 def _write_table(recipe: Recipe, rows: list[ResultRow], folder: Path) -> str:
     """The table as text for the terminal; as Markdown it goes into the folder."""
+    from vlmprompt.atomic import write_atomic
     from vlmprompt.results.overview import Pick, overview
     from vlmprompt.results.reporters import as_markdown, as_text
-    from vlmprompt.training.atomic import write_atomic
 
     table = overview(rows, [Pick(**column.model_dump()) for column in recipe.column], recipe.title)
     note = f"\n{recipe.note}" if recipe.note else ""

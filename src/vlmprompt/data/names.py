@@ -49,8 +49,11 @@ def label_names(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def read_names(file: Path, root: Path | None) -> tuple[tuple[str, ...], dict[str, str]]:
+def read_names(file: Path, root: Path | None, *, distinct: bool = True) -> tuple[tuple[str, ...], dict[str, str]]:
     """Names from a text file, one a line in label order, and what to record of the file.
+
+    Args:
+        distinct: two classes must not have the same name.
 
     Raises:
         InputError: the file cannot be read, has an empty line between names, or a name twice.
@@ -68,7 +71,8 @@ def read_names(file: Path, root: Path | None) -> tuple[tuple[str, ...], dict[str
             f"{path}, line {lines.index('') + 1 if lines else 1} has no class name", hint="one name a line"
         )
     where = [f"line {i} of {path}" for i in range(1, len(lines) + 1)]
-    _check_distinct(lines, where, hint="make the names differ, such as 'crane bird' and 'construction crane'")
+    if distinct:
+        _check_distinct(lines, where, hint="make the names differ, such as 'crane bird' and 'construction crane'")
     return tuple(lines), {"file": str(path), "sha256": hashlib.sha256(content).hexdigest()}
 
 

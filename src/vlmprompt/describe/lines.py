@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vlmprompt.errors import InputError
 
 SCHEMA = 1
+WHICH_HAS = "{class}, which has {phrase}"  # how a phrase meets its class's name, unless somebody says otherwise
 AGAIN = "repair the line, or write the file again with 'vlmprompt describe-classes'"
 Kind = Literal["phrase", "sentence"]
 
@@ -59,8 +60,8 @@ class Line(BaseModel):
 
 
 def dump_lines(lines: Iterable[Line]) -> bytes:
-    """A whole file, in the order of classes, samples and texts, so that a change shows as a small diff."""
-    rows = sorted(lines, key=lambda line: (line.class_index, line.provider, line.model, line.sample))
+    """A whole file, by class and sample, otherwise in the order given, so that a change shows as a small diff."""
+    rows = sorted(lines, key=lambda line: (line.class_index, line.sample))
     return "".join(f"{line.dump()}\n" for line in rows).encode()
 
 

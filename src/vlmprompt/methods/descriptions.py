@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures, unit
-from vlmprompt.describe.lines import Sentence
+from vlmprompt.describe.lines import WHICH_HAS, Sentence
 from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import DescriptionUse, MethodConfig, MethodOutput, PromptMethod
 
@@ -27,7 +27,7 @@ class DescribedConfig(MethodConfig):
     """Options of zero-shot classification by descriptions."""
 
     template: str = Field(
-        f"{CLASS}, which has {PHRASE}",
+        WHICH_HAS,
         description=f"text around a phrase, with {PHRASE} and, where it is to stand, {CLASS}; Menon & Vondrick's "
         "words. Descriptions that are whole sentences are taken as they are",
     )

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import save
 from torch import Tensor
 
+from vlmprompt.atomic import write_atomic
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import InputError
-from vlmprompt.training.atomic import write_atomic
 
 HEADER_KEY = "vlmprompt"
 OPTIMIZER = "optimizer/"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vlmprompt.atomic import probe
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
-from vlmprompt.training.atomic import probe
 from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
 
 Claim = Literal["new", "resume", "done"]

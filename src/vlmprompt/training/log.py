@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from vlmprompt.atomic import unwritable
 from vlmprompt.errors import InputError
-from vlmprompt.training.atomic import unwritable
 
 
 class TrainLog:

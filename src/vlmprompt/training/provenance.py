@@ -13,11 +13,11 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import InputError
 from vlmprompt.plugins import host
-from vlmprompt.training.atomic import write_atomic
 from vlmprompt.training.trainset import TrainSet
 
 Status = Literal["running", "interrupted", "failed", "finished"]

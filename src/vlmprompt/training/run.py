@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import extract
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.training.atomic import write_atomic
 from vlmprompt.training.checkpoint import Checkpoint, Header
 from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.folder import RunFolder, claim, run_folder

@@ -1,0 +1,123 @@
+"""`vlmprompt cache list|export|verify|prune`: the answers of language models that were paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmprompt.cli.options import ForceFlag, JsonFlag
+from vlmprompt.cli.output import Table, emit
+from vlmprompt.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from vlmprompt.describe.cache import DescriptionCache
+
+_DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Only of this data set.")]
+_ProviderOption = Annotated[str | None, typer.Option("--provider", help="Only of this provider.")]
+_ModelOption = Annotated[str | None, typer.Option("--model", help="Only of this model.")]
+_TemplateOption = Annotated[str | None, typer.Option("--template", help="Only to this question.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `cache`."""
+    group = typer.Typer(no_args_is_help=True, help="Answers that describe-classes has paid for.")
+    group.command("list")(list_answers)
+    group.command("export")(export)
+    group.command("verify")(verify)
+    group.command("prune")(prune)
+    app.add_typer(group, name="cache")
+
+
+def list_answers(as_json: JsonFlag = False) -> None:
+    """Show what is in the cache, by data set, provider, model and template."""
+    from vlmprompt.describe.upkeep import groups
+
+    with _cache() as cache:
+        rows, folder = groups(cache), cache.folder
+    columns = ("dataset", "provider", "model", "template", "answers", "texts", "tokens", "newest")
+    table = Table(columns, [[row[column] for column in columns] for row in rows])
+    data = {"folder": folder, "groups": rows}
+    emit("cache list", data, as_json=as_json, table=[table, "", f"in {folder}"] if rows else f"{folder} is empty")
+
+
+def export(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path("prompts_cache"),
+    dataset: _DatasetOption = None,
+    provider: _ProviderOption = None,
+    model: _ModelOption = None,
+    template: _TemplateOption = None,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write answers as description files, as describe-classes would.
+
+    Files that are there are left alone, as they may have been reviewed; --force
+    replaces them.
+    """
+    from vlmprompt.describe import upkeep
+
+    with _cache() as cache:
+        which = upkeep.Which(dataset, provider, model, template)
+        written, left = upkeep.export(cache, out, which, force=force)
+    lines = [f"wrote {path}" for path in written]
+    lines += [f"left {path} as it is (--force replaces it)" for path in left]
+    emit("cache export", {"written": written, "left": left}, as_json=as_json, table=lines or "there are no answers")
+
+
+def verify(as_json: JsonFlag = False) -> None:
+    """Check the cache: the database, and every row in it.
+
+    Exit codes: 0 sound, 3 something is wrong.
+    """
+    from vlmprompt.describe.upkeep import groups, problems
+
+    with _cache() as cache:
+        found, folder = problems(cache), cache.folder
+        sound = sum(int(str(row["answers"])) for row in groups(cache))
+    error = None
+    if found:
+        error = InputError(f"{folder}: {found[0]}", hint="'vlmprompt cache prune' removes what is no answer")
+    data = {"folder": folder, "answers": sound, "problems": found}
+    emit("cache verify", data, as_json=as_json, table=[f"{sound} sound answers in {folder}", *found], error=error)
+
+
+def prune(
+    dataset: _DatasetOption = None,
+    provider: _ProviderOption = None,
+    model: _ModelOption = None,
+    template: _TemplateOption = None,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Only answers of so long ago.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All answers.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete what verify finds wrong and, where they are named, answers.
+
+    Answers go only if one of the options says which. They cost money: what is
+    deleted here has to be asked for again, unless a file has it.
+    """
+    from vlmprompt.describe import upkeep
+
+    named = any(value is not None for value in (dataset, provider, model, template, older_than))
+    if named and everything:
+        raise UsageError("--all and an option that names some answers contradict each other", hint="leave one out")
+    which = upkeep.Which(dataset, provider, model, template, older_than) if named or everything else None
+    with _cache() as cache:
+        counts = upkeep.prune(cache, which)
+    lines = f"deleted {counts['answers']} answers, {counts['damaged']} damaged ones and {counts['foreign']} other rows"
+    emit("cache prune", counts, as_json=as_json, table=lines)
+
+
+@contextmanager
+def _cache() -> Iterator[DescriptionCache]:
+    from contextlib import closing
+
+    from vlmprompt.describe.cache import DescriptionCache, cache_folder
+
+    with closing(DescriptionCache(cache_folder())) as cache:
+        yield cache

@@ -1,0 +1,253 @@
+"""`vlmprompt describe-classes`: what classes look like, asked once and kept as text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vlmprompt.cli.options import DataOption, ForceFlag, JsonFlag, RootOption
+from vlmprompt.cli.output import Table, emit
+from vlmprompt.cli.progress import CliProgress
+from vlmprompt.errors import IncompleteError, UsageError
+
+if TYPE_CHECKING:
+    from vlmprompt.data.records import Dataset
+    from vlmprompt.describe.library import DescriptionFile
+    from vlmprompt.describe.service import Order, Summary
+
+COMMAND = "describe-classes"
+CONTEXT_TOKENS = 77  # of CLIP's text towers, start and end included
+SHOWN = 20  # failed classes in the table; all are in --json
+_WHO = "Who is asked, and what"
+_HOW = "How hard is tried"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `describe-classes`."""
+    app.command(COMMAND)(describe_classes)
+
+
+def _who(*names: str, text: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=_WHO, **more)
+
+
+def _how(name: str, text: str, **more: Any) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=_HOW, **more)
+
+
+def describe_classes(
+    data: DataOption = None,
+    classes: Annotated[Path | None, typer.Option("--classes", help="File with one class name a line.")] = None,
+    root: RootOption = None,
+    class_names: Annotated[
+        Path | None, typer.Option("--class-names", help="Names in place of those of --data, one a line.")
+    ] = None,
+    provider: Annotated[str | None, _who("--provider", text="See 'vlmprompt providers list'; default openai.")] = None,
+    model: Annotated[str | None, _who("--model", text="Model, as the server calls it.")] = None,
+    base_url: Annotated[
+        str | None, _who("--base-url", text="Server that speaks OpenAI's chat completions; also OPENAI_BASE_URL.")
+    ] = None,
+    template: Annotated[
+        str | None, _who("--template", text="Question: features, descriptors, sentences, or a file.")
+    ] = None,
+    from_: Annotated[Path | None, _who("--from", text="JSON that provider file imports.")] = None,
+    aliases: Annotated[Path | None, _who("--aliases", text="JSON: name here to name in --from.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        _who("--set", "-s", text="Option of the provider, such as temperature=0.2.", metavar="KEY=VALUE"),
+    ] = None,
+    samples: Annotated[int, _who("--samples", text="Answers to each question.", min=1)] = 1,
+    min_phrases: Annotated[int, _who("--min-phrases", text="Fewest descriptions of a class.", min=1)] = 1,
+    limit: Annotated[int | None, _who("--limit", text="Only so many classes, the first.", min=1)] = None,
+    concurrency: Annotated[int, _how("--concurrency", "Requests under way at once.", min=1)] = 16,
+    max_retries: Annotated[int, _how("--max-retries", "Further requests after one failed.", min=0)] = 6,
+    timeout: Annotated[float, _how("--timeout", "Seconds for one answer.", min=0.001)] = 60.0,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("prompts_cache"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Describe classes in words: ask a language model.
+
+    Or import what others have published. Writes prompts_cache/<data set>/<provider>--<model>--<template>.jsonl, one
+    description a line, to be reviewed. Answers are cached: a second run asks
+    only for what is missing. With nothing given: the descriptions of the
+    built-in classes.
+    """
+    dataset = _dataset(data, classes, root, class_names)
+    flags = {"model": model, "base_url": base_url, "file": from_, "aliases": aliases}
+    options = {key: value for key, value in flags.items() if value is not None}
+    unsaid = provider is None and template is None and not set_ and not options
+    if unsaid and ((data is None and classes is None) or not _has_key()):
+        from vlmprompt.describe.library import describe, find
+
+        known = find(dataset)
+        if known is not None:
+            _emit_known(describe(dataset, known), known, as_json)
+            return
+    from vlmprompt.describe.asking import Limits
+    from vlmprompt.describe.service import Order
+    from vlmprompt.describe.work import ClassList
+
+    name = provider or ("file" if from_ else "openai")
+    order = Order(
+        classes=ClassList(dataset.name, dataset.class_names, limit),
+        provider=name,
+        options=options | _options(name, set_ or ()),
+        template=template,
+        samples=samples,
+        min_phrases=min_phrases,
+        limits=Limits(concurrency=concurrency, max_retries=max_retries, timeout_s=timeout),
+        out=out,
+        force=force,
+    )
+    _dry_run(order, as_json) if dry_run else _carry_out(order, dataset, as_json)
+
+
+def _dataset(data: str | None, classes: Path | None, root: Path | None, class_names: Path | None) -> Dataset:
+    """The classes: of a data set, of a file, or the built-in ones."""
+    from vlmprompt.config.keys import RUN_FIELDS
+    from vlmprompt.data.load import load_dataset
+    from vlmprompt.data.names import read_names
+    from vlmprompt.data.records import Dataset
+
+    if classes is None:
+        spec = data or RUN_FIELDS["data"].get_default()
+        return load_dataset(spec, root=root, class_names_file=class_names)
+    if data is not None or class_names is not None:
+        other = "--data" if data is not None else "--class-names"
+        raise UsageError(f"--classes and {other} both name classes", hint="give one of them")
+    names, _ = read_names(classes, root, distinct=False)
+    return Dataset(classes.stem, f"--classes {classes}", names, {})
+
+
+def _has_key() -> bool:
+    from vlmprompt.describe.provider import KEY_VARIABLE
+
+    return bool(os.environ.get(KEY_VARIABLE, "").strip())
+
+
+def _options(provider: str, assignments: Sequence[str]) -> dict[str, Any]:
+    """What `--set` says, each value as its option takes it."""
+    from vlmprompt.config.keys import read_value
+    from vlmprompt.config.layers import set_layer
+    from vlmprompt.plugins import host
+
+    model = host().llm_providers.get(provider).load_config()
+    fields = {} if model is None else model.model_fields
+    said = set_layer(assignments).values
+    return {k: read_value(k, v, fields[k], source="--set") if k in fields else v for k, v in said.items()}
+
+
+def _dry_run(order: Order, as_json: bool) -> None:
+    from contextlib import closing
+
+    from vlmprompt.describe.service import Service
+
+    with closing(Service(order)) as service:
+        plan = service.plan()
+    tokens = plan["estimated_tokens"]
+    columns = ("template", "classes", "answers", "in the file", "cached", "to fetch", "tokens to come (estimated)")
+    cells = [plan[key] for key in ("template", "classes", "answers", "in_file", "in_cache", "to_fetch")]
+    cells.append(f"{tokens['prompt']:,} in questions, {tokens['completion']:,} in answers")
+    lines = [f"file  {plan['file']}", f"at most {plan['most_requests']:,} requests; nothing was asked"]
+    emit(COMMAND, {"dry_run": plan}, as_json=as_json, table=[Table(columns, [cells]), "", *lines])
+
+
+def _carry_out(order: Order, dataset: Dataset, as_json: bool) -> None:
+    from vlmprompt.describe.service import describe_classes as carry_out
+    from vlmprompt.describe.writing import flags
+
+    progress = CliProgress()
+    summary = carry_out(order, shorten=_shortened, progress=progress)
+    if summary.cut:
+        progress.warn(f"descriptions cut to the {CONTEXT_TOKENS} tokens that CLIP reads: {summary.cut}")
+    flagged = flags(summary.lines)
+    if flagged:
+        progress.warn(f'descriptions that name another class: {len(flagged)}, marked "flag" in {summary.path}')
+    content = {
+        "classes": len(order.classes.described),
+        "described": summary.described,
+        "failed": [failure.public() for failure in summary.failed],
+        "cached": summary.cached,
+        "requests": summary.spent.requests,
+        "tokens": {"prompt": summary.spent.prompt_tokens, "completion": summary.spent.completion_tokens},
+        "flagged": flagged,
+        "notes": summary.notes,
+        "file": summary.path,
+    }
+    error = _incomplete(summary, len(order.classes.described))
+    emit(COMMAND, content, as_json=as_json, table=_page(order, summary, dataset), error=error)
+
+
+def _page(order: Order, summary: Summary, dataset: Dataset) -> list[Table | str]:
+    total, asked = len(order.classes.described), summary.spent
+    parts: list[Table | str] = [
+        f"classes   {summary.described} of {total} described, {summary.cached} of them without a request",
+        f"texts     {len(summary.lines)}, {len(summary.lines) / max(1, summary.described):.1f} a class",
+        f"asked     {asked.requests} requests, {asked.tokens:,} tokens",
+        f"file      {summary.path}",
+    ]
+    if summary.failed:
+        rows = [(failure.class_index, failure.name, failure.reason) for failure in summary.failed[:SHOWN]]
+        parts += ["", Table(("class", "name", "why it has none"), rows)]
+    if len(summary.failed) > SHOWN:
+        parts.append(f"... and {len(summary.failed) - SHOWN} more")
+    if summary.described and dataset.splits:
+        parts.append(f"next      review the file; then vlmprompt train --method descriptions --data {dataset.spec}")
+    return parts
+
+
+def _incomplete(summary: Summary, total: int) -> IncompleteError | None:
+    if not summary.failed:
+        return None
+    first = summary.failed[0]
+    why = f"asking ended early: {summary.stopped}" if summary.stopped else f"the first: {first.name!r}: {first.reason}"
+    what = "the same command asks for what is missing" if summary.spent.requests else "name them in --aliases"
+    return IncompleteError(
+        f"{len(summary.failed)} of {total} classes lack descriptions; {why}", hint=f"the others are saved; {what}"
+    )
+
+
+def _emit_known(dataset: Dataset, file: DescriptionFile, as_json: bool) -> None:
+    """What is there without asking anybody."""
+    assert dataset.descriptions is not None
+    counts = [len(texts) for texts in dataset.descriptions]
+    described = sum(count > 0 for count in counts)
+    content = {
+        "classes": len(counts),
+        "described": described,
+        "failed": [],
+        "cached": described,
+        "requests": 0,
+        "file": file.path,
+    }
+    by = f" by {', '.join(file.providers)}" if file.providers else ""
+    lines = [
+        f"classes   {described} of the {len(counts)} of {dataset.name} are described{by}; nobody was asked",
+        f"texts     {sum(counts)}, {sum(counts) / max(1, described):.1f} a class",
+        f"file      {file.path}",
+        f"to ask a model: vlmprompt {COMMAND} --data {dataset.spec} --provider openai --model NAME",
+    ]
+    emit(COMMAND, content, as_json=as_json, table=lines)
+
+
+def _shortened(text: str, class_name: str, sentence: bool) -> str:
+    """As many words of a description as fit into a text tower."""
+    from vlmprompt.describe.lines import WHICH_HAS
+
+    def written(part: str) -> str:
+        return part if sentence else WHICH_HAS.replace("{class}", class_name).replace("{phrase}", part)
+
+    if len(written(text).encode()) + 2 <= CONTEXT_TOKENS:  # a token is a byte at least: no need to count
+        return text
+    from vlmprompt.backbones.openclip import count_tokens
+
+    words = text.split(" ")
+    while words and count_tokens(written(" ".join(words))) > CONTEXT_TOKENS:
+        words.pop()
+    return " ".join(words).rstrip(",;:")

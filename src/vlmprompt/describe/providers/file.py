@@ -1,0 +1,99 @@
+"""Descriptions that others have published, from their JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from vlmprompt.describe.lines import Kind, written
+from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
+from vlmprompt.describe.templates import AS_IT_IS, Template
+from vlmprompt.errors import InputError, UsageError, did_you_mean
+
+_SENTENCE = re.compile(r"[A-Z\"“].*\s.*\s.*[.!?]\W*$", re.DOTALL)
+
+
+class FileConfig(ProviderConfig):
+    """Options of the provider."""
+
+    file: Path | None = Field(None, description="JSON of class name -> list of texts; --from")
+    aliases: Path | None = Field(None, description="JSON of class name here -> class name in the file; --aliases")
+    kind: Literal["auto", "phrase", "sentence"] = Field(
+        "auto", description="what the texts are; auto: sentences if most end like one"
+    )
+
+
+class FileProvider:
+    """Imports descriptions from a JSON object: class name -> list of texts.
+
+    This is the shape of classify_by_description (phrases) and of CuPL (whole sentences). Names are compared as a
+    text tower reads them; `aliases` bridges other spellings. Neither file is shipped here: mind their licences.
+    """
+
+    online: ClassVar[bool] = False
+
+    def __init__(self, config: FileConfig) -> None:
+        if config.file is None:
+            raise UsageError("provider file needs a file", hint="name it: --from descriptions.json")
+        path = config.file.expanduser()
+        content, digest = _object(path)
+        self._path = path
+        self._texts = {written(name): _texts(name, texts, path) for name, texts in content.items()}
+        self._names = list(content)
+        aliases = {} if config.aliases is None else _object(config.aliases.expanduser())[0]
+        self._aliases = {written(name): str(other) for name, other in aliases.items()}
+        kind: Kind = _kind(self._texts) if config.kind == "auto" else config.kind
+        self.model = path.stem
+        self.template = Template(f"{kind}s", AS_IT_IS, kind)
+        self.source = f"{path.name}, SHA-256 {digest[:16]}"
+        self.notes: list[str] = []
+
+    def identity(self) -> Mapping[str, Any]:
+        """Nothing is cached."""
+        return {}
+
+    async def ask(self, question: Question) -> Reply:
+        """The file's texts for a class."""
+        name = self._aliases.get(written(question.class_name), question.class_name)
+        texts = self._texts.get(written(name))
+        if texts is None:
+            near = did_you_mean(name, self._names)
+            near = f": {near}" if near.startswith("did") else ""
+            raise RequestError(f"{self._path.name} has no class {name!r}{near}")
+        if not texts:
+            raise RequestError(f"{self._path.name} has no text for {name!r}")
+        return Reply(json.dumps(texts))
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _object(path: Path) -> tuple[dict[str, Any], str]:
+    """A JSON object and the digest of its file."""
+    try:
+        raw = path.read_bytes()
+        content = json.loads(raw.decode("utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path} is no JSON object of class names", hint='as in {"red fox": ["a bushy tail"]}')
+    return content, hashlib.sha256(raw).hexdigest()
+
+
+def _texts(name: str, texts: Any, path: Path) -> list[str]:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{path}: what it has for {name!r} is no list of texts")
+    return texts
+
+
+def _kind(texts: Mapping[str, list[str]]) -> Kind:
+    every = [text for own in texts.values() for text in own]
+    return "sentence" if 2 * sum(bool(_SENTENCE.match(text)) for text in every) > len(every) else "phrase"

@@ -1,0 +1,116 @@
+"""What there is to ask, and what is known already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vlmprompt.describe.answers import Answer, asked, key_of
+from vlmprompt.describe.cache import DescriptionCache
+from vlmprompt.describe.lines import Line, written
+from vlmprompt.describe.provider import Provider, Question
+from vlmprompt.describe.templates import Template
+
+CHARACTERS_A_TOKEN = 4
+TOKENS_AROUND = 8  # of a message, in most chat formats
+TOKENS_OF_ANSWER = 80
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Classes to be described.
+
+    Attributes:
+        dataset: name of their data set; names the folder of the file.
+        names: in label order; two may be the same.
+        limit: of so many the first are described.
+    """
+
+    dataset: str
+    names: tuple[str, ...]
+    limit: int | None = None
+
+    @property
+    def described(self) -> range:
+        """The labels to be described."""
+        return range(len(self.names) if self.limit is None else min(self.limit, len(self.names)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One answer that is wanted: a class, and which of several answers."""
+
+    question: Question
+    asked: Mapping[str, Any]
+    key: str
+
+
+@dataclass
+class Found:
+    """What is known of the jobs before anything is asked.
+
+    Attributes:
+        in_file: jobs whose lines stand in the file already, reviewed or not.
+        in_cache: jobs whose answer was paid for, with it.
+        open: jobs to be asked.
+    """
+
+    in_file: list[Job] = field(default_factory=list)
+    in_cache: list[tuple[Job, Answer]] = field(default_factory=list)
+    open: list[Job] = field(default_factory=list)
+
+
+def jobs(classes: ClassList, provider_name: str, provider: Provider, template: Template, samples: int) -> list[Job]:
+    """All answers that are wanted, class by class."""
+    identity, sha256 = provider.identity(), template.sha256
+    found, twins = [], Counter[str]()
+    for index in classes.described:
+        name = classes.names[index]
+        twin = twins[written(name)]
+        twins[written(name)] += 1
+        for sample in range(samples):
+            text = name if provider.template else template.ask(name)
+            question = Question(index, name, text, template.kind, sample)
+            about = asked(provider_name, identity, question.text, sha256, sample=sample, twin=twin)
+            found.append(Job(question, about, key_of(about)))
+    return found
+
+
+def look_up(wanted: Sequence[Job], lines: Sequence[Line], cache: DescriptionCache | None, template: Template) -> Found:
+    """Sort jobs by what is known of them.
+
+    Args:
+        lines: of the file that would be written.
+    """
+    there = {(line.class_index, line.sample) for line in lines if line.template_sha256 == template.sha256}
+    found = Found()
+    for job in wanted:
+        if (job.question.class_index, job.question.sample) in there:
+            found.in_file.append(job)
+        elif (answer := stored(cache, job.key)) is not None:
+            found.in_cache.append((job, answer))
+        else:
+            found.open.append(job)
+    return found
+
+
+def stored(cache: DescriptionCache | None, key: str) -> Answer | None:
+    """The answer of a key, if there is one; what is there but is none is forgotten, to be asked for again."""
+    text = None if cache is None else cache.get(key)
+    if cache is None or text is None:
+        return None
+    answer = Answer.parse(text)
+    if answer is None or answer.key != key:
+        cache.discard([key])
+        return None
+    return answer
+
+
+def estimated_tokens(open_jobs: Sequence[Job], known: Sequence[Answer]) -> dict[str, int]:
+    """Tokens of questions and answers to come: counted by characters, or as answers so far have cost."""
+    prompt = sum(TOKENS_AROUND + -(-len(job.question.text) // CHARACTERS_A_TOKEN) for job in open_jobs)
+    costs = [answer.completion_tokens for answer in known if answer.completion_tokens]
+    each = sum(costs) / len(costs) if costs else TOKENS_OF_ANSWER
+    return {"prompt": prompt, "completion": round(each * len(open_jobs))}

@@ -1,0 +1,282 @@
+"""`describe-classes` and `cache` as users see them: what is asked for, what is said, which code is left."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.describe.material import KEY, NAMES, line, write_descriptions
+from tests.describe.server import ChatServer, always_good, fails, good, phrases, says, serving
+from vlmprompt.cli.main import main
+from vlmprompt.describe.cache import DescriptionCache, cache_folder
+from vlmprompt.describe.upkeep import answers
+
+ROOT = Path(__file__).parents[2]
+FILE = "prompts_cache/pets/openai--gpt-5-mini--features.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a list of classes, and a key."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VLMPROMPT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    (folder / "pets.txt").write_text("red fox\ngreen frog\n")
+    return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, document and stderr of a command under --json."""
+    code = main([*arguments, "--json"])
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out), captured.err
+
+
+def ask(server: ChatServer, *more: str) -> list[str]:
+    return ["describe-classes", "--classes", "pets.txt", "--base-url", server.url, *more]
+
+
+def test_the_document(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(lambda name, nth: says("", refusal="no") if name == "red fox" else good(name)) as server:
+        code, document, _ = run(capsys, *ask(server))
+        assert (code, document["ok"], document["error"]["code"]) == (5, False, 5)
+        assert document["error"]["message"] == "1 of 2 classes lack descriptions; the first: 'red fox': refused: no"
+        assert document["data"] == {
+            "classes": 2,
+            "described": 1,
+            "failed": [{"class_index": 0, "class": "red fox", "reason": "refused: no"}],
+            "cached": 0,
+            "requests": 3,
+            "tokens": {"prompt": 60, "completion": 30},
+            "flagged": [],
+            "notes": [],
+            "file": FILE,
+        }
+        server.script = always_good
+        code, document, _ = run(capsys, *ask(server))
+    assert code == 0
+    data = document["data"]
+    assert (data["described"], data["cached"], data["requests"], data["failed"]) == (2, 1, 1, [])
+    rows = [json.loads(row) for row in Path(FILE).read_text().splitlines()]
+    assert [(row["class_index"], row["class"], row["text"]) for row in rows] == [
+        (i, name, text) for i, name in enumerate(("red fox", "green frog")) for text in phrases(name)
+    ]
+
+
+def test_the_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(lambda name, nth: says("") if name == "red fox" else good(name)) as server:
+        assert main(ask(server)) == 5
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "classes   1 of 2 described, 0 of them without a request",
+        "texts     2, 2.0 a class",
+        "asked     3 requests, 90 tokens",
+        f"file      {FILE}",
+        "",
+        "class  name     why it has none",
+        "0      red fox  empty answer",
+    ]
+    assert "describing pets: 2/2 answer  requests 3  tokens 90" in err
+    assert "the same command asks for what is missing" in err
+
+
+def test_with_nothing_given(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The built-in classes and their shipped descriptions, key or not; nobody is asked."""
+    code, document, _ = run(capsys, "describe-classes")
+    data = document["data"]
+    assert code == 0
+    assert (data["classes"], data["described"], data["cached"], data["requests"]) == (64, 64, 64, 0)
+    assert Path(data["file"]).name == "parts--doodles--parts.jsonl"
+    assert main(["describe-classes"]) == 0
+    out = capsys.readouterr().out
+    assert "64 of the 64 of doodles are described by parts doodles; nobody was asked" in out
+    assert "--provider openai" in out
+
+
+def test_without_a_key_what_is_there_counts(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    code, document, err = run(capsys, "describe-classes", "--classes", "pets.txt")
+    assert code == 3
+    assert "OPENAI_API_KEY is not set" in document["error"]["message"]
+    assert "--provider file" in document["error"]["hint"] and "--provider parts" in document["error"]["hint"]
+    write_descriptions(Path("prompts_cache/pets/a--b--c.jsonl"), NAMES[:2])
+    code, document, err = run(capsys, "describe-classes", "--classes", "pets.txt")
+    assert (code, document["data"]["described"]) == (0, 2)
+    code, document, err = run(capsys, "describe-classes", "--classes", "pets.txt", "--provider", "openai")
+    assert code == 3
+
+
+def test_a_data_set_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("red_fox", "green_frog"):
+        (here / "photos/train" / name).mkdir(parents=True)
+        (here / "photos/train" / name / "0.png").write_bytes(b"never opened")
+    with serving(always_good) as server:
+        assert main(["describe-classes", "--data", "folder:photos", "--base-url", server.url, "--model", "a/b:c"]) == 0
+    out = capsys.readouterr().out
+    assert "prompts_cache/photos/openai--a_b_c--features.jsonl" in out
+    assert "vlmprompt train --method descriptions --data folder:photos" in out
+    assert server.requests[0].body["model"] == "a/b:c"
+
+
+def test_a_dry_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(always_good) as server:
+        code, document, _ = run(capsys, *ask(server, "--dry-run", "--samples", "2"))
+        assert main(ask(server, "--dry-run")) == 0
+    assert (code, document["data"]["dry_run"]["to_fetch"]) == (0, 4)
+    assert "at most 16 requests; nothing was asked" in capsys.readouterr().out
+    assert server.requests == [] and not Path("prompts_cache").exists()
+
+
+def test_options_reach_the_provider(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(always_good) as server:
+        assert main(ask(server, "--set", "temperature=none", "-s", "max_tokens=99", "--limit", "1")) == 0
+    (request,) = server.requests
+    assert "temperature" not in request.body and request.body["max_tokens"] == 99
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--set", "temprature=1"], 2, "has no option 'temprature'"),
+        (["--set", "temperature=hot"], 2, "option temperature = 'hot'"),
+        (["--set", "temperature"], 2, "is not key=value"),
+        (["--provider", "opnai"], 2, "unknown llm provider 'opnai'"),
+        (["--from", "x.json"], 2, "provider 'file' has no option 'base_url'"),
+        (["--data", "doodles"], 2, "--classes and --data both name classes"),
+        (["--template", "empty.txt"], 3, "does not say where the class name stands"),
+        (["--template", "none"], 2, "there is no template 'none'"),
+        (["--base-url", "localhost:1"], 3, "'localhost:1' is not the address of a server"),
+        (["--base-url", "http://127.0.0.1:9/v1"], 3, "cannot reach http://127.0.0.1:9/v1"),
+        (["--classes", "gap.txt"], 3, "gap.txt, line 2 has no class name"),
+        (["--classes", "none.txt"], 3, "there is no none.txt"),
+        (["--concurrency", "0"], 2, "concurrency"),
+    ],
+)
+def test_bad_input(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    (here / "empty.txt").write_text("what is it?")
+    (here / "gap.txt").write_text("red fox\n\ngreen frog\n")
+    with serving(always_good) as server:
+        found, document, err = run(capsys, *ask(server), *arguments)
+    assert (found, document["ok"]) == (code, False)
+    assert message in document["error"]["message"]
+    assert "Traceback" not in err
+    assert server.requests == [] and not Path("prompts_cache").exists()
+
+
+def test_an_address_that_is_no_api(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(always_good) as server:
+        code, document, _ = run(capsys, *ask(server), "--base-url", server.url.replace("/v1", "/api"))
+        assert code == 0  # any path that leads to chat completions will do
+        server.script = lambda name, nth: fails(404)
+        code, document, _ = run(capsys, *ask(server), "--out", "b", "--base-url", server.url, "--model", "other")
+    assert code == 3
+    assert "no model 'other': 404" in document["error"]["message"]
+    assert "--base-url" in document["error"]["hint"]
+
+
+def test_a_damaged_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(FILE).parent.mkdir(parents=True)
+    for content, message in (
+        (line(0, "red fox", "a tail")[:30], "line 1 is torn"),
+        (line(0, "red fox", "a tail", schema=7), "has schema 7"),
+        (line(0, "red fox", "a") + "\n" + line(0, "green frog", "b"), "claims class index 0 twice"),
+    ):
+        Path(FILE).write_text(content)
+        code, document, _ = run(capsys, "describe-classes", "--classes", "pets.txt", "--model", "gpt-5-mini")
+        assert code == 3
+        assert message in document["error"]["message"]
+        assert Path(FILE).read_text() == content
+
+
+def test_descriptions_are_cut_to_what_clip_reads(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "a very long and winding tail " * 20
+    with serving(lambda name, nth: says(f"- {long}\n- two ears")) as server:
+        code, document, err = run(capsys, *ask(server, "--limit", "1"))
+    from vlmprompt.backbones.openclip import count_tokens
+
+    first, second = (json.loads(row)["text"] for row in Path(FILE).read_text().splitlines())
+    assert second == "two ears"
+    assert long.startswith(first)
+    more = first + long[len(first) :].split(" ")[1].join((" ", ""))
+    assert count_tokens(f"red fox, which has {first}") <= 77 < count_tokens(f"red fox, which has {more}")
+    assert document["warnings"] == ["descriptions cut to the 77 tokens that CLIP reads: 1"]
+
+
+# -- the cache --------------------------------------------------------------------------------------
+@pytest.fixture
+def filled(here: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The folder of a cache with answers of two models."""
+    with serving(always_good) as server:
+        for more in ([], ["--model", "m-2", "--samples", "2"]):
+            assert main(ask(server, *more)) == 0
+    capsys.readouterr()
+    return cache_folder()
+
+
+def test_cache_list(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, document, _ = run(capsys, "cache", "list")
+    groups = document["data"]["groups"]
+    assert code == 0
+    assert document["data"]["folder"] == str(filled)
+    assert [(g["dataset"], g["model"], g["template"], g["answers"], g["texts"], g["tokens"]) for g in groups] == [
+        ("pets", "gpt-5-mini", "features", 2, 4, 60),
+        ("pets", "m-2", "features", 4, 8, 120),
+    ]
+    assert main(["cache", "list"]) == 0
+    assert "m-2" in capsys.readouterr().out
+
+
+def test_cache_export(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The files come back as they were; what is there is left alone."""
+    before = {path: path.read_bytes() for path in Path("prompts_cache").rglob("*.jsonl")}
+    code, document, _ = run(capsys, "cache", "export", "--out", "again")
+    assert (code, len(document["data"]["written"])) == (0, 2)
+    assert {path: (Path("again") / path.relative_to("prompts_cache")).read_bytes() for path in before} == before
+    Path(FILE).write_text("reviewed")
+    code, document, _ = run(capsys, "cache", "export", "--model", "gpt-5-mini")
+    assert document["data"] == {"written": [], "left": [FILE]}
+    assert Path(FILE).read_text() == "reviewed"
+    assert main(["cache", "export", "--model", "gpt-5-mini", "--force"]) == 0
+    assert Path(FILE).read_bytes() == before[Path(FILE)]
+
+
+def test_cache_verify_and_prune(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "cache", "verify")[:1] == (0,)
+    with closing(DescriptionCache(filled)) as cache:
+        cache.put("0" * 64, '{"not": "an answer"}')
+        cache.claim("1" * 64, seconds=-1)
+    code, document, _ = run(capsys, "cache", "verify")
+    assert (code, document["ok"], document["data"]["answers"]) == (3, False, 6)
+    assert "1 answers are damaged" in document["data"]["problems"][0]
+    assert "cache prune" in document["error"]["hint"]
+    code, document, _ = run(capsys, "cache", "prune")
+    assert (code, document["data"]) == (0, {"foreign": 1, "damaged": 1, "answers": 0})
+    assert run(capsys, "cache", "verify")[0] == 0
+    code, document, _ = run(capsys, "cache", "prune", "--older-than", "1")
+    assert document["data"]["answers"] == 0
+    code, document, _ = run(capsys, "cache", "prune", "--model", "m-2")
+    assert document["data"]["answers"] == 4
+    with closing(DescriptionCache(filled)) as cache:
+        assert {str(answer.asked["parameters"]["model"]) for answer in answers(cache)} == {"gpt-5-mini"}
+    assert main(["cache", "prune", "--all", "--model", "x"]) == 2
+    assert main(["cache", "prune", "--all"]) == 0
+    assert "deleted 2 answers" in capsys.readouterr().out
+
+
+def test_providers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, document, _ = run(capsys, "providers", "list")
+    assert [entry["name"] for entry in document["data"]["providers"]] == ["file", "openai", "parts"]
+    assert main(["providers", "show", "openai"]) == 0
+    assert "--set NAME=VALUE" in capsys.readouterr().out

@@ -1,0 +1,131 @@
+"""From what models write to lists of descriptions."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlmprompt.describe.lines import Kind
+from vlmprompt.describe.provider import AnswerError, Reply
+from vlmprompt.describe.reading import clean, distinct, read_reply
+
+TWO = ["a bushy tail", "orange fur"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"descriptions": ["a bushy tail", "orange fur"]}',
+        '["a bushy tail", "orange fur"]',
+        '{"class": "red fox", "features": ["a bushy tail", "orange fur"]}',
+        '[{"feature": "a bushy tail"}, {"feature": "orange fur"}]',
+        '```json\n{"descriptions": ["a bushy tail", "orange fur"]}\n```',
+        'Here you are:\n```json\n{"descriptions": ["a bushy tail", "orange fur"]}\n```\nAnything else?',
+        'Sure!\n{"descriptions": ["a bushy tail", "orange fur"]}',
+        "- a bushy tail\n- orange fur",
+        "a bushy tail\n- orange fur",
+        " a bushy tail\n- orange fur\n\nLet me know if you need more.",
+        "1. a bushy tail\n2. orange fur",
+        "1) a bushy tail;\n2) orange fur.",
+        "(1) a bushy tail\n(2) orange fur",
+        "[1] a bushy tail\n[2] orange fur",
+        "a) a bushy tail\nb) orange fur",
+        "Useful features of a red fox:\n\n* **a bushy tail**\n* orange fur,\n",
+        "Useful features are:\na bushy tail\norange fur",
+        "• “a bushy tail”\n• 'orange fur'",
+        "— a bushy tail\n— orange fur",
+        "a bushy tail\r\norange fur\r\n",
+        "a bushy tail, orange fur",
+        "a bushy tail; orange fur.",
+        "Answer: a bushy tail, and orange fur",
+        "a bushy tail - orange fur",
+        "- a bushy tail\n- A bushy tail\n- orange fur\n-\n- ",
+    ],
+)
+def test_lists_of_all_kinds(text: str) -> None:
+    assert read_reply(Reply(text), "phrase") == TWO
+
+
+def test_sentences() -> None:
+    both = ["A red fox has a bushy tail.", "Its fur is orange, and soft!"]
+    for text in (" ".join(both), "\n".join(both), f"1. {both[0]}\n2. {both[1]}", json.dumps(both)):
+        assert read_reply(Reply(text), "sentence") == both
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("3D wings of 2.5 cm", "3D wings of 2.5 cm"),
+        ("a red-and-white flag", "a red-and-white flag"),
+        ("eyes (two)", "eyes (two)"),
+        ("U.S. colours", "U.S. colours"),
+        ("snow_white fur", "snow_white fur"),
+        ("ice-cream (\u00bd l)", "ice-cream (\u00bd l)"),
+        ("**bold** and `code`", "bold and code"),
+        ("a\x00tail\x1b[31m of\u202e a\u200bfox\ufeff", "atail[31m of afox"),
+        ("a\ttail\u00a0of\u2028fur\r\n", "a tail of fur"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_one_description_cleaned(text: str, kept: str) -> None:
+    assert clean(text, "phrase") == kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60), st.sampled_from(["phrase", "sentence"]))
+def test_cleaning_leaves_no_control_characters_and_is_done_once(text: str, kind: Kind) -> None:
+    kept = clean(text, kind)
+    assert not any(unicodedata.category(c).startswith("C") for c in kept)
+    assert kept == " ".join(kept.split())
+    assert kept == "" or any(c.isalnum() for c in kept)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=200))
+def test_whatever_a_model_writes_is_read_or_refused(text: str) -> None:
+    try:
+        found = read_reply(Reply(text), "phrase")
+    except AnswerError as error:
+        assert error.reason
+    else:
+        assert found and all(found) and len({t.casefold() for t in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(""), "empty answer"),
+        (Reply(" \n\t"), "empty answer"),
+        (Reply("-\n-\n..."), "no list in the answer"),
+        (Reply('{"descriptions": []}'), "no list in the answer"),
+        (Reply("- a tail", finish_reason="length"), "cut off"),
+        (Reply("", finish_reason="content_filter"), "refused by a content filter"),
+        (Reply("", refusal="I will not."), "refused: I will not."),
+        (Reply("I'm sorry, but I can't help with that."), "refused: I'm sorry"),
+        (Reply("As an AI language model, I cannot see."), "refused: As an AI"),
+        (Reply('{"descriptions": ["a bushy tail", "orange'), "malformed JSON"),
+        (Reply('["a bushy tail", orange fur]'), "malformed JSON"),
+        (Reply("[" * 100_000), "malformed JSON"),
+        (Reply("- a tail\n- two ears"), "2 of at least 3 phrases"),
+    ],
+)
+def test_what_cannot_be_used_says_why_and_how_to_ask_again(reply: Reply, reason: str) -> None:
+    least = 3 if "at least" in reason else 1
+    with pytest.raises(AnswerError) as caught:
+        read_reply(reply, "phrase", least=least)
+    assert caught.value.reason.startswith(reason)
+    assert "plain list of at least 3 phrases" in caught.value.remark
+
+
+def test_a_phrase_about_sorrow_is_no_refusal() -> None:
+    assert read_reply(Reply("- I cannot be missed: red fur\n- a tail\n- ears"), "phrase")[1:] == ["a tail", "ears"]
+
+
+def test_each_text_once_in_its_first_spelling() -> None:
+    assert distinct(["A tail", "", "a Tail", "ears", "A TAIL"]) == ["A tail", "ears"]
