@@ -335,11 +335,12 @@ def test_every_option_says_what_it_is():
 def test_shipped_schedules():
     """The paper's: 5 epochs at 0.0035, batch 4; transferred from a source set: 2 at 0.0026, depth 2, L 1."""
     text = resources.files("vlmprompt_bloom").joinpath("overrides.toml").read_text()
-    plain, cross = tomllib.loads(text)["override"]
+    plain, cross, doodles = tomllib.loads(text)["override"]
     assert "when" not in plain and cross["when"] == {"setting": "cross-dataset"}
     assert plain["train"] == {"epochs": 5, "lr": 0.0035, "batch_size": 4}
     assert cross["train"] == {"epochs": 2, "lr": 0.0026, "batch_size": 4}
-    for override in (plain, cross):
+    assert "doodles" in doodles["when"]["dataset"] and doodles["train"]["max_steps"] <= 300
+    for override in (plain, cross, doodles):
         TrainConfig(**override["train"])
     assert method_config("bloom", cross["options"]).model_dump()["depth"] == 2
 

@@ -110,9 +110,9 @@ def test_without_a_key_what_is_there_counts(
     assert "OPENAI_API_KEY is not set" in document["error"]["message"]
     assert "--provider file" in document["error"]["hint"] and "--provider parts" in document["error"]["hint"]
     write_descriptions(Path("prompts_cache/pets/a--b--c.jsonl"), NAMES[:2])
-    code, document, err = run(capsys, "describe-classes", "--classes", "pets.txt")
+    code, document, _err = run(capsys, "describe-classes", "--classes", "pets.txt")
     assert (code, document["data"]["described"]) == (0, 2)
-    code, document, err = run(capsys, "describe-classes", "--classes", "pets.txt", "--provider", "openai")
+    code, document, _err = run(capsys, "describe-classes", "--classes", "pets.txt", "--provider", "openai")
     assert code == 3
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_descriptions_are_cut_to_what_clip_reads(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "a very long and winding tail " * 20
     with serving(lambda name, nth: says(f"- {long}\n- two ears")) as server:
-        code, document, err = run(capsys, *ask(server, "--limit", "1"))
+        _code, document, _err = run(capsys, *ask(server, "--limit", "1"))
     from vlmprompt.backbones.openclip import count_tokens
 
     first, second = (json.loads(row)["text"] for row in Path(FILE).read_text().splitlines())
@@ -276,7 +276,7 @@ def test_cache_verify_and_prune(filled: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_providers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, document, _ = run(capsys, "providers", "list")
+    _code, document, _ = run(capsys, "providers", "list")
     assert [entry["name"] for entry in document["data"]["providers"]] == ["file", "openai", "parts"]
     assert main(["providers", "show", "openai"]) == 0
     assert "--set NAME=VALUE" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def test_what_the_file_lacks_is_named(here: Path) -> None:
         (1, "from.json has no text for 'carp'"),
         (2, "from.json has no class 'zebra'"),
     ]
+    shutil.rmtree("prompts_cache")
     near = imported(("houndd",), PHRASES | {"hound dog": ["x y"]}).failed[0].reason
     assert near == "from.json has no class 'houndd': did you mean 'hound' or 'hound dog'?"
 

@@ -80,7 +80,10 @@ def export(cache: DescriptionCache, out: Path, which: Which, *, force: bool) -> 
         if path.exists() and not force:
             left.append(path)
             continue
-        write_atomic(path, dump_lines(line for place in sorted(found) for line in _lines(found[place])))
+        lines: dict[tuple[int, str], Line] = {}  # a text that several samples gave stands once
+        for line in (line for place in sorted(found) for line in _lines(found[place])):
+            lines.setdefault((line.class_index, line.text), line)
+        write_atomic(path, dump_lines(lines.values()))
         written.append(path)
     return written, left
 
