@@ -105,7 +105,7 @@ def test_without_a_key_what_is_there_counts(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
-    code, document, err = run(capsys, "describe-classes", "--classes", "pets.txt")
+    code, document, _err = run(capsys, "describe-classes", "--classes", "pets.txt")
     assert code == 3
     assert "OPENAI_API_KEY is not set" in document["error"]["message"]
     assert "--provider file" in document["error"]["hint"] and "--provider parts" in document["error"]["hint"]

@@ -69,7 +69,9 @@ def test_an_installed_plugin_is_listed_with_its_origin_and_gone_after_uninstalla
     data = json.loads(shown.stdout)["data"]
     assert (data["distribution"], data["version"], data["plugin"]) == ("acme-prompts", "1.2.3", "acme_prompts")
     assert data["capabilities"] == ["feature_cache", "new_classes"]
-    assert data["options"] == [
+    base, own = data["options"]
+    assert base["name"] == "keep_underscores"  # an option of every method
+    assert own == (
         {
             "name": "n_ctx",
             "type": "integer >= 1",
@@ -77,7 +79,7 @@ def test_an_installed_plugin_is_listed_with_its_origin_and_gone_after_uninstalla
             "default": 2,
             "description": "context vectors; source: made up",
         }
-    ]
+    )
     said = acme.vlmprompt("acme-hello", "--name", "world", env=env)
     assert (said.returncode, said.stdout) == (0, "hello world\n")
     page = acme.vlmprompt("--help", env=env).stdout
