@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.training.atomic import write_atomic
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.folder import RunFolder, claim, run_name
 from vlmprompt.training.foreign import read_foreign
