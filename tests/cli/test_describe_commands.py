@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.describe.material import KEY, NAMES, line, write_descriptions
+from tests.describe.material import NAMES, line, work_in, write_descriptions
 from tests.describe.server import ChatServer, always_good, fails, good, phrases, says, serving
 from vlmprompt.cli.main import main
 from vlmprompt.describe.cache import DescriptionCache, cache_folder
@@ -22,13 +22,7 @@ FILE = "prompts_cache/pets/openai--gpt-5-mini--features.jsonl"
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a list of classes, and a key."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("VLMPROMPT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    folder = work_in(tmp_path, monkeypatch)
     (folder / "pets.txt").write_text("red fox\ngreen frog\n")
     return folder
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from vlmprompt.describe.asking import Limits
 from vlmprompt.describe.service import Order
 from vlmprompt.describe.work import ClassList
@@ -19,6 +21,18 @@ PHRASES = {
     "blue whale": ["a blowhole"],
     "grey wolf": ["pointed ears", "a long snout"],
 }
+
+
+def work_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with a key, a cache and user folders of its own."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("VLMPROMPT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user-data"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    return folder
 
 
 def line(index: int, name: str, text: str, **more: Any) -> str:

@@ -12,7 +12,7 @@ from vlmprompt.describe.answers import Answer
 from vlmprompt.describe.cache import DescriptionCache
 from vlmprompt.describe.lines import Line, dump_lines
 from vlmprompt.describe.templates import Template
-from vlmprompt.describe.writing import Origin
+from vlmprompt.describe.writing import Origin, once_a_class
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,8 @@ def export(cache: DescriptionCache, out: Path, which: Which, *, force: bool) -> 
         if path.exists() and not force:
             left.append(path)
             continue
-        lines: dict[tuple[int, str], Line] = {}  # a text that several samples gave stands once
-        for line in (line for place in sorted(found) for line in _lines(found[place])):
-            lines.setdefault((line.class_index, line.text), line)
-        write_atomic(path, dump_lines(lines.values()))
+        lines = [line for place in sorted(found) for line in _lines(found[place])]
+        write_atomic(path, dump_lines(once_a_class(lines)))
         written.append(path)
     return written, left
 

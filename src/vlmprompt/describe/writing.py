@@ -83,7 +83,7 @@ def merged(
 
     lines = [line for line in before if stays(line)]
     lines += (_line(job, answer, text, classes, origin) for job, answer in answers for text in answer.items)
-    return _once_a_class(lines)
+    return once_a_class(lines)
 
 
 def reviewed(lines: Iterable[Line], classes: ClassList, shorten: Shorten | None) -> tuple[list[Line], int]:
@@ -140,7 +140,7 @@ def _line(job: Job, answer: Answer, text: str, classes: ClassList, origin: Origi
     )
 
 
-def _once_a_class(lines: Sequence[Line]) -> list[Line]:
+def once_a_class(lines: Sequence[Line]) -> list[Line]:
     """Each text once for a class, where it stands first."""
     first: dict[tuple[int, str], Line] = {}
     for line in lines:

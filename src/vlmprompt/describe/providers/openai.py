@@ -110,9 +110,16 @@ class OpenAIProvider:
         parameters["response_format"] = LIST_SCHEMA if config.structured else None
         self._parameters = {name: value for name, value in parameters.items() if value is not None}
         self._reached = False
-        # Retries are the service's, which bounds their number; two layers would multiply them.
-        timeout = openai.Timeout(None, connect=CONNECT_S)  # of a whole request: the service's, too
-        self._client = AsyncOpenAI(api_key=self._key, base_url=self._url, max_retries=0, timeout=timeout)
+        self._opened: AsyncOpenAI | None = None
+
+    @property
+    def _client(self) -> AsyncOpenAI:
+        """Opened at the first question: reading the system's certificates takes longer than 100 cached answers."""
+        if self._opened is None:
+            # Retries are the service's, which bounds their number; two layers would multiply them.
+            timeout = openai.Timeout(None, connect=CONNECT_S)  # of a whole request: the service's, too
+            self._opened = AsyncOpenAI(api_key=self._key, base_url=self._url, max_retries=0, timeout=timeout)
+        return self._opened
 
     def identity(self) -> Mapping[str, Any]:
         """Host, model and sampling; neither the key nor where else the address leads."""
@@ -136,7 +143,8 @@ class OpenAIProvider:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        if self._opened is not None:
+            await self._opened.close()
 
     def _reply(self, response: Any) -> Reply:
         # Parsed here: the client hands HTML over as a bare string, and raises its own errors on torn JSON.
