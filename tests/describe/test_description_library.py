@@ -112,6 +112,9 @@ def test_another_data_sets_descriptions_serve_by_name(here: Path) -> None:
     part = Dataset("photos-wild", "photos-wild", ("grey wolf", "red fox"), {}, described_by="photos")
     file = choose(part)
     assert describe(part, file).descriptions == (("pointed ears", "a long snout"), ("a bushy tail", "orange fur"))
+    strangers = replace(part, class_names=("an owl", "a cat"))
+    with pytest.raises(InputError, match="no descriptions of the classes of 'photos-wild'"):
+        choose(strangers)
     own = write_descriptions(Path("prompts_cache/photos-wild/a--b--c.jsonl"), names=part.class_names)
     assert choose(part).path == own
     assert describe(part, choose(part)).descriptions == describe(part, file).descriptions

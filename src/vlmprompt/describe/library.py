@@ -123,8 +123,11 @@ def find(dataset: Dataset) -> DescriptionFile | None:
     for name in dict.fromkeys((dataset.name, dataset.described_by or dataset.name)):
         for place in places():
             path = _only(sorted((place / folder_name(name)).glob(f"*{SUFFIX}")), name)
-            if path is not None:
-                return DescriptionFile.read(path)
+            if path is None:
+                continue
+            file = DescriptionFile.read(path)
+            if name == dataset.name or any(file.texts_by_name(dataset.class_names)):
+                return file
     return None
 
 
