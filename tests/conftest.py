@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.plugins import host
+from vlmprompt.registry import Source
 
 torch.set_num_threads(1)
 
@@ -50,6 +53,15 @@ def tiny_model() -> torch.nn.Module:
 def tiny_backbone(tiny_model: torch.nn.Module, tokenizer: open_clip.SimpleTokenizer) -> Backbone:
     """The tiny ViT CLIP behind the engines."""
     return Backbone.from_model(tiny_model, tokenizer, name="tiny-vit")
+
+
+@pytest.fixture
+def tiny_spec() -> Iterator[None]:
+    """Makes `--backbone tiny-vit` known, as a plugin would."""
+    source = Source("tiny", "tiny", "1.0")
+    host().backbones.register("tiny-vit", target="tests.cli.tiny_loader:TinyLoader", source=source)
+    yield
+    host().backbones.withdraw(source)
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import embedded_words as embedded_words
     from vlmprompt.methods.initial import gaussian as gaussian
     from vlmprompt.methods.initial import initial_context as initial_context
+    from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
@@ -98,7 +99,14 @@ _MODULES = {
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
-    "vlmprompt.methods.initial": ("ContextConfig", "embedded_words", "gaussian", "initial_context", "seeded_linear"),
+    "vlmprompt.methods.initial": (
+        "ContextConfig",
+        "embedded_words",
+        "gaussian",
+        "initial_context",
+        "meta_net",
+        "seeded_linear",
+    ),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.results.rows": ("ResultRow",),
     "vlmprompt.training.runs": ("load_run",),

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,7 @@ from vlmprompt.registry import Source
 from vlmprompt.training.checkpoint import Checkpoint
 
 RED = CLASSES[0]
-SOURCE = Source("tiny", "tiny", "1.0")
-
-
-@pytest.fixture(autouse=True)
-def tiny_spec() -> Iterator[None]:
-    """`--backbone tiny-vit`."""
-    host().backbones.register("tiny-vit", target="tests.cli.tiny_loader:TinyLoader", source=SOURCE)
-    yield
-    host().backbones.withdraw(SOURCE)
+pytestmark = pytest.mark.usefixtures("tiny_spec")
 
 
 @pytest.fixture

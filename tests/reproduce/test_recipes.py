@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation.runner import Runner
 from vlmprompt.plugins import host
-from vlmprompt.registry import Source
 from vlmprompt.reproduce.recipe import Recipe, load_recipe, recipe_names
 from vlmprompt.reproduce.run import configuration, reproduce, sweep_grid
 from vlmprompt.results.overview import Pick, overview
 from vlmprompt.results.rows import ResultRow
 
-SOURCE = Source("tiny", "tiny", "1.0")
+pytestmark = pytest.mark.usefixtures("tiny_spec")
+
 TEXT = """
 title = "Small"
 about = "two ways to train CoOp"
@@ -58,13 +57,6 @@ suite = "base-to-new"
 cell = "h"
 metric = "h_of_means"
 """
-
-
-@pytest.fixture(autouse=True)
-def tiny_spec() -> Iterator[None]:
-    host().backbones.register("tiny-vit", target="tests.cli.tiny_loader:TinyLoader", source=SOURCE)
-    yield
-    host().backbones.withdraw(SOURCE)
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from typing import Any, cast
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.load import load_outliers
+from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, UsageError, VlmPromptError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, Suite
+from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, Suite
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.plugins import host
@@ -77,11 +78,9 @@ def evaluate(
     dataset = run.load_dataset(runtime)
     for spec in (companions or {}).get("ood", ()):
         load_outliers(spec, root=runtime.root)  # so that a mistyped name shows before anything is measured
-    measured = run_subject(run, resources)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
-    names = [n for n in (REFERENCES if reference is True else reference or ()) if n != run.config.method]
-    subjects = [measured, *kept.beside(measured, names, dataset)]
+    subjects = _subjects(run, dataset, kept, REFERENCES if reference is True else reference or ())
     store = store or ResultStore(run.path / RESULTS_FILE)
     runner = Runner(store, run.info.backbone.digest, force=force, progress=progress)
     # Other data sets are read by the conventions of the run.
@@ -96,6 +95,13 @@ def evaluate(
         ) from error
     finally:
         runner.report()
+
+
+def _subjects(run: Run, dataset: Dataset, references: References, names: Sequence[str]) -> list[Subject]:
+    """The run, and those reference methods beside it that it is not itself."""
+    measured = run_subject(run, references.resources)
+    others = [name for name in names if name != run.config.method]
+    return [measured, *references.beside(measured, others, dataset)]
 
 
 def load_suites(names: Sequence[str]) -> list[Suite]:

@@ -374,7 +374,15 @@ class PromptMethod(nn.Module):
         other._buffers = dict(self._buffers)  # what is frozen may depend on the classes, and is then set anew
         other.descriptions = descriptions
         other.classes = other._set_classes(names)
+        other.renew(template)
         return other
+
+    def renew(self, template: str | None) -> None:
+        """Set anew what depends on the classes beside their tokens; `with_classes` calls it on its result.
+
+        Args:
+            template: see `with_classes`.
+        """
 
     def trainable_state(self) -> dict[str, Tensor]:
         """Everything learned, by stable name: parameters and persistent buffers."""

@@ -5,8 +5,8 @@ Shapes: K classes, n descriptions of all classes together, d joint width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -18,7 +18,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import DescriptionUse, MethodConfig, MethodOutput, PromptMethod
 
 if TYPE_CHECKING:
-    from vlmprompt.backbones.backbone import Backbone
+    pass
 
 CLASS, PHRASE = "{class}", "{phrase}"
 
@@ -56,16 +56,8 @@ class Described(PromptMethod):
     capabilities = frozenset({"new_classes", "feature_cache", "training_free"})
     config: DescribedConfig
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        class_names: Sequence[str],
-        config: DescribedConfig,
-        *,
-        descriptions: Sequence[Sequence[str]] | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__(backbone, class_names, config, descriptions=descriptions, generator=generator)
+    def create(self) -> None:
+        """Nothing is learned, but every class is described."""
         self._require_descriptions()
 
     @classmethod
@@ -99,17 +91,9 @@ class Described(PromptMethod):
             cosines_BK = features.unit_Bd @ text.features_PKd[0].T
         return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK)
 
-    def with_classes(
-        self,
-        names: Sequence[str],
-        *,
-        template: str | None = None,
-        descriptions: Sequence[Sequence[str]] | None = None,
-    ) -> Self:
-        """The same over other classes, by their descriptions."""
-        other = super().with_classes(names, template=template, descriptions=descriptions)
-        other._require_descriptions()
-        return other
+    def renew(self, template: str | None) -> None:
+        """Other classes need descriptions of their own."""
+        self._require_descriptions()
 
     def _require_descriptions(self) -> None:
         if self.descriptions is None or len(self.descriptions) != len(self.class_names):

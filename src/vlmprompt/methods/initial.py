@@ -1,6 +1,6 @@
 """Initial values that several methods share, drawn from a given generator.
 
-Shapes: V context tokens, D text width.
+Shapes: V context tokens, D text width, d joint width.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import MethodConfig
 
 INIT_STD = 0.02
+SQUEEZE = 16  # of the image feature in a meta-net
 
 
 class ContextConfig(MethodConfig):
@@ -70,3 +71,11 @@ def seeded_linear(d_in: int, d_out: int, *, generator: torch.Generator, bias: bo
     for parameter in linear.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return linear
+
+
+def meta_net(d: int, D: int, *, generator: torch.Generator) -> nn.Sequential:
+    """What shifts a context by the image: linear to d/16, ReLU, linear to D (CoCoOp, Zhou et al., CVPR 2022)."""
+    narrow = max(d // SQUEEZE, 1)
+    return nn.Sequential(
+        seeded_linear(d, narrow, generator=generator), nn.ReLU(), seeded_linear(narrow, D, generator=generator)
+    )

@@ -5,9 +5,9 @@ Shapes: K classes, T templates, d joint width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -76,14 +76,6 @@ class ZeroShot(PromptMethod):
         units_TKd = F.normalize(raw_TKd.float(), dim=-1)
         return TextFeatures(units_TKd.mean(dim=0, keepdim=True))
 
-    def with_classes(
-        self,
-        names: Sequence[str],
-        *,
-        template: str | None = None,
-        descriptions: Sequence[Sequence[str]] | None = None,
-    ) -> Self:
-        """The same over other classes, in their data set's template unless the option `template` is set."""
-        other = super().with_classes(names, descriptions=descriptions)
-        other._data_template = template
-        return other
+    def renew(self, template: str | None) -> None:
+        """Other classes are written in their data set's template unless the option `template` is set."""
+        self._data_template = template

@@ -16,11 +16,9 @@ from vlmprompt.api import (
     PromptMethod,
     TextPrompts,
     initial_context,
-    seeded_linear,
+    meta_net,
     unit,
 )
-
-SQUEEZE = 16
 
 
 class CoCoOpConfig(ContextConfig):
@@ -50,12 +48,7 @@ class CoCoOp(PromptMethod):
         """The context and the network that shifts it."""
         self.ctx = nn.Parameter(initial_context(self.config, self.backbone.text, self.generator))
         d, D = self.backbone.vision.joint_dim, self.backbone.text.width
-        narrow = max(d // SQUEEZE, 1)
-        self.meta_net = nn.Sequential(
-            seeded_linear(d, narrow, generator=self.generator),
-            nn.ReLU(),
-            seeded_linear(narrow, D, generator=self.generator),
-        )
+        self.meta_net = meta_net(d, D, generator=self.generator)
 
     def text_prompts(
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None

@@ -5,8 +5,8 @@ Shapes: J prompted layers, L prompt tokens a layer, d_v image-tower width, K cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -63,17 +63,9 @@ class VPT(PromptMethod):
         """The frozen text (1,K,d), encoded before."""
         return TextFeatures(self.class_text_Kd[None])
 
-    def with_classes(
-        self,
-        names: Sequence[str],
-        *,
-        template: str | None = None,
-        descriptions: Sequence[Sequence[str]] | None = None,
-    ) -> Self:
-        """The same prompts over other classes, in the same text."""
-        other = super().with_classes(names, template=template, descriptions=descriptions)
-        other.class_text_Kd = other._class_text()
-        return other
+    def renew(self, template: str | None) -> None:
+        """Other classes stand in the same text."""
+        self.class_text_Kd = self._class_text()
 
     def _class_text(self) -> Tensor:
         return teacher_features(self.backbone.text, [PHOTO], self.class_names)

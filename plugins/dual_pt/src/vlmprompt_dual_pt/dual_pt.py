@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from vlmprompt.api import (
     TextPrompts,
     TransportCaps,
     gaussian,
-    seeded_linear,
+    meta_net,
     transport_plan,
     unit,
 )
@@ -68,7 +68,8 @@ class DualPT(PromptMethod):
                 hint="'vlmprompt describe-classes' makes them; --set context=none trains without",
             )
         self.prompts = nn.Parameter(gaussian(c.n_prompts, c.n_ctx, text.width, generator=self.generator))
-        self.meta_net = self._meta_net() if c.conditional else None
+        d, D = text.joint_dim, text.width
+        self.meta_net = meta_net(d, D, generator=self.generator) if c.conditional else None
         if c.conditional:
             self.capabilities = self.capabilities | {"image_conditioned"}
         if c.distils and c.distill == "match":  # trained state, so that training can go on in the middle of an epoch
@@ -76,15 +77,6 @@ class DualPT(PromptMethod):
             self.register_buffer("matches_KM", torch.zeros(described, c.n_prompts, dtype=torch.long))
         self._targets: Targets | None = None
         self._caps = TransportCaps()
-
-    def _meta_net(self) -> nn.Sequential:
-        """CoCoOp's: linear to d/16, ReLU, linear to D."""
-        joint, narrow = self.backbone.text.joint_dim, max(1, self.backbone.text.joint_dim // 16)
-        return nn.Sequential(
-            seeded_linear(joint, narrow, generator=self.generator),
-            nn.ReLU(),
-            seeded_linear(narrow, self.backbone.text.width, generator=self.generator),
-        )
 
     @classmethod
     def reads_descriptions(cls, config: MethodConfig) -> Literal["never", "training"]:
@@ -252,17 +244,9 @@ class DualPT(PromptMethod):
         caps = self._caps
         return found | ({"plans_cut_short": max(caps.inner, caps.outer) / caps.problems} if caps.problems else {})
 
-    def with_classes(
-        self,
-        names: Sequence[str],
-        *,
-        template: str | None = None,
-        descriptions: Sequence[Sequence[str]] | None = None,
-    ) -> Self:
-        """The same prompts over other classes; without descriptions for inference."""
-        other = super().with_classes(names, template=template, descriptions=descriptions)
-        other._targets = None
-        return other
+    def renew(self, template: str | None) -> None:
+        """Encoded descriptions belong to the classes; inference needs none."""
+        self._targets = None
 
     def _own_text(self) -> Tensor:
         """Unit text features (K,M,d) of the prompts as they are, without an image's token."""
