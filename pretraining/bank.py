@@ -27,7 +27,8 @@ from vlmprompt.data.doodles.ink import CANVAS, FINE, Ink, Pixels, blank, draw_fi
 from vlmprompt.data.doodles.parse import GROUPS, drawings
 
 MIDDLE = (CANVAS / 2, CANVAS / 2)
-_POSE = Pose(turn=0.5, squash=0.06, shear=0.05, warp=1.0)
+_POSE = Pose(turn=0.8, squash=0.1, shear=0.09, warp=1.6)
+_PAPERS = ("white", "cream", "yellow", "pink")
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,26 @@ class Plain:
         size: of the longer side of an object.
         pose: see `figure.Pose`.
         edges: widths of outlines, in quarters of a pixel.
+        lines: probability that a class is drawn in lines alone.
         palette: background colours.
-        clutter: probability of small things in a picture.
+        clutter: probability of small things behind the object.
+        cover: probability of small things in front of it.
         contrast: largest share of the second background colour.
+        light: largest relative change of brightness.
+        cast: largest relative change of each colour channel.
     """
 
-    size: tuple[float, float] = (0.66, 0.86)
+    size: tuple[float, float] = (0.5, 0.88)
     pose: Pose = _POSE
-    edges: Sequence[int] = (0, 0, 3)
+    edges: Sequence[int] = (0, 0, 3, 4)
+    lines: float = 0.1
     palette: Sequence[str] = ("white", "cream", "yellow", "pink", "sky blue", "lime", "silver", "coral", "violet",
                               "black", "brown", "cyan")  # fmt: skip
-    clutter: float = 0.12
-    contrast: float = 0.25
+    clutter: float = 0.35
+    cover: float = 0.15
+    contrast: float = 0.4
+    light: float = 0.35
+    cast: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -135,8 +144,10 @@ def _class_layers(job: tuple[Drawing, int, int, Plain]) -> list[Layer]:
 def _class_layer(drawing: Drawing, plain: Plain, draws: Draws) -> Layer:
     fig = posed(figure(drawing, draws.fork("figure")), drawing, plain.pose, draws.fork("pose"))
     fig = placed(fig, draws.uniform(*plain.size) * CANVAS, MIDDLE)
-    colours = tuple(dict.fromkeys(fig.colours.values()))
-    return _layer(fig, plain, draws, drawing.name, drawing.group, colours, fig.phrases, None, drawing.flip)
+    ink, colours, phrases = _ink(plain, draws.fork("ink")), tuple(dict.fromkeys(fig.colours.values())), fig.phrases
+    if draws.chance(plain.lines):
+        ink, colours, phrases = _line_ink(draws.fork("lines")), (), tuple(filter(_colourless, fig.phrases))
+    return _layer(fig, ink, drawing.name, drawing.group, colours, phrases, None, drawing.flip)
 
 
 def _scene_layers(job: tuple[int, int, int, Plain]) -> list[Layer]:
@@ -148,14 +159,13 @@ def _scene_layers(job: tuple[int, int, int, Plain]) -> list[Layer]:
         fig = figure(scene_drawing(scene, draws.fork("layout")), draws.fork("figure"))
         fig = fig.mapped(grow(CANVAS / UNITS, CANVAS / UNITS))
         flip = scene.relation not in ("to the left of", "to the right of")
-        layers.append(_layer(fig, plain, draws, None, None, (), (), scene, flip))
+        layers.append(_layer(fig, _ink(plain, draws.fork("ink")), None, None, (), (), scene, flip))
     return layers
 
 
 def _layer(
     fig: Figure,
-    plain: Plain,
-    draws: Draws,
+    ink: Ink,
     name: str | None,
     group: str | None,
     colours: tuple[str, ...],
@@ -164,7 +174,7 @@ def _layer(
     flip: bool,
 ) -> Layer:
     canvas = blank()
-    draw_figure(canvas, fig, _ink(plain, draws.fork("ink")))
+    draw_figure(canvas, fig, ink)
     x0, y0, x1, y1 = (int(side) // FINE for side in fig.bounds)
     box = (max(x0, 0), max(y0, 0), min(x1 + 1, 64), min(y1 + 1, 64))
     return Layer(pixels(canvas), box, tuple(fig.main_colours), name, group, colours, phrases, scene, flip)
@@ -173,6 +183,15 @@ def _layer(
 def _ink(plain: Plain, draws: Draws) -> Ink:
     edge = varied(COLOURS["black"], draws, 12) if draws.chance(0.5) else None
     return Ink(edge=edge, width=draws.choice(plain.edges))
+
+
+def _line_ink(draws: Draws) -> Ink:
+    paper = varied(COLOURS[draws.choice(_PAPERS)], draws, 12)
+    return Ink(edge=varied(COLOURS["black"], draws, 40), width=draws.choice((2, 3)), paper=paper)
+
+
+def _colourless(phrase: str) -> bool:
+    return not any(word in COLOURS for word in phrase.split())
 
 
 def _patterns(name: str, seed: int, count: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from pretraining.grammar import COUNTS, PATTERNS, PLURALS, RELATIONS, SHAPES, Group, Scene
 from vlmprompt.data.doodles.colours import COLOURS
@@ -79,10 +80,23 @@ class Facts:
 
 @dataclass(frozen=True)
 class Mix:
-    """How often captions of classes are of each kind; the rest speak of parts without the class."""
+    """How often captions of classes are of each kind; the rest speak of parts without the class.
 
-    bare: float = 0.35
-    detailed: float = 0.25
+    As in captions from the web, few names are frequent and most are rare: both shares are those of the most frequent
+    class of each group, and fall by a constant factor from class to class (`frequency`), to `rarest` of it.
+    """
+
+    bare: float = 0.4
+    detailed: float = 0.35
+    rarest: float = 0.01
+
+
+@cache
+def frequency(group: str, rarest: float) -> Mapping[str, float]:
+    """How often each class of a group is named beside the most frequent one, 1 to `rarest`; the order is a fixed draw."""
+    names = sorted(drawings(group))
+    order = Draws("pretraining", "frequency", group).some(names, len(names))
+    return {name: rarest ** (rank / (len(order) - 1)) for rank, name in enumerate(order)}
 
 
 def caption(facts: Facts, draws: Draws, mix: Mix) -> str:
@@ -91,7 +105,7 @@ def caption(facts: Facts, draws: Draws, mix: Mix) -> str:
         return _ended(draws.choice(LEADS) + _grounded(scene_words(facts.scene), facts, draws, 0.25), draws)
     if facts.name is None:
         return f"nothing but {_ground(facts, draws)}"
-    kind = draws.uniform(0, 1)
+    kind = draws.uniform(0, 1) / frequency(str(facts.group), mix.rarest)[facts.name]
     if kind < mix.bare:
         if draws.chance(0.12):
             return _TYPE.format(facts.name, draws.choice(KINDS[str(facts.group)]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlmprompt.backbones.doodle_clip.parts import IDS, MEAN, ROWS, SPREAD
@@ -28,6 +28,22 @@ def write_text(model: Any, ids: Sequence[int], folder: Path) -> None:
         SPREAD: rows_UD.float().std(0),
     }
     _write(state, folder / "text.safetensors")
+
+
+def read_text(model: Any, ids: Sequence[int], folder: Path) -> None:
+    """Give a model the text tower in the folder, to the bit that is stored, and the logit scale of the ViT.
+
+    Raises:
+        ValueError: the tower has other token rows.
+    """
+    state = load_file(folder / "text.safetensors")
+    if state.pop(IDS).tolist() != list(ids):
+        raise ValueError(f"{folder} has the text tower of another vocabulary: train the ViT first")
+    state = {name: tensor for name, tensor in state.items() if name.startswith(_TEXT)} | {
+        "token_embedding.weight": state[ROWS],
+        "logit_scale": load_file(folder / "vit.safetensors")["logit_scale"],
+    }
+    model.load_state_dict({**model.state_dict(), **{name: tensor.float() for name, tensor in state.items()}})
 
 
 def write_image_tower(model: Any, name: str, folder: Path) -> None:

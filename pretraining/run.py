@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from pretraining.bank import Bank, Plain, build_bank
 from pretraining.captions import Mix, vocabulary
-from pretraining.export import write_image_tower, write_provenance, write_text
+from pretraining.export import read_text, write_image_tower, write_provenance, write_text
 from pretraining.measure import feature_probe, pixel_probe, zero_shot
 from pretraining.model import Words, build
 from pretraining.scenes import Scenes, Shares
@@ -60,10 +59,7 @@ def make(image_tower: str, bank: Bank, words: Words, work: Path, weights: Path) 
     """Train one model and write its files; the ResNet learns against the text tower of the ViT."""
     model = build(image_tower, len(words.ids), SEED)
     if image_tower == "resnet":
-        trained = load_file(work / "vit" / "state.safetensors")
-        text = {name.removeprefix("model."): t for name, t in trained.items() if name.startswith("model.")}
-        own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("visual.")}
-        model.load_state_dict({**{n: t for n, t in text.items() if not n.startswith("visual.")}, **own})
+        read_text(model, words.ids, weights)
     start = time.monotonic()
     train(model, words, Scenes(bank, Plain(), SEED), RECIPES[image_tower], work / image_tower)
     if image_tower == "vit":

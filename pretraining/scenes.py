@@ -65,12 +65,12 @@ class Scenes:
         patterns = [draws.choice(tuple(GROUND_PATTERNS)) for _ in rows]
         layer_B4HW = self._objects(rows, generator)
         grounds, ground_B3HW = self._grounds(rows, patterns, draws, generator)
-        images = self._with_clutter(ground_B3HW, draws, generator)
+        images = self._with_clutter(ground_B3HW, self._plain.clutter, draws, generator)
         images = layer_B4HW[:, :3] + images * (1 - layer_B4HW[:, 3:])
-        gain = 1 + 0.1 * (2 * torch.rand(size, 1, 1, 1, generator=generator) - 1)
+        images = self._lit(self._with_clutter(images, self._plain.cover, draws, generator), generator)
         facts = [self._facts(row, ground) for row, ground in zip(rows, grounds, strict=True)]
         texts = [caption(fact, draws, self._mix) for fact in facts]
-        return Batch((images * gain).clamp(0, 1), texts, [fact.name for fact in facts])
+        return Batch(images, texts, [fact.name for fact in facts])
 
     def _rows(self, draws: Draws, size: int) -> list[int]:
         """Rows of the bank; -1 for a background alone."""
@@ -137,8 +137,13 @@ class Scenes:
         chosen = [self._bank.patterns[name][draws.integer(0, len(self._bank.patterns[name]) - 1)] for name in patterns]
         return torch.stack(chosen)[:, None].float() / 255
 
-    def _with_clutter(self, ground: Tensor, draws: Draws, generator: torch.Generator) -> Tensor:
-        """Small things on some of the backgrounds, mirrored at random so that few layers make many."""
+    def _lit(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Brighter or darker, with a cast of colour."""
+        light, cast = (2 * torch.rand(len(images), n, 1, 1, generator=generator) - 1 for n in (1, 3))
+        return (images * (1 + self._plain.light * light) * (1 + self._plain.cast * cast)).clamp(0, 1)
+
+    def _with_clutter(self, ground: Tensor, chance: float, draws: Draws, generator: torch.Generator) -> Tensor:
+        """Small things on some of the pictures, mirrored at random so that few layers make many."""
         n = len(ground)
         rows = torch.randint(len(self._bank.clutter), (n,), generator=generator)
         clutter = self._bank.clutter[rows].float() / 255
@@ -146,7 +151,7 @@ class Scenes:
             clutter = clutter.flip(3)
         if draws.chance(0.5):
             clutter = clutter.transpose(2, 3)
-        clutter = clutter * (torch.rand(n, 1, 1, 1, generator=generator) < self._plain.clutter)
+        clutter = clutter * (torch.rand(n, 1, 1, 1, generator=generator) < chance)
         return clutter[:, :3] + ground * (1 - clutter[:, 3:])
 
     def _facts(self, row: int, ground: tuple[str, str]) -> Facts:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pretraining.bank import Bank, Plain, build_bank
-from pretraining.captions import Facts, Mix, caption, group_words, scene_words, vocabulary
+from pretraining.captions import Facts, Mix, caption, frequency, group_words, scene_words, vocabulary
 from pretraining.grammar import COUNTS, PATTERNS, RELATIONS, SHAPES, Group, Scene, draw_group, draw_scene, scene_drawing
 from pretraining.model import Words
 from pretraining.scenes import Scenes
@@ -91,11 +91,32 @@ def test_words_of_unseen_classes_are_no_captions() -> None:
 
 def test_captions_of_a_class(bank: Bank) -> None:
     facts = Facts("frog", "animals", ("green",), ("long hind legs",), None, ("pink", "plain"))
-    drawn = [caption(facts, Draws("test", i), Mix()) for i in range(400)]
+    mix = Mix(rarest=1.0)
+    drawn = [caption(facts, Draws("test", i), mix) for i in range(400)]
     named = sum("frog" in text for text in drawn) / len(drawn)
-    assert abs(named - (Mix().bare + Mix().detailed)) < 0.08
+    assert abs(named - (mix.bare + mix.detailed)) < 0.08
     assert any("animal" in text and "frog" not in text for text in drawn)
     assert any("pink background" in text for text in drawn)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_names_are_as_frequent_as_the_mix_says(group: str) -> None:
+    mix = Mix()
+    shares = frequency(group, mix.rarest)
+    assert set(shares) == set(drawings(group))
+    falling = sorted(shares.values(), reverse=True)
+    assert falling == pytest.approx([mix.rarest ** (rank / 15) for rank in range(16)])
+    for name in (min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)):
+        facts = Facts(name, group, (), ("a tail",), None, ("pink", "plain"))
+        named = sum(name in caption(facts, Draws("test", i), mix) for i in range(1000)) / 1000
+        assert abs(named - shares[name] * (mix.bare + mix.detailed)) < 0.04
+
+
+def test_lines_have_no_words_of_colour() -> None:
+    drawn = build_bank(0, 2, 1, Plain(lines=1.0)).layers[:-1]
+    assert not any(layer.colours for layer in drawn)
+    assert not any(word in COLOURS for layer in drawn for phrase in layer.phrases for word in phrase.split())
+    assert any(layer.phrases for layer in drawn)
 
 
 def test_batches_are_reproducible_and_show_all_kinds(bank: Bank) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pretraining.bank import Plain, build_bank
 from pretraining.captions import vocabulary
-from pretraining.export import write_image_tower, write_text
+from pretraining.export import read_text, write_image_tower, write_text
 from pretraining.model import (
     Words,
     build,
@@ -157,6 +157,19 @@ def test_written_files_hold_the_model(trained: tuple[Any, Path], words: Words, t
     again.mkdir()
     write_text(model, words.ids, again)
     assert (again / "text.safetensors").read_bytes() == (tmp_path / "text.safetensors").read_bytes()
+
+
+def test_a_resnet_starts_from_the_written_text_tower(trained: tuple[Any, Path], words: Words, tmp_path: Path) -> None:
+    write_text(trained[0], words.ids, tmp_path)
+    write_image_tower(trained[0], "vit", tmp_path)
+    model = build("resnet", len(words.ids), 1)
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith("visual.")}
+    read_text(model, words.ids, tmp_path)
+    want = {n: t.half().float() for n, t in trained[0].state_dict().items() if not n.startswith("visual.")}
+    state = model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in (want | own).items())
+    with pytest.raises(ValueError, match="another vocabulary"):
+        read_text(model, words.ids[:-1], tmp_path)
 
 
 def test_log_lines_are_json(trained: tuple[Any, Path]) -> None:
