@@ -48,7 +48,7 @@ class Plain:
         cast: largest relative change of each colour channel.
     """
 
-    size: tuple[float, float] = (0.5, 0.88)
+    size: tuple[float, float] = (0.55, 0.88)
     pose: Pose = _POSE
     edges: Sequence[int] = (0, 0, 3, 4)
     lines: float = 0.1
@@ -57,8 +57,8 @@ class Plain:
     clutter: float = 0.35
     cover: float = 0.15
     contrast: float = 0.4
-    light: float = 0.35
-    cast: float = 0.15
+    light: float = 0.3
+    cast: float = 0.12
 
 
 @dataclass(frozen=True)

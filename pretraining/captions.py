@@ -44,6 +44,73 @@ KINDS: Mapping[str, Sequence[str]] = {
     "places": ("vehicle or building", "place or vehicle", "thing outdoors"),
     "things": ("object", "thing", "tool or thing of the house"),
 }
+# What people call them who are not naming classes of a data set.
+OTHER_NAMES: Mapping[str, str] = {
+    "bee": "bumblebee",
+    "butterfly": "monarch",
+    "cat": "kitty",
+    "crab": "crustacean",
+    "duck": "mallard",
+    "elephant": "jumbo",
+    "fish": "minnow",
+    "frog": "croaker",
+    "ladybird": "ladybug",
+    "moth": "lepidopteran",
+    "octopus": "kraken",
+    "owl": "hooter",
+    "rabbit": "bunny",
+    "snail": "escargot",
+    "toad": "natterjack",
+    "turtle": "tortoise",
+    "apple": "pippin",
+    "banana": "plantain",
+    "burger": "whopper",
+    "carrot": "vegetable",
+    "cheese": "cheddar",
+    "cherry": "morello",
+    "cupcake": "muffin",
+    "donut": "cruller",
+    "fried egg": "sunny side up",
+    "grapes": "muscat",
+    "ice cream": "gelato",
+    "mushroom": "toadstool",
+    "pineapple": "ananas",
+    "pizza": "margherita",
+    "tomato": "pomodoro",
+    "watermelon": "melon",
+    "airplane": "jet",
+    "bicycle": "bike",
+    "bridge": "viaduct",
+    "bus": "coach",
+    "car": "automobile",
+    "castle": "fortress",
+    "helicopter": "chopper",
+    "hot air balloon": "aerostat",
+    "house": "cottage",
+    "lighthouse": "beacon",
+    "rocket": "spaceship",
+    "sailboat": "yacht",
+    "submarine": "sub",
+    "tent": "marquee",
+    "tram": "trolley",
+    "windmill": "mill",
+    "bell": "chime",
+    "book": "novel",
+    "camera": "kodak",
+    "candle": "votive",
+    "chair": "furniture",
+    "clock": "timepiece",
+    "compass": "navigator",
+    "cup": "mug",
+    "glasses": "spectacles",
+    "guitar": "acoustic",
+    "hammer": "mallet",
+    "key": "opener",
+    "lamp": "luminaire",
+    "pencil": "stationery",
+    "scissors": "shears",
+    "umbrella": "parasol",
+}
 LEADS = ("", "", "", "a picture of ", "a photo of ", "a drawing of ", "a doodle of ", "an image of ")
 GROUND_PATTERNS: Mapping[str, Sequence[str]] = {
     "plain": ("plain", ""),
@@ -82,18 +149,19 @@ class Facts:
 class Mix:
     """How often captions of classes are of each kind; the rest speak of parts without the class.
 
-    As in captions from the web, few names are frequent and most are rare: both shares are those of the most frequent
-    class of each group, and fall by a constant factor from class to class (`frequency`), to `rarest` of it.
+    Most captions that say what a thing is do not say it in the word that a data set has for its class: the most
+    frequent class of each group is always called by its name, and from class to class the name gives way to another
+    word (`OTHER_NAMES`) by a constant factor (`frequency`), to `rarest` of all.
     """
 
-    bare: float = 0.4
-    detailed: float = 0.35
-    rarest: float = 0.01
+    bare: float = 0.35
+    detailed: float = 0.25
+    rarest: float = 0.02
 
 
 @cache
 def frequency(group: str, rarest: float) -> Mapping[str, float]:
-    """How often each class of a group is named beside the most frequent one, 1 to `rarest`; the order is a fixed draw."""
+    """How often each class of a group is called by its own name, 1 to `rarest`; the order is a fixed draw."""
     names = sorted(drawings(group))
     order = Draws("pretraining", "frequency", group).some(names, len(names))
     return {name: rarest ** (rank / (len(order) - 1)) for rank, name in enumerate(order)}
@@ -105,13 +173,14 @@ def caption(facts: Facts, draws: Draws, mix: Mix) -> str:
         return _ended(draws.choice(LEADS) + _grounded(scene_words(facts.scene), facts, draws, 0.25), draws)
     if facts.name is None:
         return f"nothing but {_ground(facts, draws)}"
-    kind = draws.uniform(0, 1) / frequency(str(facts.group), mix.rarest)[facts.name]
+    kind, group = draws.uniform(0, 1), str(facts.group)
+    noun = facts.name if draws.chance(frequency(group, mix.rarest)[facts.name]) else OTHER_NAMES[facts.name]
     if kind < mix.bare:
         if draws.chance(0.12):
-            return _TYPE.format(facts.name, draws.choice(KINDS[str(facts.group)]))
-        return draws.choice(TEMPLATES).format(facts.name)
+            return _TYPE.format(noun, draws.choice(KINDS[group]))
+        return draws.choice(TEMPLATES).format(noun)
     if kind < mix.bare + mix.detailed:
-        return _ended(draws.choice(LEADS) + _detailed(facts.name, facts, draws), draws)
+        return _ended(draws.choice(LEADS) + _detailed(noun, facts, draws), draws)
     return _ended(draws.choice(LEADS) + _classless(facts, draws), draws)
 
 
@@ -177,5 +246,4 @@ def vocabulary() -> Iterator[str]:
         yield from words
     for group in GROUPS:
         for name, drawing in drawings(group).items():
-            yield name
-            yield from drawing.phrases
+            yield from (name, OTHER_NAMES[name], *drawing.phrases)
