@@ -139,9 +139,9 @@ class _Comparison:
         for gain in self._recipe.gain:
             of, over = (self.measured[name, gain.column].mean for name in (gain.of, gain.over))
             measured = None if of is None or over is None else of - over
-            shown = MISSING if measured is None else f"{measured:+.2f}"
-            beside = MISSING if measured is None else f"{measured - gain.value:+.2f}"
-            lines.append((gain.of, gain.over, gain.column, shown, f"{gain.value:+g}", beside))
+            beside = None if measured is None else measured - gain.value
+            numbers = (_signed(measured), f"{gain.value:+g}", _signed(beside))
+            lines.append((gain.of, gain.over, gain.column, *numbers))
         sources = ", ".join(dict.fromkeys(gain.table for gain in self._recipe.gain))
         caption = f"points; published: {self._recipe.paper}, {sources}"
         return SummaryTable("Stated gains", GAIN_HEADERS, 3, tuple(lines), caption)
@@ -167,9 +167,9 @@ class _Comparison:
 
     def _line(self, method: str, header: str) -> tuple[str, ...]:
         cell, printed = self.measured[method, header], self._published.get((method, header))
-        difference = MISSING if cell.mean is None or printed is None else f"{cell.mean - printed.reference:+.2f}"
+        difference = None if cell.mean is None or printed is None else cell.mean - printed.reference
         seeds = str(cell.seeds) if cell.seeds else MISSING
-        return method, header, seeds, self._shown(cell, header), self._printed(printed), difference
+        return method, header, seeds, self._shown(cell, header), self._printed(printed), _signed(difference)
 
     def _shown(self, cell: Measured, header: str) -> str:
         if cell.mean is None and not cell.lacking:
@@ -204,6 +204,10 @@ class _Comparison:
         if any("↓" in column.header for column in self._recipe.columns):
             parts.append("↓ lower is better")
         return "; ".join(parts)
+
+
+def _signed(points: float | None) -> str:
+    return MISSING if points is None else f"{round(points, 2) + 0.0:+.2f}"
 
 
 def _belongs(row: ResultRow, column: Column) -> bool:

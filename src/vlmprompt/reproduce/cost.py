@@ -64,8 +64,8 @@ class Prompting:
     """What a method asks of the towers.
 
     Attributes:
-        prompts: P, 0 without text.
-        tokens: V.
+        prompts: P of a step; 0 where no text is learned, as it is then encoded once.
+        tokens: V, with fixed words.
         per_image: texts are encoded anew for each image.
         through_image: gradients run through the image tower.
         reads_features: of training images, computed once, in place of a loop.
@@ -142,7 +142,10 @@ def prompting_of(config: RunConfig, backbone: Backbone) -> Prompting:
     names = [f"class {i}" for i in range(N_PROBED)]
     method = build_method(config.method, backbone, names, config.options, descriptions=[["a part"]] * N_PROBED)
     text = method.train().text_prompts(torch.zeros(1, backbone.text.joint_dim), draws=method.sample_draws())
-    prompts, tokens = (1, 0) if text is None else (text.ctx.shape[-3], text.ctx.shape[-2] + len(text.words.split()))
+    learned = text is not None and any(part.requires_grad for part in (text.ctx, *text.deep.values()))
+    prompts, tokens = (0, 0)
+    if text is not None and learned:
+        prompts, tokens = text.ctx.shape[-3], text.ctx.shape[-2] + len(text.words.split())
     return Prompting(
         prompts=prompts,
         tokens=tokens,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vlmprompt.config.models import RunConfig
 from vlmprompt.data import ood_sets
@@ -16,10 +17,12 @@ from vlmprompt.errors import InputError
 from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.reproduce.run import configuration, sweep_grid
+from vlmprompt.training.trainset import load_run_dataset
 
 # What suites measure on beside the test split -> the kind of a data set's companions.
 COMPANIONS = {"domain-generalization": "domains", "cross-dataset": "targets", "ood": "ood"}
 BENCHMARK_SUITE = "ood:"
+Effect = Literal["runs skipped", "runs fail", "numbers missing"]
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,20 @@ class Missing:
 
     Attributes:
         what: a data set's spec, an OOD set's name.
-        trained_on: runs are trained on it, and cannot be without; else only some numbers are missing.
+        effect: what that means for the recipe.
         reason: where it was looked for.
         hint: the next step.
     """
 
     what: str
-    trained_on: bool
+    effect: Effect
     reason: str
     hint: str
 
     @property
     def line(self) -> str:
         """In a line, for people."""
-        kind = "" if self.trained_on else " (only measured on)"
-        return f"{self.what}{kind}: {self.reason}" + (f"; {self.hint}" if self.hint else "")
+        return f"{self.what} ({self.effect}): {self.reason}" + (f"; {self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Present:
 
     def skipped(self, recipe: Recipe) -> list[str]:
         """Names in result rows of data sets without which runs are skipped."""
-        absent = {one.what for one in self.missing if one.trained_on}
+        absent = {one.what for one in self.missing if one.effect == "runs skipped"}
         names = (short_names(spec.data) for spec in recipe.grid)
         return list(dict.fromkeys(name for found in names for what, name in found.items() if what in absent))
 
@@ -72,10 +74,11 @@ def look(recipe: Recipe, root: Path | None) -> Present:
     datasets: dict[str, Dataset] = {}
     for spec in recipe.grid:
         for data in spec.data:
-            found = datasets.get(data) or _read(data, spec, root, missing)
+            configs = list(_configurations(data, spec))
+            found = datasets.get(data) or _read(configs[0], root, missing)
             if found is not None:
                 datasets[data] = found
-                _look_for_descriptions(data, spec, found, missing)
+                _look_for_descriptions(configs, found, missing)
             _look_beside(data, found, spec, root, missing)
     return Present(datasets, tuple(missing.values()))
 
@@ -89,7 +92,7 @@ def without(recipe: Recipe, present: Present) -> Recipe:
     kept = [[data for data in spec.data if data in present.datasets] for spec in recipe.grid]
     grids = [spec.model_copy(update={"data": data}) for spec, data in zip(recipe.grid, kept, strict=True) if data]
     if not grids:
-        first = next(one for one in present.missing if one.trained_on)
+        first = next(one for one in present.missing if one.effect == "runs skipped")
         raise InputError(f"none of the recipe's data sets is there; {first.what}: {first.reason}", hint=first.hint)
     return recipe.model_copy(update={"grid": grids})
 
@@ -112,11 +115,11 @@ def benchmark_of(data: str) -> Benchmark | None:
     return benchmarks().get(data.removeprefix("coop:"))
 
 
-def _read(data: str, spec: GridSpec, root: Path | None, missing: dict[str, Missing]) -> Dataset | None:
+def _read(config: RunConfig, root: Path | None, missing: dict[str, Missing]) -> Dataset | None:
     try:
-        return load_dataset(data, root=root, protocol=spec.protocol or "coop")
+        return load_run_dataset(config, root)
     except InputError as error:
-        missing[data] = Missing(data, True, error.message, error.hint or "")
+        missing[config.data] = Missing(config.data, "runs skipped", error.message, error.hint or "")
         return None
 
 
@@ -126,7 +129,7 @@ def _look_beside(
     """Add companions and OOD sets that are not there."""
     for suite in spec.suites:
         for name, error in _absent(data, dataset, suite, root):
-            missing.setdefault(name, Missing(name, False, error.message, error.hint or ""))
+            missing.setdefault(name, Missing(name, "numbers missing", error.message, error.hint or ""))
 
 
 def _absent(data: str, dataset: Dataset | None, suite: str, root: Path | None) -> Iterator[tuple[str, InputError]]:
@@ -144,17 +147,17 @@ def _absent(data: str, dataset: Dataset | None, suite: str, root: Path | None) -
                 yield f"OOD set {ood_set.name}", error
 
 
-def _look_for_descriptions(data: str, spec: GridSpec, dataset: Dataset, missing: dict[str, Missing]) -> None:
+def _look_for_descriptions(configs: Sequence[RunConfig], dataset: Dataset, missing: dict[str, Missing]) -> None:
     """Add class descriptions that a method reads and that are not there; its runs fail without them."""
-    for config in _configurations(data, spec):
+    for config in configs:
         use = method_type(config.method).reads_descriptions(method_config(config.method, config.options))
         if use == "never":
             continue
         try:
             choose(dataset, config.descriptions)
         except InputError as error:
-            what = f"class descriptions of {data}"
-            missing[what] = Missing(what, False, error.message, error.hint or "")
+            what = f"class descriptions of {config.data}"
+            missing[what] = Missing(what, "runs fail", error.message, error.hint or "")
 
 
 def _configurations(data: str, spec: GridSpec) -> Iterator[RunConfig]:

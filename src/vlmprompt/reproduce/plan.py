@@ -11,7 +11,7 @@ from vlmprompt.reproduce.missing import look
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.reproduce.run import describe, sweep_grid
 
-UNITS = ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (0.0, "s"))
+UNITS = ((86400.0, "days"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def plan(recipe: Recipe, root: Path | None, seeds: Sequence[int] = ()) -> dict[str, Any]:
@@ -63,9 +63,14 @@ def plan_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """A time to two digits: "3.2 days"."""
-    size, unit = next((size, unit) for size, unit in UNITS if seconds >= size)
-    return f"{seconds / (size or 1.0):,.2g} {unit}" if seconds < 99 * 86400 else f"{seconds / size:,.0f} {unit}"
+    """A time in the largest unit that it fills: "3.2 days"."""
+    size, unit = next((size, unit) for size, unit in UNITS if seconds >= size or unit == "s")
+    return f"{figure(seconds / size, digits=2)} {unit}"
+
+
+def figure(value: float, *, digits: int = 3) -> str:
+    """A number to so many digits, all those of its whole part in any case: "0.0123", "1.23", "12,345"."""
+    return f"{value:,.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def _part(spec: GridSpec, seeds: Sequence[int], estimator: Estimator) -> dict[str, Any]:
@@ -76,18 +81,19 @@ def _part(spec: GridSpec, seeds: Sequence[int], estimator: Estimator) -> dict[st
 
 
 def _line(part: Mapping[str, Any]) -> str:
-    cost = "no estimate" if part["flops"] is None else f"{part['flops'] / 1e15:,.3g} PFLOP"
+    cost = "no estimate" if part["flops"] is None else f"{figure(part['flops'] / 1e15)} PFLOP"
     return f"{part['runs']:4d} runs  {part['what']}  [{cost}]"
 
 
 def _compute_lines(found: Mapping[str, Any]) -> list[str]:
     compute, runs = found["compute"], sum(part["runs"] for part in found["parts"])
     counted = "" if compute["counted_runs"] == runs else f" of {compute['counted_runs']} of the {runs} runs"
+    machine, gpu = duration(compute["machine_seconds"]), duration(compute["gpu_seconds"])
     return [
-        f"Compute{counted}: about {compute['flops'] / 1e15:,.3g} PFLOP, by formula; of the towers alone, without decoding "
-        "images and without optimal transport, to a factor of two or so.",
-        f"- this machine: {duration(compute['machine_seconds'])} at {compute['machine_flops'] / 1e9:,.3g} GFLOP/s, "
-        "measured now on products of 512 x 512 matrices",
-        f"- a GPU: {duration(compute['gpu_seconds'])}, assuming that it sustains {compute['gpu_flops'] / 1e12:,.3g} TFLOP/s "
-        "(a sixth of an A100's peak in half precision; not measured)",
+        f"Compute{counted}: about {figure(compute['flops'] / 1e15)} PFLOP, by formula: the towers alone, without "
+        "decoding images and without optimal transport; take it as right to a factor of two.",
+        f"- this machine: {machine} at {figure(compute['machine_flops'] / 1e9)} GFLOP/s, measured now on products of "
+        "512 x 512 matrices",
+        f"- a GPU: {gpu}, assuming that it sustains {compute['gpu_flops'] / 1e12:g} TFLOP/s, a sixth of an A100's "
+        "peak in half precision; not measured",
     ]

@@ -59,15 +59,20 @@ def report(recipe: Recipe, rows: Sequence[ResultRow], present: Present) -> Repor
         tables = [_overview(recipe, rows, title) for title in titles]
     lists = {
         "Differs from the paper": recipe.departures,
-        "Skipped, because it is not there": [one.line for one in present.missing],
+        "Not there": [one.line for one in present.missing],
     }
     return Report(tuple(tables), {heading: lines for heading, lines in lists.items() if lines}, recipe.note)
 
 
 def wrapped(lines: Sequence[str], width: int | None = None) -> list[str]:
-    """Lines of at most a width (None: the terminal's), continued a little to the right."""
+    """Lines of at most a width (None: the terminal's); items of lists go on below their text."""
     columns = width or terminal_width()
-    return [part for line in lines for part in textwrap.wrap(line, columns, subsequent_indent="  ") or [""]]
+    indented = (line.startswith(("- ", " ")) for line in lines)
+    return [
+        part
+        for line, further in zip(lines, indented, strict=True)
+        for part in textwrap.wrap(line, columns, subsequent_indent="  " * further) or [""]
+    ]
 
 
 def _overview(recipe: Recipe, rows: Sequence[ResultRow], title: str) -> SummaryTable:
