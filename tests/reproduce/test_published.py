@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +119,15 @@ def test_what_recipes_with_figures_must_say() -> None:
         Recipe.model_validate({**base, "column": [{"header": "x"}]})
     with pytest.raises(ValueError, match="only beside published figures"):
         Recipe.model_validate({**base, "column": [*base["column"], {"header": "mean", "mean_of": "*"}]})  # type: ignore[misc]
+
+
+def test_the_recipe_of_the_docs_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/reproduce.md").read_text(encoding="utf-8")
+    block = re.search(r"^    title = .*?(?=^\S)", text, re.MULTILINE | re.DOTALL)
+    assert block
+    path = tmp_path / "own.toml"
+    path.write_text(textwrap.dedent(block[0]), encoding="utf-8")
+    recipe = load_recipe(str(path))
+    assert [column.header for column in recipe.columns] == ["dtd", "eurosat", "average"]
+    table1 = published_figures(load_recipe("gallop-table1"))
+    assert published_figures(recipe).items() <= table1.items()

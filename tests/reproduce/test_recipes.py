@@ -211,7 +211,7 @@ def test_tables_of_one_recipe() -> None:
         for name, score, value in (("u", "mcm", 0.8), ("u", "msp", 0.3), ("mean", "mcm", 0.9))
     ]
     few, outliers = report(recipe, rows, Present({}, ())).tables
-    assert few.title == "Few shots (%)" and few.rows == (("coop", "10.00", "40.00"), ("maple", "10.00", "40.00"))
+    assert few.title == "Few shots: top1 (%)" and few.rows == (("coop", "10.00", "40.00"), ("maple", "10.00", "40.00"))
     assert outliers.columns == ("method", "u/mcm", "mean/mcm") and outliers.rows == (("coop", "80.00", "90.00"),)
 
 

@@ -20,6 +20,7 @@ from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
 
 if TYPE_CHECKING:
+    from vlmprompt.config.models import Runtime
     from vlmprompt.errors import IncompleteError
     from vlmprompt.reproduce.missing import Present
     from vlmprompt.reproduce.recipe import Recipe
@@ -64,21 +65,28 @@ def reproduce(
         _plan(chosen, root, seed or (), as_json)
         return
     from vlmprompt.config.models import Runtime
+
+    folder = out or Path("reproduce") / Path(recipe).stem
+    runtime = Runtime(device=device, workers=workers, root=root, feature_cache=feature_cache)
+    _run(recipe, chosen, runtime, folder, seed or (), force=force, as_json=as_json)
+
+
+def _run(
+    name: str, recipe: Recipe, runtime: Runtime, folder: Path, seeds: Sequence[int], *, force: bool, as_json: bool
+) -> None:
     from vlmprompt.evaluation.runner import RESULTS_FILE
     from vlmprompt.reproduce.missing import look, without
     from vlmprompt.reproduce.run import reproduce as run_recipe
 
-    folder = out or Path("reproduce") / Path(recipe).stem
-    runtime = Runtime(device=device, workers=workers, root=root, feature_cache=feature_cache)
     progress = CliProgress()
-    present = look(chosen, root)
+    present = look(recipe, runtime.root)
     for one in present.missing:
         progress.warn(f"not there: {one.line}")
-    able = without(chosen, present)
-    rows = run_recipe(able, runtime, out=folder, seeds=seed or (), force=force, progress=progress)
-    text = _write_table(chosen, rows, present, folder)
+    able = without(recipe, present)
+    rows = run_recipe(able, runtime, out=folder, seeds=seeds, force=force, progress=progress)
+    text = _write_table(recipe, rows, present, folder)
     progress.message(f"table: {folder / TABLE_FILE}; all numbers: {folder / RESULTS_FILE}")
-    data = {"recipe": recipe, "table": folder / TABLE_FILE, "rows": [row.public() for row in rows]}
+    data = {"recipe": name, "table": folder / TABLE_FILE, "rows": [row.public() for row in rows]}
     data["skipped"] = [vars(one) for one in present.missing]
     emit("reproduce", data, as_json=as_json, table=text, error=_incomplete(rows, present))
 

@@ -91,9 +91,9 @@ def _compute_lines(found: Mapping[str, Any]) -> list[str]:
     machine, gpu = duration(compute["machine_seconds"]), duration(compute["gpu_seconds"])
     return [
         f"Compute{counted}: about {figure(compute['flops'] / 1e15)} PFLOP, by formula: the towers alone, without "
-        "decoding images and without optimal transport; take it as right to a factor of two.",
+        "decoding images and without optimal transport; a first estimate.",
         f"- this machine: {machine} at {figure(compute['machine_flops'] / 1e9)} GFLOP/s, measured now on products of "
         "512 x 512 matrices",
         f"- a GPU: {gpu}, assuming that it sustains {compute['gpu_flops'] / 1e12:g} TFLOP/s, a sixth of an A100's "
-        "peak in half precision; not measured",
+        "peak in half precision; not measured, and more than small towers and batches reach",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from vlmprompt.reproduce.compare import compare
 from vlmprompt.reproduce.missing import Present
@@ -69,10 +70,14 @@ def wrapped(lines: Sequence[str], width: int | None = None) -> list[str]:
     columns = width or terminal_width()
     indented = (line.startswith(("- ", " ")) for line in lines)
     return [
-        part
-        for line, further in zip(lines, indented, strict=True)
-        for part in textwrap.wrap(line, columns, subsequent_indent="  " * further) or [""]
+        part for line, further in zip(lines, indented, strict=True) for part in _wrap(line, columns, "  " * further)
     ]
+
+
+def _wrap(line: str, columns: int, indent: str) -> list[str]:
+    """Addresses and paths stay whole."""
+    wrap = partial(textwrap.wrap, break_on_hyphens=False, break_long_words=False)
+    return wrap(line, columns, subsequent_indent=indent) or [""]
 
 
 def _overview(recipe: Recipe, rows: Sequence[ResultRow], title: str) -> SummaryTable:
