@@ -11,9 +11,10 @@ import pytest
 from tests.training.material import make_photos, runtime
 from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
-from vlmprompt.evaluation.runner import Runner
-from vlmprompt.plugins import host
-from vlmprompt.reproduce.recipe import Recipe, load_recipe, recipe_names
+from vlmprompt.evaluation.runner import Runner, load_suites
+from vlmprompt.reproduce.missing import Present
+from vlmprompt.reproduce.recipe import REFERENCE_NAMES, Recipe, load_recipe, recipe_names
+from vlmprompt.reproduce.report import report
 from vlmprompt.reproduce.run import configuration, reproduce, sweep_grid
 from vlmprompt.results.overview import Pick, overview
 from vlmprompt.results.rows import ResultRow
@@ -73,12 +74,13 @@ def test_shipped_recipes_name_things_that_exist(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.about and recipe.title
     for spec in recipe.grid:
-        for suite in spec.suites:
-            host().suites.get(suite)
-        for flags in (run for group in sweep_grid(spec, recipe.seeds).groups() for run in group):
+        load_suites(spec.suites)
+        for flags in (run for group in sweep_grid(spec, [1]).groups() for run in group):
             assert configuration(spec, flags).run.method in spec.methods
     measured = {suite for spec in recipe.grid for suite in spec.suites}
-    assert {column.suite for column in recipe.column} <= measured
+    assert {column.suite for column in recipe.columns if column.suite} <= measured
+    named = {method for column in recipe.columns for method in column.methods}
+    assert named <= {*recipe.names, *REFERENCE_NAMES}
 
 
 def test_a_recipe_from_the_command_line(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,6 +191,28 @@ def test_shots_go_down_unless_columns_are_for_some() -> None:
     table = overview(rows, by_shots, "t")
     assert table.columns == ("method", "1 shots", "4 shots")
     assert table.rows == (("coop", "10.00", "40.00"), ("zeroshot", "30.00", "30.00"))
+
+
+def test_tables_of_one_recipe() -> None:
+    recipe = Recipe.model_validate(
+        _minimal(methods=["coop", "maple"])
+        | {
+            "column": [
+                {"header": "{shots} shots", "shots": [1, 4], "suite": "accuracy", "cell": "test", "table": "Few shots"},
+                {"header": "{}", "each": ["u/mcm", "mean/mcm"], "suite": "ood", "cell": "{}", "table": "Outliers"}
+                | {"methods": ["coop"], "metric": "auroc"},
+            ]
+        }
+    )
+    rows = [row(method, "accuracy", "test", 0.1 * k, shots=k) for method in ("coop", "maple") for k in (1, 4)]
+    rows += [
+        row(method, "ood", f"{name}/{score}", value, metric="auroc")
+        for method in ("coop", "maple")
+        for name, score, value in (("u", "mcm", 0.8), ("u", "msp", 0.3), ("mean", "mcm", 0.9))
+    ]
+    few, outliers = report(recipe, rows, Present({}, ())).tables
+    assert few.title == "Few shots: top1 (%)" and few.rows == (("coop", "10.00", "40.00"), ("maple", "10.00", "40.00"))
+    assert outliers.columns == ("method", "u/mcm", "mean/mcm") and outliers.rows == (("coop", "80.00", "90.00"),)
 
 
 def test_a_column_of_one_data_set() -> None:

@@ -84,6 +84,36 @@ class OpenClipLoader:
         return wrap(model.to(device), tokenizer, identity=identity, precision=precision)
 
 
+def architecture_of(spec: str) -> dict[str, Any]:
+    """open_clip's description of a backbone's towers (`embed_dim`, `vision_cfg`, `text_cfg`), nothing built.
+
+    Raises:
+        UsageError: unknown architecture.
+        CapabilityError: a plugin's backbone that does not describe itself.
+    """
+    loaders = host().backbones
+    if spec not in loaders.names():
+        return dict(open_clip.get_model_config(_known_architecture(spec.split("/")[0])))
+    describe = getattr(loaders.get(spec).load()(), "architecture", None)
+    if describe is None:
+        raise CapabilityError(f"backbone {spec!r} does not say of what size its towers are")
+    found: dict[str, Any] = describe(spec)
+    return found
+
+
+def miniature(spec: str) -> Backbone:
+    """Random towers with a backbone's layers and grid of patches, but a few units wide: to ask a method what it needs.
+
+    Raises:
+        UsageError, CapabilityError: see `architecture_of` and `wrap`.
+    """
+    full = architecture_of(spec)
+    width = 16 if isinstance(full["vision_cfg"]["layers"], list) else 64
+    vision = {**full["vision_cfg"], "width": width, "head_width": 64}
+    narrow = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": {**full["text_cfg"], "width": 64, "heads": 1}}
+    return wrap(clip_model(narrow, seed=0), bpe_tokenizer(), identity=Identity(f"narrow {spec}", 0, None))
+
+
 def clip_model(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
     """open_clip's `CLIP` with random weights; `architecture` are its arguments."""
     with _seeded(seed):

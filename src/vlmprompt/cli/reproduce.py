@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,9 @@ from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
 
 if TYPE_CHECKING:
+    from vlmprompt.config.models import Runtime
+    from vlmprompt.errors import IncompleteError
+    from vlmprompt.reproduce.missing import Present
     from vlmprompt.reproduce.recipe import Recipe
     from vlmprompt.results.rows import ResultRow
 
@@ -58,32 +62,55 @@ def reproduce(
         return
     chosen = load_recipe(recipe)
     if dry_run:
-        _plan(chosen, seed or chosen.seeds, as_json)
+        _plan(chosen, root, seed or (), as_json)
         return
     from vlmprompt.config.models import Runtime
-    from vlmprompt.evaluation.runner import RESULTS_FILE, incomplete
-    from vlmprompt.reproduce.run import reproduce as run_recipe
 
     folder = out or Path("reproduce") / Path(recipe).stem
     runtime = Runtime(device=device, workers=workers, root=root, feature_cache=feature_cache)
+    _run(recipe, chosen, runtime, folder, seed or (), force=force, as_json=as_json)
+
+
+def _run(
+    name: str, recipe: Recipe, runtime: Runtime, folder: Path, seeds: Sequence[int], *, force: bool, as_json: bool
+) -> None:
+    from vlmprompt.evaluation.runner import RESULTS_FILE
+    from vlmprompt.reproduce.missing import look, without
+    from vlmprompt.reproduce.run import reproduce as run_recipe
+
     progress = CliProgress()
-    rows = run_recipe(chosen, runtime, out=folder, seeds=seed or (), force=force, progress=progress)
-    text = _write_table(chosen, rows, folder)
+    present = look(recipe, runtime.root)
+    for one in present.missing:
+        progress.warn(f"not there: {one.line}")
+    able = without(recipe, present)
+    rows = run_recipe(able, runtime, out=folder, seeds=seeds, force=force, progress=progress)
+    text = _write_table(recipe, rows, present, folder)
     progress.message(f"table: {folder / TABLE_FILE}; all numbers: {folder / RESULTS_FILE}")
-    data = {"recipe": recipe, "table": folder / TABLE_FILE, "rows": [row.public() for row in rows]}
-    emit("reproduce", data, as_json=as_json, table=text, error=incomplete(rows))
+    data = {"recipe": name, "table": folder / TABLE_FILE, "rows": [row.public() for row in rows]}
+    data["skipped"] = [vars(one) for one in present.missing]
+    emit("reproduce", data, as_json=as_json, table=text, error=_incomplete(rows, present))
 
 
-def _write_table(recipe: Recipe, rows: list[ResultRow], folder: Path) -> str:
-    """The table as text for the terminal; as Markdown it goes into the folder."""
+def _write_table(recipe: Recipe, rows: list[ResultRow], present: Present, folder: Path) -> str:
+    """The report as text for the terminal; as Markdown it goes into the folder."""
     from vlmprompt.atomic import write_atomic
-    from vlmprompt.results.overview import Pick, overview
-    from vlmprompt.results.reporters import as_markdown, as_text
+    from vlmprompt.reproduce.report import report
 
-    table = overview(rows, [Pick(**column.model_dump()) for column in recipe.column], recipe.title)
-    note = f"\n{recipe.note}" if recipe.note else ""
-    write_atomic(folder / TABLE_FILE, f"{as_markdown(table)}\n{note and note + chr(10)}".encode())
-    return as_text(table) + note
+    finished = report(recipe, rows, present)
+    write_atomic(folder / TABLE_FILE, finished.markdown().encode())
+    return finished.text()
+
+
+def _incomplete(rows: list[ResultRow], present: Present) -> IncompleteError | None:
+    """What failed, or else was skipped."""
+    from vlmprompt.errors import IncompleteError
+    from vlmprompt.evaluation.runner import incomplete
+
+    if not present.missing:
+        return incomplete(rows)
+    first = present.missing[0]
+    message = f"finished without {len(present.missing)} things that are not there; the first: {first.line}"
+    return incomplete(rows) or IncompleteError(message, hint="the same command measures them once they are there")
 
 
 def _list(as_json: bool) -> None:
@@ -95,11 +122,9 @@ def _list(as_json: bool) -> None:
     emit("reproduce", data, as_json=as_json, table=table)
 
 
-def _plan(recipe: Recipe, seeds: list[int], as_json: bool) -> None:
-    from vlmprompt.reproduce.run import describe, sweep_grid
+def _plan(recipe: Recipe, root: Path | None, seeds: Sequence[int], as_json: bool) -> None:
+    from vlmprompt.reproduce.plan import plan, plan_lines
+    from vlmprompt.reproduce.report import wrapped
 
-    counts = [sum(map(len, sweep_grid(spec, seeds).groups())) for spec in recipe.grid]
-    parts = [{"runs": count, "what": describe(spec)} for spec, count in zip(recipe.grid, counts, strict=True)]
-    lines = [f"{part['runs']:4d} runs  {part['what']}" for part in parts]
-    total = f"{sum(counts):4d} runs in all, seeds {', '.join(map(str, seeds))}"
-    emit("reproduce", {"title": recipe.title, "parts": parts}, as_json=as_json, table=[recipe.title, *lines, total])
+    found = plan(recipe, root, seeds)
+    emit("reproduce", found, as_json=as_json, table=wrapped(plan_lines(found)))

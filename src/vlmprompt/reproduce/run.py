@@ -29,7 +29,7 @@ def reproduce(
 
     Args:
         out: gets `results.jsonl`, `runs/` and `references/`, for labelled grids in a folder of their own.
-        seeds: in place of the recipe's.
+        seeds: in place of the recipe's and of its grids'.
 
     Returns:
         All rows, those of labelled grids under their label.
@@ -39,7 +39,7 @@ def reproduce(
         Interrupted: by Ctrl-C; everything finished is kept.
     """
     progress = progress or SilentProgress()
-    grids = [(spec, sweep_grid(spec, seeds or recipe.seeds)) for spec in recipe.grid]
+    grids = [(spec, sweep_grid(spec, recipe.seeds_of(spec, seeds))) for spec in recipe.grid]
     for spec, grid in grids:
         for flags in (run for group in grid.groups() for run in group):
             configuration(spec, flags)

@@ -17,6 +17,7 @@ class Pick:
     """A column of the table.
 
     Attributes:
+        cell: of an OOD suite with the score, such as "mean/gl-mcm".
         data: name of the only data set that it shows, or None.
         shots: the only number of shots that it shows, or None.
     """
@@ -51,7 +52,9 @@ def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> Su
 
 def _picked(frame: pd.DataFrame, place: int, pick: Pick) -> pd.DataFrame:
     """The rows of one column, marked with its place."""
-    wanted = (frame["suite"] == pick.suite) & (frame["cell"] == pick.cell) & (frame["metric"] == pick.metric)
+    cell, _, score = pick.cell.partition("/")
+    wanted = (frame["suite"] == pick.suite) & (frame["cell"] == cell) & (frame["metric"] == pick.metric)
+    wanted &= frame["score"] == score
     if pick.data is not None:
         wanted &= frame["dataset"] == pick.data
     if pick.shots is not None:

@@ -40,7 +40,7 @@ class TerminalReporter:
 
     def render(self, rows: Sequence[ResultRow], *, width: int | None = None) -> str:
         """See `Reporter.render`."""
-        columns = width or _terminal_width()
+        columns = width or terminal_width()
         return "\n\n".join(as_text(table, columns) for table in summarise(rows)) or "no results"
 
 
@@ -73,7 +73,8 @@ class JsonReporter:
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _terminal_width() -> int:
+def terminal_width() -> int:
+    """Characters a line: the terminal's or COLUMNS', or unbounded where there is neither."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
         return Console().width
     return UNBOUNDED
@@ -85,7 +86,7 @@ def as_text(table: SummaryTable, width: int | None = None) -> str:
     Args:
         width: characters a line; None: the terminal's, or unbounded where there is none.
     """
-    width = width or _terminal_width()
+    width = width or terminal_width()
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for i, header in enumerate(table.columns):
         words = i < table.labels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vlmprompt.backbones.backbone import Backbone, Identity, Precision
 from vlmprompt.backbones.doodle_clip.parts import architecture, stored
 from vlmprompt.backbones.openclip import bpe_tokenizer, clip_model, wrap
@@ -32,3 +34,7 @@ class DoodleClipLoader:
             model.load_state_dict(state)
         identity = Identity(spec, random_weights, quick_gelu)
         return wrap(model.to(device), bpe_tokenizer(), identity=identity, precision=precision, known_ids=known)
+
+    def architecture(self, spec: str) -> dict[str, Any]:
+        """See `openclip.architecture_of`."""
+        return architecture(_IMAGE_TOWERS[spec])
