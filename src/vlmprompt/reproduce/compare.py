@@ -72,13 +72,18 @@ def parts_of(column: Column, columns: Sequence[Column]) -> list[Column]:
     return [one for one in above if not one.mean_of and fnmatchcase(one.header, column.mean_of)]
 
 
+def sources(column: Column, columns: Sequence[Column]) -> list[str]:
+    """Headers of the columns that a mean or harmonic mean is worked out from."""
+    return list(column.harmonic_of or [part.header for part in parts_of(column, columns)])
+
+
 def derived(column: Column, columns: Sequence[Column], values: Mapping[str, float | None]) -> float | None:
     """A mean or harmonic mean of other columns; None unless they all have a value.
 
     Args:
         values: header -> value, in percent.
     """
-    headers = column.harmonic_of or [part.header for part in parts_of(column, columns)]
+    headers = sources(column, columns)
     known = [value for value in map(values.get, headers) if value is not None]
     if len(known) < len(headers) or not known:
         return None
@@ -125,7 +130,7 @@ class _Comparison:
         self._notes = []
         methods = dict.fromkeys([*self._recipe.names, *(row.method for row in self._rows)])
         lines = [
-            self._line(method, column.header)
+            self._line(method, column)
             for method in methods
             for column in self._recipe.columns
             if (method, column.header) in self._published or self.measured[method, column.header] != Measured()
@@ -162,18 +167,17 @@ class _Comparison:
         value = derived(column, self._recipe.columns, {header: cell.mean for header, cell in mine.items()})
         if value is None:
             return Measured()
-        headers = column.harmonic_of or [part.header for part in parts_of(column, self._recipe.columns)]
-        return Measured(value, seeds=min(mine[header].seeds for header in headers))
+        return Measured(value, seeds=min(mine[header].seeds for header in sources(column, self._recipe.columns)))
 
-    def _line(self, method: str, header: str) -> tuple[str, ...]:
+    def _line(self, method: str, column: Column) -> tuple[str, ...]:
+        header = column.header
         cell, printed = self.measured[method, header], self._published.get((method, header))
         difference = None if cell.mean is None or printed is None else cell.mean - printed.reference
         seeds = str(cell.seeds) if cell.seeds else MISSING
-        return method, header, seeds, self._shown(cell, header), self._printed(printed), _signed(difference)
+        return method, header, seeds, self._shown(cell, column), self._printed(printed), _signed(difference)
 
-    def _shown(self, cell: Measured, header: str) -> str:
+    def _shown(self, cell: Measured, column: Column) -> str:
         if cell.mean is None and not cell.lacking:
-            column = next(one for one in self._recipe.columns if one.header == header)
             absent = bool(self._skipped) and (column.data is None or column.data in self._skipped)
             return "skipped" if absent else MISSING
         text = "failed" if cell.mean is None else f"{cell.mean:.2f}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprompt.reproduce.cost import GPU_FLOPS, Estimator, machine_rate
-from vlmprompt.reproduce.missing import look
+from vlmprompt.reproduce.missing import Missing, look
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.reproduce.run import describe, sweep_grid
 
@@ -22,9 +22,9 @@ def plan(recipe: Recipe, root: Path | None, seeds: Sequence[int] = ()) -> dict[s
         seeds: in place of the recipe's.
 
     Returns:
-        JSON-able: `title`, `parts` (each with its axes, `runs`, `flops` or None), `missing`, and `compute` (`flops`
-        and `counted_runs` of the parts that are estimated, `machine_flops`, `machine_seconds`, `gpu_flops`,
-        `gpu_seconds`).
+        JSON-able: `title`, `parts` (each with its axes, `runs`, `flops` or None), `missing`, `departures`, and
+        `compute` (`flops` and `counted_runs` of the parts that are estimated, `machine_flops`, `machine_seconds`,
+        `gpu_flops`, `gpu_seconds`).
 
     Raises:
         UsageError, PluginError: a part that cannot be run.
@@ -46,7 +46,6 @@ def plan(recipe: Recipe, root: Path | None, seeds: Sequence[int] = ()) -> dict[s
         "title": recipe.title,
         "parts": parts,
         "missing": [vars(one) for one in present.missing],
-        "skipped": [one.line for one in present.missing],
         "departures": recipe.departures,
         "compute": compute,
     }
@@ -57,8 +56,9 @@ def plan_lines(found: Mapping[str, Any]) -> list[str]:
     parts = found["parts"]
     lines = [found["title"], "", *(_line(part) for part in parts)]
     lines.append(f"{sum(part['runs'] for part in parts):4d} runs in all")
-    for heading, key in (("Differs from the paper:", "departures"), ("Not there:", "skipped")):
-        lines += ["", heading, *(f"- {line}" for line in found[key])] if found[key] else []
+    missing = [Missing(**one).line for one in found["missing"]]
+    for heading, told in (("Differs from the paper:", found["departures"]), ("Not there:", missing)):
+        lines += ["", heading, *(f"- {line}" for line in told)] if told else []
     return [*lines, "", *_compute_lines(found)]
 
 
