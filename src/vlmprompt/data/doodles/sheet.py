@@ -1,6 +1,6 @@
 """Contact sheets: `python -m vlmprompt.data.doodles.sheet animals --domain night -o animals.png`.
 
-"domains" shows some classes in all domains, "outliers" some of each outlier set.
+"all" shows every class, "domains" some classes in all domains, "outliers" some of each outlier set.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def of_domains(names: Iterable[str], split: str) -> list[Cell]:
 def main() -> None:
     """Write the sheet that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=(*GROUPS, *OUTLIERS, "domains", "outliers"))
+    parser.add_argument("what", choices=("all", *GROUPS, *OUTLIERS, "domains", "outliers"))
     parser.add_argument("--classes", nargs="+", help="only these classes")
     parser.add_argument("--domain", choices=tuple(DOMAINS), default=DEFAULT_DOMAIN)
     parser.add_argument("--split", choices=tuple(COUNTS), default="train")
@@ -70,7 +70,7 @@ def main() -> None:
     if args.what == "domains":
         cells = of_domains(args.classes or members("")[::4], args.split)
     else:
-        every = {"outliers": [name for set_ in OUTLIERS for name in members(set_)[::2]]}
+        every = {"all": members(""), "outliers": [name for set_ in OUTLIERS for name in members(set_)[::2]]}
         names = args.classes or every.get(args.what) or members(args.what)
         cells = of_classes(names, args.each, args.domain, args.split)
     sheet = contact_sheet(cells, args.columns, args.zoom)
