@@ -297,9 +297,20 @@ def spread(method: PromptMethod, name: str) -> float:
 def test_copies_part_by_dropout_and_by_scale_alone(
     tiny_backbone: Backbone, options: dict[str, Any], name: str, part: bool
 ) -> None:
-    """All prompts start as copies; beside these two, only the rounding of products parts them."""
+    """All prompts start as copies; nothing else parts them, to the bit."""
     apart = spread(gallop(tiny_backbone, **options), name)
-    assert apart > 1e-2 if part else apart < 1e-4
+    assert apart > 1e-2 if part else apart == 0
+
+
+def test_gradients_of_prompts_that_are_no_copies_are_left_alone(tiny_backbone: Backbone) -> None:
+    method = gallop(tiny_backbone, prompt_dropout="none", topk=(3, 3, 2))
+    with torch.no_grad():
+        method.get_parameter("global_prompt")[1] += 0.1
+    step(method, torch.optim.SGD(method.trainable_parameters(), lr=0.0))
+    of_global, of_local = (method.get_parameter(name).grad for name in ("global_prompt", "local_prompts"))
+    assert of_global is not None and of_local is not None
+    assert not torch.allclose(of_global[0], of_global[1], rtol=1e-3)
+    assert torch.equal(of_local[0], of_local[1]) and not torch.allclose(of_local[0], of_local[2], rtol=1e-3)
 
 
 def test_new_classes_and_underscores(tiny_backbone: Backbone) -> None:

@@ -7,6 +7,7 @@ width of local features, d joint width, r prompts kept by dropout.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -97,8 +98,11 @@ class GalLoP(PromptMethod):
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
     ) -> TextPrompts:
         """The global prompts, then the local ones: (m + n, V, D)."""
-        prompts = [getattr(self, name) for name in ("global_prompt", "local_prompts") if hasattr(self, name)]
-        return TextPrompts(torch.cat(prompts))
+        parts = [getattr(self, name) for name in ("global_prompt", "local_prompts") if hasattr(self, name)]
+        prompts_PVD = torch.cat(parts)
+        if prompts_PVD.requires_grad and self._alike():
+            prompts_PVD.register_hook(partial(self._same_for_copies, prompts_PVD.detach()))
+        return TextPrompts(prompts_PVD)
 
     def classify(
         self, features: ImageFeatures, text: TextFeatures, *, branch: Branch = "both", **method_options: Any
@@ -186,6 +190,23 @@ class GalLoP(PromptMethod):
         if self.config.global_loss == "sum":
             return _losses(logits_BKm, labels).sum(dim=1).mean()
         return F.cross_entropy(logits_BKm.mean(dim=-1), labels)
+
+    def _alike(self) -> list[list[int]]:
+        """Rows of prompts that the loss does not tell apart: no dropout, or the same scale."""
+        rows: dict[int, list[int]] = {}
+        if self.config.prompt_dropout == "none":
+            rows[0] = list(range(self.n_global))
+        for j, k in enumerate(self.scales):
+            rows.setdefault(k, []).append(self.n_global + j)
+        return [group for group in rows.values() if len(group) > 1]
+
+    def _same_for_copies(self, prompts_PVD: Tensor, grad_PVD: Tensor) -> Tensor:
+        """Gradients of copies, which differ by the rounding of products alone, set equal: copies stay copies."""
+        grad_PVD = grad_PVD.clone()
+        for group in self._alike():
+            if (prompts_PVD[group] == prompts_PVD[group[0]]).all():
+                grad_PVD[group] = grad_PVD[group].mean(dim=0)
+        return grad_PVD
 
     def _add_prompts(self, name: str, count: int, *, learned: bool) -> None:
         """`count` copies of the template's words, learned or fixed."""
