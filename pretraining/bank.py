@@ -54,8 +54,8 @@ class Plain:
     lines: float = 0.1
     palette: Sequence[str] = ("white", "cream", "yellow", "pink", "sky blue", "lime", "silver", "coral", "violet",
                               "black", "brown", "cyan")  # fmt: skip
-    clutter: float = 0.35
-    cover: float = 0.15
+    clutter: float = 0.6
+    cover: float = 0.25
     contrast: float = 0.4
     light: float = 0.3
     cast: float = 0.12

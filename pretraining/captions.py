@@ -156,7 +156,7 @@ class Mix:
 
     bare: float = 0.35
     detailed: float = 0.25
-    rarest: float = 0.02
+    rarest: float = 0.0003
 
 
 @cache

@@ -27,9 +27,9 @@ from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.data.doodles.pictures import VERSION
 
 SEED = 0
-PER_CLASS, SCENES = 160, 6144
+PER_CLASS, SCENES = 224, 6144
 RECIPES = {
-    "vit": Recipe(seed=SEED, steps=1000),
+    "vit": Recipe(seed=SEED, steps=1300),
     "resnet": Recipe(seed=SEED, steps=600, keep=1.0, frozen_text=True),
 }
 NAMES = {"vit": "doodle-clip", "resnet": "doodle-clip-rn"}

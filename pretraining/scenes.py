@@ -26,8 +26,8 @@ _OUTSIDE = 3  # pixels that an object may reach beyond the picture
 class Shares:
     """What a batch consists of; the rest are backgrounds with nothing on them."""
 
-    classes: float = 0.64
-    scenes: float = 0.33
+    classes: float = 0.72
+    scenes: float = 0.25
 
 
 @dataclass(frozen=True)
