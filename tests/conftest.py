@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from vlmprompt.plugins import host
 from vlmprompt.registry import Source
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell ignores SIGINT for what it starts in the background, and every process of the tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2}
 
