@@ -55,7 +55,8 @@ class GalLoP(PromptMethod):
     side: scales, dropout (eq. 4), sums of losses (eqs. 4 and 5). The map stands before a ViT's last
     projection, behind a ResNet's (code; the paper writes of the joint space). Differs from the code: scales
     that a small tower makes equal are an error unless allowed, and the map and the projection behind it
-    are multiplied before they meet the patches, which rounds differently.
+    are multiplied before they meet the patches, which rounds differently; copies that nothing tells apart get the
+    mean of their gradients, as rounding would part them.
     """
 
     capabilities = frozenset({"new_classes", "feature_cache", "local"})
