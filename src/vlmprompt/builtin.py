@@ -80,6 +80,7 @@ def register_suites(register: Register) -> None:
         "ood", target=f"{suites}.ood:OodSuite", summary="how well images of other things are told from the test split"
     )
     register("pointing", target=f"{suites}.pointing:PointingSuite", summary="whether local prompts look at the object")
+    register("prompts", target=f"{suites}.prompts:PromptsSuite", summary="how alike the prompts of a method are")
     register("few-shot", target=f"{suites}.few_shot:FewShotSuite", summary="accuracy as a curve over shots")
     register(
         "domain-generalization",

@@ -18,6 +18,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation.pointing import chosen_patches, masks
+from vlmprompt.evaluation.pointing_sheet import patch_light
 from vlmprompt.evaluation.suites.pointing import PointingSuite
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import LocalView, MethodOutput
@@ -101,6 +102,18 @@ def test_what_it_does_not_apply_to(tiny_backbone: Backbone) -> None:
         cell.compute()
     with pytest.raises(CapabilityError, match="square grid"):
         masks([], 12)
+
+
+def test_light_is_the_choice_or_the_share_of_a_plan() -> None:
+    features = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]]])
+    aux = {"local_text_nKd": torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]), "local_scales_n": torch.tensor([1, 2])}
+    view = LocalView(features, torch.tensor([[1.0, 0.0]]))
+    chosen = patch_light(MethodOutput(torch.zeros(1, 1), 1.0, local=view, aux=aux), torch.tensor([0]))
+    assert chosen.tolist() == [[[1, 0, 0, 0], [0, 1, 1, 0]]]
+    plan_BKNM = torch.zeros(1, 2, 3, 2)
+    plan_BKNM[0, 1] = torch.tensor([[0.1, 0.2], [0.4, 0.0], [0.0, 0.3]])
+    shared = patch_light(MethodOutput(torch.zeros(1, 2), 1.0, local=view, aux={"plan": plan_BKNM}), torch.tensor([1]))
+    torch.testing.assert_close(shared, torch.tensor([[[0.25, 1.0, 0.0], [0.5, 0.0, 0.75]]]))
 
 
 def test_the_sheet_of_a_run(photos: Path, tiny_backbone: Backbone, tmp_path: Path, monkeypatch: Any) -> None:

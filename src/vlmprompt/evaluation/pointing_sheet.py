@@ -1,6 +1,10 @@
-"""Pictures with the patches that local prompts choose: `python -m vlmprompt.evaluation.pointing_sheet RUN -o FILE`.
+"""Pictures with the patches that prompts look at: `python -m vlmprompt.evaluation.pointing_sheet RUN -o FILE`.
 
-One row a test picture, one column a local prompt, small scales first; what is not chosen is dimmed.
+One row a test picture, one column a prompt. Prompts that choose patches stand small scales first, and what is not
+chosen is dimmed; where a transport plan matches patches with prompts, a patch is as bright as its share of the
+prompt's mass, relative to the largest share in the row.
+
+Shapes: B images, N patches, n prompts.
 """
 
 from __future__ import annotations
@@ -11,36 +15,52 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Record
 from vlmprompt.evaluation.pointing import chosen_patches
+from vlmprompt.methods.contract import MethodOutput
 from vlmprompt.training.runs import Run, load_run
 
 SIDE, GAP, DIMMED = 192, 6, 0.35
 
 
 def pointing_sheet(run: Run, *, images: int = 6, runtime: Runtime | None = None) -> Image.Image:
-    """The first test picture of as many classes, spread over all of them, under each local prompt.
+    """The first test picture of as many classes, spread over all of them, under each prompt.
 
     Raises:
-        CapabilityError: the run's method has no local prompts that choose patches.
+        CapabilityError: the run's method has no prompts that look at patches.
     """
     records = _spread(run.load_dataset(runtime).split("test"), images)
     backbone = run.load_backbone(runtime)
     method, transform = run.build_method(backbone), backbone.transform(train=False)
     batch = torch.stack([transform(read_image(r)) for r in records]).to(backbone.device)
     with torch.no_grad():
-        output = method(batch)
-    chosen = chosen_patches(output, torch.tensor([r.label for r in records]))
-    n_patches = backbone.vision.n_local
+        output = method(batch, keep_plan=True)
+    light_BnN = patch_light(output, torch.tensor([r.label for r in records]))
     rows = [
-        [_shown(read_image(record), index_Bk[i], n_patches) for index_Bk in chosen] for i, record in enumerate(records)
+        [_shown(read_image(r), one_N) for one_N in light_nN] for r, light_nN in zip(records, light_BnN, strict=True)
     ]
     return _sheet(rows)
+
+
+def patch_light(output: MethodOutput, labels_B: Tensor) -> Tensor:
+    """How much each prompt looks at each patch for an image's own class: (B,n,N) in 0 to 1, of plan or choice.
+
+    Raises:
+        CapabilityError: neither is there.
+    """
+    if "plan" in output.aux:
+        own_BnN = output.aux["plan"][torch.arange(len(labels_B)), labels_B].mT.cpu()
+        return own_BnN / own_BnN.amax(dim=(1, 2), keepdim=True)
+    chosen = chosen_patches(output, labels_B)
+    assert output.local is not None
+    n_images, n_patches, _ = output.local.features_BNd.shape
+    one_hot = [torch.zeros(n_images, n_patches).scatter(1, index_Bk, 1.0) for index_Bk in chosen]
+    return torch.stack(one_hot, dim=1)
 
 
 def _spread(records: Sequence[Record], count: int) -> list[Record]:
@@ -48,17 +68,13 @@ def _spread(records: Sequence[Record], count: int) -> list[Record]:
     return first[:: max(1, len(first) // count)][:count]
 
 
-def _shown(image: Image.Image, index_k: Tensor, n_patches: int) -> Image.Image:
-    """The middle square, bright where a patch is chosen and dimmed elsewhere."""
-    edge, grid = min(image.size), math.isqrt(n_patches)
+def _shown(image: Image.Image, light_N: Tensor) -> Image.Image:
+    """The middle square, as bright as a patch has light."""
+    edge, grid = min(image.size), math.isqrt(len(light_N))
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
     square = image.crop((left, top, left + edge, top + edge)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-    mask = Image.new("L", (SIDE, SIDE), round(255 * DIMMED))
-    pen = ImageDraw.Draw(mask)
-    for place in index_k.tolist():
-        row, column = divmod(place, grid)
-        corners = (column * SIDE // grid, row * SIDE // grid, (column + 1) * SIDE // grid, (row + 1) * SIDE // grid)
-        pen.rectangle((corners[0], corners[1], corners[2] - 1, corners[3] - 1), fill=255)
+    shades = (255 * (DIMMED + (1 - DIMMED) * light_N)).round().byte().reshape(grid, grid)
+    mask = Image.fromarray(shades.numpy()).resize((SIDE, SIDE), Image.Resampling.NEAREST)
     return Image.composite(square, Image.new("RGB", square.size, "white"), mask)
 
 
@@ -73,7 +89,7 @@ def _sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 def main() -> None:
     """Write the sheet of one run."""
-    parser = argparse.ArgumentParser(description="Pictures with the patches that local prompts choose.")
+    parser = argparse.ArgumentParser(description="Pictures with the patches that prompts look at.")
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("-o", "--out", type=Path, required=True, help="PNG file")
     parser.add_argument("--images", type=int, default=6, help="pictures (6)")
