@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from vlmprompt.backbones.features import extract
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.config.models import Runtime
 from vlmprompt.data import loader as loader_module
-from vlmprompt.data.doodles import picture
+from vlmprompt.data.doodles import picture, reader
 from vlmprompt.data.doodles.domains import DOMAINS
 from vlmprompt.data.doodles.pictures import members
 from vlmprompt.data.doodles.reader import Doodle
@@ -151,15 +151,25 @@ def test_few_shots() -> None:
     assert all("/train/" in record.id for record in first.train)
 
 
-def test_workers_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_drawn_once_whatever_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers end with a pass; what they drew would be drawn again in the next."""
     monkeypatch.setattr(loader_module, "IN_PROCESS", 4)
-    if multiprocessing.get_all_start_methods()[0] != "fork":
-        pytest.skip("spawning a process imports torch, for seconds")
+    monkeypatch.setattr(loader_module, "IN_PROCESS_SPAWN", 4)
+    drawn = []
+    monkeypatch.setattr(reader, "picture", lambda *args, **kw: drawn.append(args) or picture(*args, **kw))
     records = load_dataset("doodles-things:silhouette").split("val")[:12]
     transform = build_transform(PreprocessConfig(32, (0.5,) * 3, (0.5,) * 3), train=False)
-    alone, helped = (list(ImageLoader(records, transform, 6, workers=workers)) for workers in (0, 2))
-    for one, two in zip(alone, helped, strict=True):
+    reader._pixels.cache_clear()
+    first, again = (list(ImageLoader(records, transform, 6, workers=2)) for _ in range(2))
+    assert len(drawn) == 12
+    for one, two in zip(first, again, strict=True):
         assert torch.equal(one.images_B3HW, two.images_B3HW)
+
+
+def test_records_go_to_other_processes() -> None:
+    record = load_dataset("doodles-things:silhouette").split("val")[3]
+    sent = pickle.loads(pickle.dumps(record))
+    assert sent == record and sent.image.load().tobytes() == record.image.load().tobytes()
 
 
 def test_features_are_kept_by_what_was_drawn(tiny_backbone: Backbone, tmp_path: Path) -> None:

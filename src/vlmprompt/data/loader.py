@@ -54,7 +54,8 @@ class ImageLoader:
     The result does not depend on `workers`. Random transforms see torch's global generator seeded from
     (`augment_seed`, position of the record), and it is restored: the view of an image is a pure function of
     these, and the caller's random numbers are not touched. Workers live as long as one pass, so few images are
-    decoded in the main process: up to 64, or 4096 where processes are spawned (macOS, Windows).
+    decoded in the main process: up to 64, or 4096 where processes are spawned (macOS, Windows). So are images that
+    their source keeps (`ImageSource.kept`).
 
     Args:
         records: all that `order` may point to.
@@ -87,7 +88,9 @@ class ImageLoader:
         if drop_last and len(self._batches) > 1 and len(self._batches[-1]) < batch_size:
             self._batches.pop()
         self._images = _Images(records, transform, augment_seed or ())
-        self._workers = min(workers, len(self._batches)) if len(indices) > _in_process() else 0
+        # Workers end with the pass, and with them what they have kept; the next pass would read it all again.
+        here = len(indices) <= _in_process() or all(getattr(record.image, "kept", False) for record in records)
+        self._workers = 0 if here else min(workers, len(self._batches))
 
     def __len__(self) -> int:
         """Number of batches."""

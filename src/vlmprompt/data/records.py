@@ -18,7 +18,10 @@ SPLITS = ("train", "val", "test")
 
 
 class ImageSource(Protocol):
-    """An image that is not a file: rendered or held in memory. Must be picklable (workers load it)."""
+    """An image that is not a file: rendered or held in memory. Must be picklable (workers load it).
+
+    A source may say `kept = True`: the process that has loaded an image has it at hand afterwards.
+    """
 
     def load(self) -> Image:
         """The RGB image."""
