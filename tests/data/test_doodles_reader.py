@@ -169,7 +169,7 @@ def test_pictures_are_drawn_once_whatever_the_workers(monkeypatch: pytest.Monkey
 def test_records_go_to_other_processes() -> None:
     record = load_dataset("doodles-things:silhouette").split("val")[3]
     sent = pickle.loads(pickle.dumps(record))
-    assert sent == record and sent.image.load().tobytes() == record.image.load().tobytes()
+    assert sent == record and read_image(sent).tobytes() == read_image(record).tobytes()
 
 
 def test_features_are_kept_by_what_was_drawn(tiny_backbone: Backbone, tmp_path: Path) -> None:
