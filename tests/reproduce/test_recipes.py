@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from tests.training.material import make_photos, runtime
+from vlmprompt.backbones.features import CachedFeatures, extract
 from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
+from vlmprompt.evaluation import images
 from vlmprompt.evaluation.runner import Runner, load_suites
 from vlmprompt.reproduce.missing import Present
 from vlmprompt.reproduce.recipe import REFERENCE_NAMES, Recipe, load_recipe, recipe_names
@@ -219,3 +221,19 @@ def test_a_column_of_one_data_set() -> None:
     rows = [row("coop", "accuracy", "test", 0.2), row("coop", "accuracy", "test", 0.6, dataset="other")]
     picks = [Pick(name, "accuracy", "test", "top1", data=name) for name in ("doodles", "other")]
     assert overview(rows, picks, "t").rows == (("coop", "20.00", "60.00"),)
+
+
+def test_images_are_read_once_for_all_grids(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grids, column, _ = TEXT.split("[[column]]")
+    same = grids.replace('setting = "base-to-new"\n', "").replace("base-to-new", "accuracy") + "[[column]]" + column
+    small.write_text(same, encoding="utf-8")
+    computed: list[str] = []
+
+    def counted(*args: Any, **kwargs: Any) -> CachedFeatures:
+        computed.append(kwargs["description"])
+        return extract(*args, **kwargs)
+
+    monkeypatch.setattr(images, "extract", counted)
+    rows = reproduce(load_recipe(str(small)), runtime(tmp_path), out=tmp_path / "out", seeds=[1])
+    assert {row.method for row in rows} == {"coop", "coop, 4 tokens", "zeroshot", "linear_probe"}
+    assert computed == ["test images of photos"]

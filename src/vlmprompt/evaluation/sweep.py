@@ -85,6 +85,7 @@ def sweep(
     reference: bool = True,
     force: bool = False,
     companions: Mapping[str, Sequence[str]] | None = None,
+    resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> list[ResultRow]:
     """Train and measure every run of a grid.
@@ -96,6 +97,7 @@ def sweep(
         reference: add zero-shot and linear probe, unless they are in the grid themselves.
         force: train and measure again what is done.
         companions: see `runner.evaluate`.
+        resources: towers and features of images to share with other sweeps.
 
     Returns:
         The rows of the grid, each number once, references last. A run whose training failed has a failed
@@ -108,7 +110,8 @@ def sweep(
     progress = progress or SilentProgress()
     groups = _jobs(grid, resolve, out / RUNS_DIR)
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
-    work = _Sweep(suites, beside, Resources(runtime, progress), out, force=force, companions=companions)
+    resources = resources or Resources(runtime, progress)
+    work = _Sweep(suites, beside, resources, out, force=force, companions=companions)
     with progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         try:
             for job in itertools.chain.from_iterable(map(work.measure, groups)):

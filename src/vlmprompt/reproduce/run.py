@@ -10,6 +10,7 @@ from typing import Any
 from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import Resolved, resolve
+from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.sweep import Grid, sweep
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
@@ -44,6 +45,7 @@ def reproduce(
         for flags in (run for group in grid.groups() for run in group):
             configuration(spec, flags)
     rows: list[ResultRow] = []
+    resources = Resources(runtime, progress)
     for i, (spec, grid) in enumerate(grids, 1):
         progress.message(f"part {i} of {len(grids)}: {describe(spec)}")
         measured = sweep(
@@ -54,6 +56,7 @@ def reproduce(
             out=folder_of(spec, out),
             reference=spec.reference,
             force=force,
+            resources=resources,
             progress=progress,
         )
         rows += [labelled(row, spec) for row in measured]
