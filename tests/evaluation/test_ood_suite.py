@@ -24,10 +24,11 @@ from vlmprompt.data import ood_sets
 from vlmprompt.data.images import read_image
 from vlmprompt.data.ood_sets import OodSet, benchmarks
 from vlmprompt.data.records import Dataset
-from vlmprompt.errors import InputError, UsageError
+from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
 from vlmprompt.evaluation.runner import Runner, evaluate, incomplete
+from vlmprompt.evaluation.scored import score_split
 from vlmprompt.evaluation.scores import SCORES
 from vlmprompt.evaluation.suites.ood import OodSuite
 from vlmprompt.methods.build import build_method
@@ -269,6 +270,29 @@ def test_prompted_towers_give_prompted_local_features(tiny_backbone: Backbone) -
         zeroshot = build_method("zeroshot", tiny_backbone, ["cat", "dog"]).with_local()(images).local_cosines
     assert cosines.shape == zeroshot.shape == (2, 16, 2)
     assert not torch.allclose(cosines, zeroshot, atol=1e-4)
+
+
+def test_global_prompts_alone_are_matched_with_added_patches(tiny_backbone: Backbone) -> None:
+    method = build_method("gallop", tiny_backbone, ["cat", "dog"], {"use_local": False}).eval()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert method(images).local is None
+        found = method.with_local()(images).local_cosines
+        patches_BNd = tiny_backbone.encode_image(images, ImageNeeds(local="value_block")).local_BNc
+        text_Kd = method.encode_text().unit_PKd.mean(dim=0)
+    assert patches_BNd is not None
+    torch.testing.assert_close(found, F.normalize(patches_BNd, dim=-1) @ text_Kd.T)
+
+
+def test_a_method_without_patches_gives_its_other_scores(
+    tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PromptMethod, "with_local", lambda self: self)
+    dataset = patches(3, 2, [])
+    scored = score_split(make_context(dataset, make_bank(tiny_backbone)), dataset)
+    assert set(scored.refused) == {"l-mcm", "gl-mcm"} and set(scored.values) == set(SCORES) - set(scored.refused)
+    with pytest.raises(CapabilityError, match="local"):
+        scored.of("gl-mcm")
 
 
 def test_local_and_frozen_alike_share_one_pass(tiny_backbone: Backbone) -> None:

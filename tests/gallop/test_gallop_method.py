@@ -304,13 +304,14 @@ def test_copies_part_by_dropout_and_by_scale_alone(
 
 def test_gradients_of_prompts_that_are_no_copies_are_left_alone(tiny_backbone: Backbone) -> None:
     method = gallop(tiny_backbone, prompt_dropout="none", topk=(3, 3, 2))
-    with torch.no_grad():
-        method.get_parameter("global_prompt")[1] += 0.1
+    with torch.no_grad():  # not by a constant, which the tower's layer norms take out again
+        own_VD = method.get_parameter("global_prompt")[1]
+        own_VD += 0.1 * torch.randn(own_VD.shape, generator=torch.Generator().manual_seed(1))
     step(method, torch.optim.SGD(method.trainable_parameters(), lr=0.0))
     of_global, of_local = (method.get_parameter(name).grad for name in ("global_prompt", "local_prompts"))
     assert of_global is not None and of_local is not None
-    assert not torch.allclose(of_global[0], of_global[1], rtol=1e-3)
-    assert torch.equal(of_local[0], of_local[1]) and not torch.allclose(of_local[0], of_local[2], rtol=1e-3)
+    assert not torch.allclose(of_global[0], of_global[1], rtol=0.1)
+    assert torch.equal(of_local[0], of_local[1]) and not torch.allclose(of_local[0], of_local[2], rtol=0.1)
 
 
 def test_new_classes_and_underscores(tiny_backbone: Backbone) -> None:

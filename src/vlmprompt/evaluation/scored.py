@@ -63,8 +63,8 @@ def score_split(context: Context, dataset: Dataset) -> Scored:
     for output, _ in context.outputs(reader, dataset):
         for score in SCORES:
             try:
-                found[score] = basis(output, score)
-                collected.setdefault(score, []).append(ood_scores(output, score).cpu())
+                values_B, found[score] = ood_scores(output, score).cpu(), basis(output, score)
+                collected.setdefault(score, []).append(values_B)
             except CapabilityError as error:
                 refused[score] = error
     values = {score: torch.cat(parts) for score, parts in collected.items()}

@@ -116,7 +116,8 @@ class GalLoP(PromptMethod):
         Returns:
             `aux` has `global_cosines_BKm` and `local_topk_BKn`, as far as the branches are used, and what local
             prompts choose patches by: `local_text_nKd`, `local_scales_n`. The local view holds the mean of the
-            local text features: what scores make of it is dense, not sparse.
+            local text features (of the global ones, without local prompts): what scores make of it is dense, not
+            sparse.
         """
         aux: dict[str, Tensor] = {}
         choice: dict[str, Tensor] = {}
@@ -125,11 +126,12 @@ class GalLoP(PromptMethod):
         with torch.autocast(features.global_Bd.device.type, enabled=False):
             if self.n_global:
                 aux["global_cosines_BKm"] = torch.einsum("bd,mkd->bkm", features.unit_Bd, global_mKd)
-            if self.scales:
-                local_BNd = self.local_features(features)
-                aux["local_topk_BKn"] = topk_means(local_BNd, local_nKd, self.scales)
+            if features.local_BNc is not None:
+                matched_pKd = local_nKd if self.scales else global_mKd
+                local = LocalView(self.local_features(features), matched_pKd.mean(dim=0))
+            if local is not None and self.scales:
+                aux["local_topk_BKn"] = topk_means(local.features_BNd, local_nKd, self.scales)
                 choice = {"local_text_nKd": local_nKd, "local_scales_n": torch.tensor(self.scales)}
-                local = LocalView(local_BNd, local_nKd.mean(dim=0))
         means = {name.partition("_")[0]: cosines.mean(dim=-1) for name, cosines in aux.items()}
         logits = self.scale * torch.stack(_chosen(means, branch)).mean(dim=0)
         return MethodOutput(logits, self.scale, means.get("global"), local, aux | choice)
