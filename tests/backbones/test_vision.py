@@ -14,6 +14,8 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.errors import CapabilityError, InputError
 
+LOCAL = ("value_block", "value_only", "tokens")
+
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
@@ -66,6 +68,27 @@ def test_value_block_is_the_last_block_without_attention(tiny_model, tiny_backbo
     x = x + last.attn.out_proj(value)
     x = x + last.mlp(last.ln_2(x))
     close(features.local_BNc, (visual.ln_post(x) @ visual.proj)[:, 1:])
+
+
+def test_value_only_is_the_last_value_path_without_residual_and_mlp(tiny_model, tiny_backbone, images):
+    features = tiny_backbone.encode_image(images, ImageNeeds(local="value_only"))
+    visual = tiny_model.visual
+    x = visual._embeds(images)
+    *early, last = visual.transformer.resblocks
+    for block in early:
+        x = block(x)
+    *_, weight = last.attn.in_proj_weight.chunk(3)
+    *_, bias = last.attn.in_proj_bias.chunk(3)
+    value = last.attn.out_proj(last.ln_1(x) @ weight.T + bias)
+    close(features.local_BNc, (visual.ln_post(value) @ visual.proj)[:, 1:])
+
+
+def test_value_only_of_a_resnet_is_its_value_block(tiny_resnet):
+    """The attention pool has no residual and no MLP to leave out."""
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    of = {local: tiny_resnet.encode_image(images, ImageNeeds(local=local)).local_BNc for local in LOCAL}
+    assert torch.equal(of["value_only"], of["value_block"])
+    assert not torch.allclose(of["value_only"], of["tokens"], atol=1e-3)
 
 
 def test_tokens_are_the_towers_own(tiny_model, tiny_backbone, images):

@@ -318,7 +318,10 @@ def test_promptsrc_reads_the_frozen_tower_in_training_only(tiny_backbone):
     assert torch.equal(method.train()(images()).aux["frozen_Bd"], frozen)
     assert torch.equal(method.eval()(images()).aux["frozen_Bd"], frozen)
     with torch.no_grad():
-        assert "frozen_Bd" not in method(images()).aux
+        output = method(images())
+        assert "frozen_Bd" not in output.aux
+        with pytest.raises(InputError, match="frozen image features"):
+            method.loss(output, torch.zeros(len(output.logits), dtype=torch.long))
 
 
 def test_ensemble_is_sixty_texts_with_one_place_each():

@@ -98,6 +98,9 @@ def test_logits_take_the_place_of_missing_cosines() -> None:
         torch.testing.assert_close(ood_scores(of_logits, name), ood_scores(output(), name))
         assert basis(of_logits, name) == "mcm_on=logits"
         assert basis(output(), name) == "global cosines"
+    for name in ("l-mcm", "gl-mcm"):
+        with pytest.raises(CapabilityError, match="local features"):
+            basis(of_logits, name)
 
 
 def test_a_regression_has_no_cosines() -> None:

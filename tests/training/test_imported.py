@@ -27,7 +27,10 @@ OPTIONS = {"topk": [1, 2, 3, 4]}
 
 
 def published(backbone: Backbone, n_global: int = 4) -> dict[str, Any]:
-    """What GalLoP's code saves: the trained tensors, the optimiser, meters, and its command line."""
+    """What GalLoP's code saves: the trained tensors, the optimiser, meters, and its command line.
+
+    The kinds of entries are those that the method specification states; a file of the authors' was not at hand.
+    """
     method = build_method("gallop", backbone, NAMES, OPTIONS | {"n_global": n_global})
     generator = torch.Generator().manual_seed(3)
     for parameter in method.parameters():
@@ -104,6 +107,20 @@ def test_importing_twice(photos: Path, checkpoint: Path, tiny_backbone: Backbone
     torch.save(content, checkpoint)
     with pytest.raises(InputError, match="holds another run"):
         import_run(settings(photos), checkpoint, where, backbone=tiny_backbone)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [([1.0, 2.0], "'global_prompt' of the checkpoint is a list"), (torch.tensor(float("nan")), "holds NaN")],
+)
+def test_values_that_are_no_finite_tensors(
+    photos: Path, checkpoint: Path, tiny_backbone: Backbone, tmp_path: Path, value: Any, reason: str
+) -> None:
+    content = published(tiny_backbone)
+    content["state_dict"]["global_prompt"] = value
+    torch.save(content, checkpoint)
+    with pytest.raises(InputError, match=reason):
+        import_run(settings(photos), checkpoint, runtime(tmp_path / "runs"), backbone=tiny_backbone)
 
 
 def test_other_shapes_and_other_methods(

@@ -92,8 +92,7 @@ def _shower(kind: str) -> Callable[..., None]:
 
 
 def _page(data: dict[str, Any], option: str) -> list[Table | str]:
-    doc = data["doc"] if "options" not in data else data["doc"].split("\n\n")[0]
-    parts: list[Table | str] = [reflow(f"{data['name']}: {data['summary']}"), "", reflow(doc), ""]
+    parts: list[Table | str] = [reflow(f"{data['name']}: {data['summary']}"), "", reflow(data["doc"]), ""]
     parts.append(f"from {data['distribution']} {data['version']}, {data['target']}")
     if "capabilities" in data:
         parts.append(f"capabilities: {', '.join(data['capabilities']) or 'none'}")

@@ -81,8 +81,9 @@ def basis(output: MethodOutput, name: str) -> str:
     """
     if name == "msp":
         return "logits"
-    if name == "l-mcm":
+    if name in ("l-mcm", "gl-mcm"):
         _local(output)
+    if name == "l-mcm":
         return "local cosines"
     _cosines(output, name)
     if not output.cosine_logits:

@@ -392,7 +392,8 @@ class PromptMethod(nn.Module):
         """Load what `trainable_state` gave.
 
         Raises:
-            InputError: names or shapes differ; the message names the first.
+            InputError: names or shapes differ, or there are values that are no finite numbers; the message names the
+                first.
         """
         for name in self.passing:
             tensor = state.get(name)
@@ -402,6 +403,9 @@ class PromptMethod(nn.Module):
             where = "lacks" if name in own else "holds an unknown"
             raise InputError(f"the checkpoint {where} tensor {name!r} for method {type(self).__name__}")
         for name, tensor in state.items():
+            if not isinstance(tensor, Tensor) or not tensor.isfinite().all():
+                what = "holds NaN or infinite values" if isinstance(tensor, Tensor) else f"is a {type(tensor).__name__}"
+                raise InputError(f"tensor {name!r} of the checkpoint {what}")
             if own[name].shape != tensor.shape:
                 raise InputError(
                     f"tensor {name!r} has shape {tuple(tensor.shape)} in the checkpoint, {tuple(own[name].shape)} here"

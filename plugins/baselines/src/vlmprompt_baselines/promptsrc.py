@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.api import Field, ImageFeatures, Losses, MethodOutput, TextFeatures
+from vlmprompt.api import Field, ImageFeatures, InputError, Losses, MethodOutput, TextFeatures
 from vlmprompt_baselines.ivlp import IVLP, IVLPConfig
 from vlmprompt_baselines.templates import ensemble, teacher_features
 
@@ -80,7 +80,16 @@ class PromptSRC(IVLP):
         return replace(output, aux={**output.aux, **features.extra})
 
     def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
-        """The four terms, weighted; parts `ce`, `text`, `image`, `logits`."""
+        """The four terms, weighted; parts `ce`, `text`, `image`, `logits`.
+
+        Raises:
+            InputError: the output was made for evaluation, without the frozen image features.
+        """
+        if "frozen_Bd" not in output.aux:
+            raise InputError(
+                "PromptSRC's loss needs frozen image features, which it leaves out in evaluation without gradients",
+                hint="call train() first, or leave gradients on",
+            )
         (text_Kd,) = output.aux["text_PKd"]
         frozen_Bd = output.aux["frozen_Bd"]
         frozen_BK = output.scale * frozen_Bd @ self.teacher_text_Kd.T

@@ -34,7 +34,8 @@ class VPT(PromptMethod):
     cross-entropy. `depth=1` is VPT-shallow.
 
     Same as MaPLe's official code of this baseline, without the rounding of prompt tokens to fp16. VPT itself
-    puts the tokens behind the class token, which with full attention is the same, and initialises otherwise.
+    puts the tokens behind the class token, which with full attention is the same, and initialises otherwise. Whether
+    the figures that papers print for VPT come from that code's configuration is not verified.
     """
 
     capabilities = frozenset({"new_classes"})
