@@ -17,7 +17,7 @@ from vlmprompt.evaluation.runner import Runner, load_suites
 from vlmprompt.reproduce.missing import Present
 from vlmprompt.reproduce.recipe import REFERENCE_NAMES, Recipe, load_recipe, recipe_names
 from vlmprompt.reproduce.report import report
-from vlmprompt.reproduce.run import configuration, reproduce, sweep_grid
+from vlmprompt.reproduce.run import configuration, reproduce, so_far, sweep_grid
 from vlmprompt.results.overview import Pick, overview
 from vlmprompt.results.rows import ResultRow
 
@@ -237,3 +237,20 @@ def test_images_are_read_once_for_all_grids(small: Path, tmp_path: Path, monkeyp
     rows = reproduce(load_recipe(str(small)), runtime(tmp_path), out=tmp_path / "out", seeds=[1])
     assert {row.method for row in rows} == {"coop", "coop, 4 tokens", "zeroshot", "linear_probe"}
     assert computed == ["test images of photos"]
+
+
+def test_what_is_measured_so_far(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, out = load_recipe(str(small)), tmp_path / "out"
+    command = ["reproduce", str(small), "--out", str(out), "--so-far"]
+    assert main(command) == 3
+    assert "nothing of" in capsys.readouterr().err
+    whole = reproduce(recipe, runtime(tmp_path), out=out, seeds=[1])
+    rows, waiting = so_far(recipe, out=out, seeds=[1])
+    assert waiting == [] and sorted(map(str, rows)) == sorted(map(str, whole))
+    assert main([*command, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert len(data["rows"]) == len(whole)  # of the second seed there is nothing
+    assert [line.rpartition(": ")[2] for line in data["waiting"]] == ["coop 1", "coop 1"]
+    assert main(command) == 0
+    assert "Not run yet:" in capsys.readouterr().out
+    assert not list(out.glob("**/*seed2*"))

@@ -43,6 +43,9 @@ def reproduce(
         Path | None, typer.Option("--out", help="Folder for runs and tables; default reproduce/RECIPE.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained and measured.")] = False,
+    partly: Annotated[
+        bool, typer.Option("--so-far", help="Show what has been measured by now; nothing is run.")
+    ] = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
     device: DeviceOption = "auto",
@@ -67,6 +70,9 @@ def reproduce(
     from vlmprompt.config.models import Runtime
 
     folder = out or Path("reproduce") / Path(recipe).stem
+    if partly:
+        _so_far(recipe, chosen, root, folder, seed or (), as_json)
+        return
     runtime = Runtime(device=device, workers=workers, root=root, feature_cache=feature_cache)
     _run(recipe, chosen, runtime, folder, seed or (), force=force, as_json=as_json)
 
@@ -91,12 +97,31 @@ def _run(
     emit("reproduce", data, as_json=as_json, table=text, error=_incomplete(rows, present))
 
 
-def _write_table(recipe: Recipe, rows: list[ResultRow], present: Present, folder: Path) -> str:
+def _so_far(name: str, recipe: Recipe, root: Path | None, folder: Path, seeds: Sequence[int], as_json: bool) -> None:
+    from vlmprompt.errors import InputError
+    from vlmprompt.reproduce.missing import look, without
+    from vlmprompt.reproduce.run import so_far
+
+    present = look(recipe, root)
+    rows, waiting = so_far(without(recipe, present), out=folder, seeds=seeds)
+    if not rows:
+        raise InputError(
+            f"nothing of {name} has been measured in {folder}",
+            hint=f"'vlmprompt reproduce {name}' does, --out names another folder",
+        )
+    text = _write_table(recipe, rows, present, folder, waiting)
+    data = {"recipe": name, "table": folder / TABLE_FILE, "rows": [row.public() for row in rows], "waiting": waiting}
+    emit("reproduce", data, as_json=as_json, table=text)
+
+
+def _write_table(
+    recipe: Recipe, rows: list[ResultRow], present: Present, folder: Path, waiting: Sequence[str] = ()
+) -> str:
     """The report as text for the terminal; as Markdown it goes into the folder."""
     from vlmprompt.atomic import write_atomic
     from vlmprompt.reproduce.report import report
 
-    finished = report(recipe, rows, present)
+    finished = report(recipe, rows, present, waiting)
     write_atomic(folder / TABLE_FILE, finished.markdown().encode())
     return finished.text()
 

@@ -125,6 +125,15 @@ def sweep(
     return sorted(work.rows.values(), key=lambda row: order.get(row.method, len(order)))
 
 
+def run_names(grid: Grid, resolve: Callable[..., Resolved]) -> dict[str, str]:
+    """Folder name of every run of a grid -> its method.
+
+    Raises:
+        UsageError: see `sweep`.
+    """
+    return {job.folder.name: job.config.method for group in _jobs(grid, resolve, Path()) for job in group}
+
+
 def _jobs(grid: Grid, resolve: Callable[..., Resolved], runs_dir: Path) -> list[list[_Job]]:
     """Every run's configuration, so that a mistake shows before anything starts."""
     for axis in ("methods", "datasets", "shots", "seeds"):

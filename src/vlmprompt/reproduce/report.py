@@ -47,11 +47,12 @@ class Report:
         return "\n\n".join(parts + ([self.note] if self.note else [])) + "\n"
 
 
-def report(recipe: Recipe, rows: Sequence[ResultRow], present: Present) -> Report:
+def report(recipe: Recipe, rows: Sequence[ResultRow], present: Present, waiting: Sequence[str] = ()) -> Report:
     """The report of a recipe whose data sets that are there were measured.
 
     Args:
         recipe: whole, with what was skipped.
+        waiting: what has not been run yet.
     """
     if recipe.compares:
         tables = compare(recipe, rows, present.skipped(recipe))
@@ -61,6 +62,7 @@ def report(recipe: Recipe, rows: Sequence[ResultRow], present: Present) -> Repor
     lists = {
         "Differs from the paper": recipe.departures,
         "Not there": [one.line for one in present.missing],
+        "Not run yet": list(waiting),
     }
     return Report(tuple(tables), {heading: lines for heading, lines in lists.items() if lines}, recipe.note)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import Resolved, resolve
 from vlmprompt.evaluation.resources import Resources
-from vlmprompt.evaluation.sweep import Grid, sweep
+from vlmprompt.evaluation.runner import RESULTS_FILE
+from vlmprompt.evaluation.sweep import Grid, run_names, sweep
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.store import ResultStore
 
 
 def reproduce(
@@ -50,7 +54,7 @@ def reproduce(
         progress.message(f"part {i} of {len(grids)}: {describe(spec)}")
         measured = sweep(
             grid,
-            lambda spec=spec, **flags: configuration(spec, flags),
+            partial(_flagged, spec),
             spec.suites,
             runtime,
             out=folder_of(spec, out),
@@ -61,6 +65,41 @@ def reproduce(
         )
         rows += [labelled(row, spec) for row in measured]
     return rows
+
+
+def so_far(recipe: Recipe, *, out: Path, seeds: Sequence[int] = ()) -> tuple[list[ResultRow], list[str]]:
+    """What has been measured of a recipe by now, and what has not, in words; nothing is run.
+
+    Args:
+        out: where the recipe runs or ran.
+        seeds: in place of the recipe's and of its grids'.
+
+    Raises:
+        UsageError, PluginError: see `sweep`.
+    """
+    rows: list[ResultRow] = []
+    waiting: list[str] = []
+    for spec in recipe.grid:
+        own, missing = _measured(spec, recipe.seeds_of(spec, seeds), folder_of(spec, out))
+        rows += [labelled(row, spec) for row in own]
+        if missing:
+            left = ", ".join(f"{method} {count}" for method, count in Counter(missing).items())
+            waiting.append(f"{describe(spec)}: runs left: {left}")
+    return rows, waiting
+
+
+def _measured(spec: GridSpec, seeds: Sequence[int], folder: Path) -> tuple[list[ResultRow], list[str]]:
+    """Stored rows of a grid's runs, each number once; and for each run without some suite its method."""
+    names = run_names(sweep_grid(spec, seeds), partial(_flagged, spec))
+    stored = ResultStore(folder / RESULTS_FILE).read().rows
+    own = [row for row in stored if row.run in names and row.suite in spec.suites]
+    done = {(row.run, row.suite) for row in own if row.method in spec.methods and row.status != "failed"}
+    missing = [method for run, method in names.items() if any((run, suite) not in done for suite in spec.suites)]
+    return list({(row.key, row.metric): row for row in own}.values()), missing
+
+
+def _flagged(spec: GridSpec, **flags: Any) -> Resolved:
+    return configuration(spec, flags)
 
 
 def folder_of(spec: GridSpec, out: Path) -> Path:
