@@ -131,6 +131,33 @@ def test_a_renamed_class_folder_is_named(tmp_path: Path) -> None:
     assert failure("stanford_cars", tmp_path)[0].endswith("there is no folder cars_test")
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("need_images", [False, True])
+def test_a_renamed_folder_with_the_split_in_it(name: str, need_images: bool, tmp_path: Path) -> None:
+    write_tree(tmp_path, name)
+    folder = LAYOUTS[name].images.partition("/")[0]
+    (tmp_path / folder).rename(tmp_path / f"{folder}_old")
+    message, hint = failure(name, tmp_path, need_images=need_images)
+    assert f"coop:{name} has no " in message and f"neither in {tmp_path / folder} nor in {tmp_path}" in message
+    assert hint == f"rename {folder}_old to {folder} if that is it; else see 'vlmprompt data show coop:{name}'"
+
+
+def test_the_folder_of_another_benchmark_is_no_renamed_one(tmp_path: Path) -> None:
+    write_tree(tmp_path, "flowers102")
+    assert "https://github.com" in failure("oxford_pets", tmp_path)[1]
+    shutil.copy(tmp_path / LAYOUTS["flowers102"].split, tmp_path / "split_zhou_OxfordPets.json")
+    message, hint = failure("oxford_pets", tmp_path)
+    assert "no folder oxford_pets" in message and benchmark("oxford_pets").source in hint
+
+
+@pytest.mark.parametrize("name", [*NAMES, "imagenet"])
+def test_a_root_that_does_not_exist(name: str, tmp_path: Path) -> None:
+    _, hint = failure(name, tmp_path / "typo")
+    folder = benchmark(name).folders[0]
+    expected = f"there is no folder {tmp_path / 'typo'}; --root (or VLMPROMPT_ROOT) is the parent of {folder}"
+    assert hint == expected
+
+
 def test_the_folder_itself_as_root(tmp_path: Path) -> None:
     write_tree(tmp_path, "dtd")
     _, hint = failure("dtd", tmp_path / "dtd")

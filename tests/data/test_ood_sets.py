@@ -190,6 +190,18 @@ def test_openood_by_its_own_lists(tmp_path: Path) -> None:
     assert "no benchmark_imglist/imagenet/test_textures.txt in openood or data" in str(found["Textures"])
 
 
+@pytest.mark.parametrize("path", ["../../secret.jpg", "ninco/../../x.jpg", "/etc/hostname", "C:\\x.jpg"])
+def test_a_listed_path_that_climbs_out_is_refused(path: str, tmp_path: Path) -> None:
+    openood_tree(tmp_path)
+    touch(tmp_path, "secret.jpg", "data/x.jpg")
+    listed = tmp_path / "data/benchmark_imglist/imagenet/test_ninco.txt"
+    listed.write_text(f"ninco/a/1.jpg -1\n\n{path} -1\n")
+    found = read(small("openood-v1.5", 2), tmp_path)
+    problem = f"{listed}, line 3: path {path!r} leaves the image folder | paths are relative, without '..'"
+    assert found["NINCO"] == problem
+    assert isinstance(found["SSB-hard"], Dataset)
+
+
 def imagenet(n: int) -> Dataset:
     records = [Record(f"val/n0{i}/ILSVRC2012_val_{i:08}.JPEG", i % 2, Path("x.JPEG")) for i in range(n)]
     return Dataset("imagenet", "coop:imagenet", ("tench", "goldfish"), {"test": tuple(records)})

@@ -14,6 +14,7 @@ from tests.describe.material import KEY, order
 from tests.describe.server import (
     Behaviour,
     ChatServer,
+    always_good,
     drops,
     fails,
     good,
@@ -253,6 +254,45 @@ def test_a_server_that_only_fails_is_not_asked_forever(here: Path) -> None:
     with serving(lambda name, nth: fails(500)) as server, pytest.raises(InputError, match="in a row never came"):
         described(server, *(f"c{i}" for i in range(100)), concurrency=2, max_retries=1)
     assert len(server.requests) <= 2 * (16 + 2)
+
+
+def test_a_stretch_of_lost_classes_is_no_dead_server(here: Path) -> None:
+    names = [f"c{i}" for i in range(100)]
+    lost = names[:40]
+    with serving(lambda name, nth: fails(500) if name in lost else good(name)) as server:
+        summary = described(server, *names, concurrency=4, max_retries=0)
+    assert [failure.name for failure in summary.failed] == lost
+    assert (summary.described, summary.stopped) == (60, None)
+
+
+def test_a_dead_server_takes_nothing_that_is_known(here: Path) -> None:
+    with serving(always_good) as server:
+        described(server, "fox", "frog")
+    summary = describe_classes(order(server.url, ("fox", "frog", "whale"), max_retries=0, out=Path("b")))
+    assert summary.stopped is not None and [failure.name for failure in summary.failed] == ["whale"]
+    assert (summary.described, summary.cached) == (2, 2)
+    assert texts(summary) == phrases("fox") + phrases("frog")
+
+
+def test_too_few_phrases_of_what_is_known_are_reported_not_paid_again(here: Path) -> None:
+    with serving(always_good) as server:
+        described(server, "fox")
+        for out in (Path("prompts_cache"), Path("b")):  # in the file, and in the cache alone
+            summary = described(server, "fox", min_phrases=5, out=out)
+            assert summary.failed[0].reason.startswith("2 of at least 5 descriptions")
+            assert (summary.described, summary.spent.requests) == (1, 0)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("key", "kept"), [("x", True), ("none", True), ("sk-a1", False), ("in-words", False)])
+def test_short_keys_are_words_and_long_ones_secrets(
+    here: Path, monkeypatch: pytest.MonkeyPatch, key: str, kept: bool
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    said = f"an x-shaped mark, none of it {key} red"
+    with serving(lambda name, nth: says(f"- a fox tail\n- {said}")) as server:
+        found = texts(described(server, "fox"))
+    assert found == ["a fox tail", said if kept else said.replace(key, "[key]")]
 
 
 def test_answers_that_nobody_can_use_are_no_reason_to_stop(here: Path) -> None:

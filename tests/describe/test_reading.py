@@ -44,6 +44,10 @@ TWO = ["a bushy tail", "orange fur"]
         "Answer: a bushy tail, and orange fur",
         "a bushy tail - orange fur",
         "- a bushy tail\n- A bushy tail\n- orange fur\n-\n- ",
+        "- 1. a bushy tail\n- 2. orange fur",
+        "1. - a bushy tail\n2. * orange fur",
+        "<think>What has it?\n- a nose</think>\n- a bushy tail\n- orange fur",
+        '["a bushy tail", "None", "orange fur", "N/A"]',
     ],
 )
 def test_lists_of_all_kinds(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmprompt.cli.data import AcceptSplitFlag
 from vlmprompt.cli.options import DataOption, ForceFlag, JsonFlag, RootOption
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
@@ -46,6 +47,7 @@ def describe_classes(
     class_names: Annotated[
         Path | None, typer.Option("--class-names", help="Names in place of those of --data, one a line.")
     ] = None,
+    accept_split: AcceptSplitFlag = False,
     provider: Annotated[str | None, _who("--provider", text="See 'vlmprompt providers list'; default openai.")] = None,
     model: Annotated[str | None, _who("--model", text="Model, as the server calls it.")] = None,
     base_url: Annotated[
@@ -78,7 +80,7 @@ def describe_classes(
     only for what is missing. With nothing given: the descriptions of the
     built-in classes.
     """
-    dataset = _dataset(data, classes, root, class_names)
+    dataset = _dataset(data, classes, root, class_names, accept_split)
     flags = {"model": model, "base_url": base_url, "file": from_, "aliases": aliases}
     options = {key: value for key, value in flags.items() if value is not None}
     unsaid = provider is None and template is None and not set_ and not options
@@ -87,6 +89,9 @@ def describe_classes(
 
         known = find(dataset)
         if known is not None:
+            of_orders = {"--samples": samples > 1, "--min-phrases": min_phrases > 1, "--limit": limit, "--force": force}
+            if idle := [flag for flag, given in of_orders.items() if given]:
+                CliProgress().warn(f"nobody is asked, so {', '.join(idle)} does nothing; --provider says who is")
             _emit_known(describe(dataset, known), known, as_json)
             return
     from vlmprompt.describe.asking import Limits
@@ -108,7 +113,9 @@ def describe_classes(
     _dry_run(order, as_json) if dry_run else _carry_out(order, dataset, as_json)
 
 
-def _dataset(data: str | None, classes: Path | None, root: Path | None, class_names: Path | None) -> Dataset:
+def _dataset(
+    data: str | None, classes: Path | None, root: Path | None, class_names: Path | None, accept_split: bool
+) -> Dataset:
     """The classes: of a data set, of a file, or the built-in ones."""
     from vlmprompt.config.keys import RUN_FIELDS
     from vlmprompt.data.load import load_dataset
@@ -117,7 +124,7 @@ def _dataset(data: str | None, classes: Path | None, root: Path | None, class_na
 
     if classes is None:
         spec = data or RUN_FIELDS["data"].get_default()
-        return load_dataset(spec, root=root, class_names_file=class_names)
+        return load_dataset(spec, root=root, class_names_file=class_names, accept_split=accept_split, need_images=False)
     if data is not None or class_names is not None:
         other = "--data" if data is not None else "--class-names"
         raise UsageError(f"--classes and {other} both name classes", hint="give one of them")
@@ -180,7 +187,7 @@ def _carry_out(order: Order, dataset: Dataset, as_json: bool) -> None:
         "notes": summary.notes,
         "file": summary.path,
     }
-    error = _incomplete(summary, len(order.classes.described))
+    error = _incomplete(summary, order)
     emit(COMMAND, content, as_json=as_json, table=_page(order, summary, dataset), error=error)
 
 
@@ -202,14 +209,16 @@ def _page(order: Order, summary: Summary, dataset: Dataset) -> list[Table | str]
     return parts
 
 
-def _incomplete(summary: Summary, total: int) -> IncompleteError | None:
+def _incomplete(summary: Summary, order: Order) -> IncompleteError | None:
     if not summary.failed:
         return None
+    total = len(order.classes.described)
     first = summary.failed[0]
     why = f"asking ended early: {summary.stopped}" if summary.stopped else f"the first: {first.name!r}: {first.reason}"
-    what = "the same command asks for what is missing" if summary.spent.requests else "name them in --aliases"
+    what = "name them in --aliases" if order.provider == "file" else "the same command asks for what is missing"
     return IncompleteError(
-        f"{len(summary.failed)} of {total} classes lack descriptions; {why}", hint=f"the others are saved; {what}"
+        f"{len(summary.failed)} of {total} classes lack descriptions, or some; {why}",
+        hint=f"the others are saved; {what}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from vlmprompt.errors import InputError, UsageError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 READABLE = f"read are {' '.join(IMAGE_SUFFIXES)}"
+# An absolute path, or one with a part "..", as any system reads them.
+_LEAVES = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
 # Left behind by file managers and archives; with hidden names, the only files dropped without a word.
 _SIDECARS = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 
@@ -30,6 +33,21 @@ def locate(argument: str, root: Path | None) -> Path:
             return place
     looked = " nor ".join(str(place) for place in dict.fromkeys(places))
     raise InputError(f"there is no {looked}", hint="check the path; --root is the parent folder of data sets")
+
+
+def check_inside(path: str, file: Path, where: str) -> None:
+    """Refuse a listed path that leaves the image folder, whatever it leads to.
+
+    Args:
+        file: the list.
+        where: the place in it, such as "line 3".
+
+    Raises:
+        InputError: the path is absolute, or has a part "..".
+    """
+    if _LEAVES.match(path):
+        message = f"{file}, {where}: path {path!r} leaves the image folder"
+        raise InputError(message, hint="paths are relative, without '..'")
 
 
 def is_image(name: str) -> bool:

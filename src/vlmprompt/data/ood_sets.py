@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
 
-from vlmprompt.data.files import images_below
+from vlmprompt.data.files import check_inside, images_below
 from vlmprompt.data.folder import outliers
 from vlmprompt.data.load import load_outliers, short_names
 from vlmprompt.data.records import Dataset
@@ -165,12 +165,19 @@ def _places(root: Path | None) -> list[Path]:
 
 
 def _listed(path: Path) -> list[str]:
-    """The paths of an image list, "path label" a line."""
+    """The paths of an image list, "path label" a line.
+
+    Raises:
+        InputError: it cannot be read, or a path leaves the image folder.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read image list {path}: {error}") from error
-    return [line.rsplit(maxsplit=1)[0] for line in lines if line.strip()]
+    numbered = {i: line.rsplit(maxsplit=1)[0] for i, line in enumerate(lines, 1) if line.strip()}
+    for i, name in numbered.items():
+        check_inside(name, path, f"line {i}")
+    return list(numbered.values())
 
 
 def _present(path: Path, folder: Path) -> list[str]:

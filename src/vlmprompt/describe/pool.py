@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
+from math import gcd
 
 from vlmprompt.describe.answers import Answer
 from vlmprompt.describe.asking import Asker, Limits, StoppedError, UnansweredError
@@ -66,7 +67,7 @@ class Pool:
 
     async def run(self, jobs: Sequence[Job], task: Task) -> None:
         """Ask for all of them; whatever happens, what was answered is stored and in `answers`."""
-        self._ready.extend(jobs)
+        self._ready.extend(spread(jobs))
         workers = [asyncio.create_task(self._work(task)) for _ in range(min(self._limits.concurrency, len(jobs)))]
         heart = asyncio.create_task(self._renew_claims())
         try:
@@ -139,6 +140,24 @@ class Pool:
             await asyncio.sleep(CLAIM_S / 3)
             for key in tuple(self._claims):
                 self._cache.renew(key, seconds=CLAIM_S)
+
+
+def spread(jobs: Sequence[Job]) -> list[Job]:
+    """All jobs, first samples first, neighbouring classes far apart.
+
+    So a stretch of classes that a server fails on is not taken for a server that fails.
+    """
+    by_sample: dict[int, list[Job]] = {}
+    for job in jobs:
+        by_sample.setdefault(job.question.sample, []).append(job)
+    return [job for sample in sorted(by_sample) for job in _strided(by_sample[sample])]
+
+
+def _strided(jobs: Sequence[Job]) -> list[Job]:
+    """In steps of the golden ratio of their number, so that any stretch is met evenly."""
+    n = len(jobs)
+    step = next((step for step in range(round(0.618 * n), n) if gcd(step, n) == 1), 1)
+    return [jobs[i * step % n] for i in range(n)]
 
 
 def now() -> str:

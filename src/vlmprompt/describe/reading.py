@@ -17,6 +17,8 @@ from vlmprompt.describe.provider import AnswerError, Reply
 
 _BULLET = re.compile(r"\s*(?:[-*+•‣◦▪●·–—]+(?=\s|\w)|\(?\d{1,3}\s*[.):](?=\s|\D)|\[\w{1,3}\]|\(?[A-Za-z][.)](?=\s))\s*")
 _FENCE = re.compile(r"^```[\w-]*\s*\n(.*?)\n?```\s*$", re.DOTALL)
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_NOTHING = frozenset({"none", "n/a", "null"})
 _MARKS = re.compile(r"(\*\*|__|`)(.+?)\1")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'“(]?[A-Z0-9])")
 _REFUSALS = re.compile(
@@ -45,7 +47,7 @@ def read_reply(reply: Reply, kind: Kind, *, least: int = 1) -> list[str]:
         raise AnswerError("refused by a content filter", remark=plainly)
     if reply.finish_reason == "length":
         raise AnswerError("cut off (finish reason length)", remark=f"Your answer was cut off. Be brief. {plainly}")
-    text = reply.text.strip()
+    text = _THOUGHT.sub("", reply.text).strip()
     if not text:
         raise AnswerError("empty answer", remark=plainly)
     try:
@@ -67,11 +69,12 @@ def clean(text: str, kind: Kind) -> str:
     text = unicodedata.normalize("NFC", text)
     text = "".join(" " if c.isspace() else "" if unicodedata.category(c).startswith("C") else c for c in text)
     text = _MARKS.sub(r"\2", " ".join(text.split()))
-    text = _BULLET.sub("", text, count=1) if _BULLET.match(text) else text
+    while (bullet := _BULLET.match(text)) and bullet.end():
+        text = text[bullet.end() :]
     text = text.strip(f"{_QUOTES} \t,;*_")
     if kind == "phrase":
         text = text.rstrip(f".,;:!{_QUOTES} ")
-    return text if any(c.isalnum() for c in text) else ""
+    return text if any(c.isalnum() for c in text) and text.casefold() not in _NOTHING else ""
 
 
 def distinct(texts: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ class Service:
         """Ask for what is missing and write the file.
 
         Raises:
-            InputError: no request can succeed, and none has; the file is as it was.
+            InputError: no request can succeed, and nothing is known; the file is as it was.
             Interrupted: by Ctrl-C; what was answered is stored and written.
         """
         progress = progress or SilentProgress()
@@ -165,7 +166,7 @@ class Service:
                 f"interrupted; {len(pool.answers)} answers are stored", hint="the same command goes on from here"
             ) from None
         self._warn(progress)
-        if pool.stopped and not pool.answers:
+        if pool.stopped and not (pool.answers or found.in_cache or found.in_file):
             raise InputError(pool.stopped.reason, hint=pool.stopped.hint)
         return self._summary(found, pool, asker.spent)
 
@@ -217,21 +218,29 @@ class Service:
             lines=own,
             described=len(described),
             cached=len(described - asked),
-            failed=self._failures(pool),
+            failed=self._failures(pool, Counter(line.class_index for line in own)),
             spent=spent if self._provider.online else Spent(),
             cut=cut,
             notes=tuple(self._provider.notes),
             stopped=pool.stopped.reason if pool.stopped else None,
         )
 
-    def _failures(self, pool: Pool) -> tuple[Failure, ...]:
-        """By class; where there are several answers, which are missing."""
+    def _failures(self, pool: Pool, lines: Mapping[int, int]) -> tuple[Failure, ...]:
+        """By class; where there are several answers, which are missing; and classes with too few descriptions.
+
+        Args:
+            lines: class index -> descriptions in the file.
+        """
         reasons: dict[int, list[str]] = {}
         for job in self._jobs:
             if job.key in pool.failed:
                 which = f"sample {job.question.sample}: " if self._order.samples > 1 else ""
                 reasons.setdefault(job.question.class_index, []).append(which + pool.failed[job.key])
-        names = self._order.classes.names
+        names, least = self._order.classes.names, self._order.min_phrases
+        for index in self._order.classes.described:
+            if index not in reasons and lines.get(index, 0) < least:
+                few = f"{lines.get(index, 0)} of at least {least} descriptions (--samples asks for more, --force anew)"
+                reasons[index] = [few]
         return tuple(Failure(index, names[index], "; ".join(said)) for index, said in sorted(reasons.items()))
 
     def _warn(self, progress: Progress) -> None:

@@ -42,7 +42,9 @@ class DualPTConfig(MethodConfig):
         None, ge=1, description="most steps of Algorithm 1; null: 10, 100 for alpha > 0.5; paper: not stated"
     )
     max_inner: int | None = Field(
-        None, ge=1, description="most Sinkhorn iterations a step; null: 200, 100 for plot; paper: not stated"
+        None,
+        ge=1,
+        description="most Sinkhorn iterations a step; null: 200 (fp64: 2000), plot 100; paper: not stated",
     )
     tol_outer: float | None = Field(
         None, ge=0, description="change of a plan over its largest entry at which it rests; null: 5e-6 (fp64: 1e-12)"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from typing import Any
 
 from vlmprompt.data.coop.facts import SPLITS_SOURCE, Benchmark, Lists, SplitFile
 from vlmprompt.data.coop.place import Place
+from vlmprompt.data.files import check_inside
 from vlmprompt.data.records import SPLITS
 from vlmprompt.errors import InputError
 
 Rows = list[tuple[str, int]]
-# An absolute path, or one with a part "..", as any system reads them.
-_LEAVES = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
 DIGITS = 12  # of a SHA-256 in messages
 
 
@@ -80,9 +78,10 @@ def _required(place: Place, file: str) -> Path:
     if found is not None:
         return found
     folder = place.folders[0] if place.folders else place.root / place.benchmark.folders[0]
+    had_from = f"it is had from {_source(place.benchmark)}; a split made in its place would give numbers of its own"
     raise InputError(
         f"{place.benchmark.spec} has no {file}, neither in {folder.absolute()} nor in {place.root.absolute()}",
-        hint=f"it is had from {_source(place.benchmark)}; a split made in its place would give numbers of its own",
+        hint=place.misplaced() or had_from,
     )
 
 
@@ -145,7 +144,7 @@ def _json_rows(file: Path, split: str, rows: Any, names: dict[int, str]) -> Rows
             raise InputError(
                 f"{file}, {split} row {i}: label {label} is {name!r}, in a row before it is {names[label]!r}"
             )
-        _check_inside(path, file, f"{split} row {i}")
+        check_inside(path, file, f"{split} row {i}")
         read.append((path, label))
     return read
 
@@ -180,7 +179,7 @@ def _list_rows(file: Path, labels: Mapping[str, int]) -> Rows:
         image, _, name = line.partition(" ")
         if name not in labels:
             raise InputError(f"{file}, line {i}: {name!r} is no class of the data set")
-        _check_inside(image, file, f"line {i}")
+        check_inside(image, file, f"line {i}")
         rows.append((f"{image}.jpg", labels[name]))
     return rows
 
@@ -200,10 +199,3 @@ def _bytes(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
-
-
-def _check_inside(path: str, file: Path, where: str) -> None:
-    """Refuse a path that leaves the image folder, whatever the split is."""
-    if _LEAVES.match(path):
-        message = f"{file}, {where}: path {path!r} leaves the image folder"
-        raise InputError(message, hint="paths are relative, without '..'")

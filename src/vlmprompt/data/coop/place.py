@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmprompt.data.coop.facts import Benchmark
+from vlmprompt.data.coop.facts import Benchmark, benchmarks
 from vlmprompt.data.files import entries
 from vlmprompt.errors import InputError
 
@@ -77,18 +77,36 @@ class Place:
         if self.folders:
             return
         wanted = self.benchmark.folders[0]
+        had_from = (
+            f"--root (or VLMPROMPT_ROOT) is the parent folder of {wanted}; it is had from {self.benchmark.source}"
+        )
         message = f"there is no folder {wanted} for {self.benchmark.spec} in {self.root.absolute()}"
-        raise InputError(message, hint=self._what_to_do(wanted))
+        raise InputError(message, hint=self.misplaced() or had_from)
 
-    def _what_to_do(self, wanted: str) -> str:
+    def misplaced(self) -> str | None:
+        """What to do where the root, or the folder's name in it, seems to be the wrong one; None where neither does.
+
+        Raises:
+            InputError: the root cannot be read.
+        """
+        if self.folders:
+            return None
+        wanted = self.benchmark.folders[0]
+        if not self.root.is_dir():
+            return f"there is no folder {self.root.absolute()}; --root (or VLMPROMPT_ROOT) is the parent of {wanted}"
         inside = self.benchmark.image_folders[0]
         if inside != "." and (self.root / inside).is_dir():
             return f"--root is the parent folder of {wanted}, not that folder itself"
-        others = [entry.name for entry in entries(self.root) if entry.is_dir()] if self.root.is_dir() else []
-        near = difflib.get_close_matches(wanted, others, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(wanted, self._unknown_folders(), n=1, cutoff=0.6)
         if near:
             return f"rename {near[0]} to {wanted} if that is it; else see 'vlmprompt data show {self.benchmark.spec}'"
-        return f"--root (or VLMPROMPT_ROOT) is the parent folder of {wanted}; it is had from {self.benchmark.source}"
+        return None
+
+    def _unknown_folders(self) -> list[str]:
+        """Folders in the root that are no other benchmark's: oxford_flowers is no renamed oxford_pets."""
+        others = [facts for name, facts in benchmarks().items() if name != self.benchmark.name]
+        known = {name for facts in others for name in (*facts.folders, facts.name)}
+        return [entry.name for entry in entries(self.root) if entry.is_dir() and entry.name not in known]
 
 
 def _beside(folder: Path) -> str:

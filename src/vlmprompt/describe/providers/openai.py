@@ -21,6 +21,8 @@ from vlmprompt.errors import InputError
 BASE_URL = "OPENAI_BASE_URL"
 DEFAULT_URL = "https://api.openai.com/v1"
 CONNECT_S = 10.0
+# Shorter keys are no secrets but words such as "none" or "test", which local servers take and descriptions use.
+SECRET_LENGTH = 8
 RETRIED = frozenset({408, 409, 425, 429})
 LIST_SCHEMA = {
     "type": "json_schema",
@@ -94,7 +96,7 @@ class OpenAIProvider:
         parts = urlsplit(self._url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(
-                f"{self._url!r} is not the address of a server",
+                f"{_without_password(self._url)!r} is not the address of a server",
                 hint=f"--base-url or {BASE_URL} such as http://localhost:8000/v1",
             )
         self._host = parts.hostname
@@ -149,20 +151,19 @@ class OpenAIProvider:
 
     def _reply(self, response: Any) -> Reply:
         # Parsed here: the client hands HTML over as a bare string, and raises its own errors on torn JSON.
-        text = self._hide(response.text)
         try:
-            completion = _Completion.model_validate_json(text)
+            completion = _Completion.model_validate_json(response.text)
         except ValidationError:
-            kind = "HTML" if text.lstrip()[:1] == "<" else "no chat completion"
+            kind = "HTML" if response.text.lstrip()[:1] == "<" else "no chat completion"
             raise AnswerError(f"the server sent {kind} with status 200", foreign=True) from None
         choice, usage = completion.choices[0], completion.usage or _Usage()
         return Reply(
-            text=choice.message.text,
-            finish_reason=choice.finish_reason or "",
-            refusal=choice.message.refusal or "",
+            text=self._hide(choice.message.text),
+            finish_reason=self._hide(choice.finish_reason or ""),
+            refusal=self._hide(choice.message.refusal or ""),
             prompt_tokens=usage.prompt_tokens or 0,
             completion_tokens=usage.completion_tokens or 0,
-            fingerprint=completion.system_fingerprint or "",
+            fingerprint=self._hide(completion.system_fingerprint or ""),
         )
 
     def _connection_fault(self, error: openai.APIConnectionError) -> RequestError:
@@ -215,13 +216,21 @@ class OpenAIProvider:
 
     def _hide(self, text: str) -> str:
         """Without the key, should a server echo it; and without what is no Unicode."""
-        return text.replace(self._key, "[key]").encode("utf-8", "replace").decode()
+        if len(self._key) >= SECRET_LENGTH:
+            text = text.replace(self._key, "[key]")
+        elif not self._key.isalpha():  # as a whole word: "sk-test"
+            text = re.sub(rf"(?<!\w){re.escape(self._key)}(?!\w)", "[key]", text)
+        return text.encode("utf-8", "replace").decode()
 
     def _shown_url(self) -> str:
         """The address without user and password."""
         parts = urlsplit(self._url)
         port = f":{parts.port}" if parts.port else ""
         return self._hide(f"{parts.scheme}://{self._host}{port}{parts.path}")
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _messages(question: Question) -> list[dict[str, str]]:
