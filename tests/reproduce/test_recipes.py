@@ -254,3 +254,13 @@ def test_what_is_measured_so_far(small: Path, tmp_path: Path, capsys: pytest.Cap
     assert main(command) == 0
     assert "Not run yet:" in capsys.readouterr().out
     assert not list(out.glob("**/*seed2*"))
+
+
+def test_references_count_wherever_they_were_measured(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reproduce(load_recipe(str(small)), runtime(tmp_path), out=out, seeds=[1])
+    small.write_text(TEXT.replace('methods = ["coop"]', 'methods = ["kgcoop"]', 1), encoding="utf-8")
+    rows, _ = so_far(load_recipe(str(small)), out=out, seeds=[1])
+    assert {row.method for row in rows} == {"coop, 4 tokens", "zeroshot", "linear_probe"}
+    rows, _ = so_far(load_recipe(str(small)), out=out, seeds=[2])
+    assert {row.method for row in rows} == {"zeroshot"}  # it has no seed

@@ -12,8 +12,10 @@ from typing import Any
 from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import Resolved, resolve
+from vlmprompt.data.load import short_names
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import RESULTS_FILE
+from vlmprompt.evaluation.subjects import REFERENCES
 from vlmprompt.evaluation.sweep import Grid, run_names, sweep
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
@@ -91,11 +93,19 @@ def so_far(recipe: Recipe, *, out: Path, seeds: Sequence[int] = ()) -> tuple[lis
 def _measured(spec: GridSpec, seeds: Sequence[int], folder: Path) -> tuple[list[ResultRow], list[str]]:
     """Stored rows of a grid's runs, each number once; and for each run without some suite its method."""
     names = run_names(sweep_grid(spec, seeds), partial(_flagged, spec))
-    stored = ResultStore(folder / RESULTS_FILE).read().rows
-    own = [row for row in stored if row.run in names and row.suite in spec.suites]
+    stored = [row for row in ResultStore(folder / RESULTS_FILE).read().rows if row.suite in spec.suites]
+    own = [row for row in stored if row.run in names or _is_reference(row, spec, seeds)]
     done = {(row.run, row.suite) for row in own if row.method in spec.methods and row.status != "failed"}
     missing = [method for run, method in names.items() if any((run, suite) not in done for suite in spec.suites)]
     return list({(row.key, row.metric): row for row in own}.values()), missing
+
+
+def _is_reference(row: ResultRow, spec: GridSpec, seeds: Sequence[int]) -> bool:
+    """Whether a grid shows this number of a reference, which may have been measured beside a run of another grid."""
+    if not spec.reference or row.method not in REFERENCES or row.method in spec.methods:
+        return False
+    same = row.dataset in short_names(spec.data).values() and spec.backbone in (None, row.backbone)
+    return same and row.shots in (None, *spec.shots) and row.seed in (None, *seeds)
 
 
 def _flagged(spec: GridSpec, **flags: Any) -> Resolved:
