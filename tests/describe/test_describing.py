@@ -89,7 +89,8 @@ def test_500_classes_with_a_fifth_of_faults(here: Path) -> None:
         assert texts_by_class(summary.path) == {i: phrases(name) for i, name in enumerate(NAMES) if i not in lost}
         assert max(server.count(name) for name in NAMES) <= 1 + 2 + 1
         assert server.most_at_once <= 16
-        assert summary.spent.requests == len(server.requests)
+        # A request may meet a connection that the server is just closing: counted here, never seen there.
+        assert 0 <= summary.spent.requests - len(server.requests) <= 5
         before = len(server.requests)
         server.script = always_good
         again = describe_classes(order(server.url, NAMES, max_retries=2))
