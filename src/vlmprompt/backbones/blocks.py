@@ -12,27 +12,40 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 QUICK_GELU = 1.702
+# What a block is made of; see `unfit`.
+BLOCK_PARTS = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}
+MLP_PARTS = {"c_fc", "gelu", "c_proj"}
+ATTENTION_WEIGHTS = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
 
 
 def project_qkv(block: Any, normed: Tensor) -> Tensor:
     """Queries, keys and values of normalised tokens: (*,T,D) -> (3,*,H,T,h)."""
-    qkv = F.linear(normed, block.attn.in_proj_weight, block.attn.in_proj_bias)
-    heads = block.attn.num_heads
-    return qkv.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3)
+    return _project(block.attn, normed, slice(0, 3)).movedim(-3, 0).transpose(-2, -3)
 
 
 def project_q(block: Any, normed: Tensor) -> Tensor:
     """Queries only: (*,T,D) -> (*,H,T,h)."""
-    width = normed.shape[-1]
-    q = F.linear(normed, block.attn.in_proj_weight[:width], block.attn.in_proj_bias[:width])
-    return q.unflatten(-1, (block.attn.num_heads, -1)).transpose(-2, -3)
+    return _project(block.attn, normed, slice(0, 1)).squeeze(-3).transpose(-2, -3)
 
 
 def project_kv(block: Any, normed: Tensor) -> Tensor:
     """Keys and values only: (*,T,D) -> (2,*,H,T,h)."""
+    return _project(block.attn, normed, slice(1, 3)).movedim(-3, 0).transpose(-2, -3)
+
+
+def attend_to_itself(block: Any, normed: Tensor) -> Tensor:
+    """The attention branch of tokens that each attend to themselves alone, their values: (*,T,D) -> (*,T,D)."""
+    value = _project(block.attn, normed, slice(2, 3)).flatten(-3)
+    return cast(Tensor, block.attn.out_proj(value))
+
+
+def _project(attn: Any, normed: Tensor, parts: slice) -> Tensor:
+    """Some of queries, keys and values (0, 1, 2): (*,T,D) -> (*,T,parts,H,h)."""
     width = normed.shape[-1]
-    kv = F.linear(normed, block.attn.in_proj_weight[width:], block.attn.in_proj_bias[width:])
-    return kv.unflatten(-1, (2, block.attn.num_heads, -1)).movedim(-3, 0).transpose(-2, -3)
+    rows = slice(parts.start * width, parts.stop * width)
+    bias = attn.in_proj_bias
+    projected = F.linear(normed, attn.in_proj_weight[rows], None if bias is None else bias[rows])
+    return projected.unflatten(-1, (parts.stop - parts.start, attn.num_heads, -1))
 
 
 def finish(block: Any, x: Tensor, heads_out: Tensor) -> Tensor:
@@ -73,16 +86,48 @@ def pool_block(block: Any, x: Tensor) -> Tensor:
     return finish(block, x[:, :1], F.scaled_dot_product_attention(q, k, v))
 
 
-def is_standard(block: nn.Module) -> bool:
-    """Whether a block has the parts that this file relies on (batch-first `nn.MultiheadAttention`, fused qkv)."""
-    attn = getattr(block, "attn", None)
-    return (
-        isinstance(attn, nn.MultiheadAttention)
-        and attn.batch_first
-        and attn.in_proj_weight is not None
-        and all(hasattr(block, part) for part in ("ln_1", "ls_1", "ln_2", "ls_2"))
-        and all(hasattr(getattr(block, "mlp", None), part) for part in ("c_fc", "gelu", "c_proj"))
-    )
+def unfit(block: nn.Module) -> str | None:
+    """Why this file cannot run a block; None for one that it can.
+
+    A block is judged by its parts, not by its class: open_clip's attention is torch's `nn.MultiheadAttention`
+    in version 3 and a module of its own, with the same parts, in version 4. A part that is not known here
+    (norms of queries and keys, scales of heads, rotary positions) changes the numbers, so it must be absent or idle.
+    """
+    if (reason := _unfit_children(block, BLOCK_PARTS, "block")) is not None:
+        return reason
+    mlp_layers: Any = block.mlp
+    if (reason := _unfit_children(mlp_layers, MLP_PARTS, "MLP")) is not None:
+        return reason
+    if any(getattr(layer, "bias", None) is None for layer in (mlp_layers.c_fc, mlp_layers.c_proj)):
+        return "its MLP has no biases"
+    return _unfit_attention(block.attn)
+
+
+def _unfit_attention(attn: Any) -> str | None:
+    if (reason := _unfit_children(attn, {"out_proj"}, "attention")) is not None:
+        return reason
+    weight = getattr(attn, "in_proj_weight", None)
+    if weight is None or not hasattr(attn, "in_proj_bias"):
+        return "its attention has no fused projection of queries, keys and values"
+    if foreign := sorted({name for name, _ in attn.named_parameters()} - ATTENTION_WEIGHTS):
+        return f"its attention has a {foreign[0]}"
+    # What has no weights of its own.
+    if not getattr(attn, "batch_first", True):
+        return "its attention wants the batch second"
+    if getattr(attn, "add_zero_attn", False):
+        return "its attention adds a zero token"
+    if getattr(attn, "scale", None) not in (None, (weight.shape[-1] // attn.num_heads) ** -0.5):
+        return "its attention has a scale of its own"
+    return None
+
+
+def _unfit_children(module: nn.Module, known: set[str], name: str) -> str | None:
+    children = dict(module.named_children())
+    if missing := sorted(known - children.keys()):
+        return f"its {name} has no {missing[0]}"
+    idle = (nn.Identity, nn.Dropout)  # towers never train, so nothing is dropped
+    foreign = [part for part, child in children.items() if part not in known and not isinstance(child, idle)]
+    return f"its {name} has a {foreign[0]}" if foreign else None
 
 
 def causal_bias(length: int, like: Tensor) -> Tensor:

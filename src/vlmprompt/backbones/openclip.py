@@ -7,7 +7,7 @@ A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<path of a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from vlmprompt.backbones.backbone import DTYPES, Backbone, Identity, Precision
-from vlmprompt.backbones.blocks import is_standard
+from vlmprompt.backbones.blocks import unfit
 from vlmprompt.backbones.text import TextEngine, TextTower
 from vlmprompt.backbones.vision import ResNetEngine, VisionEngine, VisionTower, ViTEngine
 from vlmprompt.data.preprocess import PreprocessConfig
@@ -275,8 +275,8 @@ def _text_tower(model: Any, tokenizer: Any, name: str, known_ids: frozenset[int]
         reason = "it is not causal with an end-of-text token"
     elif pool not in ("argmax", "eos"):
         reason = f"it pools by {pool!r}, not at the end-of-text token"
-    elif not all(is_standard(block) for block in text.transformer.resblocks):
-        reason = "its blocks are of a custom kind"
+    else:
+        reason = _unfit_blocks(text.transformer.resblocks)
     if reason:
         raise CapabilityError(
             f"the text tower of backbone {name!r} cannot take learned prompts: {reason}",
@@ -298,6 +298,10 @@ def _text_tower(model: Any, tokenizer: Any, name: str, known_ids: frozenset[int]
     if projection is None:
         return tower, width
     return tower, projection.out_features if isinstance(projection, nn.Linear) else projection.shape[-1]
+
+
+def _unfit_blocks(blocks: Iterable[nn.Module]) -> str | None:
+    return next((reason for block in blocks if (reason := unfit(block)) is not None), None)
 
 
 def _projection(projection: Any) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -344,8 +348,10 @@ def _vision_engine(
         reason = f"it is a {type(visual).__name__}, neither open_clip's ViT nor its ModifiedResNet"
     elif visual.attn_pool is not None or visual.pool_type != "tok":
         reason = "it is pooled without a class token"
-    elif visual.final_ln_after_pool or not all(is_standard(b) for b in visual.transformer.resblocks):
-        reason = "its blocks are of a custom kind"
+    elif visual.final_ln_after_pool:
+        reason = "its last norm stands behind the pool"
+    else:
+        reason = _unfit_blocks(visual.transformer.resblocks)
     if reason:
         raise CapabilityError(
             f"the image tower of backbone {name!r} cannot serve here: {reason}",

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.backbones.blocks import feed_forward, pool_block, run_block
+from vlmprompt.backbones.blocks import attend_to_itself, feed_forward, pool_block, run_block
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
 from vlmprompt.errors import CapabilityError, InputError
 
@@ -142,8 +142,7 @@ class ViTEngine:
         if local is None:
             return pooled_Bc, None
         x_BNc = x_BTc[:, patches]
-        attn, c = block.attn, self.width
-        value_BNc = attn.out_proj(F.linear(block.ln_1(x_BNc), attn.in_proj_weight[2 * c :], attn.in_proj_bias[2 * c :]))
+        value_BNc = attend_to_itself(block, block.ln_1(x_BNc))
         if local == "value_block":
             value_BNc = feed_forward(block, x_BNc + block.ls_1(value_BNc))
         return pooled_Bc, ln_post(value_BNc)
