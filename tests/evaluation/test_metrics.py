@@ -35,8 +35,22 @@ def test_by_hand() -> None:
     assert mean_per_class(logits, labels) == pytest.approx((1 + 1 / 3) / 2)  # class 1 has no images
 
 
-def test_ties_go_to_the_first_class() -> None:
-    assert top1(torch.zeros(3, 4), torch.tensor([0, 1, 3])) == pytest.approx(1 / 3)
+def test_equal_logits_count_as_right_in_every_metric() -> None:
+    """No class is strictly higher; which one of equals `argmax` or `topk` would take plays no part."""
+    logits, labels = torch.zeros(3, 7), torch.tensor([0, 1, 6])
+    assert top1(logits, labels) == top_k(logits, labels, 5) == mean_per_class(logits, labels) == 1.0
+    assert ece(logits, labels) == pytest.approx(1 - 1 / 7)
+    two_ahead = torch.tensor([[1.0, 2.0, 2.0, 1.0]])
+    assert [top_k(two_ahead, torch.tensor([3]), k) for k in (1, 2, 3)] == [0.0, 0.0, 1.0]
+
+
+@given(seed=st.integers(0, 10_000))
+def test_top_k_grows_with_k_whatever_is_equal(seed: int) -> None:
+    logits, labels = random_case(seed)
+    rounded = logits.round()
+    shares = [top_k(rounded, labels, k) for k in range(1, 8)]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (top1(rounded, labels), 1.0)
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(2, 80))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.errors import InputError
+from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.results.harmonic import h, h_of_means, mean_of_h
 
 __all__ = ["ece", "h", "h_of_means", "mean_of_h", "mean_per_class", "top1", "top_k"]
@@ -17,15 +18,14 @@ ECE_BINS = 15
 
 
 def top1(logits_BK: Tensor, labels_B: Tensor) -> float:
-    """The share of images whose highest logit is that of their label; of equal logits the first class wins."""
-    _check(logits_BK, labels_B)
-    return _share(logits_BK.argmax(dim=1) == labels_B)
+    """The share of images of which no class has a higher logit than the label (see `label_ranks` on equal ones)."""
+    return top_k(logits_BK, labels_B, 1)
 
 
 def top_k(logits_BK: Tensor, labels_B: Tensor, k: int) -> float:
-    """The share of images whose label is among the k highest logits."""
+    """The share of images of which fewer than k classes have a higher logit than the label."""
     _check(logits_BK, labels_B)
-    return _share((logits_BK.topk(k, dim=1).indices == labels_B[:, None]).any(dim=1))
+    return _share(label_ranks(logits_BK, labels_B) < k)
 
 
 def mean_per_class(logits_BK: Tensor, labels_B: Tensor) -> float:
@@ -33,7 +33,7 @@ def mean_per_class(logits_BK: Tensor, labels_B: Tensor) -> float:
     _check(logits_BK, labels_B)
     n_classes = logits_BK.shape[1]
     images_K = torch.bincount(labels_B, minlength=n_classes)
-    right_K = torch.bincount(labels_B[logits_BK.argmax(dim=1) == labels_B], minlength=n_classes)
+    right_K = torch.bincount(labels_B[label_ranks(logits_BK, labels_B) == 0], minlength=n_classes)
     present = images_K > 0
     return float((right_K[present].double() / images_K[present]).mean())
 
@@ -46,8 +46,8 @@ def ece(logits_BK: Tensor, labels_B: Tensor, *, bins: int = ECE_BINS) -> float:
     of an image's interval.
     """
     _check(logits_BK, labels_B)
-    confidence_B, predicted_B = logits_BK.double().softmax(dim=1).max(dim=1)
-    right_B = (predicted_B == labels_B).double()
+    confidence_B = logits_BK.double().softmax(dim=1).amax(dim=1)
+    right_B = (label_ranks(logits_BK, labels_B) == 0).double()
     bin_B = (confidence_B * bins).ceil().long().clamp(1, bins) - 1
     gaps = torch.zeros(bins, dtype=torch.double, device=logits_BK.device)
     gaps.index_add_(0, bin_B, right_B - confidence_B)

@@ -38,7 +38,7 @@ def ood_metrics(
         - `fpr95_id_pos`: ID is positive, the share of OOD accepted at the threshold whose ID recall is nearest
           to 0.95; of equally near ones the lowest (MCM, GL-MCM, LoCoOp, GalLoP code)
         - `fpr95_ood_pos`: OOD is positive, the share of ID rejected where OOD recall first reaches 0.95
-          (OpenOOD v1.5)
+          (OpenOOD v1.5, but for equal scores: that code thins out the curve first, which can skip the point)
         - `auroc`: the same in both
         - `aupr_in`, `aupr_out`: average precision with ID or OOD as positives (MCM's line)
         - `aupr_in_trapezoid`, `aupr_out_trapezoid`: trapezoidal area below the same curves (OpenOOD)

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.methods.contract import Losses, MethodOutput, PromptMethod
+from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress
 from vlmprompt.training.batches import Batches, TrainBatch
 from vlmprompt.training.checkpoint import Checkpoint, Header, Position
@@ -159,7 +160,7 @@ def save(work: Work, optimizer: Optimizer, position: Position, log: TrainLog) ->
 
 def observe(output: MethodOutput, losses: Losses, labels_B: Tensor, method: PromptMethod) -> Step:
     """Bring a step's numbers from the device in one copy."""
-    correct = (output.logits.detach().argmax(dim=-1) == labels_B).sum()
+    correct = (label_ranks(output.logits.detach(), labels_B) == 0).sum()
     norm = get_total_norm([p.detach() for p in method.trainable_parameters()])
     values = [losses.total, correct, norm, *losses.parts.values()]
     loss, right, size, *parts = torch.stack([v.detach().double() for v in values]).tolist()

@@ -17,6 +17,7 @@ from vlmprompt.backbones.features import extract
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError, Interrupted
+from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint, Header
 from vlmprompt.training.device import make_accelerator
@@ -179,7 +180,7 @@ def _fit_closed_form(setup: Setup, progress: Progress) -> tuple[dict[str, Any], 
     fitted = setup.method.fit(train_set.features, train_set.labels, val)
     setup.method.eval()
     with torch.no_grad():
-        right = setup.method(train_set.features).logits.argmax(dim=-1) == train_set.labels
+        right = label_ranks(setup.method(train_set.features).logits, train_set.labels) == 0
     return dict(fitted), {"train_accuracy": float(right.double().mean())}
 
 
