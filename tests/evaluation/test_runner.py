@@ -113,7 +113,7 @@ def test_force_measures_again(run: Path, tiny_backbone: Backbone, scripted: type
     assert scripted.runs == ["coop a", "coop a"]
 
 
-@pytest.mark.parametrize("change", ["version", "cell", "parts", "checkpoint", "config"])
+@pytest.mark.parametrize("change", ["version", "cell", "parts", "checkpoint", "config", "code"])
 def test_what_the_numbers_depend_on_is_in_the_key(
     run: Path,
     photos: Path,
@@ -126,6 +126,8 @@ def test_what_the_numbers_depend_on_is_in_the_key(
     before = measure(run, tiny_backbone, "scripted")
     if change == "version":
         monkeypatch.setattr(scripted, "version", 2)
+    elif change == "code":  # of the method's distribution, the suite's, or the core
+        monkeypatch.setattr("vlmprompt.evaluation.runner.code_version", lambda name: f"another {name}")
     elif change == "cell":
         scripted.cells_by_name = {"b": gives(0.5)}
     elif change == "parts":

@@ -34,6 +34,7 @@ from vlmprompt.data.load import load_dataset
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.methods.build import build_method
 from vlmprompt.training.batches import epoch_generator
+from vlmprompt.training.provenance import RunInfo
 from vlmprompt.training.run import TrainResult, train
 from vlmprompt.training.runs import load_run
 
@@ -273,6 +274,18 @@ def test_a_finished_run_is_not_repeated(go: Any, photos: Path) -> None:
     (first.run / "results.jsonl").write_text("kept\n")
     assert go(config(photos), force=True, progress=progress).run == first.run and progress.steps == STEPS
     assert (first.run / "results.jsonl").read_text() == "kept\n"
+
+
+def test_a_finished_run_of_another_version_is_told(go: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = go(config(photos))
+    progress = Hooked()
+    go(config(photos), progress=progress)
+    assert progress.warnings == []
+    made_with = RunInfo.read(first.run).versions["vlmprompt"]
+    monkeypatch.setattr("vlmprompt.training.provenance.code_version", lambda name: "9.9")
+    assert go(config(photos), progress=progress) == first
+    assert f"was made with vlmprompt {made_with} (now 9.9)" in progress.warnings[0]
+    assert "--force" in progress.warnings[0]
 
 
 def test_another_run_in_the_folder_is_named(go: Any, photos: Path) -> None:

@@ -15,12 +15,13 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile
+from vlmprompt.distributions import code_version
 from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, UsageError, VlmPromptError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, Suite
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
-from vlmprompt.plugins import host
+from vlmprompt.plugins import CORE, host
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.rows import ResultRow, Status
 from vlmprompt.results.store import EVERYTHING, ResultStore, finished
@@ -187,6 +188,7 @@ class Runner:
             "data": context.data_digest,
             "suite": suite.name,
             "version": suite.version,
+            "code": _code(subject.config.method, suite),
             "cell": cell.name,
             "parts": cell.parts,
         }
@@ -209,6 +211,12 @@ class Runner:
             method = context.subject.config.method
             self._progress.warn(f"{suite.name} {cell.name} of {method} failed: {note}")
             return [row(metric, status="failed", note=note) for metric in cell.metrics]
+
+
+def _code(method: str, suite: Suite) -> dict[str, str]:
+    """Versions of the distributions that a number comes from: the core, the method's and the suite's."""
+    entries = host().methods.get(method), host().suites.get(suite.name.partition(":")[0])
+    return {name: code_version(name) for name in {CORE, *(entry.distribution for entry in entries)}}
 
 
 def reason(error: Exception) -> str:

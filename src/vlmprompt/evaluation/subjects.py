@@ -18,7 +18,7 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
 from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt.training.provenance import RUN_FILE
+from vlmprompt.training.provenance import RUN_FILE, versions
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, find_runs, load_run
 
@@ -158,12 +158,15 @@ def _reads(method: str) -> bool:
 
 
 def _stands(path: Path, data_digest: str, backbone_digest: str, descriptions_digest: str | None) -> bool:
-    """Whether a finished run on these data and towers is there; its configuration is in its name."""
+    """Whether a finished run of today's code on these data and towers is there; its configuration is in its name."""
     if not (path / RUN_FILE).exists():
         return False
     info = load_run(path).info
     found = info.data.digest, info.backbone.digest, info.descriptions and info.descriptions.digest
-    return info.status == "finished" and found == (data_digest, backbone_digest, descriptions_digest)
+    same = found == (data_digest, backbone_digest, descriptions_digest) and info.versions == versions(
+        info.config.method
+    )
+    return info.status == "finished" and same
 
 
 def _sibling_runs(run: Run, resources: Resources) -> Mapping[int | None, Subject]:

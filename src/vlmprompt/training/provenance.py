@@ -6,7 +6,6 @@ import platform
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig
+from vlmprompt.distributions import code_version
 from vlmprompt.errors import InputError
-from vlmprompt.plugins import host
+from vlmprompt.plugins import CORE, host
 from vlmprompt.training.trainset import TrainSet
 
 Status = Literal["running", "interrupted", "failed", "finished"]
@@ -183,11 +183,11 @@ def backbone_info(backbone: Backbone) -> BackboneInfo:
 
 
 def versions(method: str) -> dict[str, str]:
-    """Versions of what numbers depend on."""
-    found = {"python": platform.python_version(), "vlmprompt": _version("vlmprompt"), "torch": str(torch.__version__)}
-    found["open_clip"] = _version("open_clip_torch")
-    entry = host().methods.get(method)
-    return found | {entry.distribution: entry.version}
+    """Versions of what numbers depend on; of our own code see `code_version`."""
+    found = {"python": platform.python_version(), CORE: code_version(CORE), "torch": str(torch.__version__)}
+    found["open_clip"] = code_version("open_clip_torch")
+    own = host().methods.get(method).distribution
+    return found | {own: code_version(own)}
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
@@ -219,10 +219,3 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     content: Mapping[str, Any] = config.model_dump(mode="json")
     nested = {f"{part}.{key}": value for part in ("train", "options") for key, value in content[part].items()}
     return {key: value for key, value in content.items() if key not in ("train", "options")} | nested
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"

@@ -94,6 +94,8 @@ def train(
     file = data.description_file
     digests = data.dataset.digest, None if file is None else file.digest
     state = claim(folder, config, *digests, resume=resume, force=force)
+    if state != "new":
+        _warn_of_other_code(folder, config.method, progress)
     if state == "done":
         progress.message(f"{folder.path} is already done (--force trains it again)")
         return TrainResult(folder.path, RunInfo.read(folder.path).metrics)
@@ -118,6 +120,14 @@ def train(
         write_atomic(folder.card, model_card(info).encode())
         info.write(folder.path)
     return TrainResult(folder.path, info.metrics)
+
+
+def _warn_of_other_code(folder: RunFolder, method: str, progress: Progress) -> None:
+    """Say when what is there was made by other versions, editable installs included."""
+    then, today = RunInfo.read(folder.path).versions, versions(method)
+    changed = [f"{name} {then[name]} (now {today.get(name)})" for name in then if then[name] != today.get(name)]
+    if changed:
+        progress.warn(f"{folder.path} was made with {', '.join(changed)}; --force trains it again with today's")
 
 
 def _learn(
