@@ -105,7 +105,7 @@ def test_without_companions_and_with_one_that_is_missing(
     suite: str, kind: str, flag: str, metrics: int, run: Path, world: Path, tiny_backbone: Backbone
 ) -> None:
     none = measure(run, tiny_backbone, suite, {})
-    assert len(none) == metrics and none[-1].status == "not_applicable" and f"{flag} SPEC" in none[-1].note
+    assert len(none) == metrics and none[-1].status == "missing" and f"{flag} SPEC" in none[-1].note
     specs = [f"folder:{world / name}" for name in ("prints", "nowhere")]
     rows = {r.cell: r for r in measure(run, tiny_backbone, suite, {kind: specs})}
     assert rows["prints"].status == "ok"

@@ -202,7 +202,7 @@ def test_a_set_that_cannot_be_read_stops_before_anything_is_measured(
 
 def test_a_data_set_without_sets_says_how_to_give_some(run: Path, tiny_backbone: Backbone) -> None:
     rows = measure(run, tiny_backbone)
-    assert [(r.method, r.cell, r.status) for r in rows] == [("coop", "*", "not_applicable")]
+    assert [(r.method, r.cell, r.status) for r in rows] == [("coop", "*", "missing")]
     assert rows[0].note.endswith("names no OOD sets; give some: --ood folder:PATH")
 
 

@@ -20,6 +20,7 @@ from vlmprompt.methods.coop import CoOp
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
 from vlmprompt.training.run import train
+from vlmprompt.training.runs import load_run
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_row_says_everything(run: Path, tiny_backbone: Backbone) -> None:
     rows = measure(run, tiny_backbone, "accuracy")
     assert [row.metric for row in rows] == ["top1", "mean_per_class", "ece_15"]  # four classes: no top5
     public = rows[0].public()
-    value = public.pop("value")
+    value, setup = public.pop("value"), public.pop("setup")
     assert public == {
         "run": run.name,
         "method": "coop",
@@ -55,6 +56,14 @@ def test_a_row_says_everything(run: Path, tiny_backbone: Backbone) -> None:
         "note": "",
     }
     assert value in {i / 12 for i in range(13)}
+    info = load_run(run).info
+    assert setup["train.lr"] == "0.02" and setup["options.n_ctx"] == "2" and "train.momentum" not in setup
+    assert {key: text for key, text in setup.items() if "." not in key} == {
+        "data": info.config.data,
+        "code": f"vlmprompt {info.versions['vlmprompt']}",
+        "data digest": info.data.digest[:12],
+        "backbone digest": tiny_backbone.digest[:12],
+    }
     assert [row.higher_is_better for row in rows] == [True, True, False]
     assert list(ResultStore(run / RESULTS_FILE).read().rows) == rows
 

@@ -135,14 +135,14 @@ def test_the_curve_is_made_of_runs_that_differ_in_shots_only(runs: dict[Any, Pat
     assert curve(rows) == {
         "1-shot": "ok",
         "2-shot": "ok",
-        "4-shot": "not_applicable",
-        "8-shot": "not_applicable",
-        "16-shot": "not_applicable",
+        "4-shot": "missing",
+        "8-shot": "missing",
+        "16-shot": "missing",
     }
     assert [r.shots for r in rows if r.method == "coop"] == [1, 2, 4, 8, 16]
     assert {r.run for r in rows} == {"2-shot"}
     assert [r.note for r in rows if r.method == "coop"][:2] == ["measured on run 1-shot", ""]
-    missing = {r.note for r in rows if r.status == "not_applicable"}
+    missing = {r.note for r in rows if r.status == "missing"}
     assert len(missing) == 1
     (note,) = missing
     assert note.startswith(

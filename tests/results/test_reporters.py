@@ -10,7 +10,7 @@ import pytest
 from result_rows import row
 
 from vlmprompt.results.reporters import CsvReporter, JsonReporter, MarkdownReporter, Reporter, TerminalReporter
-from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.rows import PRIVATE, ResultRow
 
 METRICS = {"top1": 0.6, "top5": 0.9, "mean_per_class": 0.58, "ece_15": 0.1}
 COMMAND = "vlmprompt train --method coop --data folder:photos --backbone ViT-B-32-quickgelu --shots 8 --seed 1"
@@ -36,6 +36,7 @@ def test_terminal_table_as_people_see_it() -> None:
             "  coop          16       61.00  91.00           59.00     11.00",
             "  linear_probe  16       61.00  91.00           59.00     11.00",
             "  bloom         16     n/a [1]      –               –         –",
+            "  images                   100    100             100       100",
             "↓ lower is better",
             f"[1] not applicable: no run; to train it: {COMMAND}",
         ]
@@ -68,6 +69,7 @@ def test_markdown_table() -> None:
             "| --- | --- | ---: |",
             "| coop | 16 | 61.00 |",
             "| a\\|b | 16 | failed [1] |",
+            "| images |  | 100 |",
             "",
             "\\[1\\] failed: \\<b>\\* end",
         ]
@@ -75,10 +77,14 @@ def test_markdown_table() -> None:
 
 
 def test_csv_is_long_and_exact() -> None:
-    rows = [row(value=1 / 3), row(shots=None, seed=None, value=None, status="failed", note='said "no",\ntwice')]
+    rows = [
+        row(value=1 / 3, setup={"train.lr": "0.1"}),
+        row(shots=None, seed=None, value=None, status="failed", note='said "no",\ntwice'),
+    ]
     text = CsvReporter().render(rows)
     frame = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
-    assert list(frame.columns) == [name for name in ResultRow.model_fields if name != "key"]
+    assert list(frame.columns) == [name for name in ResultRow.model_fields if name not in PRIVATE]
+    assert list(frame["setup"]) == ['{"train.lr": "0.1"}', "{}"]
     assert frame["value"][0] == 1 / 3
     assert frame["note"][1] == 'said "no",\ntwice'
     assert frame[["shots", "seed", "value"]].isna().to_numpy().tolist() == [[False] * 3, [True] * 3]

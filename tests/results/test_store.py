@@ -127,6 +127,16 @@ def test_a_failed_training_gives_way_to_what_was_measured_later() -> None:
     assert current([failure]) == [failure]
 
 
+def test_a_failure_that_nobody_asks_for_any_more_is_gone() -> None:
+    """A mistyped domain failed; the next call names another. One that is asked for again stays."""
+    wrong = row(cell="typo", value=None, status="failed", listing="typo")
+    assert current([wrong, row(cell="right", listing="right")]) == [row(cell="right", listing="right")]
+    both = [row(cell="typo", value=None, status="failed", listing="both"), row(cell="right", listing="both")]
+    assert current(both) == both
+    measured = row(cell="old", listing="old")
+    assert current([measured, *both]) == [measured, *both]
+
+
 def test_finished_means_that_every_metric_is_there() -> None:
     top1, top5 = row(), row(metric="top5", status="not_applicable", value=None)
     assert finished([top1, top5], ["top1", "top5"])

@@ -134,7 +134,7 @@ def test_h_over_seeds_both_ways() -> None:
     assert coop["base top1"] == "70.00 ± 14.14"
     assert coop["h of means"] == "58.33"  # a number of the averages has no spread of its own
     assert coop["mean of h"] == "56.67 ± 4.71"
-    assert "h of means: H of the averaged" in table.caption
+    assert "h of means: harmonic mean of the averaged base and new accuracy; mean of h: average" in table.caption
 
 
 def test_h_of_means_takes_runs_that_have_both_halves() -> None:
@@ -205,3 +205,162 @@ def test_what_holds_for_every_number_is_said_once() -> None:
 
 def test_nothing_gives_no_table() -> None:
     assert summarise([]) == []
+
+
+# -- what must not be mixed ---------------------------------------------------------------------------
+def test_settings_are_no_seeds() -> None:
+    """Two learning rates, two seeds each: two rows of two seeds, told apart by the setting; equal ones stay unsaid."""
+    other = {"train.lr": "0.1", "options.n_ctx": "4", "train.epochs": "5"}
+    rows = [row(run=f"a{s}", seed=s, value=v, setup={"train.epochs": "5"}) for s, v in {1: 0.70, 2: 0.72}.items()]
+    rows += [row(run=f"b{s}", seed=s, value=v, setup=other) for s, v in {1: 0.50, 2: 0.54}.items()]
+    (table,) = summarise(rows)
+    assert table.columns == ("method", "shots", "lr", "n_ctx", "seeds", "top1")
+    assert table.rows == (
+        ("coop", "16", "default", "default", "2", "71.00 ± 1.41"),
+        ("coop", "16", "0.1", "4", "2", "52.00 ± 2.83"),
+    )
+
+
+def test_a_run_of_one_name_in_two_folders_is_two() -> None:
+    (table,) = summarise([row(value=0.7, key="a"), row(value=0.5, key="b", setup={"train.lr": "0.1"})])
+    assert [r[2:] for r in table.rows] == [("default", "70.00"), ("0.1", "50.00")]
+
+
+def test_settings_of_different_methods_are_left_to_the_methods() -> None:
+    (table,) = summarise([row(setup={"options.n_ctx": "4"}), row(method="bloom", setup={"options.depth": "9"})])
+    assert table.columns == ("method", "shots", "top1")
+
+
+def test_versions_of_the_code_are_kept_apart() -> None:
+    (table,) = summarise([row(run=v, seed=i, key=v, setup={"code": v}) for i, v in enumerate(("acme 1", "acme 2"))])
+    assert table.columns == ("method", "shots", "code", "top1")
+    assert [r[2] for r in table.rows] == ["acme 1", "acme 2"]
+
+
+def on(digest: str, spec: str) -> dict[str, str]:
+    return {"data": spec, "data digest": digest}
+
+
+def test_two_data_sets_of_one_name_have_tables_of_their_own() -> None:
+    first, second = on("aaa", "folder:a/photos"), on("bbb", "folder:b/photos")
+    rows = [row(value=0.75, key="a", setup=first), row(value=0.5556, key="b", run="r2", seed=2, setup=second)]
+    here, there, average = summarise(rows)
+    assert [t.title.partition(",")[0] for t in (here, there)] == [
+        "accuracy on photos (folder:a/photos)",
+        "accuracy on photos (folder:b/photos)",
+    ]
+    assert (here.rows, there.rows) == ((("coop", "16", "75.00"),), (("coop", "16", "55.56"),))
+    assert average.title.startswith("accuracy, mean over data sets")
+
+
+def test_a_data_set_that_changed_in_its_place_is_told_by_its_digest() -> None:
+    rows = [row(key=d, run=d, setup=on(d, "folder:photos")) for d in ("aaa", "bbb")]
+    assert [t.title.partition(",")[0] for t in summarise(rows)][:2] == [
+        "accuracy on photos (aaa)",
+        "accuracy on photos (bbb)",
+    ]
+
+
+def test_one_data_set_under_two_specs_is_one() -> None:
+    rows = [row(key=s, run=s, seed=i, setup=on("aaa", s)) for i, s in enumerate(("folder:photos", "folder:/x/photos"))]
+    (table,) = summarise(rows)
+    assert table.columns == ("method", "shots", "seeds", "top1")
+
+
+def test_towers_of_one_name_and_other_weights_have_tables_of_their_own() -> None:
+    rows = [row(key=d, run=d, setup={"backbone digest": d}) for d in ("aaa", "bbb")]
+    assert [t.title for t in summarise(rows)] == [
+        "accuracy on photos, ViT-B-32-quickgelu (aaa) (%)",
+        "accuracy on photos, ViT-B-32-quickgelu (bbb) (%)",
+    ]
+
+
+def test_a_training_that_failed_stays_with_its_seeds() -> None:
+    """What failed before the data were read knows no digest."""
+    rows = [row(run=f"s{s}", seed=s, setup=on("aaa", "folder:photos")) for s in (1, 2)]
+    failure = {"value": None, "status": "failed", "note": "no memory", "setup": {"data": "folder:photos"}}
+    rows.append(row(run="s3", seed=3, cell=EVERYTHING, metric=EVERYTHING, **failure))
+    (table,) = summarise(rows)
+    assert table.rows == (("coop [1]", "16", "2", "50.00 ± 0.00"),)
+
+
+# -- means -------------------------------------------------------------------------------------------
+def domains(*values: float | None, first: int = 0, seed: int = 1) -> list[ResultRow]:
+    """What one call stores: its domains, and their mean."""
+    names = tuple(f"d{first + i}" for i in range(len(values)))
+    own = {"suite": "domain-generalization", "seed": seed, "run": f"s{seed}"}
+    failed = {"status": "failed", "note": "gone"}
+    rows = [
+        row(cell=n, value=v, n=10, enters=("mean",), **own, **({} if v is not None else failed))
+        for n, v in zip(names, values, strict=True)
+    ]
+    known = [v for v in values if v is not None]
+    if len(known) < len(values):
+        return [*rows, row(cell="mean", value=None, **own, **failed)]
+    return [*rows, row(cell="mean", value=sum(known) / len(known), n=10 * len(known), of=names, **own)]
+
+
+def test_a_mean_is_that_of_the_columns_beside_it() -> None:
+    """Two calls with other domains: each stored the mean of its own."""
+    (table,) = summarise([*domains(0.9, 0.8), *domains(0.4, first=2)])
+    shown = cells(table)["coop 16"]
+    assert {name: shown[name] for name in ("d0", "d1", "d2", "mean")} == {
+        "d0": "90.00",
+        "d1": "80.00",
+        "d2": "40.00",
+        "mean": "70.00",
+    }
+    assert table.columns[-1] == "mean"
+    assert table.images == ("images", "", "10", "10", "10", "mean of 3")
+
+
+def test_a_mean_of_what_has_no_number_has_none() -> None:
+    rows = [*domains(0.9, 0.8), *domains(None, first=1)]
+    (table,) = summarise([*rows, *domains(0.4, first=2)])
+    assert cells(table)["coop 16"]["mean"] == "failed [1]"
+    assert table.footnotes == ("failed: gone",)
+
+
+def test_means_of_scores_are_apart_and_need_not_be_stored() -> None:
+    """One set a call: none of them had a mean to store."""
+    values = [("a", "mcm", 0.5), ("b", "mcm", 0.7), ("a", "msp", 0.1), ("b", "msp", 0.3)]
+    rows = [row(suite="ood", metric="auroc", cell=f"{c}/{s}", value=v, enters=("mean",)) for c, s, v in values]
+    (table,) = summarise(rows)
+    assert [cells(table)[f"coop 16 {s}"]["mean"] for s in ("mcm", "msp")] == ["60.00", "20.00"]
+    (alone,) = summarise(rows[::2])
+    assert alone.columns == ("method", "shots", "score", "auroc")
+
+
+def test_a_mean_over_seeds_is_that_of_their_means() -> None:
+    (table,) = summarise([*domains(0.9, 0.7, seed=1), *domains(0.5, 0.7, seed=2)])
+    assert cells(table)["coop 16 2"]["mean"] == "70.00 ± 14.14"
+
+
+# -- what a table says of itself ---------------------------------------------------------------------
+def test_one_cell_is_named_in_the_title() -> None:
+    rows = [row(suite="ood", cell="textures/mcm", metric=m) for m in ("fpr95_id_pos", "auroc")]
+    (table,) = summarise(rows)
+    assert table.title == "ood on photos, ViT-B-32-quickgelu: textures (%)"
+    assert table.columns == ("method", "shots", "score", "fpr95 id pos", "auroc")
+
+
+def test_missing_runs_are_missing_not_impossible() -> None:
+    reason = "no run with 1 shots"
+    rows = [row(suite="few-shot", cell="16-shot"), row(suite="few-shot", shots=1, cell="1-shot", value=None)]
+    rows[1] = rows[1].model_copy(update={"status": "missing", "note": reason})
+    (table,) = summarise(rows)
+    assert cells(table)["coop"]["1-shot"] == "missing [1]"
+    assert table.footnotes == (f"missing: {reason}",)
+
+
+def test_images_behind_numbers() -> None:
+    rows = [row(n=960), row(method="other", n=40), row(metric="top5", n=None)]
+    (table,) = summarise(rows)
+    assert table.images == ("images", "", "40 to 960", "–")
+    (unknown,) = summarise([row(n=None)])
+    assert unknown.images == ()
+
+
+def test_an_average_counts_the_images_of_all_data_sets() -> None:
+    *_, average = summarise([row(dataset="a", key="a", n=1000), row(dataset="b", key="b", n=234)])
+    assert average.images == ("images", "", "1,234")

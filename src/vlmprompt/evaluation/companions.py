@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
+from statistics import fmean
 
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import VlmPromptError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, impossible
+from vlmprompt.evaluation.contract import Cell, MetricValue, missing
 
 MEAN = "mean"
 Measure = Callable[[Dataset], MetricValue]
@@ -34,16 +36,19 @@ def companion_cells(
     specs = context.companions(kind)
     if not specs:
         reason = f"data set {context.dataset.spec} names no {kind}; name some with {flag} SPEC"
-        return [impossible(MEAN, (metric,), reason)]
+        return [missing(MEAN, (metric,), reason)]
     found = [_found(context, spec, prepare) for spec in specs]
     once = cache(lambda i: _measured(found[i], measure))
     names = _names(specs, found)
     digests = [_digest(one) if isinstance(one, Dataset) else None for one in found]
     cells = [
-        Cell(name, (metric,), lambda i=i: [once(i)], {"data": digests[i]})  # type: ignore[misc]
+        Cell(name, (metric,), lambda i=i: [once(i)], {"data": digests[i]}, enters=(MEAN,))  # type: ignore[misc]
         for i, name in enumerate(names)
     ]
-    return [*cells, Cell(MEAN, (metric,), lambda: [_mean([once(i) for i in range(len(names))])], {"data": digests})]
+    return [
+        *cells,
+        Cell(MEAN, (metric,), lambda: [_mean(names, [once(i) for i in range(len(names))])], {"data": digests}),
+    ]
 
 
 def _found(context: Context, spec: str, prepare: Callable[[Dataset], Dataset]) -> Dataset | VlmPromptError:
@@ -71,9 +76,6 @@ def _names(specs: Sequence[str], found: Sequence[Dataset | VlmPromptError]) -> l
     return [spec if names.count(name) > 1 else name for spec, name in zip(specs, names, strict=True)]
 
 
-def _mean(values: Sequence[MetricValue]) -> MetricValue:
-    first = values[0]
-    value = sum(v.value for v in values) / len(values)
-    return MetricValue(
-        first.metric, value, sum(v.n for v in values), first.higher_is_better, f"plain mean of {len(values)} data sets"
-    )
+def _mean(names: Sequence[str], values: Sequence[MetricValue]) -> MetricValue:
+    value, n = fmean(v.value for v in values), sum(v.n for v in values)
+    return replace(values[0], value=value, n=n, note="", of=tuple(names))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vlmprompt.config.models import RunConfig
 from vlmprompt.describe.library import DescriptionFile
-from vlmprompt.errors import CapabilityError
+from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
 from vlmprompt.methods.contract import PromptMethod
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class MetricValue:
     Attributes:
         n: images behind it.
         note: what one must know to read it.
+        of: cells that it is the mean of.
     """
 
     metric: str
@@ -29,6 +30,11 @@ class MetricValue:
     n: int
     higher_is_better: bool = True
     note: str = ""
+    of: tuple[str, ...] = ()
+
+
+class MissingError(InputError):
+    """What a cell needs is not there yet, such as other runs or the name of a data set."""
 
 
 def _no_siblings() -> Mapping[int | None, Subject]:
@@ -77,9 +83,12 @@ class Cell:
         name: names it in rows, within the suite.
         metrics: what `compute` will give; a cell that has no numbers gets one row for each.
         compute: measures. Raises CapabilityError where the method cannot serve it, which makes it
-            `not_applicable` with that reason; any other error makes it `failed`.
+            `not_applicable` with that reason, MissingError where something is wanted first (`missing`); any
+            other error makes it `failed`.
         parts: what the numbers depend on beyond subject, data, suite and name, as JSON types.
         subject: who is measured, if not the context's own subject.
+        enters: means that its numbers are a part of, by the names of their cells (up to a slash): a table shows
+            the mean of what it shows, also where several evaluations measured it.
     """
 
     name: str
@@ -87,6 +96,7 @@ class Cell:
     compute: Callable[[], Sequence[MetricValue]]
     parts: Mapping[str, Any] = field(default_factory=dict)
     subject: Subject | None = None
+    enters: tuple[str, ...] = ()
 
 
 class Suite(Protocol):
@@ -105,8 +115,16 @@ class Suite(Protocol):
 
 def impossible(name: str, metrics: tuple[str, ...], reason: str, *, subject: Subject | None = None) -> Cell:
     """A cell that is known beforehand to be not applicable."""
+    return _unmeasured(name, metrics, CapabilityError(reason), subject)
 
+
+def missing(name: str, metrics: tuple[str, ...], reason: str, *, subject: Subject | None = None) -> Cell:
+    """A cell for which something is wanted first, as the reason says."""
+    return _unmeasured(name, metrics, MissingError(reason), subject)
+
+
+def _unmeasured(name: str, metrics: tuple[str, ...], error: VlmPromptError, subject: Subject | None) -> Cell:
     def compute() -> Sequence[MetricValue]:
-        raise CapabilityError(reason)
+        raise error
 
-    return Cell(name, metrics, compute, {"reason": reason}, subject)
+    return Cell(name, metrics, compute, {"reason": error.message}, subject)

@@ -18,17 +18,20 @@ from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.distributions import code_version
 from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, UsageError, VlmPromptError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, Suite
+from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Subject, Suite
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
+from vlmprompt.evaluation.variants import unusual
 from vlmprompt.plugins import CORE, host
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.results.rows import ResultRow, Status
+from vlmprompt.results.means import mean_note
+from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, ResultRow, Status
 from vlmprompt.results.store import EVERYTHING, ResultStore, finished
 from vlmprompt.training.runs import Run, load_run
 
 RESULTS_FILE = "results.jsonl"
 REFERENCES_DIR = "references"
+DIGITS = 12  # of digests that only tell a few things apart
 log = logging.getLogger(__name__)
 
 
@@ -163,13 +166,15 @@ class Runner:
     def measure(self, context: Context, suites: Sequence[Suite]) -> Iterator[ResultRow]:
         """The rows of all cells of suites for one subject; new ones are stored cell by cell."""
         for suite in suites:
-            for cell in _listed(suite, context):
+            cells = _listed(suite, context)
+            listing = _digest([cell.name for cell in cells])[:DIGITS]
+            for cell in cells:
                 key = self._key(context, suite, cell)
                 rows = self._done.get(key, [])
                 if finished(rows, cell.metrics):
                     self._skipped += 1
                 else:
-                    rows = self._compute(context, suite, cell, key)
+                    rows = self._compute(context, suite, cell, key, listing)
                     self._store.append(rows)
                 yield from rows
 
@@ -192,12 +197,13 @@ class Runner:
             "cell": cell.name,
             "parts": cell.parts,
         }
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return _digest(content)
 
-    def _compute(self, context: Context, suite: Suite, cell: Cell, key: str) -> list[ResultRow]:
+    def _compute(self, context: Context, suite: Suite, cell: Cell, key: str, listing: str) -> list[ResultRow]:
         """Rows of one cell, whatever happens in it; only an interruption gets through."""
-        row = partial(_row, context, suite, cell, key)
+        subject = cell.subject or context.subject
+        setup = _setup(subject, suite, context.data_digest, self._backbone_digest)
+        row = partial(_row, context, suite, cell, key=key, listing=listing, setup=setup)
         try:
             values = _as_promised(suite, cell, cell.compute())
             return [row(value.metric, value) for value in values]
@@ -205,12 +211,31 @@ class Runner:
             raise
         except CapabilityError as error:
             return [row(metric, status="not_applicable", note=error.message) for metric in cell.metrics]
+        except MissingError as error:
+            return [row(metric, status="missing", note=error.message) for metric in cell.metrics]
         except Exception as error:
             log.debug("cell %s of suite %s failed", cell.name, suite.name, exc_info=True)
             note = reason(error)
             method = context.subject.config.method
             self._progress.warn(f"{suite.name} {cell.name} of {method} failed: {note}")
             return [row(metric, status="failed", note=note) for metric in cell.metrics]
+
+
+def _digest(content: object) -> str:
+    """SHA-256 of JSON types, in one notation."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _setup(subject: Subject, suite: Suite, data_digest: str, backbone_digest: str) -> dict[str, str]:
+    """See `ResultRow.setup`."""
+    config = subject.config
+    code = ", ".join(f"{name} {version}" for name, version in sorted(_code(config.method, suite).items()))
+    digests = {DATA_DIGEST: data_digest, BACKBONE_DIGEST: backbone_digest}
+    if subject.descriptions is not None:
+        digests["descriptions"] = subject.descriptions.digest
+    short = {name: digest[:DIGITS] for name, digest in digests.items()}
+    return unusual(config) | {DATA: config.data, "code": code} | short
 
 
 def _code(method: str, suite: Suite) -> dict[str, str]:
@@ -256,16 +281,16 @@ def _row(
     context: Context,
     suite: Suite,
     cell: Cell,
-    key: str,
     metric: str,
     value: MetricValue | None = None,
     *,
     status: Status = "ok",
     note: str = "",
+    **identifying: Any,
 ) -> ResultRow:
     subject = cell.subject or context.subject
     config = subject.config
-    notes = [note] if value is None else [value.note, _towers(config)]
+    notes = [note] if value is None else [value.note, mean_note(value.of), _towers(config)]
     return ResultRow(
         run=subject.run,
         method=config.method,
@@ -282,7 +307,9 @@ def _row(
         higher_is_better=True if value is None else value.higher_is_better,
         status=status,
         note="; ".join(part for part in notes if part),
-        key=key,
+        enters=cell.enters,
+        of=() if value is None else value.of,
+        **identifying,
     )
 
 

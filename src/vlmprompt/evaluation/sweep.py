@@ -21,8 +21,9 @@ from vlmprompt.errors import InputError, Interrupted, UsageError
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import REFERENCES_DIR, RESULTS_FILE, evaluate, load_suites, reason
 from vlmprompt.evaluation.subjects import REFERENCES, is_training_free
+from vlmprompt.evaluation.variants import unusual
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.rows import DATA, ResultRow
 from vlmprompt.results.store import EVERYTHING, ResultStore
 from vlmprompt.training.folder import run_name
 from vlmprompt.training.provenance import RUN_FILE
@@ -249,6 +250,7 @@ class _Sweep:
                 n=None,
                 status="failed",
                 note=reason(error),
+                setup=unusual(config) | {DATA: config.data},
                 key=hashlib.sha256(f"{suite.name} {config.model_dump_json()}".encode()).hexdigest(),
             )
             for suite in self._suites

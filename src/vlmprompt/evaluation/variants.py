@@ -55,6 +55,19 @@ def train_command(config: RunConfig, sources: Mapping[str, str], **changes: Any)
     return shlex.join(words)
 
 
+def unusual(config: RunConfig) -> dict[str, str]:
+    """What a configuration sets otherwise than its method, data, towers and shots imply: dotted key -> text.
+
+    Descriptions are left out: their digest says more than a file's name.
+    """
+    said = {"method", "data", "backbone", "shots", "seed", "descriptions"}
+    run = {key: getattr(config, key) for key, field in RUN_FIELDS.items() if key not in said}
+    run = {key: value for key, value in run.items() if value != RUN_FIELDS[key].get_default()}
+    mine, otherwise = _tables(config), _tables(_resolved(run_level_flags(config), {}))
+    tables = {key: value for key, value in mine.items() if value != otherwise.get(key)}
+    return {key: show_value(key, value) for key, value in {**run, **tables}.items()}
+
+
 def run_level_flags(config: RunConfig) -> dict[str, Any]:
     """The run-level values of a configuration, as `resolve` takes flags."""
     values = {key: getattr(config, key) for key in RUN_FIELDS}

@@ -9,7 +9,8 @@ import pandas as pd
 
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW
 from vlmprompt.results.rows import ResultRow
-from vlmprompt.results.tables import Layout, SummaryTable, frame_of, is_fraction, table_of
+from vlmprompt.results.store import EVERYTHING
+from vlmprompt.results.tables import Layout, SummaryTable, differing, frame_of, is_fraction, table_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> Su
     columns = [(f"{i}", pick.metric) for i, pick in enumerate(picks)]
     trained = set(chosen["shots"]) - {"–"}
     index = ["method"] if len(trained) < 2 or all(pick.shots for pick in picks) else ["method", "shots"]
+    index += differing(chosen[chosen["cell"] != EVERYTHING])
     lower = {c for c, up in zip(chosen["column"], chosen["higher_is_better"], strict=True) if not up}
     headers = {c: f"{pick.header}{' ↓' if c in lower else ''}" for c, pick in zip(columns, picks, strict=True)}
     percent = {c: is_fraction(chosen["value"][chosen["column"] == c]) for c in columns}

@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.rows import PRIVATE, ResultRow
 from vlmprompt.results.tables import SummaryTable, summarise
 
 SCHEMA = 1
@@ -53,12 +53,13 @@ class MarkdownReporter:
 
 
 class CsvReporter:
-    """Every row with all its fields, in full precision."""
+    """Every row with all its fields, in full precision; `setup` is a JSON object."""
 
     def render(self, rows: Sequence[ResultRow], *, width: int | None = None) -> str:
         """See `Reporter.render`; the width does not matter."""
-        columns = [name for name in ResultRow.model_fields if name != "key"]
-        frame = pd.DataFrame([row.public() for row in rows], columns=columns)
+        columns = [name for name in ResultRow.model_fields if name not in PRIVATE]
+        records = [row.public() | {"setup": json.dumps(row.setup, ensure_ascii=False)} for row in rows]
+        frame = pd.DataFrame(records, columns=columns)
         integers = dict.fromkeys(("shots", "seed", "suite_version", "n"), "Int64")
         text: str = frame.astype(integers).to_csv(index=False, lineterminator="\n")
         return text.removesuffix("\n")
@@ -91,7 +92,7 @@ def as_text(table: SummaryTable, width: int | None = None) -> str:
     for i, header in enumerate(table.columns):
         words = i < table.labels
         grid.add_column(Text(header), justify="left" if words else "right", no_wrap=i == 0, overflow="fold")
-    for row in table.rows:
+    for row in (*table.rows, *([table.images] if table.images else [])):
         # Without this blank a cell that must wrap does so before its spread.
         grid.add_row(*(Text(cell.replace("± ", "±")) for cell in row))
     text = io.StringIO()
@@ -106,7 +107,9 @@ def as_text(table: SummaryTable, width: int | None = None) -> str:
 def as_markdown(table: SummaryTable) -> str:
     """A table in Markdown, under its title."""
     alignment = ["---" if i < table.labels else "---:" for i in range(len(table.columns))]
-    lines = [_pipes(cells) for cells in (table.columns, alignment, *table.rows)]
+    lines = [
+        _pipes(cells) for cells in (table.columns, alignment, *table.rows, *([table.images] if table.images else []))
+    ]
     notes = [f"\\[{number}\\] {_plain(note)}" for number, note in enumerate(table.footnotes, 1)]
     below = [line for line in [table.caption, *notes] if line]
     return "\n\n".join([f"### {_plain(table.title)}", "\n".join(lines), *below])

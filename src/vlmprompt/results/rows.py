@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Status = Literal["ok", "not_applicable", "failed"]
+# not_applicable: the method cannot serve it; missing: something else must be there first, such as other runs.
+Status = Literal["ok", "not_applicable", "missing", "failed"]
+# What reruns and tables need, and people do not.
+PRIVATE = frozenset({"key", "enters", "of", "listing"})
+# Keys of `ResultRow.setup` that say of which data and towers a number is, where their names do not.
+DATA, DATA_DIGEST, BACKBONE_DIGEST = "data", "data digest", "backbone digest"
 
 
 class ResultRow(BaseModel):
     """One measured number with everything that identifies it.
 
     `value` is null unless `status` is "ok"; it is never NaN or infinite. Accuracies and areas are
-    fractions in [0, 1]. `n` is the number of images behind the number. `key` is the digest of the unit
-    of work (configuration, data, checkpoint, suite and its version) that reruns skip by.
+    fractions in [0, 1]. `n` is the number of images behind the number.
+
+    Attributes:
+        setup: what else the number depends on, but for the seed, as text: settings other than those that method,
+            data, towers and shots imply; the data's spec and digest; the towers' digest; versions of our code.
+            Rows that differ in it are not seeds of one thing.
+        key: digest of the unit of work (configuration, data, checkpoint, suite, code) that reruns skip by.
+        enters: names of the means that it is a part of, such as "mean".
+        of: of a mean, the cells that it averages.
+        listing: digest of the cells that the suite listed together with this one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,7 +47,11 @@ class ResultRow(BaseModel):
     higher_is_better: bool = True
     status: Status = "ok"
     note: str = ""
+    setup: dict[str, str] = Field(default_factory=dict)
     key: str = ""
+    enters: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
+    listing: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -50,4 +67,4 @@ class ResultRow(BaseModel):
 
     def public(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
-        return self.model_dump(exclude={"key"})
+        return self.model_dump(exclude=set(PRIVATE))

@@ -88,18 +88,28 @@ class ResultStore:
 
 
 def current(rows: Iterable[ResultRow]) -> list[ResultRow]:
-    """What still holds, of rows collected over time: the newest of each cell and metric of a run.
+    """What still holds, of the rows of one file: the newest of each cell and metric of a run.
 
     A row gives way to a later one that says the same thing of the same run although its key differs (the
-    run was trained again, the suite has a new version); a failure of everything gives way to any later row
-    of that run and suite.
+    run was trained again, the suite has a new version). What is said of everything at once gives way to any
+    later row of that run and suite, and a failure to one for which other cells were listed: nobody asks for it
+    any more.
     """
     newest: dict[tuple[object, ...], ResultRow] = {}
+    last: dict[tuple[object, ...], ResultRow] = {}
     for row in rows:
-        run = (row.run, row.method, row.dataset, row.backbone, row.shots, row.seed, row.suite)
-        newest.pop((*run, EVERYTHING, EVERYTHING), None)
-        newest[(*run, row.cell, row.metric)] = row
-    return list(newest.values())
+        newest[(*_work(row), row.cell, row.metric)] = last[_work(row)] = row
+    return [row for row in newest.values() if _holds(row, last[_work(row)])]
+
+
+def _work(row: ResultRow) -> tuple[object, ...]:
+    return row.run, row.method, row.dataset, row.backbone, row.shots, row.seed, row.suite
+
+
+def _holds(row: ResultRow, last: ResultRow) -> bool:
+    if row.cell == EVERYTHING:
+        return row is last
+    return row.status != "failed" or row.listing == last.listing
 
 
 def finished(rows: Sequence[ResultRow], metrics: Iterable[str]) -> bool:

@@ -8,14 +8,24 @@ from typing import Any
 
 import pandas as pd
 
-from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW, h
-from vlmprompt.results.rows import ResultRow
-from vlmprompt.results.store import EVERYTHING, current
+from vlmprompt.results.harmonic import BASE, H_OF_MEANS, MEAN_OF_H, NEW, h
+from vlmprompt.results.means import identity, with_means_of_what_is_shown
+from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, ResultRow
+from vlmprompt.results.store import EVERYTHING
 
 DDOF = 1  # sample standard deviation; CoOp's scripts use numpy's default, 0
 MISSING = "–"
 # Metrics that rows carry and tables leave out beside others: second conventions of what is shown.
 UNSHOWN = frozenset({"fpr95_ood_pos", "aupr_in", "aupr_out", "aupr_in_trapezoid", "aupr_out_trapezoid"})
+# What a number that cannot be shown stands as, by the row's status.
+STATES = {"failed": "failed", "not_applicable": "n/a", "missing": "missing"}
+HOW = {
+    H_OF_MEANS: "harmonic mean of the averaged base and new accuracy",
+    MEAN_OF_H: "average of each run's harmonic mean of base and new accuracy",
+}
+DEFAULT = "default"
+PLAIN_CELL = "test"  # goes without saying in a title
+SETUP = "setup."  # before a key of `ResultRow.setup` that became a column of the frame
 Column = tuple[str, str]  # cell (what stands before a slash), metric
 
 
@@ -27,6 +37,7 @@ class SummaryTable:
         title: suite, data set and backbone.
         columns: headers; the first `labels` of them head words, the others numbers.
         rows: texts, as long as `columns`.
+        images: how many are behind the numbers of a column, as long as `columns`; empty if nobody knows.
         caption: how to read the numbers.
         footnotes: why numbers are missing; numbered from 1, referred to as "[1]".
     """
@@ -37,13 +48,15 @@ class SummaryTable:
     rows: tuple[tuple[str, ...], ...]
     caption: str
     footnotes: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 def summarise(rows: Iterable[ResultRow]) -> list[SummaryTable]:
     """Tables of all rows, in order of first appearance, and their average where there are several data sets.
 
     Fractions are shown in percent with two decimals. Several seeds give mean ± sample standard deviation
-    (ddof=1), a single one never does. Two runs of one method, shots and seed are kept apart by name.
+    (ddof=1), a single one never does. Seeds are rows that differ in nothing else: what tells the others apart
+    (a setting, the code's version) becomes a column, data sets and towers of one name get tables of their own.
     """
     frame = frame_of(rows)
     tables = []
@@ -57,19 +70,48 @@ def summarise(rows: Iterable[ResultRow]) -> list[SummaryTable]:
 
 
 def frame_of(rows: Iterable[ResultRow]) -> pd.DataFrame:
-    """Rows that still hold, each unit of work once although several runs may quote it.
+    """Rows as a frame, each unit of work once although several runs may quote it, means of what is there.
 
     Of a cell `a/b`, a goes across and b down, as "score".
     """
-    fields = list(ResultRow.model_fields)
-    quoted = {(row.key or id(row), row.method, row.cell, row.metric): row for row in current(rows)}
-    frame = pd.DataFrame([row.model_dump() for row in quoted.values()], columns=fields)
+    newest = {(identity(row), row.cell, row.metric): row for row in rows}
+    quoted = {(row.key or id(row), row.method, row.cell, row.metric): row for row in newest.values()}
+    shown = _told_apart(with_means_of_what_is_shown(quoted.values()))
+    frame = pd.DataFrame([row.model_dump() for row in shown], columns=list(ResultRow.model_fields))
     frame["value"] = frame["value"].astype(float)
-    frame["shots"] = [_shots(row) for row in quoted.values()]
+    frame["shots"] = [_shots(row) for row in shown]
     frame["score"] = [cell.partition("/")[2] for cell in frame["cell"]]
     frame["cell"] = [cell.partition("/")[0] for cell in frame["cell"]]
     frame["column"] = list(zip(frame["cell"], frame["metric"], strict=True))
+    for key in dict.fromkeys(key for setup in frame["setup"] for key in setup):
+        frame[SETUP + key] = [setup.get(key, DEFAULT if "." in key else MISSING) for setup in frame["setup"]]
     return frame
+
+
+def _told_apart(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """The rows, with more in the names of data sets and towers where one name stands for several."""
+    rows = list(rows)
+    data = _labels([(row.dataset, row.setup.get(DATA_DIGEST), row.setup.get(DATA)) for row in rows])
+    towers = _labels([(row.backbone, row.setup.get(BACKBONE_DIGEST), None) for row in rows])
+    both = zip(rows, data, towers, strict=True)
+    return [row.model_copy(update={"dataset": dataset, "backbone": tower}) for row, dataset, tower in both]
+
+
+def _labels(things: Sequence[tuple[str, str | None, str | None]]) -> list[str]:
+    """Names of things given as name, digest and spec: with the spec, or else the digest, where a name is not enough."""
+    digests: dict[str, dict[str, str | None]] = {}  # name -> digest -> spec
+    for name, digest, spec in things:
+        if digest is not None:  # unknown of a training that failed
+            digests.setdefault(name, {})[digest] = spec
+
+    def label(name: str, digest: str | None, spec: str | None) -> str:
+        known = digests.get(name, {})
+        if len(known) < 2:
+            return name
+        specs = set(known.values())
+        return f"{name} ({spec if spec and len(specs) == len(known) else digest or 'unknown'})"
+
+    return [label(*thing) for thing in things]
 
 
 def _shots(row: ResultRow) -> str:
@@ -88,11 +130,17 @@ class Layout:
     percent: dict[Column, bool]
     unshown: list[str] = field(default_factory=list)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Headers of the index: of a setting, its key without the table that it is in."""
+        return tuple(name.rpartition(".")[2] if name.startswith(SETUP) else name for name in self.index)
+
     @classmethod
     def of(cls, part: pd.DataFrame) -> Layout:
         measured = part[part["cell"] != EVERYTHING]
         by_cell = _same_partition(measured, "shots", "cell")
         index = ["method", "shots"] if not by_cell and set(part["shots"]) != {MISSING} else ["method"]
+        index += differing(measured)
         index += ["score"] if measured["score"].any() else []
         if measured.duplicated([*index, "dataset", "column", "seed"]).any():
             index.append("run")
@@ -107,10 +155,19 @@ class Layout:
         return cls(index, headers, percent, list(dict.fromkeys(m for c, m in all_columns if (c, m) not in headers)))
 
     def title(self, text: str) -> str:
-        """A title that also says what all columns have in common: their metric, or that they are percent."""
-        metrics = {metric for _, metric in self.headers}
-        only = f": {metrics.pop()}" if len(metrics) == 1 and len(self.headers) > 1 else ""
+        """A title that also says what all columns have in common: metric, cell, or that they are percent."""
+        cells, metrics = ({column[i] for column in self.headers} for i in (0, 1))
+        common = metrics if len(metrics) == 1 and len(self.headers) > 1 else cells if len(cells) == 1 else set()
+        only = f": {', '.join(common)}" if common - {PLAIN_CELL} else ""
         return f"{text}{only}{' (%)' if all(self.percent.values()) else ''}"
+
+
+def differing(measured: pd.DataFrame) -> list[str]:
+    """The columns of settings in which rows of one method and shots differ: they are no seeds of one thing."""
+    told_by_title = {SETUP + key for key in (DATA, DATA_DIGEST, BACKBONE_DIGEST)}
+    settings = [name for name in measured.columns if name.startswith(SETUP) and name not in told_by_title]
+    alike = measured.groupby(["dataset", "method", "shots"])
+    return [name for name in settings if (alike[name].nunique() > 1).any()]
 
 
 def is_fraction(values: pd.Series[float]) -> bool:
@@ -172,9 +229,31 @@ def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:
         body.append((f"{head} {untrained}".rstrip(), *others, *seeds, *cells))
     spread = [f"mean ± sample standard deviation (ddof={DDOF}) over seeds"] if several else []
     caption = _caption(layout, group, spread)
-    columns = (*layout.index, *(["seeds"] if several else []), *layout.headers.values())
+    columns = (*layout.labels, *(["seeds"] if several else []), *layout.headers.values())
     labels = len(columns) - len(layout.headers)
-    return SummaryTable(layout.title(title), columns, labels, tuple(body), caption, tuple(notes.texts))
+    images = _images(layout, labels, [group])
+    return SummaryTable(layout.title(title), columns, labels, tuple(body), caption, tuple(notes.texts), images)
+
+
+def _images(layout: Layout, labels: int, datasets: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+    """A last row that says how many images are behind the numbers of each column, over all data sets."""
+    texts = [_behind([part[part["column"] == column] for part in datasets]) for column in layout.headers]
+    return ("images", *[""] * (labels - 1), *texts) if set(texts) - {MISSING} else ()
+
+
+def _behind(datasets: Sequence[pd.DataFrame]) -> str:
+    """Images behind a column's numbers, a range where they differ; of a mean over sets, how many sets."""
+    sets = {len(of) for part in datasets for of in part["of"] if of}
+    if sets:
+        return f"mean of {_range(sets)}"
+    counts = [{int(n) for n in part["n"][part["value"].notna()].dropna()} for part in datasets]
+    known = [n for n in counts if n]
+    return _range({sum(map(min, known)), sum(map(max, known))}) if known else MISSING
+
+
+def _range(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _seeds(part: pd.DataFrame) -> int:
@@ -188,8 +267,8 @@ def _cell(part: pd.DataFrame, column: Column, layout: Layout, notes: _Notes) -> 
     lacking = mine[mine["status"] != "ok"]
     marks = notes.marks(lacking)
     if values.empty:
-        state = "failed" if (lacking["status"] == "failed").any() else "n/a"
-        return f"{state} {marks}" if len(lacking) else MISSING
+        states = [text for status, text in STATES.items() if (lacking["status"] == status).any()]
+        return f"{states[0]} {marks}" if states else MISSING
     mean = _mean(part, column)
     spread = values.std(ddof=DDOF) if len(values) > 1 and column[1] != H_OF_MEANS else None
     text = _number(mean, layout.percent[column])
@@ -219,8 +298,9 @@ def _average(title: str, part: pd.DataFrame, layout: Layout) -> SummaryTable:
     if any(MISSING in row[len(layout.index) :] for row in body):
         how.append(f"{MISSING} not measured on all of them")
     caption = _caption(layout, part, how)
-    columns = (*layout.index, *layout.headers.values())
-    return SummaryTable(layout.title(title), columns, len(layout.index), tuple(body), caption)
+    columns = (*layout.labels, *layout.headers.values())
+    images = _images(layout, len(layout.index), [group for _, group in part.groupby("dataset", sort=False)])
+    return SummaryTable(layout.title(title), columns, len(layout.index), tuple(body), caption, images=images)
 
 
 def _average_cell(groups: Sequence[pd.DataFrame], column: Column, layout: Layout, needed: int) -> str:
@@ -240,8 +320,7 @@ def _number(value: float, percent: bool) -> str:
 def _caption(layout: Layout, rows: pd.DataFrame, how: list[str]) -> str:
     """How the numbers came about, and what is noted of every one of them."""
     parts = list(how)
-    if any(metric == H_OF_MEANS for _, metric in layout.headers):
-        parts.append("h of means: H of the averaged base and new accuracy; mean of h: average of each run's H")
+    parts += [f"{header}: {HOW[metric]}" for (_, metric), header in layout.headers.items() if metric in HOW]
     if any("↓" in header for header in layout.headers.values()):
         parts.append("↓ lower is better")
     if layout.unshown:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vlmprompt.evaluation import metrics
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, impossible
+from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, missing
 from vlmprompt.evaluation.variants import train_command
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -31,9 +31,9 @@ class FewShotSuite:
             return [_measured(context, context.subject, "0-shot")]
         curve = context.siblings
         expected = () if context.subject.reference else SHOTS
-        missing = [k for k in expected if k not in curve]
+        lacking = [k for k in expected if k not in curve]
         cells = {k: _measured(context, subject, _name(k)) for k, subject in curve.items()}
-        cells |= {k: _missing(context.subject, k, missing) for k in missing}
+        cells |= {k: _missing(context.subject, k, lacking) for k in lacking}
         return [cells[k] for k in sorted(cells, key=lambda k: float("inf") if k is None else k)]
 
 
@@ -51,11 +51,11 @@ def _measured(context: Context, subject: Subject, name: str) -> Cell:
     return Cell(name, METRICS, compute, subject=replace(subject, run=context.subject.run))
 
 
-def _missing(subject: Subject, shots: int, missing: Sequence[int]) -> Cell:
+def _missing(subject: Subject, shots: int, lacking: Sequence[int]) -> Cell:
     """All that are missing have one reason, so that a table gives it once; it names no folder of this machine."""
-    command = train_command(subject.config, subject.sources, shots=missing[0])
-    others = f" (and with {', '.join(map(str, missing[1:]))})" if len(missing) > 1 else ""
+    command = train_command(subject.config, subject.sources, shots=lacking[0])
+    others = f" (and with {', '.join(map(str, lacking[1:]))})" if len(lacking) > 1 else ""
     reason = (
-        f"no run with {', '.join(map(str, missing))} shots in the same folder of runs; to train it: {command}{others}"
+        f"no run with {', '.join(map(str, lacking))} shots in the same folder of runs; to train it: {command}{others}"
     )
-    return impossible(_name(shots), METRICS, reason, subject=replace(subject, shots=shots))
+    return missing(_name(shots), METRICS, reason, subject=replace(subject, shots=shots))

@@ -13,7 +13,7 @@ from vlmprompt.data.records import Dataset, records_digest
 from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError, VlmPromptError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, impossible
+from vlmprompt.evaluation.contract import Cell, MetricValue, missing
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
 from vlmprompt.evaluation.scored import Scored, score_split
 from vlmprompt.evaluation.scores import SCORES
@@ -59,7 +59,13 @@ class OodSuite:
         work = _Comparison(context, self._benchmark)
         columns = {s.name: [s] for s in sets} if problems else _columns(sets)
         return [
-            Cell(f"{name}/{score}", METRICS, partial(work.measure, members, score), work.parts(members))
+            Cell(
+                f"{name}/{score}",
+                METRICS,
+                partial(work.measure, members, score),
+                work.parts(members),
+                enters=_enters(members[0]) if len(members) == 1 and not problems else (),
+            )
             for name, members in columns.items()
             for score in SCORES
         ] + own
@@ -89,9 +95,10 @@ class _Comparison:
         outside = [self._scores(ood_set.name, partial(getattr, ood_set, "dataset")) for ood_set in members]
         found = [ood_metrics(inside.of(score), scored.of(score)) for scored in outside]
         n = len(inside) + sum(map(len, outside))
-        note = "; ".join(filter(None, (inside.basis[score], self._id_note, _mean_note(members))))
+        note = "; ".join(filter(None, (inside.basis[score], self._id_note)))
+        of = tuple(s.name for s in members) if len(members) > 1 else ()
         return [
-            MetricValue(name, fmean(values[name] for values in found), n, higher, note)
+            MetricValue(name, fmean(values[name] for values in found), n, higher, note, of)
             for name, higher in OOD_METRICS.items()
         ]
 
@@ -150,8 +157,8 @@ def _columns(sets: Sequence[OodSet]) -> dict[str, Sequence[OodSet]]:
     return columns | ({MEAN: sets} if len(sets) > 1 else {})
 
 
-def _mean_note(members: Sequence[OodSet]) -> str:
-    return f"mean over {', '.join(s.name for s in members)}" if len(members) > 1 else ""
+def _enters(ood_set: OodSet) -> tuple[str, ...]:
+    return (MEAN, f"{MEAN}-{ood_set.group}") if ood_set.group else (MEAN,)
 
 
 def _about_sets(context: Context, sets: Sequence[OodSet], problems: Sequence[VlmPromptError]) -> list[Cell]:
@@ -168,7 +175,7 @@ def _about_sets(context: Context, sets: Sequence[OodSet], problems: Sequence[Vlm
     if sets:
         return []
     reason = f"data set {context.dataset.spec} names no OOD sets; give some: --ood folder:PATH"
-    return [impossible(EVERYTHING, (EVERYTHING,), reason)]
+    return [missing(EVERYTHING, (EVERYTHING,), reason)]
 
 
 def _fail(problems: Sequence[VlmPromptError]) -> Sequence[MetricValue]:
