@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vlmprompt.cli.companions import suites_for
 from vlmprompt.cli.options import (
     DeviceOption,
     DomainOption,
@@ -57,12 +58,13 @@ def evaluate(
     """Measure trained runs, beside zero-shot CLIP and a linear probe on the same images.
 
     Where the classes are described, zero-shot by descriptions joins them. The
-    default suite is accuracy, with --ood it is ood. Numbers are kept in each run's
-    results.jsonl; what is there is not measured again.
+    default suite is accuracy; with --domain, --target or --ood it is theirs.
+    Numbers are kept in each run's results.jsonl; what is there is not measured again.
     """
-    suites = suite or (["ood"] if ood else ["accuracy"])
-    if ood and "ood" not in suites:
-        raise UsageError("--ood has no effect on these suites", hint="add --suite ood")
+    if descriptions is not None and no_reference:
+        raise UsageError("--descriptions has no effect with --no-reference", hint="leave one of them out")
+    companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
+    suites = suites_for(suite, companions)
     require(suites=suites, reporter=reporter)
     from vlmprompt.config.models import Runtime
     from vlmprompt.evaluation.resources import Resources
@@ -82,7 +84,7 @@ def evaluate(
         reference=not no_reference,
         force=force,
         descriptions=descriptions,
-        companions={"domains": domain or (), "targets": target or (), "ood": ood or ()},
+        companions=companions,
         resources=shared,
         progress=progress,
     )

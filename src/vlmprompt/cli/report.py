@@ -55,7 +55,7 @@ def _files(source: Path) -> list[Path]:
 
 
 def _rows(files: Iterable[Path]) -> list[ResultRow]:
-    """What still holds of all rows."""
+    """What still holds, file by file: two of them may hold runs of one name."""
     from vlmprompt.results.store import ResultStore, current
 
     rows: list[ResultRow] = []
@@ -63,5 +63,5 @@ def _rows(files: Iterable[Path]) -> list[ResultRow]:
         loaded = ResultStore(file).read()
         if loaded.warning:
             output.warn(loaded.warning)
-        rows += loaded.rows
-    return current(rows)
+        rows += current(loaded.rows)
+    return rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmprompt.cli.companions import suites_for
 from vlmprompt.cli.options import (
     DomainOption,
     ForceFlag,
@@ -86,9 +87,11 @@ def sweep(
     """Train and measure every combination of methods, data sets, shots and seeds.
 
     The same command goes on where it stopped. A run that fails is reported and
-    does not stop the others.
+    does not stop the others. The default suite is accuracy; with --domain, --target
+    or --ood it is theirs.
     """
-    suites = suite or ["accuracy"]
+    companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
+    suites = suites_for(suite, companions)
     require(methods=flags.method or (), suites=suites, reporter=reporter)
     grid = flags.grid()
     mention_defaults(flags.resolve(method=grid.methods[0], data=grid.datasets[0]))
@@ -104,7 +107,7 @@ def sweep(
         out=out,
         reference=not no_reference,
         force=force,
-        companions={"domains": domain or (), "targets": target or (), "ood": ood or ()},
+        companions=companions,
         progress=progress,
     )
     progress.message(f"results: {out / RESULTS_FILE}")

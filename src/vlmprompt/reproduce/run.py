@@ -20,7 +20,7 @@ from vlmprompt.evaluation.sweep import Grid, run_names, sweep
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.results.rows import ResultRow
-from vlmprompt.results.store import ResultStore
+from vlmprompt.results.store import ResultStore, current
 
 
 def reproduce(
@@ -93,7 +93,7 @@ def so_far(recipe: Recipe, *, out: Path, seeds: Sequence[int] = ()) -> tuple[lis
 def _measured(spec: GridSpec, seeds: Sequence[int], folder: Path) -> tuple[list[ResultRow], list[str]]:
     """Stored rows of a grid's runs, each number once; and for each run without some suite its method."""
     names = run_names(sweep_grid(spec, seeds), partial(_flagged, spec))
-    stored = [row for row in ResultStore(folder / RESULTS_FILE).read().rows if row.suite in spec.suites]
+    stored = [row for row in current(ResultStore(folder / RESULTS_FILE).read().rows) if row.suite in spec.suites]
     own = [row for row in stored if row.run in names or _is_reference(row, spec, seeds)]
     done = {(row.run, row.suite) for row in own if row.method in spec.methods and row.status != "failed"}
     missing = [method for run, method in names.items() if any((run, suite) not in done for suite in spec.suites)]
