@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +18,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.doodles.domains import DOMAINS
 from vlmprompt.data.doodles.parse import GROUPS
 from vlmprompt.data.doodles.pictures import COUNTS, DEFAULT_DOMAIN, members, picture
+from vlmprompt.methods.linear_probe import fit_optimum
 
 TEMPLATE = "a photo of a {}."
 _BATCH = 128
@@ -83,7 +83,7 @@ def _small(split: str, count: int | None) -> tuple[Tensor, Tensor]:
 
 
 def _probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], c: float) -> float:
-    fitted = LogisticRegression(C=c, max_iter=1000).fit(train[0].numpy(), train[1].numpy())
+    fitted = fit_optimum(train[0].numpy(), train[1].numpy(), c)
     return float(fitted.score(test[0].numpy(), test[1].numpy()))
 
 

@@ -104,7 +104,7 @@ class LinearProbe(PromptMethod):
         """
         x_Bd, y_B = _arrays(features, labels)
         self._check_labels(y_B)
-        probe = cache(lambda c: _fit(x_Bd, y_B, c, self.config.max_iter))
+        probe = cache(lambda c: fit_optimum(x_Bd, y_B, c, max_iter=self.config.max_iter))
         if val is None:
             c, source = self.config.c_without_val, "default: no validation images"
         else:
@@ -174,17 +174,19 @@ def distance(probe: Any, x_Bd: np.ndarray[Any, Any], y_B: np.ndarray[Any, Any]) 
     return float(np.linalg.norm(gradient) / np.linalg.norm(weight))
 
 
-def _fit(x_Bd: np.ndarray[Any, Any], y_B: np.ndarray[Any, Any], c: float, max_iter: int) -> Any:
-    """The optimum for one C.
+def fit_optimum(x_Bd: np.ndarray[Any, Any], y_B: np.ndarray[Any, Any], c: float, *, max_iter: int = 1000) -> Any:
+    """scikit-learn's `LogisticRegression` at the optimum for one C, of features (B,d) and labels (B).
 
     scikit-learn bounds the largest entry of the gradient of the MEAN loss. With its default of 1e-4 L-BFGS stops
     after some ten steps where C is large, far from the optimum, and says nothing. So the bound follows C times the
     number of images: where that is large the gradient that matters is small, where it is small the weights are.
     Newton's method gets there in tens of steps at any C, L-BFGS would need hundreds.
     """
+    import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    x_Bd = np.asarray(x_Bd, dtype=np.float64)  # single precision does not reach the tolerance
     strength = c * len(y_B)
     tolerance = min(1e-8, 1e-8 * strength, 1e-3 / strength)
     with warnings.catch_warnings():
