@@ -11,6 +11,7 @@ import open_clip
 import pytest
 import torch
 
+from tests.processes import stop_server
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
@@ -72,6 +73,13 @@ def tiny_spec() -> Iterator[None]:
 def tiny_resnet(tokenizer: open_clip.SimpleTokenizer) -> Backbone:
     """A tiny ModifiedResNet CLIP behind the engines."""
     return Backbone.from_model(tiny_clip(resnet=True), tokenizer, name="tiny-rn")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _process_server() -> Iterator[None]:
+    """Ends with the tests."""
+    yield
+    stop_server()
 
 
 @pytest.fixture(autouse=True)
