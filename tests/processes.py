@@ -12,13 +12,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import chdir, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ["tests.preloaded"]
+PRELOADED = "tests.preloaded"
+ROOT = Path(__file__).parents[1]
 
 
 class Process:
@@ -35,9 +37,7 @@ class Process:
         self._folder = tempfile.TemporaryDirectory()
         self._outputs = tuple(Path(self._folder.name) / name for name in ("stdout", "stderr"))
         surroundings = (self._outputs, dict(os.environ if env is None else env), cwd or Path.cwd())
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        self._process = context.Process(target=_run, args=(function, args, *surroundings), daemon=True)
+        self._process = _context().Process(target=_run, args=(function, args, *surroundings), daemon=True)
         self._process.start()
 
     @property
@@ -102,6 +102,14 @@ def stop_server() -> None:
     forkserver._forkserver._stop()  # type: ignore[attr-defined]  # there is no public way
 
 
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([PRELOADED])
+    with chdir(ROOT):  # from where the server finds the module, if it is not running yet
+        forkserver.ensure_running()
+    return context
+
+
 def _run(
     function: Callable[..., object],
     args: tuple[Any, ...],
@@ -109,6 +117,7 @@ def _run(
     env: Mapping[str, str],
     cwd: Path,
 ) -> None:
+    assert PRELOADED in sys.modules  # the server says nothing of what it cannot import
     for number, path in enumerate(outputs, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
@@ -29,6 +27,8 @@ from tests.describe.server import (
     serving,
     torn,
 )
+from tests.processes import Process
+from vlmprompt.cli.main import main
 from vlmprompt.describe.cache import DescriptionCache, cache_folder
 from vlmprompt.describe.providers.openai import OpenAIProvider
 from vlmprompt.describe.service import Service, describe_classes
@@ -39,7 +39,6 @@ from vlmprompt.progress import SilentProgress, Task
 K = 500
 NAMES = tuple(f"class number {i}" for i in range(K))
 PASSING = (fails(500), fails(429, headers={"retry-after-ms": "1"}), drops, says(""), says("{"), html(), torn)
-CLI = "import sys; from vlmprompt.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 def number(name: str) -> int:
@@ -54,16 +53,10 @@ def texts_by_class(path: Path) -> dict[int, list[str]]:
     return found
 
 
-def command(here: Path, *arguments: str) -> subprocess.Popen[str]:
+def command(here: Path, *arguments: str) -> Process:
     """`vlmprompt describe-classes` in a process of its own."""
-    environment = os.environ | {"VLMPROMPT_DISABLE_PLUGINS": "*"}
-    return subprocess.Popen(
-        [sys.executable, "-c", CLI, "describe-classes", *arguments],
-        cwd=here,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    return Process(
+        main, ["describe-classes", *arguments], env=os.environ | {"VLMPROMPT_DISABLE_PLUGINS": "*"}, cwd=here
     )
 
 
@@ -316,7 +309,7 @@ def test_ctrl_c_keeps_what_was_answered(here: Path) -> None:
 
 def test_kill_9_in_the_middle(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most as many answers as were under way are asked for twice."""
-    victim: Future[subprocess.Popen[str]] = Future()
+    victim: Future[Process] = Future()
 
     def kill_at_50(name: str, nth: int) -> Behaviour:
         if len(server.requests) >= 50:
