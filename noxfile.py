@@ -30,9 +30,7 @@ GROUPS = ("test", "lint", "types", "imports")
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Run the test suite; arguments go to pytest."""
-    # The test models are tiny: more threads than this cost more than they save.
-    threads = os.environ.get("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
-    python(session, "-m", "pytest", *session.posargs, env={"OMP_NUM_THREADS": threads})
+    python(session, "-m", "pytest", *session.posargs)
 
 
 @nox.session(venv_backend="none")

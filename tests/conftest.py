@@ -1,4 +1,7 @@
-"""Shared fixtures: tiny CLIPs in open_clip's own class, and an environment of their own for every test."""
+"""Shared fixtures: tiny CLIPs in open_clip's own class, and an environment of their own for every test.
+
+No test depends on time: hypothesis has one profile here, without any limit of time.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,26 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+# Read when torch, NumPy and huggingface_hub are imported. The models of the tests are tiny: a second thread only spins.
+os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+import hypothesis
 import open_clip
 import pytest
 import torch
 
+from tests.processes import stop_server
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
 
-torch.set_num_threads(1)
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # which is a limit of time as well
+    derandomize="CI" in os.environ,
+)
+hypothesis.settings.load_profile("tests")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores SIGINT for what it starts in the background, and every process of the tests would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -74,6 +88,13 @@ def tiny_resnet(tokenizer: open_clip.SimpleTokenizer) -> Backbone:
     return Backbone.from_model(tiny_clip(resnet=True), tokenizer, name="tiny-rn")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _process_server() -> Iterator[None]:
+    """Ends with the tests."""
+    yield
+    stop_server()
+
+
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the user's settings or writes into the user's folders."""
@@ -84,4 +105,3 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv("VLMPROMPT_CACHE_DIR", str(home / "cache"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "xdg-cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "xdg-data"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
+import open_clip
 import pytest
+import torch
+
+from tests.conftest import tiny_clip
+from tests.processes import Process
+from vlmprompt.api import Backbone, build_method, list_methods
 
 ROOT = Path(__file__).parents[1]
 # In docs/plugins.md a file's text follows its name: `path` ...: fenced block.
 FILE = re.compile(r"^`(?P<path>[\w./]+)`[^\n]*(?:\n[^\n`]+)*:\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
-USE = """
-import torch
-from tests.conftest import tiny_clip
-from open_clip import SimpleTokenizer
-from vlmprompt.api import Backbone, build_method, list_methods
 
-assert "ensemble" in list_methods()
-backbone = Backbone.from_model(tiny_clip(), SimpleTokenizer())
-method = build_method("ensemble", backbone, ["rose", "lily", "oak"], {"n_prompts": 3})
-output = method(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-method.loss(output, torch.tensor([0, 2])).total.backward()
-assert output.logits.shape == (2, 3)
-assert method.ctx.shape == (3, 4, 64) and (method.ctx.grad != 0).all()
-assert method.with_classes(["ash", "elm"])(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 2)
-"""
+def use() -> None:
+    """The plugin of the documentation, installed, at work."""
+    assert "ensemble" in list_methods()
+    backbone = Backbone.from_model(tiny_clip(), open_clip.SimpleTokenizer())
+    method = build_method("ensemble", backbone, ["rose", "lily", "oak"], {"n_prompts": 3})
+    output = method(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    method.loss(output, torch.tensor([0, 2])).total.backward()
+    assert output.logits.shape == (2, 3)
+    assert method.ctx.shape == (3, 4, 64) and (method.ctx.grad != 0).all()
+    assert method.with_classes(["ash", "elm"])(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 2)
 
 
 @pytest.fixture
@@ -55,9 +55,10 @@ def example(tmp_path: Path) -> Path:
 
 
 def test_the_plugin_of_the_docs_works(example: Path) -> None:
-    env = os.environ | {"PYTHONPATH": f"{example / 'src'}{os.pathsep}{ROOT}", "VLMPROMPT_STRICT_PLUGINS": "1"}
-    done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, check=False, cwd=ROOT, env=env)
-    assert done.returncode == 0, done.stderr
+    env = os.environ | {"PYTHONPATH": str(example / "src"), "VLMPROMPT_STRICT_PLUGINS": "1"}
+    process = Process(use, env=env)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -107,7 +107,7 @@ def _one_text(model, tokenizer, name, ctx_VD, position):
     return model.ln_final(x)[0, end] @ model.text_projection
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     names=st.lists(
         st.text("abcdefgh _-'", min_size=1, max_size=20).filter(lambda s: s.strip(" _")), min_size=1, max_size=6

@@ -263,7 +263,7 @@ def test_proda_numbers_must_divide(options, message):
         method_config("proda", options)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n_prompts=st.integers(1, 5), n_images=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_proda_bound_is_the_covariance_written_out(n_prompts, n_images, seed):
     from vlmprompt.methods.contract import MethodOutput

@@ -139,7 +139,7 @@ def test_same_seed_same_bytes_and_no_global_randomness(tiny_backbone):
 
 
 # -- where prompts stand ---------------------------------------------------------------------------------
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n_ctx=st.integers(1, 8),
     fusion=st.sampled_from(FUSIONS),

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmprompt.data.doodles.draws import Draws
@@ -63,7 +63,6 @@ def test_draws_are_within_their_bounds() -> None:
 # Outlines
 
 
-@settings(deadline=None)
 @given(numbers, numbers, st.floats(-360, 360), st.floats(0.1, 3))
 def test_maps_follow_one_another(x: float, y: float, angle: float, size: float) -> None:
     first, then = turn(angle).about((10, 20)), move(3, -4).after(grow(size, 2))

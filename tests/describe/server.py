@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -27,7 +27,7 @@ class Request:
     Attributes:
         name: the class that it asks about.
         nth: how many requests about that class came before.
-        at: seconds, on the monotonic clock.
+        at: seconds, on the server's clock.
     """
 
     name: str
@@ -47,36 +47,40 @@ class ChatServer:
 
     Attributes:
         script: what it does; may be changed while it runs.
-        delay_s: before each answer.
+        together: no answer goes out before so many requests were under way at once.
+        clock: gives the time, in seconds.
         requests: all that came, in order.
-        most_at_once: of requests under way.
+        most_at_once: of requests under way; one is, until its answer begins.
     """
 
     script: Script
-    delay_s: float = 0.0
+    together: int = 1
+    clock: Callable[[], float] = time.monotonic
     url: str = ""
     requests: list[Request] = field(default_factory=list)
     most_at_once: int = 0
     _at_once: int = 0
     _counts: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def enter(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
         """A request has come."""
         question = body["messages"][0]["content"]
         found = NAME.search(question)
         name = found.group(1) if found else question
-        with self._lock:
-            request = Request(name, self._counts[name], body, headers, time.monotonic())
+        with self._changed:
+            request = Request(name, self._counts[name], body, headers, self.clock())
             self._counts[name] += 1
             self.requests.append(request)
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
+            self._changed.notify_all()
         return request
 
     def leave(self) -> None:
-        """A request is done with."""
-        with self._lock:
+        """A request is about to be answered. (Afterwards would be too late: the client may send the next one first.)"""
+        with self._changed:
+            self._changed.wait_for(lambda: self.most_at_once >= self.together)
             self._at_once -= 1
 
     def count(self, name: str) -> int:
@@ -101,13 +105,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send(404, {"error": {"message": f"there is no {self.path}"}})
             return
         self.request_in = self.state.enter(body, {name.lower(): value for name, value in self.headers.items()})
-        try:
-            time.sleep(self.state.delay_s)
+        self.state.leave()
+        with suppress(BrokenPipeError, ConnectionResetError):
             self.state.script(self.request_in.name, self.request_in.nth)(self)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        finally:
-            self.state.leave()
 
     def send(
         self,
@@ -132,9 +132,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(script: Script, *, delay_s: float = 0.0) -> Iterator[ChatServer]:
+def serving(script: Script, *, together: int = 1, clock: Callable[[], float] = time.monotonic) -> Iterator[ChatServer]:
     """A server for a while."""
-    state = ChatServer(script, delay_s)
+    state = ChatServer(script, together, clock)
     handler = type("Bound", (Handler,), {"state": state})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -217,9 +217,9 @@ def torn(handler: Handler) -> None:
     handler.send(200, b'{"id": "chat-1", "choices": [{"index"')
 
 
-def sleeps(seconds: float) -> Behaviour:
-    """No answer for some time."""
-    return lambda handler: time.sleep(seconds)
+def silent(handler: Handler) -> None:
+    """No answer, for as long as the client keeps the connection."""
+    handler.rfile.read(1)
 
 
 def always_good(name: str, nth: int) -> Behaviour:

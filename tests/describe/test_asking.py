@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
+from tests.describe.clock import Clock
 from tests.describe.material import KEY, order
 from tests.describe.server import (
     Behaviour,
     ChatServer,
+    Handler,
     always_good,
     drops,
     fails,
@@ -22,10 +23,12 @@ from tests.describe.server import (
     phrases,
     says,
     serving,
-    sleeps,
+    silent,
     stops_halfway,
     torn,
 )
+from vlmprompt.describe import asking
+from vlmprompt.describe.providers import openai
 from vlmprompt.describe.service import Summary, describe_classes
 from vlmprompt.errors import InputError
 from vlmprompt.progress import SilentProgress
@@ -54,6 +57,15 @@ REPAIRED: dict[str, Behaviour] = {
     "no choices": lambda handler: handler.send(200, {"choices": []}),
     "prose": says("..."),
 }
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Of whoever asks."""
+    clock = Clock()
+    for module in ("asyncio", "time"):
+        monkeypatch.setattr(asking, module, clock)
+    return clock
 
 
 def described(server: ChatServer, *names: str, **changes: object) -> Summary:
@@ -87,15 +99,17 @@ def test_a_fault_that_stays_ends_within_the_bound(here: Path, fault: Behaviour) 
     assert failure.reason
 
 
-def test_a_server_that_does_not_answer_is_asked_again(here: Path) -> None:
-    script: Callable[[str, int], Behaviour] = (  # noqa: E731
-        lambda name, nth: sleeps(1.0) if name == "fox" and nth != 1 else good(name)
-    )
-    with serving(script) as server:
+def test_a_server_that_does_not_answer_is_asked_again(here: Path, clock: Clock) -> None:
+    def too_late(handler: Handler) -> None:
+        clock.run_out()
+        silent(handler)
+
+    with serving(lambda name, nth: good(name) if nth == 1 else too_late) as server:
         summary = described(server, "fox", timeout_s=0.5, max_retries=1)
         assert (texts(summary), server.count("fox")) == (phrases("fox"), 2)
         failed = described(server, "fox", timeout_s=0.1, max_retries=1, out=Path("b"), samples=2).failed
     assert failed[0].reason == "sample 1: no answer within 0.1 s"
+    assert clock.allowed == [0.5, 0.5, 0.1, 0.1]
 
 
 @pytest.mark.parametrize("fault", REPAIRED.values(), ids=REPAIRED.keys())
@@ -147,26 +161,25 @@ def test_too_few_phrases_are_asked_for_again(here: Path) -> None:
     assert few.described == 0
 
 
-def test_a_rate_limit_holds_all_questions_back(here: Path) -> None:
+def test_a_rate_limit_holds_all_questions_back(here: Path, clock: Clock) -> None:
     """Retry-after is waited out to the end, by everybody."""
     script: Callable[[str, int], Behaviour] = (  # noqa: E731
         lambda name, nth: fails(429, headers={"retry-after": "0.3"}) if (name, nth) == ("c0", 0) else good(name)
     )
-    with serving(script) as server:
+    with serving(script, clock=clock.monotonic) as server:
         summary = described(server, *(f"c{i}" for i in range(6)), concurrency=1)
     assert summary.described == 6
-    times = [request.at for request in server.requests]
-    assert times[1] - times[0] >= 0.3
+    assert [request.at for request in server.requests] == [0.0] + 6 * [0.3]
 
 
-def test_a_wait_may_be_a_date(here: Path) -> None:
-    when = format_datetime(datetime.now(UTC) + timedelta(seconds=1.2), usegmt=True)
-    fault = fails(503, headers={"retry-after": when})
+def test_a_wait_may_be_a_date(here: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    when = datetime(2030, 1, 1, 12, 0, 7, tzinfo=UTC)
+    monkeypatch.setattr(openai, "time", lambda: when.timestamp() - 7.0)
+    fault = fails(503, headers={"retry-after": format_datetime(when, usegmt=True)})
     with serving(lambda name, nth: fault if nth == 0 else good(name)) as server:
-        started = time.monotonic()
         assert described(server, "fox").described == 1
-        assert time.monotonic() - started > 0.1
     assert len(server.requests) == 2
+    assert clock.slept == [7.0]
 
 
 def test_a_long_wait_is_not_waited_for(here: Path) -> None:

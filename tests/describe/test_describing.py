@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +27,8 @@ from tests.describe.server import (
     serving,
     torn,
 )
+from tests.processes import Process
+from vlmprompt.cli.main import main
 from vlmprompt.describe.cache import DescriptionCache, cache_folder
 from vlmprompt.describe.providers.openai import OpenAIProvider
 from vlmprompt.describe.service import Service, describe_classes
@@ -39,7 +39,6 @@ from vlmprompt.progress import SilentProgress, Task
 K = 500
 NAMES = tuple(f"class number {i}" for i in range(K))
 PASSING = (fails(500), fails(429, headers={"retry-after-ms": "1"}), drops, says(""), says("{"), html(), torn)
-CLI = "import sys; from vlmprompt.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 def number(name: str) -> int:
@@ -54,16 +53,10 @@ def texts_by_class(path: Path) -> dict[int, list[str]]:
     return found
 
 
-def command(here: Path, *arguments: str) -> subprocess.Popen[str]:
+def command(here: Path, *arguments: str) -> Process:
     """`vlmprompt describe-classes` in a process of its own."""
-    environment = os.environ | {"VLMPROMPT_DISABLE_PLUGINS": "*"}
-    return subprocess.Popen(
-        [sys.executable, "-c", CLI, "describe-classes", *arguments],
-        cwd=here,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    return Process(
+        main, ["describe-classes", *arguments], env=os.environ | {"VLMPROMPT_DISABLE_PLUGINS": "*"}, cwd=here
     )
 
 
@@ -316,15 +309,20 @@ def test_ctrl_c_keeps_what_was_answered(here: Path) -> None:
 
 def test_kill_9_in_the_middle(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most as many answers as were under way are asked for twice."""
-    with serving(always_good, delay_s=0.01) as server:
+    victim: Future[Process] = Future()
+
+    def kill_at_50(name: str, nth: int) -> Behaviour:
+        if len(server.requests) >= 50:
+            victim.result().kill()
+        return good(name)
+
+    with serving(kill_at_50) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         arguments = [*write_classes(here, 200), "--concurrency", "4"]
-        first = command(here, *arguments)
-        while len(server.requests) < 50:
-            assert first.poll() is None, first.communicate()[1]
-            time.sleep(0.002)
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
+        victim.set_result(first := command(here, *arguments))
+        errors = first.communicate()[1]
+        assert first.returncode == -signal.SIGKILL, errors
+        server.script = always_good
         second = command(here, *arguments, "--json")
         out, err = second.communicate()
         assert second.returncode == 0, err
@@ -336,7 +334,7 @@ def test_kill_9_in_the_middle(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_two_processes_share_the_work(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(always_good, delay_s=0.02) as server:
+    with serving(always_good, together=5) as server:  # so that both have begun before either ends
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         arguments = [*write_classes(here, 120), "--concurrency", "4", "--json"]
         both = [command(here, *arguments, "--out", out) for out in ("a", "b")]
@@ -373,6 +371,6 @@ def test_the_key_is_nowhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_requests_hold_to_the_concurrency(here: Path) -> None:
     server: ChatServer
-    with serving(always_good, delay_s=0.01) as server:
+    with serving(always_good, together=3) as server:
         describe_classes(order(server.url, NAMES[:30], concurrency=3))
-    assert server.most_at_once <= 3
+    assert server.most_at_once == 3

@@ -10,11 +10,12 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
+import diskcache.core
 import pytest
 from diskcache import Cache
 
@@ -145,12 +146,16 @@ def test_a_claim_is_for_one(cache: DescriptionCache) -> None:
         assert cache.get("a") == "answer"
 
 
-def test_a_claim_expires_unless_it_is_renewed(cache: DescriptionCache) -> None:
+def test_a_claim_expires_unless_it_is_renewed(cache: DescriptionCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(diskcache.core, "time", SimpleNamespace(time=lambda: now))
     with closing(DescriptionCache(cache.folder)) as other:
         for key in ("left", "kept"):
-            assert cache.claim(key, seconds=0.05)
+            assert cache.claim(key, seconds=5)
+        now = 1004.0
         cache.renew("kept", seconds=60)
-        time.sleep(0.06)
+        assert not other.claim("left", seconds=60)
+        now = 1006.0
         assert other.claim("left", seconds=60)
         assert not other.claim("kept", seconds=60)
 

@@ -65,7 +65,7 @@ def test_other_encodings_are_refused() -> None:
         parse_lines("é".encode("latin-1"), PATH)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.builds(

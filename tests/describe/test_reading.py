@@ -81,7 +81,7 @@ def test_one_description_cleaned(text: str, kept: str) -> None:
     assert clean(text, "phrase") == kept
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=60), st.sampled_from(["phrase", "sentence"]))
 def test_cleaning_leaves_no_control_characters_and_is_done_once(text: str, kind: Kind) -> None:
     kept = clean(text, kind)
@@ -90,7 +90,7 @@ def test_cleaning_leaves_no_control_characters_and_is_done_once(text: str, kind:
     assert kept == "" or any(c.isalnum() for c in kept)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=200))
 def test_whatever_a_model_writes_is_read_or_refused(text: str) -> None:
     try:

@@ -1,16 +1,17 @@
-"""`python -m tests.evaluation.sweep_tiny PHOTOS OUT`: a little sweep of a slow method, to be stopped by tests."""
+"""A little sweep, here or in a process of its own, to be stopped by tests."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import open_clip
 
 from tests.conftest import tiny_clip
+from tests.processes import reporting
 from tests.training.material import Hooked, Noisy, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.resolve import Resolved, resolve
@@ -19,7 +20,6 @@ from vlmprompt.evaluation import resources
 from vlmprompt.evaluation.sweep import Grid, sweep
 from vlmprompt.results.rows import ResultRow
 
-STEP_S = 0.02
 SETS = ("n_ctx=2", "epochs=3", "batch_size=4", "checkpoint_every=2", "lr=0.02")
 
 
@@ -40,24 +40,14 @@ def run_sweep(photos: Path, out: Path, progress: Hooked, **grid: Any) -> list[Re
     return sweep(Grid(**axes | grid), resolver(*SETS), ["accuracy", "few-shot"], where, out=out, progress=progress)
 
 
-def tell(step: int) -> None:
-    """Say that a step is done, and give the parent time to act on it."""
-    print(step, flush=True)
-    time.sleep(STEP_S)
-
-
-def main(photos: Path, out: Path) -> int:
-    """Sweep; gives the exit code of the error that ended it."""
+def main(photos: Path, out: Path, steps: Connection | None = None) -> int:
+    """Sweep, step by step if a parent says when; gives the exit code of the error that ended it."""
     backbone = Backbone.from_model(tiny_clip(), open_clip.SimpleTokenizer(), name="tiny-vit")
     resources.load_backbone = lambda *args, **kwargs: backbone
     with registered("noisy", Noisy):
         try:
-            run_sweep(photos, out, Hooked(tell))
+            run_sweep(photos, out, Hooked(reporting(steps)))
         except VlmPromptError as error:
             sys.stderr.write(f"{error.message}\n")
             return int(error.exit_code)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

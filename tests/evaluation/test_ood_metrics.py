@@ -56,7 +56,7 @@ def first_recall(inside: list[float], outside: list[float]) -> float:
     raise AssertionError
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(inside=SCORES, outside=SCORES)
 def test_both_conventions_by_loops_with_ties(inside: list[float], outside: list[float]) -> None:
     found = ood_metrics(inside, outside)
@@ -66,7 +66,7 @@ def test_both_conventions_by_loops_with_ties(inside: list[float], outside: list[
     assert found["auroc"] == pytest.approx(wins / (len(inside) * len(outside)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(inside=SCORES, outside=SCORES)
 def test_only_the_order_counts(inside: list[float], outside: list[float]) -> None:
     def changed(values: list[float]) -> list[float]:

@@ -66,7 +66,7 @@ def test_local_scores_by_hand() -> None:
     assert ood_scores(both, "l-mcm", scaled=True).item() == pytest.approx(scaled)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     classes=st.integers(1, 9),
     chunk=st.integers(1, 10),

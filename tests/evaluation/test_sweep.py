@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.evaluation import sweep_tiny
 from tests.evaluation.sweep_tiny import resolver, run_sweep
+from tests.processes import Process, Stepwise
 from tests.training.material import Exploding, Hooked, Noisy, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.load import short_names
@@ -235,19 +235,28 @@ def contents(out: Path) -> dict[str, bytes]:
 def uninterrupted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep that ran through, in a process of its own."""
     out = tmp_path_factory.mktemp("uninterrupted") / "sweep"
-    assert run_process(photos, out) == 0
+    run_whole(photos, out)
     return out
 
 
-def run_process(photos: Path, out: Path, *, stop_at: int | None = None, with_signal: int = signal.SIGKILL) -> int:
-    """Run the sweep; send it a signal when it has reported so many steps."""
-    command = [sys.executable, "-m", "tests.evaluation.sweep_tiny", str(photos), str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    for i, _ in enumerate(process.stdout, 1):
-        if i == stop_at:
-            process.send_signal(with_signal)
-    return process.wait()
+def run_whole(photos: Path, out: Path) -> None:
+    """Run the sweep to its end."""
+    process = Process(sweep_tiny.main, photos, out)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+
+
+def run_stopped(photos: Path, out: Path, stop_at: int, with_signal: signal.Signals) -> int | None:
+    """Run the sweep; send it a signal after so many steps, and give its exit code."""
+    process = Stepwise(sweep_tiny.main, photos, out)
+    for _ in range(stop_at - 1):
+        process.step()
+        process.go_on()
+    process.step()
+    process.send_signal(with_signal)
+    process.run_free()
+    process.communicate()
+    return process.returncode
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL])
@@ -257,7 +266,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
     steps = 2 * (3 + 6)  # two seeds, 1 and 2 shots of 4 classes, 3 epochs, 4 images a step
     stop_at = random.Random(f"sweep {with_signal.name}").randrange(1, steps)
     out = tmp_path / "sweep"
-    code = run_process(photos, out, stop_at=stop_at, with_signal=with_signal)
+    code = run_stopped(photos, out, stop_at, with_signal)
     assert code == (130 if with_signal == signal.SIGINT else -signal.SIGKILL)
-    assert run_process(photos, out) == 0
+    run_whole(photos, out)
     assert contents(out) == contents(uninterrupted)

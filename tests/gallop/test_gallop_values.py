@@ -122,7 +122,7 @@ def unit(*shape: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double), dim=-1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n_images=st.integers(1, 3),
     patches=st.integers(1, 9),

@@ -36,17 +36,16 @@ def register_methods(register):
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as it should be, and three that are broken, each a distribution of its own."""
-    folder = tmp_path_factory.mktemp("wheels")
-    wheels = {"good": acme.build_wheel(acme.write_project(folder / "good"), folder / "good-wheel")}
+    folder = tmp_path_factory.mktemp("projects")
+    projects = [acme.write_project(folder / "good")]
     for kind, entry in BROKEN.items():
         module = f"acme_{kind}"
-        project = acme.write_project(
-            folder / kind, entry=entry.format(module=module), distribution=f"acme-{kind}", module=module
-        )
-        wheels[kind] = acme.build_wheel(project, folder / f"{kind}-wheel")
-    return wheels
+        own = {"entry": entry.format(module=module), "distribution": f"acme-{kind}", "module": module}
+        projects.append(acme.write_project(folder / kind, **own))
+    acme.install_all(projects, folder / "site")
+    return folder / "site"
 
 
 def names(kind: str, env: dict[str, str]) -> list[str]:
@@ -56,12 +55,12 @@ def names(kind: str, env: dict[str, str]) -> list[str]:
 
 
 def test_an_installed_plugin_is_listed_with_its_origin_and_gone_after_uninstallation(
-    wheels: dict[str, Path], tmp_path: Path
+    installed: Path, tmp_path: Path
 ) -> None:
     site = tmp_path / "site"
     before = names("methods", acme.environment(site))
     help_before = acme.vlmprompt("--help", env=acme.environment(site)).stdout
-    acme.install(wheels["good"], site)
+    acme.install(acme.MODULE, installed, site)
     env = acme.environment(site)
 
     assert names("methods", env) == sorted([*before, "nudge"])
@@ -93,22 +92,22 @@ def test_an_installed_plugin_is_listed_with_its_origin_and_gone_after_uninstalla
     assert "unknown method 'nudge'" in gone.stderr
 
 
-def test_the_method_of_an_installed_plugin_trains_and_is_evaluated(wheels: dict[str, Path], tmp_path: Path) -> None:
+def test_the_method_of_an_installed_plugin_trains_and_is_evaluated(installed: Path, tmp_path: Path) -> None:
     """Installed from its wheel, on the backbone that it brings; un-installed, what it left is explained."""
     site = tmp_path / "site"
-    acme.install(wheels["good"], site)
+    acme.install(acme.MODULE, installed, site)
     env = acme.environment(site)
     photos = make_photos(tmp_path / "photos", splits={"train": 4, "test": 3})
     flags = ["--method", "nudge", "--data", f"folder:{photos}", "--backbone", "acme-clip", "--shots", "4"]
     limits = ["--max-steps", "3", "--batch-size", "8", "--workers", "0", "--device", "cpu"]
-    trained = acme.vlmprompt("train", *flags, *limits, "--json", env=env, cwd=tmp_path)
+    trained = acme.vlmprompt_with_torch("train", *flags, *limits, "--json", env=env, cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     result = json.loads(trained.stdout)["data"]
     assert result["metrics"]["steps"] == 3
     info = json.loads((tmp_path / result["run"] / "run.json").read_text())
     assert info["trainable_parameters"] == 2 * 32 and info["versions"]["acme-prompts"] == "1.2.3"
 
-    measured = acme.vlmprompt("evaluate", "--json", "--workers", "0", env=env, cwd=tmp_path)
+    measured = acme.vlmprompt_with_torch("evaluate", "--json", "--workers", "0", env=env, cwd=tmp_path)
     assert measured.returncode == 0, measured.stderr
     rows = json.loads(measured.stdout)["data"]["rows"]
     top1 = {row["method"]: row["value"] for row in rows if row["metric"] == "top1"}
@@ -117,7 +116,7 @@ def test_the_method_of_an_installed_plugin_trains_and_is_evaluated(wheels: dict[
     assert {row["n"] for row in rows} == {4 * 3}
 
     shutil.rmtree(site)
-    gone = acme.vlmprompt("evaluate", "--force", env=acme.environment(site), cwd=tmp_path)
+    gone = acme.vlmprompt_with_torch("evaluate", "--force", env=acme.environment(site), cwd=tmp_path)
     assert gone.returncode in (2, 5)
     assert "acme-clip" in gone.stderr + gone.stdout or "nudge" in gone.stderr + gone.stdout
 
@@ -134,13 +133,11 @@ def test_the_method_of_an_installed_plugin_trains_and_is_evaluated(wheels: dict[
         ),
     ],
 )
-def test_a_broken_plugin_is_contained(
-    kind: str, reason: str, asked: str, wheels: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_broken_plugin_is_contained(kind: str, reason: str, asked: str, installed: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     clean = names("methods", acme.environment(site))
-    acme.install(wheels[kind], site)
-    acme.install(wheels["good"], site)
+    acme.install(f"acme_{kind}", installed, site)
+    acme.install(acme.MODULE, installed, site)
     env = acme.environment(site)
     line = f"plugin 'acme_{kind}' (acme-{kind} 1.2.3) {reason}"
 
@@ -163,11 +160,8 @@ def test_a_broken_plugin_is_contained(
     assert names("methods", without) == sorted([*clean, "nudge"])
 
 
-def test_doctor_explains_every_failure(wheels: dict[str, Path], tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    for wheel in wheels.values():
-        acme.install(wheel, site)
-    checked = acme.vlmprompt("doctor", env=acme.environment(site), cwd=tmp_path)
+def test_doctor_explains_every_failure(installed: Path, tmp_path: Path) -> None:
+    checked = acme.vlmprompt_with_torch("doctor", env=acme.environment(installed), cwd=tmp_path)
 
     assert checked.returncode == 4
     report = " ".join(checked.stdout.split())

@@ -1,16 +1,21 @@
-"""A plugin package of somebody else: written as sources, built into a wheel, installed into a folder of its own.
+"""A plugin package of somebody else: written as sources, built into a wheel, installed into a folder by pip.
 
-Un-installing is removing that folder; the environment that runs the tests is never touched. Used with
-`environment(site)`, a `vlmprompt` process sees the package as one that pip installed.
+What pip put there is copied to where a test wants it, and un-installing is removing that folder; the environment that
+runs the tests is never touched. Used with `environment(site)`, a `vlmprompt` process sees the package as one that pip
+installed.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.processes import Process
+from vlmprompt.cli.main import main
 
 # The names that the package registers; it is imported as `MODULE`, and its entry point is called so, too.
 DISTRIBUTION, MODULE, METHOD, COMMAND = "acme-prompts", "acme_prompts", "nudge", "acme-hello"
@@ -127,29 +132,37 @@ def write_project(
     return folder
 
 
-def build_wheel(project: Path, out: Path) -> Path:
-    """Build without network, in the running environment."""
-    _pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(out), str(project))
-    (wheel,) = out.glob("*.whl")
-    return wheel
+def install_all(projects: Sequence[Path], site: Path) -> None:
+    """Build the wheels without network, in the running environment, and install them into a folder."""
+    wheels = site.with_name(f"{site.name}-wheels")
+    wheels.mkdir()
+    build = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    for project in projects:
+        subprocess.run([sys.executable, "-c", build, wheels], cwd=project, check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    subprocess.run([*pip, "--no-deps", "--no-index", "--no-compile", "--target", site, *wheels.iterdir()], check=True)
 
 
-def install(wheel: Path, site: Path) -> None:
-    """Install a wheel into a folder that may hold others."""
-    _pip("install", "--no-deps", "--no-index", "--no-compile", "--target", str(site), str(wheel))
+def install(module: str, installed: Path, site: Path) -> None:
+    """Copy one of the packages that are installed in a folder into another, which may hold others."""
+    for folder in installed.glob(f"{module}*"):
+        shutil.copytree(folder, site / folder.name)
 
 
 def environment(site: Path, **variables: str) -> dict[str, str]:
     """Environment variables of a process that sees what is installed in `site`."""
-    return dict(os.environ) | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "COLUMNS": "200"} | variables
+    return dict(os.environ) | {"PYTHONPATH": str(site), "COLUMNS": "200"} | variables
 
 
 def vlmprompt(*args: str, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "vlmprompt", *args]
-    return subprocess.run(command, env=dict(env), cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=dict(env), cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def _pip(*args: str) -> None:
-    options = ("--quiet", "--disable-pip-version-check", "--no-input")
-    subprocess.run([sys.executable, "-m", "pip", args[0], *options, *args[1:]], check=True, timeout=120)
+def vlmprompt_with_torch(*args: str, env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same for a command that needs torch: in a process that begins with it."""
+    process = Process(main, list(args), env=env, cwd=cwd)
+    out, err = process.communicate()
+    assert process.returncode is not None
+    return subprocess.CompletedProcess(args, process.returncode, out, err)

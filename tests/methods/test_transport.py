@@ -133,7 +133,7 @@ def test_prompts_that_depend_on_the_image():
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 30), st.integers(1, 6))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     shape=shapes,
     seed=st.integers(0, 2**31),
@@ -156,7 +156,7 @@ def test_marginals(shape, seed, spread, alpha, lambda_, fine):
     assert (plans.double().sum(dim=-2) - 1 / M).abs().max() < (1e-14 if fine else 1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shape=shapes, seed=st.integers(0, 2**31), alpha=st.sampled_from([0.0, 0.2, 0.5]), data=st.data())
 def test_a_plan_does_not_depend_on_its_batch(shape, seed, alpha, data):
     """The same plan alone, in the batch, and in another order of images and classes."""

@@ -31,7 +31,7 @@ def numbers(images: Tensor | ImageFeatures) -> list[int]:
     return [round(x) for x in images.global_Bd[:, 0].tolist()]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 30),
     views=st.integers(1, 4),

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import tiny_clip
+from tests.processes import Process
 from tests.training.material import STEPS, Hooked, config, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import InputError, Interrupted, UsageError
+from vlmprompt.methods.coop import CoOp
 from vlmprompt.training import run as run_module
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.device import make_accelerator, require_precision, resolve_device
 from vlmprompt.training.run import train
+from vlmprompt.training.runs import load_run
 
 CPU = torch.device("cpu")
 
@@ -51,39 +54,22 @@ def test_one_precision_a_process() -> None:
     assert "process of its own" in str(error.value.hint)
 
 
-BF16 = """
-import sys
-from pathlib import Path
-import open_clip, torch
-from tests.conftest import tiny_clip
-from tests.training.material import config, runtime
-from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.training.run import train
-from vlmprompt.training.runs import load_run
-
-towers = Backbone.from_model(tiny_clip(), open_clip.SimpleTokenizer(), name="tiny-vit", precision="bf16")
-run = load_run(train(config(Path(sys.argv[1]), precision="bf16"), runtime(Path(sys.argv[2])), backbone=towers).run)
-method = run.build_method(towers)
-assert method.ctx.dtype == torch.float32, method.ctx.dtype
-assert method(torch.zeros(1, 3, 32, 32)).logits.dtype == torch.float32
-print(run.info.metrics["loss"])
-"""
+def train_in_bf16(photos: Path, runs: Path) -> None:
+    """To be run in a process of its own; prints the loss."""
+    towers = Backbone.from_model(tiny_clip(), open_clip.SimpleTokenizer(), name="tiny-vit", precision="bf16")
+    run = load_run(train(config(photos, precision="bf16"), runtime(runs), backbone=towers).run)
+    method = run.build_method(towers)
+    assert isinstance(method, CoOp) and method.ctx.dtype == torch.float32
+    assert method(torch.zeros(1, 3, 32, 32)).logits.dtype == torch.float32
+    print(run.info.metrics["loss"])
 
 
 def test_bf16_trains_close_to_fp32(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", BF16, str(photos), str(tmp_path)]
-    done = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    process = Process(train_in_bf16, photos, tmp_path)
+    loss, errors = process.communicate()
+    assert process.returncode == 0, errors
     exact = train(config(photos), runtime(tmp_path / "fp32"), backbone=tiny_backbone).metrics["loss"]
-    assert float(done.stdout) == pytest.approx(exact, rel=0.1) and float(done.stdout) != exact
+    assert float(loss) == pytest.approx(exact, rel=0.1) and float(loss) != exact
 
 
 class Scaling:

@@ -6,15 +6,13 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.processes import Process, Stepwise
 from tests.training import train_tiny
 from tests.training.material import STEPS, Hooked, Noisy, config, log_lines, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -195,34 +193,24 @@ def test_an_unfinished_run_is_not_overwritten(photos: Path, tiny_backbone: Backb
     assert len(log_lines(run)) == STEPS + 3
 
 
-def start(photos: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.training.train_tiny", str(photos), str(out), *flags]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 def test_real_signals_at_random_points(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     """SIGKILL, SIGINT and SIGTERM, each in a process of its own, then to the end."""
     rng = random.Random(7)
-    out, flags = tmp_path / "run", []
+    out = tmp_path / "run"
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
-        process = start(photos, out, *flags)
-        assert process.stdout is not None
+        process = Stepwise(train_tiny.main, photos, out, number != signal.SIGKILL)
         for _ in range(rng.randint(3, 8)):
-            process.stdout.readline()
-        time.sleep(rng.random() * train_tiny.STEP_S)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+            process.step()
+            process.go_on()
+        process.send_signal(number)  # somewhere in the next step
+        process.run_free()
+        _, errors = process.communicate()
         assert process.returncode == (-9 if number == signal.SIGKILL else 130), errors
         status = json.loads((out / "run.json").read_text())["status"]
         assert status == ("running" if number == signal.SIGKILL else "interrupted")
-        flags = ["--resume"]
-    last = start(photos, out, *flags)
-    last.communicate(timeout=60)
-    assert last.returncode == 0
+    last = Process(train_tiny.main, photos, out, True)
+    _, errors = last.communicate()
+    assert last.returncode == 0, errors
     settings = train_tiny.tiny_config(photos)
     whole = train(settings, runtime(tmp_path), out=tmp_path / "whole", backbone=tiny_backbone).run
     assert_same(out, whole)

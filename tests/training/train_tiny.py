@@ -1,21 +1,20 @@
-"""`python -m tests.training.train_tiny PHOTOS OUT [--resume]`: a slow little run, to be killed by tests."""
+"""A little run in a process of its own, to be killed by tests."""
 
 from __future__ import annotations
 
 import sys
-import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import open_clip
 
 from tests.conftest import tiny_clip
+from tests.processes import reporting
 from tests.training.material import Hooked, Noisy, config, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import VlmPromptError
 from vlmprompt.training.run import train
-
-STEP_S = 0.02
 
 
 def tiny_config(photos: Path) -> RunConfig:
@@ -23,16 +22,10 @@ def tiny_config(photos: Path) -> RunConfig:
     return config(photos, method="noisy", epochs=20, checkpoint_every=4)
 
 
-def tell(step: int) -> None:
-    """Say that a step is done, and give the parent time to act on it."""
-    print(step, flush=True)
-    time.sleep(STEP_S)
-
-
-def main(photos: Path, out: Path, resume: bool) -> int:
-    """Train; gives the exit code of the error that ended it."""
+def main(photos: Path, out: Path, resume: bool, steps: Connection | None = None) -> int:
+    """Train, step by step if a parent says when; gives the exit code of the error that ended it."""
     backbone = Backbone.from_model(tiny_clip(), open_clip.SimpleTokenizer(), name="tiny-vit")
-    progress = Hooked(tell)
+    progress = Hooked(reporting(steps))
     with registered("noisy", Noisy):
         try:
             settings = tiny_config(photos)
@@ -41,7 +34,3 @@ def main(photos: Path, out: Path, resume: bool) -> int:
             sys.stderr.write(f"{error.message}\n")
             return int(error.exit_code)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), "--resume" in sys.argv))
