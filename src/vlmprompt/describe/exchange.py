@@ -15,7 +15,7 @@ from typing import Any
 
 from vlmprompt.describe.provider import RequestError
 
-LARGEST_REPLY = 2 << 20  # bytes, decompressed
+LARGEST_REPLY = 1 << 20  # bytes, decompressed: the longest thoughts of models are half of that
 MOST_REDIRECTS = 5
 # They tell how the bytes came, or how to make text of them; what is handed on is plain.
 _OF_TRANSFER = frozenset({"content-encoding", "content-length", "content-type", "transfer-encoding"})

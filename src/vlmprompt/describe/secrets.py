@@ -2,7 +2,8 @@
 
 A server, or the library that talks to it, may repeat a key: whole or in part, in capitals, in base64, broken by
 escapes (JSON, URL, HTML, Python), by blanks or by marks. So texts are not searched for the key but for any eight
-characters of it in a row, as they stand, as they read once escapes are resolved, and as letters and digits alone.
+characters of it in a row: as they stand, without blanks and controls, and as letters and digits alone; and all that
+again as the text reads once its escapes are resolved.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import unescape
@@ -23,6 +24,7 @@ from vlmprompt.errors import InputError
 SECRET_LENGTH = 8
 MOST_SAID = 200  # characters of a message
 MASK = "[key]"
+_Reading = Callable[[str], str]  # a character -> what counts of it
 _ROUNDS = 4  # of escapes within escapes
 _ESCAPE = re.compile(
     r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))|%([0-9a-fA-F]{2})"
@@ -40,15 +42,15 @@ class Secrets:
 
     def __init__(self, *values: str) -> None:
         long = [form for value in values if len(value) >= SECRET_LENGTH for form in _forms(value)]
-        self._parts = frozenset(part for form in long for part in _parts(form))
-        self._bare_parts = frozenset(part for form in long for part in _parts("".join(map(_bare, form))))
+        # For each reading the parts of the secrets, read in the same way.
+        self._parts = {read: frozenset(p for form in long for p in _parts(read, form)) for read in _READINGS}
         short = [re.escape(value) for value in values if 0 < len(value) < SECRET_LENGTH and not value.isalpha()]
         self._words = re.compile(rf"(?<!\w)(?:{'|'.join(short)})(?!\w)") if short else None
 
     def hide(self, text: str) -> str:
         """A text without the secrets and their parts, and without what is no Unicode."""
         text = unicode(text)
-        if self._parts:
+        if any(self._parts.values()):
             text = _masked(text, self._spans(text))
         return text if self._words is None else self._words.sub(MASK, text)
 
@@ -58,12 +60,12 @@ class Secrets:
         return line if len(line) <= most else f"{line[: most - 3]}..."
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        view: _View | None = _View(text, range(len(text)), range(1, len(text) + 1))
+        view: _View | None = _View.of(text)
         for _ in range(_ROUNDS):
             if view is None:
                 return
-            yield from view.found(self._parts)
-            yield from view.bare().found(self._bare_parts)
+            for reading, parts in self._parts.items():
+                yield from view.found(parts, reading)
             view = view.resolved()
 
 
@@ -75,18 +77,21 @@ class _View:
     starts: Sequence[int]
     ends: Sequence[int]
 
-    def found(self, parts: frozenset[str]) -> Iterator[tuple[int, int]]:
-        """Where parts of a secret stand in the original."""
-        text = self.text
-        for i in range(len(text) - SECRET_LENGTH + 1):
-            if text[i : i + SECRET_LENGTH] in parts:
-                yield self.starts[i], self.ends[i + SECRET_LENGTH - 1]
+    @classmethod
+    def of(cls, text: str) -> _View:
+        """The text itself."""
+        return cls(text, range(len(text)), range(1, len(text) + 1))
 
-    def bare(self) -> _View:
-        """Letters and digits alone, in small letters."""
-        kept = [(bare, i) for i, c in enumerate(self.text) for bare in _bare(c)]
-        where = [i for _, i in kept]
-        return _View("".join(c for c, _ in kept), [self.starts[i] for i in where], [self.ends[i] for i in where])
+    def found(self, parts: frozenset[str], reading: _Reading) -> Iterator[tuple[int, int]]:
+        """Where parts of secrets stand in the original, each character taken as a reading has it."""
+        text = "".join(map(reading, self.text))
+        ends = range(SECRET_LENGTH, len(text) + 1)
+        if parts.isdisjoint(text[end - SECRET_LENGTH : end] for end in ends):
+            return  # as nearly always; only now is it worth knowing which character came from where
+        where = [i for i, character in enumerate(self.text) for _ in reading(character)]
+        for end in ends:
+            if text[end - SECRET_LENGTH : end] in parts:
+                yield self.starts[where[end - SECRET_LENGTH]], self.ends[where[end - 1]]
 
     def resolved(self) -> _View | None:
         """With one layer of escapes resolved; None if there are none."""
@@ -128,21 +133,35 @@ def check_key(key: str, variable: str) -> str:
     )
 
 
-def _forms(secret: str) -> list[str]:
-    """As it is, and as it travels or is logged: base64 (its characters depend on where it begins), hexadecimal."""
-    raw = secret.encode("utf-8", "replace")
-    # Of base64 the first and the last characters also depend on what stands around the secret.
-    encoded = [b64encode(bytes(before) + raw).decode()[skip:-4] for before, skip in ((0, 0), (1, 2), (2, 3))]
-    return [secret, *encoded, raw.hex()]
+def _as_it_stands(character: str) -> str:
+    return character
 
 
-def _parts(secret: str) -> Iterator[str]:
-    return (secret[i : i + SECRET_LENGTH] for i in range(len(secret) - SECRET_LENGTH + 1))
+@lru_cache(4096)
+def _seen(character: str) -> str:
+    return visible(character).strip()
 
 
 @lru_cache(4096)
 def _bare(character: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", character).casefold() if c.isalnum())
+
+
+_READINGS: tuple[_Reading, ...] = (_as_it_stands, _seen, _bare)
+
+
+def _forms(secret: str) -> list[str]:
+    """As it is, as its own escapes would read, and as it travels or is logged: in base64 and hexadecimal."""
+    raw = secret.encode("utf-8", "replace")
+    # Where base64 begins decides its characters; the first and the last also depend on what stands around the secret.
+    encoded = [b64encode(bytes(before) + raw).decode()[skip:-4] for before, skip in ((0, 0), (1, 2), (2, 3))]
+    resolved = _View.of(secret).resolved()
+    return [secret, *encoded, raw.hex(), *([resolved.text] if resolved else [])]
+
+
+def _parts(read: _Reading, secret: str) -> Iterator[str]:
+    text = "".join(map(read, secret))
+    return (text[i : i + SECRET_LENGTH] for i in range(len(text) - SECRET_LENGTH + 1))
 
 
 def _read(escape: re.Match[str]) -> str:

@@ -104,5 +104,5 @@ def _table(content: str, path: Path) -> dict[str, Any]:
         raise InputError(
             f"template {path}: {key}: {problem['msg']}", hint="it may have text, kind and about"
         ) from error
-    except (ValueError, RecursionError) as error:  # not only TOML's own: also of numbers without end
+    except (ValueError, RecursionError) as error:
         raise InputError(f"template {path} is not TOML: {error}", hint="or name it .txt: the text alone") from error
