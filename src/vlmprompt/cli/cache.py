@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmprompt.cli.options import ForceFlag, JsonFlag, number
+from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.errors import InputError, UsageError
 
@@ -97,9 +97,7 @@ def prune(
     template: _TemplateOption = None,
     older_than: Annotated[
         float | None,
-        typer.Option(
-            "--older-than", metavar="DAYS", min=0, max=1e6, help="Only answers of so long ago.", callback=number
-        ),
+        typer.Option("--older-than", metavar="DAYS", min=0, max=1e6, help="Only answers of so long ago."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All answers.")] = False,
     as_json: JsonFlag = False,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmprompt.cli.data import AcceptSplitFlag
-from vlmprompt.cli.options import DataOption, ForceFlag, JsonFlag, RootOption, number
+from vlmprompt.cli.options import DataOption, ForceFlag, JsonFlag, RootOption
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.errors import IncompleteError, UsageError
@@ -67,9 +67,7 @@ def describe_classes(
     limit: Annotated[int | None, _who("--limit", text="Only so many classes, the first.", min=1)] = None,
     concurrency: Annotated[int, _how("--concurrency", "Requests under way at once.", min=1, max=1000)] = 16,
     max_retries: Annotated[int, _how("--max-retries", "Further requests after one failed.", min=0, max=1000)] = 6,
-    timeout: Annotated[
-        float, _how("--timeout", "Seconds for one answer.", min=0.001, max=86_400, callback=number)
-    ] = 60.0,
+    timeout: Annotated[float, _how("--timeout", "Seconds for one answer.", min=0.001, max=86_400)] = 60.0,
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("prompts_cache"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
     force: ForceFlag = False,

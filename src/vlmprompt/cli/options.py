@@ -127,10 +127,3 @@ TargetOption = Annotated[
 ReporterOption = Annotated[
     str, typer.Option("--reporter", help="How the results are shown. See 'vlmprompt reporters list'.")
 ]
-
-
-def number(value: float | None) -> float | None:
-    """A callback for options that are numbers within bounds: nan is within any, as no comparison with it is true."""
-    if value is not None and value != value:
-        raise typer.BadParameter(f"{value} is no number")
-    return value

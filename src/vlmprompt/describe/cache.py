@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vlmprompt.describe.database import RefusedRowError, connected, guarded, open_database
+from vlmprompt.errors import InputError
 
 FOLDER = "descriptions"
 REPLY, CLAIM = "reply:", "claim:"
@@ -133,10 +134,19 @@ class DescriptionCache:
 
 
 def cache_folder() -> Path:
-    """Where answers are kept: below VLMPROMPT_CACHE_DIR, or the user's cache folder."""
+    """Where answers are kept: below VLMPROMPT_CACHE_DIR, or the user's cache folder.
+
+    Raises:
+        InputError: the variable names the home of nobody.
+    """
     from platformdirs import user_cache_dir
 
-    return Path(os.environ.get("VLMPROMPT_CACHE_DIR") or user_cache_dir("vlmprompt")) / FOLDER
+    named = os.environ.get("VLMPROMPT_CACHE_DIR")
+    try:
+        # Resolved here, as diskcache would do it by itself.
+        return Path(os.path.expandvars(named or user_cache_dir("vlmprompt"))).expanduser() / FOLDER
+    except RuntimeError as error:
+        raise InputError(f"VLMPROMPT_CACHE_DIR is {named!r}: {error}", hint="name a folder with it") from error
 
 
 def _is_dead(owner: str) -> bool:

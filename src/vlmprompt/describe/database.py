@@ -82,7 +82,8 @@ def open_database(folder: Path) -> Cache:
             f"the cache {folder / DBNAME} is empty (0 bytes): the answers that were in it are lost",
             hint=f"put a copy back, or remove the file: then {PAID_AGAIN}",
         )
-    _check(folder)
+    if (folder / DBNAME).exists():
+        _check(folder)
     return _opened(folder)
 
 
@@ -129,14 +130,15 @@ def _opened(folder: Path) -> Cache:
 
 
 def _check(folder: Path) -> None:
-    """Refuse what diskcache would wait for without end, or would take over."""
+    """Refuse what diskcache would wait for without end, take over, or make anew and so have paid for again."""
     with guarded(folder), connected(folder) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        has_settings = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Settings'").fetchone()
-        rows = connection.execute("SELECT key FROM Settings").fetchall() if has_settings else []
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        settings = connection.execute("SELECT key FROM Settings").fetchall() if "Settings" in tables else []
         connection.execute("ROLLBACK")
-    strange = sorted({str(key) for (key,) in rows} - _SETTINGS.keys() - METADATA.keys())
-    if strange:
+    if missing := sorted({"Cache", "Settings"} - tables):
+        raise _unusable(folder, f"it has no table {missing[0]}")
+    if strange := sorted({str(key) for (key,) in settings} - _SETTINGS.keys() - METADATA.keys()):
         raise _unusable(folder, f"it has a setting {strange[0]!r}, which is none")
 
 

@@ -17,6 +17,7 @@ from vlmprompt.describe.provider import RequestError
 
 LARGEST_REPLY = 1 << 20  # bytes, decompressed: the longest thoughts of models are half of that
 MOST_REDIRECTS = 5
+NEVER_S = 1e8  # three years
 # They tell how the bytes came, or how to make text of them; what is handed on is plain.
 _OF_TRANSFER = frozenset({"content-encoding", "content-length", "content-type", "transfer-encoding"})
 
@@ -56,7 +57,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     for read in readings:
         with suppress(KeyError, TypeError, ValueError, OverflowError):
             if math.isfinite(seconds := read()):
-                return max(0.0, seconds)
+                return min(max(0.0, seconds), NEVER_S)
     return None
 
 

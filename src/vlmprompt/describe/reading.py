@@ -31,6 +31,7 @@ _REFUSALS = re.compile(
     re.IGNORECASE,
 )
 _QUOTES = "\"'“”‘’«»„"
+MOST_FOUND = 10_000  # descriptions in one answer; the largest published lists have some 60 a class
 LONGEST_EARLIER = 4000  # characters of an answer that are sent back to have it repaired
 LONGEST_LEAD = 8  # words of a first line without a bullet that still belongs to the list
 
@@ -43,7 +44,7 @@ def read_reply(reply: Reply, kind: Kind, *, least: int = 1) -> list[str]:
         least: how many there must be.
 
     Raises:
-        AnswerError: a refusal, a cut-off or empty answer, damaged JSON, or too few.
+        AnswerError: a refusal, a cut-off or empty answer, damaged JSON, too few or far too many.
     """
     plainly = f"Answer with a plain list of at least {max(least, 3)} {kind}s, one a line, and nothing else."
     if reply.refusal:
@@ -63,6 +64,8 @@ def read_reply(reply: Reply, kind: Kind, *, least: int = 1) -> list[str]:
     found = distinct(clean(item, kind) for item in items)
     if found and len(found) < 3 and _REFUSALS.match(found[0]):
         raise AnswerError(f"refused: {_short(text)}", remark=plainly)
+    if len(found) > MOST_FOUND:
+        raise AnswerError(f"{len(found):,} {kind}s in one answer, more than {MOST_FOUND:,}", remark=plainly)
     if len(found) < least:
         few = "no list in the answer" if not found else f"{len(found)} of at least {least} {kind}s"
         raise AnswerError(few, earlier=text[:LONGEST_EARLIER], remark=plainly)
