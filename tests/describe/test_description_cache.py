@@ -19,7 +19,8 @@ import diskcache.core
 import pytest
 from diskcache import Cache
 
-from vlmprompt.describe.cache import CLAIM, REPLY, DescriptionCache, TextDisk, cache_folder
+from vlmprompt.describe.cache import CLAIM, REPLY, DescriptionCache, cache_folder
+from vlmprompt.describe.database import TextDisk
 from vlmprompt.errors import InputError
 
 

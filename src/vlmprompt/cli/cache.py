@@ -73,14 +73,19 @@ def verify(as_json: JsonFlag = False) -> None:
 
     Exit codes: 0 sound, 3 something is wrong.
     """
-    from vlmprompt.describe.upkeep import groups, problems
+    from vlmprompt.describe.upkeep import answers, problems
 
     with _cache() as cache:
-        found, folder = problems(cache), cache.folder
-        sound = sum(int(str(row["answers"])) for row in groups(cache))
+        found, folder, damage = problems(cache), cache.folder, cache.damage()
+        sound = 0 if damage else sum(1 for _ in answers(cache))
     error = None
     if found:
-        error = InputError(f"{folder}: {found[0]}", hint="'vlmprompt cache prune' removes what is no answer")
+        hint = (
+            "put a copy back, or move the folder away"
+            if damage
+            else "'vlmprompt cache prune' removes what is no answer"
+        )
+        error = InputError(f"{folder}: {found[0]}", hint=hint)
     data = {"folder": folder, "answers": sound, "problems": found}
     emit("cache verify", data, as_json=as_json, table=[f"{sound} sound answers in {folder}", *found], error=error)
 
@@ -91,7 +96,8 @@ def prune(
     model: _ModelOption = None,
     template: _TemplateOption = None,
     older_than: Annotated[
-        float | None, typer.Option("--older-than", metavar="DAYS", min=0, help="Only answers of so long ago.")
+        float | None,
+        typer.Option("--older-than", metavar="DAYS", min=0, max=1e6, help="Only answers of so long ago."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All answers.")] = False,
     as_json: JsonFlag = False,

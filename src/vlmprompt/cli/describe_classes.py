@@ -62,12 +62,12 @@ def describe_classes(
         list[str] | None,
         _who("--set", "-s", text="Option of the provider, such as temperature=0.2.", metavar="KEY=VALUE"),
     ] = None,
-    samples: Annotated[int, _who("--samples", text="Answers to each question.", min=1)] = 1,
-    min_phrases: Annotated[int, _who("--min-phrases", text="Fewest descriptions of a class.", min=1)] = 1,
+    samples: Annotated[int, _who("--samples", text="Answers to each question.", min=1, max=1000)] = 1,
+    min_phrases: Annotated[int, _who("--min-phrases", text="Fewest descriptions of a class.", min=1, max=100_000)] = 1,
     limit: Annotated[int | None, _who("--limit", text="Only so many classes, the first.", min=1)] = None,
-    concurrency: Annotated[int, _how("--concurrency", "Requests under way at once.", min=1)] = 16,
-    max_retries: Annotated[int, _how("--max-retries", "Further requests after one failed.", min=0)] = 6,
-    timeout: Annotated[float, _how("--timeout", "Seconds for one answer.", min=0.001)] = 60.0,
+    concurrency: Annotated[int, _how("--concurrency", "Requests under way at once.", min=1, max=1000)] = 16,
+    max_retries: Annotated[int, _how("--max-retries", "Further requests after one failed.", min=0, max=1000)] = 6,
+    timeout: Annotated[float, _how("--timeout", "Seconds for one answer.", min=0.001, max=86_400)] = 60.0,
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("prompts_cache"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
     force: ForceFlag = False,
@@ -246,7 +246,7 @@ def _emit_known(dataset: Dataset, file: DescriptionFile, as_json: bool) -> None:
 
 
 def _shortened(text: str, class_name: str, sentence: bool) -> str:
-    """As many words of a description as fit into a text tower."""
+    """As much of a description as fits into a text tower, behind its class's name if it is a phrase."""
     from vlmprompt.describe.lines import WHICH_HAS
 
     def written(part: str) -> str:
@@ -255,8 +255,8 @@ def _shortened(text: str, class_name: str, sentence: bool) -> str:
     if len(written(text).encode()) + 2 <= CONTEXT_TOKENS:  # a token is a byte at least: no need to count
         return text
     from vlmprompt.backbones.openclip import count_tokens
+    from vlmprompt.describe.fitting import shortened
 
-    words = text.split(" ")
-    while words and count_tokens(written(" ".join(words))) > CONTEXT_TOKENS:
-        words.pop()
-    return " ".join(words).rstrip(",;:")
+    # Behind a name that fills the tower by itself nothing fits: then the description is cut as if it stood alone.
+    behind = count_tokens(written("a")) <= CONTEXT_TOKENS
+    return shortened(text, lambda part: count_tokens(written(part) if behind else part) <= CONTEXT_TOKENS)

@@ -5,11 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 KEY_VERSION = 1
+MOST = 2**53  # beyond, a number counts nothing, and no reader of JSON need keep it
+
+
+def _usable(asked: dict[str, Any]) -> dict[str, Any]:
+    sample = asked.get("sample", 0)
+    if type(sample) is not int or not 0 <= sample <= MOST or not isinstance(asked.get("parameters", {}), dict):
+        raise ValueError("nobody has asked so")
+    key_of(asked)  # ValueError: a number without end
+    return asked
+
+
+_Count = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class Answer(BaseModel):
@@ -27,17 +39,17 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
-    asked: dict[str, Any]
+    asked: Annotated[dict[str, Any], AfterValidator(_usable)]
     dataset: str
-    class_index: int
-    class_name: str
+    class_index: _Count
+    class_name: str = Field(min_length=1)
     template: str
     kind: Literal["phrase", "sentence"]
-    items: list[str] = Field(min_length=1)
+    items: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
     text: str
     finish_reason: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
     fingerprint: str = ""
     notes: list[str] = []
     created: str = ""

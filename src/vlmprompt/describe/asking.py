@@ -139,5 +139,6 @@ class Asker:
                 )
             self._open_from = max(self._open_from, time.monotonic() + fault.wait_s)
             return
-        wait_s = min(self._limits.longest_wait_s, self._limits.first_wait_s * 2 ** (attempt - 1))
+        doublings = min(attempt - 1, 60)  # no float holds any number of them
+        wait_s = min(self._limits.longest_wait_s, self._limits.first_wait_s * 2**doublings)
         await asyncio.sleep(wait_s * self._rng.uniform(0.75, 1.25))

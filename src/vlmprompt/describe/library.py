@@ -17,6 +17,7 @@ FOLDER = "prompts_cache"
 SUFFIX = ".jsonl"
 # Written from the built-in drawings; gives way to any other file beside it.
 SHIPPED = "parts--"
+LONGEST_FILE_NAME = 200  # bytes; most file systems take 255, and writing adds to the name
 Texts = tuple[tuple[str, ...], ...]
 
 
@@ -41,12 +42,12 @@ class DescriptionFile:
         Raises:
             InputError: it cannot be read, or is damaged (see `parse_lines`).
         """
-        path = Path(path).expanduser()
         try:
+            path = Path(path).expanduser()
             content = path.read_bytes()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: ~ of nobody
             raise InputError(
-                f"cannot read the descriptions {path}: {error.strerror}",
+                f"cannot read the descriptions {path}: {getattr(error, 'strerror', error)}",
                 hint="check --descriptions; 'vlmprompt describe-classes' makes such a file",
             ) from error
         return cls(path, content, parse_lines(content, path))
@@ -164,8 +165,17 @@ def places() -> list[Path]:
 
 
 def folder_name(dataset: str) -> str:
-    """A data set's name, safe as a folder's."""
-    return re.sub(r"[^\w.-]+", "_", dataset)
+    """A data set's name, safe as a folder's: of no other folder, and no longer than file systems take."""
+    name = re.sub(r"[^\w.-]+", "_", dataset)
+    return bounded(name if name.strip(".") else name.replace(".", "_") or "_")
+
+
+def bounded(name: str) -> str:
+    """A file's name, where it is too long its beginning and a digest of the whole."""
+    if len(name.encode()) <= LONGEST_FILE_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name.encode()[: LONGEST_FILE_NAME - len(digest) - 1].decode(errors="ignore") + f"-{digest}"
 
 
 def _only(paths: Sequence[Path], dataset: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -55,8 +56,12 @@ class Line(BaseModel):
         return Sentence(self.text) if self.kind == "sentence" else self.text
 
     def dump(self) -> str:
-        """The line as it is written, without its end."""
-        return json.dumps(self.model_dump(by_alias=True), ensure_ascii=False)
+        """The line as it is written, without its end.
+
+        JSON escapes what it must; here also what a terminal or an editor would obey or not show.
+        """
+        text = json.dumps(self.model_dump(by_alias=True), ensure_ascii=False)
+        return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def dump_lines(lines: Iterable[Line]) -> bytes:
@@ -95,10 +100,20 @@ def written(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
+def visible(text: str) -> str:
+    """A text without the characters that no one sees, such as controls; spaces of any kind are blanks."""
+    return "".join(" " if c.isspace() else "" if unicodedata.category(c).startswith("C") else c for c in text)
+
+
+def unicode(text: str) -> str:
+    """A text with "?" for what is no Unicode, as the names of files and arguments may hold it."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _parse(row: str, where: str) -> Line:
     try:
         content: Any = json.loads(row)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is torn: it is no whole JSON object", hint=AGAIN) from error
     if not isinstance(content, dict):
         raise InputError(f"{where} is no JSON object", hint=AGAIN)

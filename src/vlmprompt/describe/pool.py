@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from vlmprompt.describe.asking import Asker, Limits, StoppedError, UnansweredErr
 from vlmprompt.describe.cache import DescriptionCache
 from vlmprompt.describe.provider import Provider, Reply
 from vlmprompt.describe.work import Job, stored
+from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress, Task
 
 CLAIM_S = 60.0
@@ -93,20 +95,25 @@ class Pool:
 
     async def _settle(self, job: Job) -> bool:
         """Whether the job is done with, one way or the other."""
-        if self._cache is not None and not self._cache.claim(job.key, seconds=CLAIM_S):
-            answer = stored(self._cache, job.key)
-            if answer is None:
-                self._elsewhere.append(job)
-                return False
-            self.answers[job.key] = answer
-            return True
-        self._claims.add(job.key)
         try:
-            await self._ask(job)
-        finally:
-            self._claims.discard(job.key)
-            if self._cache is not None:
-                self._cache.release(job.key)
+            if self._cache is not None and not self._cache.claim(job.key, seconds=CLAIM_S):
+                answer = stored(self._cache, job.key)
+                if answer is None:
+                    self._elsewhere.append(job)
+                    return False
+                self.answers[job.key] = answer
+                return True
+            self._claims.add(job.key)
+            try:
+                await self._ask(job)
+            finally:
+                self._claims.discard(job.key)
+                if self._cache is not None:
+                    self._cache.release(job.key)
+        except InputError as error:  # the cache has become unusable; what is answered goes into the file
+            self._stop(StoppedError(error.message, error.hint))
+            if job.key not in self.answers:
+                self.failed.setdefault(job.key, f"not asked: {error.message}")
         return True
 
     async def _ask(self, job: Job) -> None:
@@ -116,17 +123,19 @@ class Pool:
         except UnansweredError as error:
             self.failed[job.key] = error.reason
             self._unheard = self._unheard + 1 if error.unheard else 0
-            if self._unheard >= max(GIVE_UP_AFTER, 2 * self._limits.concurrency) and self.stopped is None:
-                self.stopped = StoppedError(f"{self._unheard} answers in a row never came, the last: {error.reason}")
+            if self._unheard >= max(GIVE_UP_AFTER, 2 * self._limits.concurrency):
+                self._stop(StoppedError(f"{self._unheard} answers in a row never came, the last: {error.reason}"))
         except StoppedError as error:
             self.failed[job.key] = error.reason
-            self.stopped = self.stopped or error
+            self._stop(error)
         else:
             self._unheard = 0
-            answer = self._make(job, reply, items)
+            answer = self.answers[job.key] = self._make(job, reply, items)
             if self._cache is not None:
                 self._cache.put(job.key, answer.dump())
-            self.answers[job.key] = answer
+
+    def _stop(self, error: StoppedError) -> None:
+        self.stopped = self.stopped or error
 
     def _report(self, task: Task) -> None:
         spent = self._asker.spent
@@ -139,7 +148,8 @@ class Pool:
         while self._cache is not None:
             await asyncio.sleep(CLAIM_S / 3)
             for key in tuple(self._claims):
-                self._cache.renew(key, seconds=CLAIM_S)
+                with suppress(InputError):  # whoever stores the answer says it
+                    self._cache.renew(key, seconds=CLAIM_S)
 
 
 def spread(jobs: Sequence[Job]) -> list[Job]:

@@ -2,6 +2,9 @@
 
 Models answer with JSON, with bullets or numbers, with commas, with a sentence before and a question after. Read
 is whatever can be read without guessing; the rest is `AnswerError`, with the words to ask again.
+
+An answer may be of any length and shape. So every expression here is tried once at a place, or ends where another
+begins: the time that reading takes grows with the answer, and not with its square.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from vlmprompt.describe.lines import Kind
+from vlmprompt.describe.lines import Kind, visible
 from vlmprompt.describe.provider import AnswerError, Reply
 
 _BULLET = re.compile(r"\s*(?:[-*+•‣◦▪●·–—]+(?=\s|\w)|\(?\d{1,3}\s*[.):](?=\s|\D)|\[\w{1,3}\]|\(?[A-Za-z][.)](?=\s))\s*")
-_FENCE = re.compile(r"^```[\w-]*\s*\n(.*?)\n?```\s*$", re.DOTALL)
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_FENCE_LINE = re.compile(r"```[\w-]*[^\S\n]*\n")
+_JSON_BEGINS = re.compile(r"^[^\S\n]*([{\[]\s*[\"{\[])", re.MULTILINE)
+_JSON_ENDS = re.compile(r"[}\]](?=[^\S\n]*$)", re.MULTILINE)
 _NOTHING = frozenset({"none", "n/a", "null"})
 _MARKS = re.compile(r"(\*\*|__|`)(.+?)\1")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'“(]?[A-Z0-9])")
@@ -27,6 +31,8 @@ _REFUSALS = re.compile(
     re.IGNORECASE,
 )
 _QUOTES = "\"'“”‘’«»„"
+MOST_FOUND = 10_000  # descriptions in one answer; the largest published lists have some 60 a class
+LONGEST_EARLIER = 4000  # characters of an answer that are sent back to have it repaired
 LONGEST_LEAD = 8  # words of a first line without a bullet that still belongs to the list
 
 
@@ -38,7 +44,7 @@ def read_reply(reply: Reply, kind: Kind, *, least: int = 1) -> list[str]:
         least: how many there must be.
 
     Raises:
-        AnswerError: a refusal, a cut-off or empty answer, damaged JSON, or too few.
+        AnswerError: a refusal, a cut-off or empty answer, damaged JSON, too few or far too many.
     """
     plainly = f"Answer with a plain list of at least {max(least, 3)} {kind}s, one a line, and nothing else."
     if reply.refusal:
@@ -47,31 +53,33 @@ def read_reply(reply: Reply, kind: Kind, *, least: int = 1) -> list[str]:
         raise AnswerError("refused by a content filter", remark=plainly)
     if reply.finish_reason == "length":
         raise AnswerError("cut off (finish reason length)", remark=f"Your answer was cut off. Be brief. {plainly}")
-    text = _THOUGHT.sub("", reply.text).strip()
+    text = _without_thoughts(reply.text).strip()
     if not text:
         raise AnswerError("empty answer", remark=plainly)
     try:
         items = _items(text, kind)
     except (ValueError, RecursionError) as error:
         remark = f"That cannot be read: it is no whole JSON. {plainly}"
-        raise AnswerError("malformed JSON", earlier=text, remark=remark) from error
+        raise AnswerError("malformed JSON", earlier=text[:LONGEST_EARLIER], remark=remark) from error
     found = distinct(clean(item, kind) for item in items)
     if found and len(found) < 3 and _REFUSALS.match(found[0]):
         raise AnswerError(f"refused: {_short(text)}", remark=plainly)
+    if len(found) > MOST_FOUND:
+        raise AnswerError(f"{len(found):,} {kind}s in one answer, more than {MOST_FOUND:,}", remark=plainly)
     if len(found) < least:
         few = "no list in the answer" if not found else f"{len(found)} of at least {least} {kind}s"
-        raise AnswerError(few, earlier=text, remark=plainly)
+        raise AnswerError(few, earlier=text[:LONGEST_EARLIER], remark=plainly)
     return found
 
 
 def clean(text: str, kind: Kind) -> str:
     """One description without what does not belong to it: control characters, marks of lists and emphasis, quotes."""
     text = unicodedata.normalize("NFC", text)
-    text = "".join(" " if c.isspace() else "" if unicodedata.category(c).startswith("C") else c for c in text)
-    text = _MARKS.sub(r"\2", " ".join(text.split()))
-    while (bullet := _BULLET.match(text)) and bullet.end():
-        text = text[bullet.end() :]
-    text = text.strip(f"{_QUOTES} \t,;*_")
+    text = _MARKS.sub(r"\2", " ".join(visible(text).split()))
+    start = 0
+    while (bullet := _BULLET.match(text, start)) and bullet.end() > start:
+        start = bullet.end()
+    text = text[start:].strip(f"{_QUOTES} \t,;*_")
     if kind == "phrase":
         text = text.rstrip(f".,;:!{_QUOTES} ")
     return text if any(c.isalnum() for c in text) and text.casefold() not in _NOTHING else ""
@@ -87,14 +95,36 @@ def distinct(texts: Iterable[str]) -> list[str]:
 
 def _items(text: str, kind: Kind) -> list[str]:
     """Raw items. Raises ValueError for JSON that is none."""
-    fenced = _FENCE.match(text)
-    text = fenced.group(1).strip() if fenced else text
+    text = _unfenced(text)
     if text[:1] in "{[" and not _is_list_of_lines(text):
         return list(_strings(json.loads(text)))
-    embedded = re.search(r"(?:^|\n)\s*([{\[]\s*[\"{\[].*[}\]])\s*(?:$|\n)", text, re.DOTALL)
+    embedded = _embedded_json(text)
     if embedded:
-        return list(_strings(json.loads(embedded.group(1))))
+        return list(_strings(json.loads(embedded)))
     return _lines(text, kind)
+
+
+def _without_thoughts(text: str) -> str:
+    """Without what stands between <think> and the next </think>."""
+    *closed, rest = text.split("</think>")
+    return "".join(part.partition("<think>")[0] if "<think>" in part else f"{part}</think>" for part in closed) + rest
+
+
+def _unfenced(text: str) -> str:
+    """What stands between ``` and ```, if that is all."""
+    fence = _FENCE_LINE.match(text)
+    if fence is None or not text.endswith("```", fence.end()):
+        return text
+    return text[fence.end() : -3].strip()
+
+
+def _embedded_json(text: str) -> str:
+    """From the first line that begins like JSON to the last that ends like it; empty if there is none."""
+    begins = _JSON_BEGINS.search(text)
+    if begins is None:
+        return ""
+    end = max((match.end() for match in _JSON_ENDS.finditer(text, begins.end())), default=0)
+    return text[begins.start(1) : end]
 
 
 def _is_list_of_lines(text: str) -> bool:

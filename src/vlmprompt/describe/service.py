@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -165,7 +166,7 @@ class Service:
             raise Interrupted(
                 f"interrupted; {len(pool.answers)} answers are stored", hint="the same command goes on from here"
             ) from None
-        self._warn(progress)
+        self._warn(progress, pool)
         if pool.stopped and not (pool.answers or found.in_cache or found.in_file):
             raise InputError(pool.stopped.reason, hint=pool.stopped.hint)
         return self._summary(found, pool, asker.spent)
@@ -243,7 +244,9 @@ class Service:
                 reasons[index] = [few]
         return tuple(Failure(index, names[index], "; ".join(said)) for index, said in sorted(reasons.items()))
 
-    def _warn(self, progress: Progress) -> None:
+    def _warn(self, progress: Progress, pool: Pool) -> None:
+        if pool.stopped and not pool.failed:  # all is answered, and not all is stored
+            progress.warn(f"{pool.stopped.reason}; what was answered is in the file alone")
         if self._cache is not None and self._cache.refused:
             progress.warn(
                 f"{len(self._cache.refused)} rows of the cache {self._cache.folder} are no text and were refused "
@@ -270,7 +273,8 @@ def make_provider(name: str, options: Mapping[str, Any]) -> Provider:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))
-        raise UsageError(f"option {key} = {problem['input']!r} of provider {name!r}: {problem['msg']}") from None
+        value = reprlib.repr(problem["input"])
+        raise UsageError(f"option {key} = {value} of provider {name!r}: {problem['msg']}") from None
     provider: Provider = target(config)
     return provider
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vlmprompt.describe.lines import Kind
+from vlmprompt.describe.lines import Kind, unicode, visible
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 DEFAULT = "features"
@@ -42,8 +42,13 @@ class Template:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def ask(self, class_name: str) -> str:
-        """The question about a class; underscores of its name are spaces."""
-        return self.text.replace(CLASS, " ".join(class_name.replace("_", " ").split()))
+        """The question about a class."""
+        return self.text.replace(CLASS, question_name(class_name))
+
+
+def question_name(class_name: str) -> str:
+    """A class name as a question spells it: underscores are spaces, and what no one sees is gone."""
+    return " ".join(visible(class_name.replace("_", " ")).split())
 
 
 class _Table(BaseModel):
@@ -69,8 +74,12 @@ def load_template(spec: str) -> Template:
     """
     if spec in shipped():
         return shipped()[spec]
-    path = Path(spec).expanduser()
-    if not path.is_file():
+    try:
+        path = Path(spec).expanduser()
+        there = path.is_file()
+    except (OSError, RuntimeError, ValueError):  # too long for a path, a home of nobody
+        there = False
+    if not there:
         known = did_you_mean(spec, shipped())
         raise UsageError(f"there is no template {spec!r}, shipped or as a file", hint=known)
     try:
@@ -78,7 +87,7 @@ def load_template(spec: str) -> Template:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read template {path}: {error}", hint="save it as UTF-8 text") from error
     table = _table(content, path) if path.suffix == ".toml" else {"text": content.strip()}
-    template = Template(path.stem, **table)
+    template = Template(unicode(path.stem), **table)
     if CLASS not in template.text:
         raise InputError(
             f"template {path} does not say where the class name stands", hint=f"write {CLASS} in its place"
@@ -89,11 +98,11 @@ def load_template(spec: str) -> Template:
 def _table(content: str, path: Path) -> dict[str, Any]:
     try:
         return _Table.model_validate(tomllib.loads(content)).model_dump()
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"template {path} is not TOML: {error}", hint="or name it .txt: the text alone") from error
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))
         raise InputError(
             f"template {path}: {key}: {problem['msg']}", hint="it may have text, kind and about"
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"template {path} is not TOML: {error}", hint="or name it .txt: the text alone") from error

@@ -12,7 +12,7 @@ from vlmprompt.describe.answers import Answer
 from vlmprompt.describe.cache import DescriptionCache
 from vlmprompt.describe.lines import Line, dump_lines
 from vlmprompt.describe.templates import Template
-from vlmprompt.describe.writing import Origin, once_a_class
+from vlmprompt.describe.writing import Origin, is_there, once_a_class
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def export(cache: DescriptionCache, out: Path, which: Which, *, force: bool) -> 
             kept[place] = answer
     written, left = [], []
     for path, found in sorted(files.items()):
-        if path.exists() and not force:
+        if not force and is_there(path):
             left.append(path)
             continue
         lines = [line for place in sorted(found) for line in _lines(found[place])]
@@ -88,7 +88,9 @@ def export(cache: DescriptionCache, out: Path, which: Which, *, force: bool) -> 
 
 def problems(cache: DescriptionCache) -> list[str]:
     """What is wrong with a cache, a line each; nothing for a sound one."""
-    found = [f"the database is damaged: {text}" for text in cache.damage()]
+    if damage := cache.damage():  # nothing in it can be counted
+        return [f"the database is damaged: {text}" for text in damage]
+    found = []
     foreign = cache.foreign()
     if foreign:
         found.append(f"{foreign} rows are no text (a pickle, a file): they are never read")
@@ -141,5 +143,5 @@ def _sample(answer: Answer) -> int:
 def _age(answer: Answer) -> timedelta:
     try:
         return datetime.now(UTC) - datetime.fromisoformat(answer.created)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return timedelta.max

@@ -9,13 +9,15 @@ from typing import Any
 
 from vlmprompt.describe.answers import Answer, asked, key_of
 from vlmprompt.describe.cache import DescriptionCache
-from vlmprompt.describe.lines import Line, written
+from vlmprompt.describe.lines import Line, unicode, written
 from vlmprompt.describe.provider import Provider, Question
-from vlmprompt.describe.templates import Template
+from vlmprompt.describe.templates import Template, question_name
+from vlmprompt.errors import InputError
 
 CHARACTERS_A_TOKEN = 4
 TOKENS_AROUND = 8  # of a message, in most chat formats
 TOKENS_OF_ANSWER = 80
+LONGEST_NAME = 1000  # characters of a class name; a text tower reads some 300
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,36 @@ class ClassList:
         dataset: name of their data set; names the folder of the file.
         names: in label order; two may be the same.
         limit: of so many the first are described.
+
+    Raises:
+        InputError: a name that cannot be asked about: it has nothing to read, no end, or what is no Unicode.
     """
 
     dataset: str
     names: tuple[str, ...]
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", unicode(self.dataset))
+        for index, name in enumerate(self.names):
+            if fault := _fault(name):
+                shown = f"{name[:40]!r}{'...' if len(name) > 40 else ''}"
+                raise InputError(
+                    f"class {index} of {self.dataset!r}, {shown}, {fault}", hint="give it a name that a person can read"
+                )
+
     @property
     def described(self) -> range:
         """The labels to be described."""
         return range(len(self.names) if self.limit is None else min(self.limit, len(self.names)))
+
+
+def _fault(name: str) -> str | None:
+    if len(name) > LONGEST_NAME:
+        return f"has a name of {len(name):,} characters, and at most {LONGEST_NAME:,} can be asked about"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "has a name that is no Unicode"
+    return None if question_name(name) else "has a name with nothing in it to read"
 
 
 @dataclass(frozen=True)

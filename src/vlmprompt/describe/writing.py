@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlmprompt.atomic import unwritable
 from vlmprompt.describe.answers import Answer
-from vlmprompt.describe.library import FOLDER, SUFFIX, DescriptionFile, folder_name
+from vlmprompt.describe.library import FOLDER, SUFFIX, DescriptionFile, bounded, folder_name
 from vlmprompt.describe.lines import Line, written
 from vlmprompt.describe.templates import Template
 from vlmprompt.describe.work import ClassList, Job
@@ -37,7 +38,19 @@ class Origin:
         """`<out>/<dataset>/<provider>--<model>--<template>.jsonl`."""
         names = (self.provider, self.model, self.template.name)
         parts = (re.sub(r"-{2,}", "-", folder_name(name)).strip("-.") or "x" for name in names)
-        return out / folder_name(dataset) / f"{'--'.join(parts)}{SUFFIX}"
+        return out / folder_name(dataset) / f"{bounded('--'.join(parts))}{SUFFIX}"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file to be read, or to be left alone.
+
+    Raises:
+        InputError: the place cannot be looked at, such as one with too long a name.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def lines_of(path: Path, classes: ClassList) -> tuple[Line, ...]:
@@ -46,7 +59,7 @@ def lines_of(path: Path, classes: ClassList) -> tuple[Line, ...]:
     Raises:
         InputError: it is damaged, or was written for other classes.
     """
-    if not path.exists():
+    if not is_there(path):
         return ()
     try:
         lines = DescriptionFile.read(path).lines

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from vlmprompt.describe.lines import Kind, written
+from vlmprompt.describe.lines import Kind, unicode, written
 from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
 from vlmprompt.describe.templates import AS_IT_IS, Template
 from vlmprompt.errors import InputError, UsageError, did_you_mean
-
-_SENTENCE = re.compile(r"[A-Z\"“].*\s.*\s.*[.!?]\W*$", re.DOTALL)
 
 
 class FileConfig(ProviderConfig):
@@ -41,17 +39,17 @@ class FileProvider:
     def __init__(self, config: FileConfig) -> None:
         if config.file is None:
             raise UsageError("provider file needs a file", hint="name it: --from descriptions.json")
-        path = config.file.expanduser()
+        path = config.file
         content, digest = _object(path)
         self._path = path
         self._texts = {written(name): _texts(name, texts, path) for name, texts in content.items()}
         self._names = list(content)
-        aliases = {} if config.aliases is None else _object(config.aliases.expanduser())[0]
+        aliases = {} if config.aliases is None else _object(config.aliases)[0]
         self._aliases = {written(name): str(other) for name, other in aliases.items()}
         kind: Kind = _kind(self._texts) if config.kind == "auto" else config.kind
-        self.model = path.stem
+        self.model = unicode(path.stem)
         self.template = Template(f"{kind}s", AS_IT_IS, kind)
-        self.source = f"{path.name}, SHA-256 {digest[:16]}"
+        self.source = f"{unicode(path.name)}, SHA-256 {digest[:16]}"
         self.notes: list[str] = []
 
     def identity(self) -> Mapping[str, Any]:
@@ -77,12 +75,14 @@ class FileProvider:
 def _object(path: Path) -> tuple[dict[str, Any], str]:
     """A JSON object and the digest of its file."""
     try:
-        raw = path.read_bytes()
+        raw = path.expanduser().read_bytes()
         content = json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}") from error
+    except RuntimeError as error:  # of expanduser
+        raise InputError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} is no JSON object of class names", hint='as in {"red fox": ["a bushy tail"]}')
     return content, hashlib.sha256(raw).hexdigest()
@@ -96,4 +96,11 @@ def _texts(name: str, texts: Any, path: Path) -> list[str]:
 
 def _kind(texts: Mapping[str, list[str]]) -> Kind:
     every = [text for own in texts.values() for text in own]
-    return "sentence" if 2 * sum(bool(_SENTENCE.match(text)) for text in every) > len(every) else "phrase"
+    return "sentence" if 2 * sum(map(_is_sentence, every)) > len(every) else "phrase"
+
+
+def _is_sentence(text: str) -> bool:
+    """Three words or more that begin and end like a sentence."""
+    end = takewhile(lambda c: not c.isalnum(), reversed(text))
+    begins = text[:1] in ('"', "“") or "A" <= text[:1] <= "Z"
+    return begins and len(text.split(maxsplit=2)) > 2 and any(mark in end for mark in ".!?")
