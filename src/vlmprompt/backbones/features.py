@@ -94,7 +94,7 @@ def extract(
         raise InputError("this method trains through the image tower, its features cannot be cached")
     shown: Progress = progress or SilentProgress()
     path = _cache_path(method, records, backbone, runtime, views, seed)
-    if path is not None and path.exists():
+    if path is not None and path.is_file():
         return _read(path, views)
     shown.message(_cost(method, backbone, len(records), views))
     rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, shown, description))

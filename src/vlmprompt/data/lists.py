@@ -25,6 +25,7 @@ from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.rows import Row, labels_of, splits_of
 from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage, shortened
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
@@ -69,7 +70,7 @@ def _dataset(
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return regular(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read list {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

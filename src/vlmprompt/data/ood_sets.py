@@ -20,6 +20,7 @@ from vlmprompt.data.folder import outliers
 from vlmprompt.data.load import load_outliers, short_names
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.regular import regular
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _listed(path: Path) -> list[str]:
         InputError: it cannot be read, or a path leaves the image folder.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = regular(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read image list {path}: {error}") from error
     numbered = {i: line.rsplit(maxsplit=1)[0] for i, line in enumerate(lines, 1) if line.strip()}

@@ -15,6 +15,7 @@ is why the webdataset package, which streams, is not used.
 from __future__ import annotations
 
 import io
+import math
 import re
 import tarfile
 from collections.abc import Iterator
@@ -28,10 +29,12 @@ from vlmprompt.data.images import decode
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.data.rows import Row, labels_of, splits_of
 from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage
-from vlmprompt.errors import InputError
+from vlmprompt.errors import InputError, UsageError
+from vlmprompt.regular import regular
 
 NAMES_FILE = "classnames.txt"
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_BRACES = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}")
+MOST_NAMES = 100_000  # that one pattern may stand for
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class TarImage:
     def load(self) -> Image.Image:
         """See `ImageSource`."""
         try:
-            with self.shard.open("rb") as file:
+            with regular(self.shard).open("rb") as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError as error:
@@ -88,6 +91,7 @@ def _find(argument: str, root: Path | None) -> tuple[Path, list[Path]]:
         base, patterns = found, ["**/*.tar"]
     else:
         path = Path(argument)
+        _check_bound(path.name)
         patterns = list(_expanded(path.name))
         # As `locate`: the working directory first, then the root.
         places = [path.parent] if root is None else [path.parent, root / path.parent]
@@ -100,6 +104,15 @@ def _find(argument: str, root: Path | None) -> tuple[Path, list[Path]]:
 
 def _matching(base: Path, pattern: str) -> list[Path]:
     return sorted(base.glob(pattern)) if base.is_dir() else []
+
+
+def _check_bound(pattern: str) -> None:
+    names = math.prod(max(0, int(last) - int(first) + 1) for first, last in _BRACES.findall(pattern))
+    if names > MOST_NAMES:
+        raise UsageError(
+            f"the pattern {pattern} stands for {names:,} shards, at most {MOST_NAMES:,} are looked for",
+            hint="name a folder, or use * for what is there",
+        )
 
 
 def _expanded(pattern: str) -> Iterator[str]:
@@ -132,7 +145,7 @@ def _samples(base: Path, shard: Path, split: str) -> Iterator[tuple[Row, TarImag
     """The samples of a shard, in its order."""
     members: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with tarfile.open(regular(shard), "r:") as tar:
             for member in tar:
                 if member.isfile():
                     folder, _, file = member.name.rpartition("/")

@@ -12,6 +12,7 @@ from pathlib import Path
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.lines import Line, parse_lines, written
 from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.regular import regular
 
 FOLDER = "prompts_cache"
 SUFFIX = ".jsonl"
@@ -43,7 +44,7 @@ class DescriptionFile:
         """
         path = Path(path).expanduser()
         try:
-            content = path.read_bytes()
+            content = regular(path).read_bytes()
         except OSError as error:
             raise InputError(
                 f"cannot read the descriptions {path}: {error.strerror}",

@@ -18,6 +18,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import InputError
 from vlmprompt.plugins import host
+from vlmprompt.regular import regular
 from vlmprompt.training.trainset import TrainSet
 
 Status = Literal["running", "interrupted", "failed", "finished"]
@@ -128,7 +129,7 @@ class RunInfo(_Model):
         """
         path = folder / RUN_FILE
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(regular(path).read_bytes())
         except OSError as error:
             raise InputError(f"{folder} is not a run: {path.name} cannot be read ({error.strerror})") from error
         except ValidationError as error:
