@@ -24,6 +24,7 @@ from torch import Tensor
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds
 from vlmprompt.config.models import Runtime
+from vlmprompt.data.images import VERSION
 from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.records import Record, records_digest
 from vlmprompt.errors import InputError
@@ -163,6 +164,7 @@ def _cache_path(
         "views": views,
         "seed": seed if views > 1 else None,
         "records": records_digest(records),
+        "pixels": [VERSION, any(record.upright for record in records)],
         "files": [_file_state(record) for record in records],
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()

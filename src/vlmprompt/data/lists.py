@@ -33,6 +33,8 @@ _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 class CsvReader:
     """A CSV file (comma, UTF-8) whose first line names the columns."""
 
+    upright = True
+
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read the list; images are looked for, not opened. Raises: InputError."""
         return _dataset("csv", argument, _csv_rows, root, class_names_file, split_seed)
@@ -40,6 +42,8 @@ class CsvReader:
 
 class JsonReader:
     """A JSON file: a list of {"path": ..., "label": ..., "split": ...}."""
+
+    upright = True
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read the list; images are looked for, not opened. Raises: InputError."""

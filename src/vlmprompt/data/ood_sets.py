@@ -49,16 +49,17 @@ class OodSet:
         return self.load()
 
 
-def sets_of(groups: Mapping[str, Sequence[str]], *, root: Path | None) -> list[OodSet]:
+def sets_of(groups: Mapping[str, Sequence[str]], *, root: Path | None, exif: bool = True) -> list[OodSet]:
     """Sets by their specs, read when they are needed.
 
     Args:
         groups: "near", "far" or "" -> data set specs.
         root: parent folder of data sets.
+        exif: see `load_dataset`.
     """
     names = short_names([spec for specs in groups.values() for spec in specs])
     return [
-        OodSet(names[spec], group, spec, partial(load_outliers, spec, root=root))
+        OodSet(names[spec], group, spec, partial(load_outliers, spec, root=root, exif=exif))
         for group, specs in groups.items()
         for spec in dict.fromkeys(specs)
     ]

@@ -21,11 +21,9 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
+from typing import BinaryIO
 
 from vlmprompt.data.files import READABLE, is_image, locate
-from vlmprompt.data.images import decode
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.data.rows import Row, labels_of, splits_of
 from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage
@@ -46,19 +44,21 @@ class TarImage:
     offset: int
     size: int
 
-    def load(self) -> Image.Image:
-        """See `ImageSource`."""
+    def encoded(self) -> tuple[BinaryIO, str]:
+        """See `EncodedSource`."""
         try:
             with regular(self.shard).open("rb") as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError as error:
             raise InputError(f"cannot read shard {self.shard}: {error.strerror}") from error
-        return decode(io.BytesIO(data), f"{self.name} in {self.shard}")
+        return io.BytesIO(data), f"{self.name} in {self.shard}"
 
 
 class ShardReader:
     """Shards below a folder or matching a pattern, such as `wds:food` or `wds:shards/train-{0000..0007}.tar`."""
+
+    upright = True
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Index the shards; no image is decoded.

@@ -17,9 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlmprompt.atomic import write_atomic
-from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
+from vlmprompt.training.trainset import StoredConfig
 
 HEADER_KEY = "vlmprompt"
 OPTIMIZER = "optimizer/"
@@ -68,7 +68,7 @@ class Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
-    config: RunConfig
+    config: StoredConfig
     class_names: tuple[str, ...]
     digests: dict[str, str]
     versions: dict[str, str]

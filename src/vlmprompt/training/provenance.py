@@ -19,7 +19,7 @@ from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import InputError
 from vlmprompt.plugins import host
 from vlmprompt.regular import regular
-from vlmprompt.training.trainset import TrainSet
+from vlmprompt.training.trainset import StoredConfig, TrainSet
 
 Status = Literal["running", "interrupted", "failed", "finished"]
 RUN_FILE = "run.json"
@@ -92,7 +92,7 @@ class RunInfo(_Model):
     schema_version: Literal[1] = 1
     name: str
     status: Status
-    config: RunConfig
+    config: StoredConfig
     sources: dict[str, str] = Field(default_factory=dict)
     class_names: tuple[str, ...]
     data: DataInfo
