@@ -153,9 +153,13 @@ def check_utf8(paths: Iterable[str]) -> None:
     Raises:
         InputError: names the first of them.
     """
-    text = "/".join(paths)
     try:
-        text.encode()
+        "/".join(paths).encode()
     except UnicodeEncodeError as error:
-        around = text[max(0, error.start - 40) : error.end + 20]
-        raise InputError(f"a file name is not UTF-8, at ...{around!a}...", hint="rename the file") from error
+        raise not_utf8(error) from error
+
+
+def not_utf8(error: UnicodeEncodeError) -> InputError:
+    """The error for a name that cannot be written down."""
+    around = error.object[max(0, error.start - 40) : error.end + 20]
+    return InputError(f"a file name is not UTF-8, at ...{around!a}...", hint="rename the file")

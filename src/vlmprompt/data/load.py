@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from vlmprompt.data.files import check_utf8
+from vlmprompt.data.files import check_utf8, not_utf8
 from vlmprompt.data.formats import OPTIONAL_SUFFIXES, lacking
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import InputError, UsageError
@@ -94,7 +94,10 @@ def load_dataset(
     published = getattr(reader, "published", False)
     more = {"accept_split": accept_split, "protocol": protocol, "need_images": need_images} if published else {}
     names_file = None if class_names_file is None else Path(class_names_file)
-    dataset: Dataset = reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed, **more)
+    try:
+        dataset: Dataset = reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed, **more)
+    except UnicodeEncodeError as error:  # a split by seed reads ids before anybody has looked at them
+        raise not_utf8(error) from error
     if accept_split and not published:
         dataset = _doubted(dataset, f"accept_split has no effect: no split of {spec!r} has been published")
     upright = getattr(reader, "upright", False)
