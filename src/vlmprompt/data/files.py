@@ -89,12 +89,10 @@ def files_below(folder: Path) -> Iterator[str]:
                 for entry in found:
                     if _ignored(entry.name):
                         continue
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         waiting.append(f"{prefix}{entry.name}/")
-                    elif entry.is_file():
-                        yield prefix + entry.name
                     else:
-                        raise not_a_file(folder / prefix / entry.name)
+                        yield prefix + entry.name
         except OSError as error:
             raise InputError(f"cannot read folder {folder / prefix}: {error.strerror}") from error
 
@@ -125,6 +123,18 @@ def images_below(folder: Path, *, what: str = "class folder") -> list[str]:
 
 def _ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SIDECARS
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; raises where it is no file either."""
+    try:
+        if entry.is_dir():
+            return True
+        if entry.is_file():
+            return False
+    except OSError:  # a link to itself
+        pass
+    raise not_a_file(Path(entry.path))
 
 
 def _meet(folder: Path, prefix: str, met: dict[tuple[int, int], str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +14,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 
 VERSION = 2  # of the pixels that are made of a file; part of the key of cached features
-MOST_PIXELS = 178_956_970  # 512 MiB in RGB: where Pillow, too, stops
+MOST_PIXELS = 178_956_970  # 512 MiB in RGB: where Pillow stops by itself, too
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,8 +26,7 @@ _TURNS = {
 }
 _TRANSPARENT = ("LA", "PA", "RGBA")
 
-# Pillow warns, without a name, of every image of half that size.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # above, Pillow warns, without the file's name; by itself it begins at half of it
 
 
 def read_image(record: Record) -> Image.Image:
