@@ -86,7 +86,7 @@ def _find(argument: str, root: Path | None) -> tuple[Path, list[Path]]:
     """The folder that ids are relative to, and the shards in order of their names."""
     if not any(sign in argument for sign in "*?[{"):
         found = locate(argument, root)
-        if found.is_file():
+        if not found.is_dir():
             return found.parent, [found]
         base, patterns = found, ["**/*.tar"]
     else:
