@@ -99,3 +99,11 @@ def test_an_unreadable_image_is_named(tiny_backbone, records, runtime):
     records[3].image.write_bytes(b"not an image")
     with pytest.raises(InputError, match=r"3\.png"):
         extract(Reader(), records, backbone=tiny_backbone, runtime=runtime)
+
+
+def test_cached_features_are_of_the_same_pixels(tiny_backbone, records, runtime, tmp_path):
+    kept = runtime.model_copy(update={"feature_cache": tmp_path / "cache"})
+    for upright in (False, True):
+        turned = [dataclasses.replace(record, upright=upright) for record in records]
+        assert extract(Reader(), turned, backbone=tiny_backbone, runtime=kept).source == "computed"
+        assert extract(Reader(), turned, backbone=tiny_backbone, runtime=kept).source != "computed"

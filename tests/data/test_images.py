@@ -46,13 +46,6 @@ def test_16_bit_grey_keeps_its_levels(tmp_path: Path) -> None:
     assert np.asarray(read_image(record))[..., 0].tolist() == [[0, 0x12], [0x80, 0xFF]]
 
 
-def test_pixels_without_a_range_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"f\.tif: floating-point pixels"):
-        read_image(saved(tmp_path / "f.tif", Image.new("F", (2, 2), 0.5)))
-    with pytest.raises(InputError, match=r"i\.tif: 32-bit pixels"):
-        read_image(saved(tmp_path / "i.tif", Image.new("I", (2, 2), 2**20)))
-
-
 def test_orientation_tags_are_not_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -35,6 +35,33 @@ def test_test_transform_is_open_clips(resize_mode: str, interpolation: str, size
         assert torch.equal(ours(image), theirs(image)), mode
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(3, 600), (600, 3), (1, 65), (2, 1001), (5, 7001), (40, 2700), (2700, 40)])
+def test_a_strip_is_not_resized_whole(interpolation: str, size: tuple[int, int]) -> None:
+    """The same values; to within 1 of 255 where the picture is made smaller, since Pillow rounds between its passes."""
+    ours = build_transform(PreprocessConfig(16, (0, 0, 0), (1, 1, 1), interpolation), train=False)
+    theirs = open_clip.image_transform(16, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), interpolation=interpolation)
+    image = picture(*size)
+    apart = (255 * (ours(image) - theirs(image))).abs()
+    assert apart.max() < (0.01 if min(size) <= 16 else 1.01)
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [(2, 6_000), (1, 1_000_000), (1_000_000, 1)])
+def test_no_strip_is_too_long(resize_mode: str, size: tuple[int, int]) -> None:
+    """A strip of 1 x 1,000,000 would be 224 x 224,000,000 pixels: 150 GB."""
+    image = Image.new("RGB", size, (51, 102, 204))
+    config = PreprocessConfig(224, (0, 0, 0), (1, 1, 1), resize_mode=resize_mode)
+    made = build_transform(config, train=False)(image)
+    expected = torch.tensor([0.2, 0.4, 0.8])
+    assert made.shape == (3, 224, 224)
+    assert torch.allclose(made.amax(dim=(1, 2)), expected)
+    if resize_mode != "longest":
+        assert torch.allclose(made.mean(dim=(1, 2)), expected)
+    train = build_transform(config, train=True)(image)
+    assert torch.allclose(train.mean(dim=(1, 2)), expected)
+
+
 def test_training_transform_by_hand() -> None:
     """Same random numbers, but crop, resize, flip and normalisation spelt out."""
     transform = build_transform(PreprocessConfig(24, MEAN, STD), train=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -119,3 +120,37 @@ def test_what_is_no_run(run: Run) -> None:
 )  # fmt: skip
 def test_names(changes: dict[str, object], name: str) -> None:
     assert run_name(config(Path("x"), **changes), "pets") == name
+
+
+def test_a_run_is_evaluated_the_way_it_was_trained(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", splits={"train": 3, "test": 2})
+    for exif in (True, False):
+        found = load_run(train(config(photos, exif=exif), runtime(tmp_path), backbone=tiny_backbone).run)
+        assert found.name == "coop-photos-tiny-vit-3shot-seed1" + ("" if exif else "-no-exif")
+        assert {record.upright for record in found.load_dataset().split("test")} == {exif}
+
+
+def without_exif(run: Path) -> None:
+    """As an older version wrote it."""
+    content = json.loads((run / "run.json").read_text())
+    del content["config"]["exif"]
+    (run / "run.json").write_text(json.dumps(content))
+
+
+def test_runs_of_older_versions_saw_pictures_as_they_are_stored(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", splits={"train": 3, "test": 2})
+    path = train(config(photos, exif=False), runtime(tmp_path), backbone=tiny_backbone).run
+    without_exif(path)
+    found = load_run(path)
+    assert found.config.exif is False
+    assert not any(record.upright for record in found.load_dataset().split("test"))
+
+
+def test_where_nothing_was_ever_turned_an_old_run_is_what_a_new_one_would_be(
+    tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    settings = config(tmp_path, data="doodles-food", shots=1, max_steps=1)
+    path = train(settings, runtime(tmp_path), backbone=tiny_backbone).run
+    without_exif(path)
+    assert load_run(path).config == settings
+    assert train(settings, runtime(tmp_path), backbone=tiny_backbone).run == path  # done already

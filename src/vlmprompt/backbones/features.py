@@ -24,6 +24,7 @@ from torch import Tensor
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds
 from vlmprompt.config.models import Runtime
+from vlmprompt.data.images import VERSION
 from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.records import Record, records_digest
 from vlmprompt.errors import InputError
@@ -94,7 +95,7 @@ def extract(
         raise InputError("this method trains through the image tower, its features cannot be cached")
     shown: Progress = progress or SilentProgress()
     path = _cache_path(method, records, backbone, runtime, views, seed)
-    if path is not None and path.exists():
+    if path is not None and path.is_file():
         return _read(path, views)
     shown.message(_cost(method, backbone, len(records), views))
     rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, shown, description))
@@ -163,6 +164,7 @@ def _cache_path(
         "views": views,
         "seed": seed if views > 1 else None,
         "records": records_digest(records),
+        "pixels": [VERSION, any(record.upright for record in records)],
         "files": [_file_state(record) for record in records],
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()

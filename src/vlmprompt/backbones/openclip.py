@@ -26,6 +26,7 @@ from vlmprompt.backbones.vision import ResNetEngine, VisionEngine, VisionTower, 
 from vlmprompt.data.preprocess import PreprocessConfig
 from vlmprompt.errors import CapabilityError, InputError, UsageError, VlmPromptError, did_you_mean
 from vlmprompt.plugins import host
+from vlmprompt.regular import regular
 
 TWIN = "-quickgelu"
 
@@ -171,6 +172,7 @@ def _pretrained(spec: str, quick_gelu: bool | None) -> tuple[str, nn.Module]:
     if weights in open_clip.list_pretrained_tags_by_model(architecture.removesuffix(TWIN)) or weights in tags:
         force = _check_tag(architecture, weights, quick_gelu)
     elif Path(weights).exists():
+        _fetch(spec, partial(regular, Path(weights)))
         force = _check_file(architecture, quick_gelu)
     else:
         raise UsageError(

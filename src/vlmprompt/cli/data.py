@@ -133,6 +133,9 @@ def show(
     root: RootOption = None,
     accept_split: AcceptSplitFlag = False,
     protocol: ProtocolOption = "coop",
+    exif: Annotated[
+        bool, typer.Option("--exif/--no-exif", help="Turn your own pictures by their EXIF orientation.")
+    ] = True,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="Write a sheet of samples, as PNG.")
     ] = None,
@@ -149,7 +152,12 @@ def show(
     dataset, problem = None, None
     try:
         dataset = load_dataset(
-            data, root=root, accept_split=accept_split, protocol=protocol, need_images=sheet is not None
+            data,
+            root=root,
+            accept_split=accept_split,
+            protocol=protocol,
+            need_images=sheet is not None,
+            exif=exif,
         )
     except InputError as error:
         if facts is None or sheet is not None:

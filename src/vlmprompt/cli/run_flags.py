@@ -72,6 +72,10 @@ _AllowFewerOption = Annotated[bool, _learns("--allow-fewer", "Accept classes wit
 _AcceptSplitOption = Annotated[
     bool, _learns("--accept-split", "Accept a benchmark's split that is not the published one; it is recorded.")
 ]
+_ExifOption = Annotated[
+    bool | None,
+    _learns("--exif/--no-exif", "Turn your own pictures as their EXIF orientation says, or read them as stored."),
+]
 _EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
 _LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
 _BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
@@ -102,6 +106,7 @@ class BaseFlags:
     descriptions: _DescriptionsOption = None
     allow_missing: _AllowMissingOption = False
     accept_split: _AcceptSplitOption = False
+    exif: _ExifOption = None
     epochs: _EpochsOption = None
     lr: _LrOption = None
     batch_size: _BatchSizeOption = None
@@ -121,7 +126,16 @@ class BaseFlags:
         """
         from vlmprompt.config.resolve import resolve
 
-        run_level = ("backbone", "random_weights", "quick_gelu", "preset", "setting", "protocol", "descriptions")
+        run_level = (
+            "backbone",
+            "random_weights",
+            "quick_gelu",
+            "preset",
+            "setting",
+            "protocol",
+            "descriptions",
+            "exif",
+        )
         train = ("epochs", "lr", "batch_size", "max_steps", "precision", "views")
         flags = more | {name: getattr(self, name) for name in run_level}
         flags |= {f"train.{name}": getattr(self, name) for name in train}

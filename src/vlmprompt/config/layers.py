@@ -10,6 +10,7 @@ from typing import Any
 
 from vlmprompt.config.keys import RUN_FIELDS, Text
 from vlmprompt.errors import UsageError
+from vlmprompt.regular import regular
 
 ENV_PREFIX = "VLMPROMPT_"
 TABLES = ("train", "options")
@@ -37,7 +38,7 @@ def file_layer(path: Path) -> Layer:
         UsageError: unreadable, not TOML, or a table that is none.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(
             f"cannot read the configuration file {path}: {error.strerror}", hint="check --config"

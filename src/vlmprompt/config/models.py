@@ -79,6 +79,11 @@ class RunConfig(BaseModel):
     class_names: str | None = Field(
         None, description="file with one class name a line, in label order, in place of folder names"
     )
+    exif: bool = Field(
+        True,
+        description="read your own pictures as a viewer shows them: turned by their EXIF orientation, transparency "
+        "over white; false: as they are stored, as benchmarks are always read",
+    )
     split_seed: int = Field(1, ge=0, description="seed of the train/val/test split of a folder that has none")
     descriptions: str | None = Field(
         None,

@@ -13,6 +13,7 @@ from vlmprompt.data.coop.listing import published_split, read_listing
 from vlmprompt.data.coop.place import Place
 from vlmprompt.data.coop.reader import compare, images_folder
 from vlmprompt.data.images import read_image
+from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
@@ -152,8 +153,7 @@ def check(
     except InputError as error:
         report.problem(error)
     if decode and records:
-        report.unreadable = _unreadable(report.spec, records, workers, progress)
-        report.decoded = True
+        _open_all(report, records, workers, progress)
     absent = facts is not None and not Place.below(root, facts).folders
     report.status = "absent" if absent else "problems" if _is_wrong(report) else "ok"
     return report
@@ -194,23 +194,26 @@ def _is_wrong(report: Report) -> bool:
     return any((report.problems, report.missing, report.stray, report.unreadable))
 
 
-def _unreadable(spec: str, records: Sequence[Record], workers: int, progress: Progress) -> list[tuple[str, str]]:
-    """Images that cannot be decoded, and why."""
-    found: list[tuple[str, str]] = []
+def _open_all(report: Report, records: Sequence[Record], workers: int, progress: Progress) -> None:
+    """Images that cannot be decoded, and why; and what was doubtful in those that can."""
+    guessed = 0
     with (
-        progress.task(f"opening images of {spec}", len(records), unit="img") as task,
+        progress.task(f"opening images of {report.spec}", len(records), unit="img") as task,
         ThreadPoolExecutor(max(1, workers)) as pool,
     ):
-        for record, reason in zip(records, pool.map(_reason, records), strict=True):
+        for record, (reason, doubtful) in zip(records, pool.map(_opened, records), strict=True):
             if reason:
-                found.append((record.id, reason))
+                report.unreadable.append((record.id, reason))
+            guessed += doubtful
             task.advance()
-    return found
+    if guessed:
+        report.notes.append(f"{WARNING} ({guessed} of {len(records)} images)")
+    report.decoded = True
 
 
-def _reason(record: Record) -> str:
+def _opened(record: Record) -> tuple[str, bool]:
+    """Why an image cannot be decoded, else an empty text; and whether its range was guessed."""
     try:
-        read_image(record)
+        return "", GUESSED in read_image(record).info
     except InputError as error:
-        return error.message.rpartition(": ")[2]
-    return ""
+        return error.message.rpartition(": ")[2], False

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vlmprompt.data.formats import IMAGE_SUFFIXES
 from vlmprompt.errors import InputError, UsageError
+from vlmprompt.regular import kind
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 READABLE = f"read are {' '.join(IMAGE_SUFFIXES)}"
 # An absolute path, or one with a part "..", as any system reads them.
 _LEAVES = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
@@ -22,14 +23,15 @@ def locate(argument: str, root: Path | None) -> Path:
 
     Raises:
         UsageError: the argument is empty.
-        InputError: there is nothing at either place.
+        InputError: there is nothing at either place, or the path is not UTF-8.
     """
     if not argument:
         raise UsageError("the data set names no path", hint="such as folder:photos or csv:list.csv")
+    check_utf8([argument])
     path = Path(argument).expanduser()
     places = [path] if root is None else [path, root / path]
     for place in places:
-        if place.exists():
+        if os.path.exists(place):  # noqa: PTH110 (Path.exists fails on names that are too long)
             return place
     looked = " nor ".join(str(place) for place in dict.fromkeys(places))
     raise InputError(f"there is no {looked}", hint="check the path; --root is the parent folder of data sets")
@@ -74,13 +76,25 @@ def files_below(folder: Path) -> Iterator[str]:
         Paths relative to the folder, with forward slashes on every system.
 
     Raises:
-        InputError: a folder cannot be read.
+        InputError: a folder cannot be read, or is met twice (links can make a circle, of which there is no end); or
+            there is something that is neither file nor folder, such as a link that leads nowhere.
     """
-    for directory, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        folders[:] = [name for name in folders if not _ignored(name)]
-        inner = Path(directory).relative_to(folder).as_posix()
-        prefix = "" if inner == "." else f"{inner}/"
-        yield from (prefix + name for name in names if not _ignored(name))
+    met: dict[tuple[int, int], str] = {}
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            _meet(folder, prefix, met)
+            with os.scandir(folder / prefix) as found:
+                for entry in found:
+                    if _ignored(entry.name):
+                        continue
+                    if _is_folder(entry):
+                        waiting.append(f"{prefix}{entry.name}/")
+                    else:
+                        yield prefix + entry.name
+        except OSError as error:
+            raise InputError(f"cannot read folder {folder / prefix}: {error.strerror}") from error
 
 
 def images_below(folder: Path, *, what: str = "class folder") -> list[str]:
@@ -91,10 +105,10 @@ def images_below(folder: Path, *, what: str = "class folder") -> list[str]:
 
     Raises:
         InputError: there are none; a file is no image by its name (it would be lost silently), or has a
-            name that cannot be written down as an id.
+            name that cannot be written down as an id; or see `files_below`.
     """
     files = sorted(files_below(folder))
-    _check_utf8("/".join((str(folder), *files)))
+    check_utf8([str(folder), *files])
     others = [name for name in files if not is_image(name)]
     if others:
         more = f" (nor are {len(others) - 1} more files)" if len(others) > 1 else ""
@@ -111,13 +125,51 @@ def _ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SIDECARS
 
 
-def _unreadable(error: OSError) -> None:
-    raise InputError(f"cannot read folder {error.filename}: {error.strerror}") from error
-
-
-def _check_utf8(paths: str) -> None:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; raises where it is no file either."""
     try:
-        paths.encode()
+        if entry.is_dir():
+            return True
+        if entry.is_file():
+            return False
+    except OSError:  # a link to itself
+        pass
+    raise not_a_file(Path(entry.path))
+
+
+def _meet(folder: Path, prefix: str, met: dict[tuple[int, int], str]) -> None:
+    """Note that a folder is being read, by what it is and not by what it is called."""
+    state = os.stat(folder / prefix)  # noqa: PTH116 (a third of the time of Path.stat)
+    first = met.setdefault((state.st_dev, state.st_ino), prefix)
+    if first != prefix:
+        raise InputError(
+            f"folder {folder / prefix} is {folder / first} once more, through a link",
+            hint="remove the link: each image is read once",
+        )
+
+
+def not_a_file(path: Path) -> InputError:
+    """The error for what is neither file nor folder."""
+    try:
+        what = f"{path} is {kind(path.stat().st_mode)}, not a file"
+    except OSError:
+        what = f"{path} is a link that leads nowhere"
+    return InputError(what, hint="remove it, or put a file in its place")
+
+
+def check_utf8(paths: Iterable[str]) -> None:
+    """Refuse names that cannot be written down, as in digests and run.json.
+
+    Raises:
+        InputError: names the first of them.
+    """
+    try:
+        "/".join(paths).encode()
     except UnicodeEncodeError as error:
-        around = paths[max(0, error.start - 40) : error.end + 20]
-        raise InputError(f"a file name is not UTF-8, at ...{around!a}...", hint="rename the file") from error
+        raise not_utf8(error) from error
+
+
+def not_utf8(error: UnicodeEncodeError) -> InputError:
+    """The error for a name that cannot be written down."""
+    around = error.object[max(0, error.start - 40) : error.end + 20]
+    return InputError(f"a file name is not UTF-8, at ...{around!a}...", hint="rename the file")

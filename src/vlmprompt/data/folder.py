@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vlmprompt.data.files import entries, files_below, images_below, is_image, locate
+from vlmprompt.data.files import entries, files_below, images_below, is_image, locate, not_a_file
 from vlmprompt.data.names import clean, code_warning, folder_names, read_names
 from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.splits import SPLIT_ALIASES, Splits, check_coverage, seeded_split
@@ -22,6 +22,8 @@ class FolderReader:
     are skipped; so are files beside the class folders unless they are images. Any other file within a class
     folder is an error, because leaving it out could hide images of an unreadable format.
     """
+
+    upright = True
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read the folder; no image is opened.
@@ -106,6 +108,8 @@ def _class_folders(folder: Path) -> dict[Path, list[str]]:
     """Class folder -> the relative paths of its images."""
     found = entries(folder)
     for entry in found:
+        if not entry.exists():
+            raise not_a_file(entry)
         if is_image(entry.name) and entry.is_file():
             raise InputError(f"image {entry} is in no class folder", hint=_LAYOUT)
     classes = {entry: images_below(entry) for entry in found if entry.is_dir()}

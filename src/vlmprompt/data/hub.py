@@ -12,12 +12,9 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
-from PIL import Image
-
-from vlmprompt.data.images import decode
 from vlmprompt.data.names import code_warning, label_names, read_names
 from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.rows import Row, labels_of
@@ -38,15 +35,16 @@ class HubImage:
     index: int
     name: str
 
-    def load(self) -> Image.Image:
-        """See `ImageSource`."""
+    def encoded(self) -> tuple[BinaryIO | Path, str]:
+        """See `EncodedSource`."""
         cell = self.table[self.index][self.column]
-        file = io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
-        return decode(file, self.name)
+        return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]), self.name
 
 
 class HubReader:
     """A data set with one image column and one label column: ClassLabel, text, or integers with --class-names."""
+
+    upright = True
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read labels and where the images are; no image is decoded.

@@ -25,12 +25,15 @@ from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.rows import Row, labels_of, splits_of
 from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage, shortened
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
 
 
 class CsvReader:
     """A CSV file (comma, UTF-8) whose first line names the columns."""
+
+    upright = True
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read the list; images are looked for, not opened. Raises: InputError."""
@@ -39,6 +42,8 @@ class CsvReader:
 
 class JsonReader:
     """A JSON file: a list of {"path": ..., "label": ..., "split": ...}."""
+
+    upright = True
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read the list; images are looked for, not opened. Raises: InputError."""
@@ -69,7 +74,7 @@ def _dataset(
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return regular(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read list {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

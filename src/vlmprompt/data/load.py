@@ -8,13 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from vlmprompt.data.records import Dataset
-from vlmprompt.errors import UsageError
+from vlmprompt.data.files import check_utf8, not_utf8
+from vlmprompt.data.formats import OPTIONAL_SUFFIXES, lacking
+from vlmprompt.data.records import Dataset, Record
+from vlmprompt.errors import InputError, UsageError
 from vlmprompt.plugins import host
 
 
 class DatasetReader(Protocol):
-    """What a plugin registers with `register_datasets`: a class without constructor arguments."""
+    """What a plugin registers with `register_datasets`: a class without constructor arguments.
+
+    With an attribute `upright = True` its images are read as a viewer shows them (see `images.decode`), unless
+    `load_dataset` is told otherwise: right for people's own pictures, not for benchmarks.
+    """
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read a data set.
@@ -58,6 +64,7 @@ def load_dataset(
     accept_split: bool = False,
     protocol: str = "coop",
     need_images: bool = True,
+    exif: bool = True,
 ) -> Dataset:
     """Load a data set by its spec, `<scheme>:<argument>`, such as "folder:photos" or "coop:dtd".
 
@@ -68,11 +75,14 @@ def load_dataset(
         accept_split: take a split that is not the published one.
         protocol: data conventions, for data sets that have several.
         need_images: look for the images; false reads the split alone, where there is a file of it.
+        exif: read people's own pictures as a viewer shows them; false: as they are stored. Benchmarks are always
+            read as they are stored.
 
     Raises:
         UsageError: unknown scheme.
-        InputError: the reader's.
+        InputError: the reader's; or a name that cannot be written down, or images that nothing installed reads.
     """
+    check_utf8([spec])
     scheme, _, argument = spec.partition(":")
     readers = host().datasets
     if scheme not in readers.names():
@@ -84,17 +94,53 @@ def load_dataset(
     published = getattr(reader, "published", False)
     more = {"accept_split": accept_split, "protocol": protocol, "need_images": need_images} if published else {}
     names_file = None if class_names_file is None else Path(class_names_file)
-    dataset: Dataset = reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed, **more)
+    try:
+        dataset: Dataset = reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed, **more)
+    except UnicodeEncodeError as error:  # a split by seed reads ids before anybody has looked at them
+        raise not_utf8(error) from error
     if accept_split and not published:
-        return _doubted(dataset, f"accept_split has no effect: no split of {spec!r} has been published")
-    return dataset
+        dataset = _doubted(dataset, f"accept_split has no effect: no split of {spec!r} has been published")
+    upright = getattr(reader, "upright", False)
+    if not (exif or upright):
+        dataset = _doubted(dataset, f"exif has no effect: images of {spec!r} are read as they are stored")
+    return _finished(dataset, upright=upright and exif)
 
 
-def load_outliers(spec: str, *, root: Path | None = None) -> Dataset:
+def _finished(dataset: Dataset, *, upright: bool) -> Dataset:
+    """The data set, known to be fit for use, and its records knowing how they are read."""
+    records = [record for part in dataset.splits.values() for record in part]
+    check_utf8([*dataset.class_names, *(record.id for record in records)])
+    _require_readable(records)
+    if not upright:
+        return dataset
+    splits = {
+        split: tuple(Record(r.id, r.label, r.image, upright=True) for r in part)
+        for split, part in dataset.splits.items()
+    }
+    return replace(dataset, splits=splits)
+
+
+def _require_readable(records: Iterable[Record]) -> None:
+    for record in records:
+        found = lacking(record.id) if record.id.lower().endswith(OPTIONAL_SUFFIXES) else None
+        if found is not None:
+            format_name, command = found
+            raise InputError(f"image {record.id} is {format_name}, which nothing installed here reads", hint=command)
+
+
+def honours_exif(spec: str) -> bool:
+    """Whether images of a data set are read as a viewer shows them, where nothing else is said."""
+    scheme = spec.partition(":")[0]
+    readers = host().datasets
+    return scheme in readers.names() and bool(getattr(readers.get(scheme).load(), "upright", False))
+
+
+def load_outliers(spec: str, *, root: Path | None = None, exif: bool = True) -> Dataset:
     """A data set as images of none of the known classes: the test split of one that has splits, else everything.
 
     Class names matter for comparison only. A reader with a `load_outliers(argument, *, root)` of its own is
-    asked for it: `folder:` takes every image below the folder, whether sorted into classes or not.
+    asked for it: `folder:` takes every image below the folder, whether sorted into classes or not. For `exif` see
+    `load_dataset`.
 
     Returns:
         A data set whose only split is "test".
@@ -105,13 +151,13 @@ def load_outliers(spec: str, *, root: Path | None = None) -> Dataset:
     scheme, _, argument = spec.partition(":")
     readers = host().datasets
     if scheme in readers.names():
-        own = getattr(readers.get(scheme).load()(), "load_outliers", None)
+        reader = readers.get(scheme).load()()
+        own = getattr(reader, "load_outliers", None)
         if own is not None:
-            found: Dataset = own(argument, root=root)
-            return found
+            return _finished(own(argument, root=root), upright=exif and getattr(reader, "upright", False))
     elif Path(spec).exists() and not _is_benchmark(spec):
         raise _unsaid(spec, "--ood")
-    dataset = load_dataset(spec, root=root)
+    dataset = load_dataset(spec, root=root, exif=exif)
     split = dataset.notes.get("split")
     drawn = isinstance(split, Mapping) and "seed" in split  # by us: it has none of its own
     whole = drawn or not dataset.splits.get("test")

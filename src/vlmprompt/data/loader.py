@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from vlmprompt.data.images import read_image
+from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
@@ -65,6 +67,8 @@ class ImageLoader:
         order: positions in `records`, each pass in this order; default: all, as they are.
         augment_seed: such as (seed, epoch).
         drop_last: leave out an incomplete last batch, unless it is the only one (Dassl's rule).
+
+    Warns (while iterating): what was doubtful in decoding, once a process.
 
     Raises (while iterating):
         InputError: an image cannot be read, which is named; or a worker was killed.
@@ -117,7 +121,10 @@ class ImageLoader:
             for content in loader:
                 if isinstance(content, _Failure):
                     raise InputError(content.message, hint=content.hint)
-                yield Batch(*content)
+                *batch, guessed = content
+                if guessed.any():
+                    warnings.warn(WARNING, stacklevel=2)
+                yield Batch(*batch)
         except RuntimeError as error:
             if "DataLoader worker (pid" not in str(error):  # an error within a worker names no pid
                 raise
@@ -125,6 +132,10 @@ class ImageLoader:
                 f"an image-decoding process ended: {str(error).splitlines()[0]}",
                 hint="memory may be short, or /dev/shm too small: use fewer workers, or --workers 0",
             ) from error
+
+
+# Image, label, position, and whether its range was guessed.
+_Item = tuple[Tensor, int, int, bool]
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,7 @@ class _Images(TorchDataset[Any]):
         self._transform = transform
         self._seed = seed
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, int] | _Failure:
+    def __getitem__(self, index: int) -> _Item | _Failure:
         record = self._records[index]
         try:
             image = read_image(record)
@@ -152,7 +163,7 @@ class _Images(TorchDataset[Any]):
         with torch.random.fork_rng(devices=[]):
             # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
             torch.default_generator.manual_seed(_sample_seed(self._seed, index))
-            return self._transform(image), record.label, index
+            return self._transform(image), record.label, index, GUESSED in image.info
 
 
 def _in_process() -> int:
@@ -166,7 +177,7 @@ def _sample_seed(seed: tuple[int, ...], index: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr((*seed, index)).encode(), digest_size=8).digest(), "little")
 
 
-def _collate(items: list[tuple[Tensor, int, int] | _Failure]) -> list[Tensor] | _Failure:
+def _collate(items: list[_Item | _Failure]) -> list[Tensor] | _Failure:
     """Tensors of a batch (in a worker: in shared memory), or its first failure."""
     failures = [item for item in items if isinstance(item, _Failure)]
     if failures:

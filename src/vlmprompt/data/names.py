@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vlmprompt.data.files import locate
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 
 _CODE = re.compile(r"n\d{8}|\d+")
 _LEADING_NUMBER = re.compile(r"^\d+\.(?=.)")
@@ -60,7 +61,7 @@ def read_names(file: Path, root: Path | None, *, distinct: bool = True) -> tuple
     """
     path = locate(str(file), root)
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
         lines = [line.strip() for line in content.decode("utf-8-sig").rstrip().splitlines()]
     except OSError as error:
         raise InputError(f"cannot read class names from {path}: {error.strerror}") from error

@@ -20,6 +20,7 @@ from vlmprompt.data.folder import outliers
 from vlmprompt.data.load import load_outliers, short_names
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.regular import regular
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,17 @@ class OodSet:
         return self.load()
 
 
-def sets_of(groups: Mapping[str, Sequence[str]], *, root: Path | None) -> list[OodSet]:
+def sets_of(groups: Mapping[str, Sequence[str]], *, root: Path | None, exif: bool = True) -> list[OodSet]:
     """Sets by their specs, read when they are needed.
 
     Args:
         groups: "near", "far" or "" -> data set specs.
         root: parent folder of data sets.
+        exif: see `load_dataset`.
     """
     names = short_names([spec for specs in groups.values() for spec in specs])
     return [
-        OodSet(names[spec], group, spec, partial(load_outliers, spec, root=root))
+        OodSet(names[spec], group, spec, partial(load_outliers, spec, root=root, exif=exif))
         for group, specs in groups.items()
         for spec in dict.fromkeys(specs)
     ]
@@ -171,7 +173,7 @@ def _listed(path: Path) -> list[str]:
         InputError: it cannot be read, or a path leaves the image folder.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = regular(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read image list {path}: {error}") from error
     numbered = {i: line.rsplit(maxsplit=1)[0] for i, line in enumerate(lines, 1) if line.strip()}

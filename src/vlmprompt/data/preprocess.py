@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from PIL.Image import Image
+from PIL.Image import Image, Resampling
 from torch import Tensor
 from torchvision.transforms import (
     CenterCrop,
@@ -25,6 +26,7 @@ from vlmprompt.errors import InputError
 
 Transform = Callable[[Image], Tensor]
 
+STRIP = 64  # times as long as wide, from which a picture is not resized whole
 _INTERPOLATIONS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
 
 
@@ -51,9 +53,10 @@ class PreprocessConfig:
 def build_transform(config: PreprocessConfig, *, train: bool) -> Transform:
     """The transform from an image to (3,size,size).
 
-    The test transform equals open_clip's `image_transform(is_train=False)`. The training transform is CoOp's:
-    a random crop of 8 to 100 % of the area (sides 3:4 to 4:3) resized to `size`, and a horizontal flip half
-    of the time; it draws from torch's global generator, which `ImageLoader` seeds per image and restores.
+    The test transform equals open_clip's `image_transform(is_train=False)`; of strips, see `_middle_of_strip`. The
+    training transform is CoOp's: a random crop of 8 to 100 % of the area (sides 3:4 to 4:3) resized to `size`, and a
+    horizontal flip half of the time; it draws from torch's global generator, which `ImageLoader` seeds per image and
+    restores.
 
     Raises:
         InputError: interpolation or resize mode are none of those above.
@@ -64,7 +67,7 @@ def build_transform(config: PreprocessConfig, *, train: bool) -> Transform:
         steps = [crop, RandomHorizontalFlip()]
     else:
         resize: dict[str, list[Any]] = {
-            "shortest": [Resize(config.size, interpolation=mode), CenterCrop(config.size)],
+            "shortest": [partial(_middle, size=config.size, interpolation=mode)],
             "longest": [partial(_fit, size=config.size, interpolation=mode), CenterCrop(config.size)],
             "squash": [Resize((config.size, config.size), interpolation=mode)],
         }
@@ -79,10 +82,39 @@ def _choice(what: str, name: str, known: dict[str, Any]) -> Any:
     return known[name]
 
 
+def _middle(image: Image, *, size: int, interpolation: InterpolationMode) -> Image:
+    """Resize the short side to `size`, and crop the middle square."""
+    if max(image.size) > STRIP * min(image.size):
+        return _middle_of_strip(image, size, Resampling[interpolation.name])
+    plain: Image = F.center_crop(F.resize(image, [size], interpolation), [size])
+    return plain
+
+
+def _middle_of_strip(image: Image, size: int, filter_: Resampling) -> Image:
+    """As `_middle`, but only the square is made: whole, a strip of 2 x 6,000 pixels would be 224 x 672,000.
+
+    The values are those of the whole; to within 1 of 255 where the picture is made smaller, because Pillow rounds
+    between its passes and chooses their order.
+    """
+    short, long = sorted(image.size)
+    whole = size * long // short  # the long side, as torchvision rounds it
+    start = round((whole - size) / 2) * long / whole
+    end = start + size * long / whole
+    margin = 3 * max(1, math.ceil(short / size))  # bicubic interpolation reaches 2 pixels of the coarser picture
+    low, high = int(start) - margin, math.ceil(end) + margin
+    tall = image.height == long
+    part = image.crop((0, low, short, high) if tall else (low, 0, high, short))
+    if tall and short <= size:
+        part = part.resize((size, part.height), filter_)  # Pillow's order
+    box = (0, start - low, part.width, end - low) if tall else (start - low, 0, end - low, part.height)
+    return part.resize((size, size), filter_, box=box)
+
+
 def _fit(image: Image, *, size: int, interpolation: InterpolationMode) -> Image:
     """Resize the long side to `size`; CenterCrop then pads the short one."""
     ratio = max(image.size) / size
-    resized: Image = F.resize(image, [round(image.height / ratio), round(image.width / ratio)], interpolation)
+    sides = [max(1, round(side / ratio)) for side in (image.height, image.width)]
+    resized: Image = F.resize(image, sides, interpolation)
     return resized
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from vlmprompt.errors import InputError
 
@@ -27,6 +27,13 @@ class ImageSource(Protocol):
         """The RGB image."""
 
 
+class EncodedSource(Protocol):
+    """An image file within another file. Must be picklable."""
+
+    def encoded(self) -> tuple[BinaryIO | Path, str]:
+        """The file, and what to call it in errors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One labelled image.
@@ -35,11 +42,13 @@ class Record:
         id: stable name inside the data set, a relative path with forward slashes or a key.
         label: index into the data set's class names.
         image: where the pixels come from.
+        upright: read it as a viewer shows it, not as it is stored (see `images.decode`).
     """
 
     id: str
     label: int
-    image: Path | ImageSource
+    image: Path | ImageSource | EncodedSource
+    upright: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,16 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over class names and the (id, label) pairs of every split (descriptions have their own)."""
-        content = {
+        """SHA-256 over class names and the (id, label) pairs of every split, and whether images are read upright.
+
+        Descriptions have a digest of their own.
+        """
+        content: dict[str, object] = {
             "classes": self.class_names,
             "splits": {split: [(r.id, r.label) for r in records] for split, records in sorted(self.splits.items())},
         }
+        if any(record.upright for records in self.splits.values() for record in records):
+            content["upright"] = True
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
     def split(self, name: str) -> tuple[Record, ...]:

@@ -15,23 +15,24 @@ is why the webdataset package, which streams, is not used.
 from __future__ import annotations
 
 import io
+import math
 import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
+from typing import BinaryIO
 
 from vlmprompt.data.files import READABLE, is_image, locate
-from vlmprompt.data.images import decode
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.data.rows import Row, labels_of, splits_of
 from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage
-from vlmprompt.errors import InputError
+from vlmprompt.errors import InputError, UsageError
+from vlmprompt.regular import regular
 
 NAMES_FILE = "classnames.txt"
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_BRACES = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}")
+MOST_NAMES = 100_000  # that one pattern may stand for
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +44,21 @@ class TarImage:
     offset: int
     size: int
 
-    def load(self) -> Image.Image:
-        """See `ImageSource`."""
+    def encoded(self) -> tuple[BinaryIO, str]:
+        """See `EncodedSource`."""
         try:
-            with self.shard.open("rb") as file:
+            with regular(self.shard).open("rb") as file:
                 file.seek(self.offset)
                 data = file.read(self.size)
         except OSError as error:
             raise InputError(f"cannot read shard {self.shard}: {error.strerror}") from error
-        return decode(io.BytesIO(data), f"{self.name} in {self.shard}")
+        return io.BytesIO(data), f"{self.name} in {self.shard}"
 
 
 class ShardReader:
     """Shards below a folder or matching a pattern, such as `wds:food` or `wds:shards/train-{0000..0007}.tar`."""
+
+    upright = True
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Index the shards; no image is decoded.
@@ -83,11 +86,12 @@ def _find(argument: str, root: Path | None) -> tuple[Path, list[Path]]:
     """The folder that ids are relative to, and the shards in order of their names."""
     if not any(sign in argument for sign in "*?[{"):
         found = locate(argument, root)
-        if found.is_file():
+        if not found.is_dir():
             return found.parent, [found]
         base, patterns = found, ["**/*.tar"]
     else:
         path = Path(argument)
+        _check_bound(path.name)
         patterns = list(_expanded(path.name))
         # As `locate`: the working directory first, then the root.
         places = [path.parent] if root is None else [path.parent, root / path.parent]
@@ -100,6 +104,15 @@ def _find(argument: str, root: Path | None) -> tuple[Path, list[Path]]:
 
 def _matching(base: Path, pattern: str) -> list[Path]:
     return sorted(base.glob(pattern)) if base.is_dir() else []
+
+
+def _check_bound(pattern: str) -> None:
+    names = math.prod(max(0, int(last) - int(first) + 1) for first, last in _BRACES.findall(pattern))
+    if names > MOST_NAMES:
+        raise UsageError(
+            f"the pattern {pattern} stands for {names:,} shards, at most {MOST_NAMES:,} are looked for",
+            hint="name a folder, or use * for what is there",
+        )
 
 
 def _expanded(pattern: str) -> Iterator[str]:
@@ -132,7 +145,7 @@ def _samples(base: Path, shard: Path, split: str) -> Iterator[tuple[Row, TarImag
     """The samples of a shard, in its order."""
     members: dict[str, dict[str, tarfile.TarInfo]] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with tarfile.open(regular(shard), "r:") as tar:
             for member in tar:
                 if member.isfile():
                     folder, _, file = member.name.rpartition("/")

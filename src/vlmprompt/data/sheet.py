@@ -47,5 +47,9 @@ def _spread(labels: Sequence[int], count: int) -> list[int]:
 
 
 def _thumbnail(record: Record) -> Image.Image:
-    """The whole image in a square, its proportions kept."""
-    return ImageOps.pad(read_image(record), (SIDE, SIDE), color="#eeeeee")
+    """The whole image in a square, its proportions kept; of a strip, at least a line."""
+    image = read_image(record)
+    short, long = sorted(image.size)
+    if round(SIDE * short / long) < 1:
+        image = ImageOps.fit(image, (min(image.width, SIDE * short), min(image.height, SIDE * short)))
+    return ImageOps.pad(image, (SIDE, SIDE), color="#eeeeee")

@@ -12,6 +12,7 @@ from pathlib import Path
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.lines import Line, parse_lines, written
 from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.regular import regular
 
 FOLDER = "prompts_cache"
 SUFFIX = ".jsonl"
@@ -44,7 +45,7 @@ class DescriptionFile:
         """
         try:
             path = Path(path).expanduser()
-            content = path.read_bytes()
+            content = regular(path).read_bytes()
         except (OSError, RuntimeError) as error:  # RuntimeError: ~ of nobody
             raise InputError(
                 f"cannot read the descriptions {path}: {getattr(error, 'strerror', error)}",

@@ -50,16 +50,16 @@ class Resources:
             )
         return self._backbones[key]
 
-    def dataset(self, spec: str, *, accept_split: bool = False, protocol: str = "coop") -> Dataset:
+    def dataset(self, spec: str, *, accept_split: bool = False, protocol: str = "coop", exif: bool = True) -> Dataset:
         """A data set, read once.
 
         Raises:
             VlmPromptError: see `load_dataset`; also for the other arguments.
         """
-        key = (spec, accept_split, protocol)
+        key = (spec, accept_split, protocol, exif)
         if key not in self._datasets:
             self._datasets[key] = load_dataset(
-                spec, root=self.runtime.root, accept_split=accept_split, protocol=protocol
+                spec, root=self.runtime.root, accept_split=accept_split, protocol=protocol, exif=exif
             )
         return self._datasets[key]
 

@@ -81,14 +81,17 @@ def evaluate(
     resources = resources or Resources(runtime, progress, backbone)
     dataset = run.load_dataset(runtime)
     for spec in (companions or {}).get("ood", ()):
-        load_outliers(spec, root=runtime.root)  # so that a mistyped name shows before anything is measured
+        load_outliers(
+            spec, root=runtime.root, exif=run.config.exif
+        )  # so that a mistyped name shows before anything is measured
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
     subjects = _subjects(run, dataset, kept, REFERENCES if reference is True else reference or ())
     store = store or ResultStore(run.path / RESULTS_FILE)
     runner = Runner(store, run.info.backbone.digest, force=force, progress=progress)
     # Other data sets are read by the conventions of the run.
-    load = partial(resources.dataset, accept_split=run.config.accept_split, protocol=run.config.protocol)
+    conventions = {key: getattr(run.config, key) for key in ("accept_split", "protocol", "exif")}
+    load = partial(resources.dataset, **conventions)
     context = partial(Context, dataset=dataset, bank=resources.bank(run.config), load=load, companions=companions)
     contexts = [context(subject) for subject in subjects]
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 from vlmprompt.results.rows import ResultRow
 
 # Cell and metric of a row that stands for a whole suite: the training failed, or its cells are not known.
@@ -65,7 +66,7 @@ class ResultStore:
             InputError: a line other than the last is no result row; its number is named.
         """
         try:
-            content = self.path.read_bytes()
+            content = regular(self.path).read_bytes()
         except FileNotFoundError:
             return Loaded(())
         except OSError as error:

@@ -17,8 +17,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlmprompt.atomic import write_atomic
-from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
+from vlmprompt.training.trainset import StoredConfig
 
 HEADER_KEY = "vlmprompt"
 OPTIMIZER = "optimizer/"
@@ -67,7 +68,7 @@ class Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
-    config: RunConfig
+    config: StoredConfig
     class_names: tuple[str, ...]
     digests: dict[str, str]
     versions: dict[str, str]
@@ -112,7 +113,7 @@ class Checkpoint:
             InputError: the file is missing, damaged, or no checkpoint of this toolkit.
         """
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
+            with safetensors.safe_open(regular(path), framework="pt") as file:
                 header = Header.model_validate_json((file.metadata() or {})[HEADER_KEY])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except FileNotFoundError as error:

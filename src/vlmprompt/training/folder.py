@@ -54,14 +54,14 @@ class RunFolder:
 
 
 def run_name(config: RunConfig, dataset: str) -> str:
-    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>]`, safe as a folder's name."""
+    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>][-no-exif]`, safe as a folder's name."""
     architecture, _, weights = config.backbone.removeprefix("hf-hub:").partition("/")
     tower = f"{architecture}-{Path(weights).stem}" if weights else architecture
     if config.random_weights is not None:
         tower = f"{architecture}-random{config.random_weights}"
     shots = "allshots" if config.shots is None else f"{config.shots}shot"
     unusual: list[tuple[str, str]] = [(config.setting, "few-shot"), (config.protocol, "coop")]
-    special = [value for value, usual in unusual if value != usual]
+    special = [value for value, usual in unusual if value != usual] + ["no-exif"] * (not config.exif)
     name = "-".join([config.method, dataset, tower, shots, f"seed{config.seed}", *special])
     return re.sub(r"[^\w.-]+", "_", name)
 

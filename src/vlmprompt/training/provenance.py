@@ -18,7 +18,8 @@ from vlmprompt.config.models import RunConfig
 from vlmprompt.distributions import code_version
 from vlmprompt.errors import InputError
 from vlmprompt.plugins import CORE, host
-from vlmprompt.training.trainset import TrainSet
+from vlmprompt.regular import regular
+from vlmprompt.training.trainset import StoredConfig, TrainSet
 
 Status = Literal["running", "interrupted", "failed", "finished"]
 RUN_FILE = "run.json"
@@ -91,7 +92,7 @@ class RunInfo(_Model):
     schema_version: Literal[1] = 1
     name: str
     status: Status
-    config: RunConfig
+    config: StoredConfig
     sources: dict[str, str] = Field(default_factory=dict)
     class_names: tuple[str, ...]
     data: DataInfo
@@ -128,7 +129,7 @@ class RunInfo(_Model):
         """
         path = folder / RUN_FILE
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(regular(path).read_bytes())
         except OSError as error:
             raise InputError(f"{folder} is not a run: {path.name} cannot be read ({error.strerror})") from error
         except ValidationError as error:

@@ -15,6 +15,7 @@ from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.regular import regular
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
@@ -53,7 +54,7 @@ class Run:
     def digest(self) -> str:
         """SHA-256 of the checkpoint's bytes: equal runs have equal digests."""
         try:
-            return hashlib.sha256(RunFolder(self.path).checkpoint.read_bytes()).hexdigest()
+            return hashlib.sha256(regular(RunFolder(self.path).checkpoint).read_bytes()).hexdigest()
         except OSError as error:
             raise InputError(f"run {self.path} has no readable checkpoint: {error.strerror}") from error
 

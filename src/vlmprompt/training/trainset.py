@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.fewshot import SAMPLER_OF, FewShotSplit, sample, with_val
-from vlmprompt.data.load import load_dataset
+from vlmprompt.data.load import honours_exif, load_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, choose, describe
 from vlmprompt.methods.build import method_config, method_type
@@ -41,6 +44,17 @@ class TrainSet:
         return None if texts is None else tuple(texts[label] for label in self.labels)
 
 
+def _as_it_was(config: object) -> object:
+    """A configuration from before `exif` was there, when no image was turned."""
+    if not isinstance(config, dict) or "exif" in config:
+        return config
+    return {**config, "exif": not honours_exif(str(config.get("data", "")))}
+
+
+# Of a run that has been written, possibly by an older version.
+StoredConfig = Annotated[RunConfig, BeforeValidator(_as_it_was)]
+
+
 def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
     """The data set of a run, as its configuration says it is to be read.
 
@@ -54,6 +68,7 @@ def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
         split_seed=config.split_seed,
         accept_split=config.accept_split,
         protocol=config.protocol,
+        exif=config.exif,
     )
 
 

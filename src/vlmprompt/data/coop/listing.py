@@ -20,6 +20,7 @@ from vlmprompt.data.coop.place import Place
 from vlmprompt.data.files import check_inside
 from vlmprompt.data.records import SPLITS
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 
 Rows = list[tuple[str, int]]
 DIGITS = 12  # of a SHA-256 in messages
@@ -196,6 +197,6 @@ def _lines(file: Path) -> list[str]:
 # -- both -------------------------------------------------------------------------------------------
 def _bytes(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return regular(file).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error

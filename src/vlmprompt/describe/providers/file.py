@@ -15,6 +15,7 @@ from vlmprompt.describe.lines import Kind, unicode, written
 from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
 from vlmprompt.describe.templates import AS_IT_IS, Template
 from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.regular import regular
 
 
 class FileConfig(ProviderConfig):
@@ -75,7 +76,7 @@ class FileProvider:
 def _object(path: Path) -> tuple[dict[str, Any], str]:
     """A JSON object and the digest of its file."""
     try:
-        raw = path.expanduser().read_bytes()
+        raw = regular(path.expanduser()).read_bytes()
         content = json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error

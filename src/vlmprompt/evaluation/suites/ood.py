@@ -73,7 +73,7 @@ class OodSuite:
     def _sets(self, context: Context) -> Sequence[OodSet]:
         if self._benchmark is not None:
             return self._benchmark.ood_sets(root=context.root)
-        return sets_of({"": context.companions("ood")}, root=context.root)
+        return sets_of({"": context.companions("ood")}, root=context.root, exif=context.subject.config.exif)
 
 
 class _Comparison:
