@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from vlmprompt.data.records import Record, records_digest
 from vlmprompt.errors import InputError
@@ -21,6 +23,29 @@ SPLIT_ALIASES = {
 MIN_TO_SPLIT = 4
 
 Splits = dict[str, tuple[Record, ...]]
+
+
+def said_split(file: PurePosixPath) -> str:
+    """The split that a file of many images says by its path: that of its folders, or else of the words of its name.
+
+    Args:
+        file: relative to the data set's folder.
+
+    Returns:
+        "train", "val", "test", or nothing.
+
+    Raises:
+        InputError: it says several.
+    """
+    for words in (file.parts[:-1], re.split(r"[^a-z]+", file.name.lower())):
+        said = list(dict.fromkeys(SPLIT_ALIASES[word.lower()] for word in words if word.lower() in SPLIT_ALIASES))
+        if len(said) > 1:
+            raise InputError(
+                f"{file} says {' and '.join(said)} by its name", hint="put it into the folder train, val or test"
+            )
+        if said:
+            return said[0]
+    return ""
 
 
 def by_label(records: Iterable[Record]) -> dict[int, list[Record]]:
