@@ -54,7 +54,9 @@ def register_datasets(register: Register) -> None:
     register(
         "wds", target="vlmprompt.data.shards.reader:ShardReader", summary="webdataset shards: tar files of samples"
     )
-    register("hf", target="vlmprompt.data.hub:HubReader", summary="a Hugging Face data set, by name or saved on disk")
+    register(
+        "hf", target="vlmprompt.data.hub.reader:HubReader", summary="a Hugging Face data set, by name or saved on disk"
+    )
     for name, cls, summary in (
         ("doodles", "DoodlesReader", "built in: 64 drawn classes; doodles:sketch and other domains"),
         ("doodles-animals", "AnimalsReader", "built in: the 16 animals of doodles"),

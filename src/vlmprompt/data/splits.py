@@ -26,22 +26,28 @@ Splits = dict[str, tuple[Record, ...]]
 
 
 def said_split(file: PurePosixPath) -> str:
-    """The split that a file of many images says by its path: that of its folders, or else of the words of its name.
+    """The split that a file of many images says by its path: train, val, test, or nothing; see `split_word`."""
+    return SPLIT_ALIASES.get(split_word(file).lower(), "")
+
+
+def split_word(file: PurePosixPath) -> str:
+    """The word of a path that says a split: the name of one of its folders, or else a word of the file's name.
 
     Args:
         file: relative to the data set's folder.
 
     Returns:
-        "train", "val", "test", or nothing.
+        The first such word as it is written, such as "Validation"; nothing if there is none.
 
     Raises:
-        InputError: it says several.
+        InputError: words say several splits.
     """
-    for words in (file.parts[:-1], re.split(r"[^a-z]+", file.name.lower())):
-        said = list(dict.fromkeys(SPLIT_ALIASES[word.lower()] for word in words if word.lower() in SPLIT_ALIASES))
-        if len(said) > 1:
+    for words in (file.parts[:-1], re.split(r"[^A-Za-z]+", file.name)):
+        said = [word for word in words if word.lower() in SPLIT_ALIASES]
+        splits = list(dict.fromkeys(SPLIT_ALIASES[word.lower()] for word in said))
+        if len(splits) > 1:
             raise InputError(
-                f"{file} says {' and '.join(said)} by its name", hint="put it into the folder train, val or test"
+                f"{file} says {' and '.join(splits)} by its name", hint="put it into the folder train, val or test"
             )
         if said:
             return said[0]

@@ -1,0 +1,147 @@
+"""Files of tables, looked into before the package `datasets` reads them, where it takes them wrongly without a word.
+
+`datasets` (5.2.0) finds the split of a file by words in any part of its path, classes' folders included, and gives
+all files of a data set the class names of the first. So the files of local data sets are given to it by split, files
+that name their classes otherwise are read as tables of their own, and what cannot be told apart is refused.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vlmprompt.data.files import is_image
+from vlmprompt.data.parts import check_parts
+from vlmprompt.data.splits import SPLIT_ALIASES, split_word
+from vlmprompt.errors import InputError
+
+Files = Mapping[str, Sequence[str]]  # split, as it is called there -> paths or URLs
+KINDS = {".parquet": "parquet", ".arrow": "arrow"}
+# What `datasets` takes for the name of a split, with any of these signs or digits around it.
+_WORDS = set(SPLIT_ALIASES) | {"dev", "eval", "evaluation"}
+_BETWEEN = re.compile(r"[-._ 0-9]+")
+_COUNTED = re.compile(r"(\w+)-\d+-of-\d+\b.*")
+_LOCAL_COPY = "hf download NAME --repo-type dataset --local-dir DIR, then --data hf:DIR"
+
+
+def files_by_split(folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """The split of each table of a folder, by our rules: what its folder is called, or else its name says.
+
+    Args:
+        names: relative to the folder, with forward slashes.
+
+    Raises:
+        InputError: parts are missing, a file says no split beside others that do, or files of one split lie in
+            several folders.
+    """
+    check_parts(names)
+    said = {name: _called(PurePosixPath(name)) for name in sorted(names)}
+    silent = [name for name, split in said.items() if not split]
+    if silent and len(silent) < len(said):
+        raise InputError(
+            f"{silent[0]} in {folder} does not say its split, others do", hint="name it train, val or test"
+        )
+    files: dict[str, list[str]] = {}
+    for name, split in said.items():
+        files.setdefault(split or "train", []).append(name)
+    for split, parts in files.items():
+        places = sorted({name.rpartition("/")[0] for name in parts})
+        if len(places) > 1:
+            raise InputError(
+                f"{split} files of {folder} lie in several folders: {', '.join(places)}", hint="name one: hf:FOLDER"
+            )
+    return {split: [str(folder / name) for name in parts] for split, parts in files.items()}
+
+
+def _called(name: PurePosixPath) -> str:
+    inner = split_word(name.parent / "x") if len(name.parts) > 1 else ""
+    counted = _COUNTED.fullmatch(name.name)
+    return inner or (counted[1] if counted else split_word(PurePosixPath(name.name)))
+
+
+def read_files(files: Files, kind: str) -> dict[str, list[Any]]:
+    """The tables of each split, in the order of its files: a new one where the names of classes change."""
+    import datasets
+
+    return {
+        split: [
+            datasets.load_dataset(kind, data_files={"train": [glob.escape(file) for file in run]}, split="train")
+            for _, run in groupby(names, key=lambda file: class_names(file, kind))
+        ]
+        for split, names in files.items()
+    }
+
+
+def class_names(file: str, kind: str) -> dict[str, tuple[str, ...]]:
+    """What a file calls the classes of its columns, by column; nothing of columns that name none."""
+    import datasets
+
+    return names_of(datasets.Features.from_arrow_schema(_schema(file, kind)))
+
+
+def names_of(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The class names of columns of classes."""
+    return {column: tuple(f.names) for column, f in features.items() if type(f).__name__ == "ClassLabel"}
+
+
+def _schema(file: str, kind: str) -> Any:
+    import fsspec
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with fsspec.open(file, "rb") as content:
+        if kind == "parquet":
+            return pq.read_schema(content)
+        try:
+            return pa.ipc.open_stream(content).schema
+        except pa.ArrowInvalid:
+            content.seek(0)
+            return pa.ipc.open_file(content).schema
+
+
+def check_splits(files: Files, base: str) -> None:
+    """Refuse a division into splits that the package `datasets` has got wrong, or may have.
+
+    Args:
+        base: the folder or URL that the files lie below.
+
+    Raises:
+        InputError: a file is in two splits, or the folder of a class says a split.
+    """
+    seen: dict[str, str] = {}
+    noted = any(_is_metadata(file) for names in files.values() for file in names)
+    for split, names in files.items():
+        for file in names:
+            other = seen.setdefault(file, split)
+            if other != split and not _is_metadata(file):
+                raise _doubtful(file, f"is taken for {other} and for {split}")
+            for word in _misleading(_relative(file, base), split, noted):
+                raise _doubtful(file, f"is taken for {split} although its path says {word!r}")
+
+
+def _misleading(path: PurePosixPath, split: str, noted: bool) -> Iterator[str]:
+    """Words in the folders of an image that speak of another split, or that only the folder of its class has."""
+    folders = [[w for w in _BETWEEN.split(part.lower()) if w in _WORDS] for part in path.parts[:-1]]
+    if not is_image(path.name) or not any(folders):
+        return
+    ours = {SPLIT_ALIASES.get(word, word) for words in folders for word in words}
+    if ours - {SPLIT_ALIASES.get(split.lower(), split)}:
+        yield next(word for words in folders for word in words if SPLIT_ALIASES.get(word, word) != split)
+    elif not noted and folders[-1] and not any(folders[:-1]):
+        yield folders[-1][0]
+
+
+def _relative(file: str, base: str) -> PurePosixPath:
+    return PurePosixPath(re.sub(r"^hf://datasets/[^@]*@[^/]*/", "", file).removeprefix(base).lstrip("/"))
+
+
+def _is_metadata(file: str) -> bool:
+    return PurePosixPath(file).name.startswith("metadata.")
+
+
+def _doubtful(file: str, what: str) -> InputError:
+    return InputError(f"{file} {what}", hint=f"read a local copy, by the names of its folders: {_LOCAL_COPY}")
