@@ -131,13 +131,28 @@ def test_images_with_a_list_of_columns(make_tree: MakeTree, tmp_path: Path) -> N
         assert read_image(dataset.split("test")[1]).getpixel((0, 0)) == image.getpixel((0, 0))
 
 
-def test_a_division_by_the_library_that_may_be_wrong(make_tree: MakeTree, tmp_path: Path) -> None:
-    """A card hands the files over to the library's own rules, as the hub does."""
-    photos = make_tree([f"{split}/{name}/0.png" for split in ("train", "test") for name in ("train_station", "bus")])
-    (photos / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_dir: .\n---\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"test/train_station/0\.png is taken for train") as caught:
-        load_dataset("hf:photos", root=tmp_path)
-    assert "local copy" in (caught.value.hint or "")
+@pytest.mark.parametrize(
+    ("paths", "data_files", "message"),
+    [
+        (["train/bus", "test/train_station"], "", r"test/train_station/0\.png is taken for train and for test"),
+        (["bus", "bullet train"], "", r"bullet train/0\.png is taken for train because of the name of its class"),
+        (["train/bus", "train/test_tube"], "  data_files: train/**\n", ""),
+        (["bus", "bullet train"], "  data_files: '**'\n", ""),
+    ],
+)
+def test_a_division_by_the_library(
+    paths: list[str], data_files: str, message: str, make_tree: MakeTree, tmp_path: Path
+) -> None:
+    """A card hands the files over to the library's own rules, as the hub does, or says which they are."""
+    photos = make_tree([f"{path}/{i}.png" for path in paths for i in range(4)])
+    card = f"---\nconfigs:\n- config_name: default\n{data_files or '  data_dir: .' + chr(10)}---\n"
+    (photos / "README.md").write_text(card, encoding="utf-8")
+    if message:
+        with pytest.raises(InputError, match=message) as caught:
+            load_dataset("hf:photos", root=tmp_path)
+        assert "--data folder:DIR" in (caught.value.hint or "")
+    else:
+        assert sum(map(len, load_dataset("hf:photos", root=tmp_path).splits.values())) == 8
 
 
 # -- names of classes -------------------------------------------------------------------------------

@@ -25,9 +25,14 @@ MIN_TO_SPLIT = 4
 Splits = dict[str, tuple[Record, ...]]
 
 
+def named_split(name: str) -> str:
+    """ "train", "val" or "test" if that is what a folder, a table or a word of a file's name says, else nothing."""
+    return SPLIT_ALIASES.get(name.lower(), "")
+
+
 def said_split(file: PurePosixPath) -> str:
     """The split that a file of many images says by its path: train, val, test, or nothing; see `split_word`."""
-    return SPLIT_ALIASES.get(split_word(file).lower(), "")
+    return named_split(split_word(file))
 
 
 def split_word(file: PurePosixPath) -> str:
@@ -43,8 +48,8 @@ def split_word(file: PurePosixPath) -> str:
         InputError: words say several splits.
     """
     for words in (file.parts[:-1], re.split(r"[^A-Za-z]+", file.name)):
-        said = [word for word in words if word.lower() in SPLIT_ALIASES]
-        splits = list(dict.fromkeys(SPLIT_ALIASES[word.lower()] for word in said))
+        said = [word for word in words if named_split(word)]
+        splits = list(dict.fromkeys(map(named_split, said)))
         if len(splits) > 1:
             raise InputError(
                 f"{file} says {' and '.join(splits)} by its name", hint="put it into the folder train, val or test"

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vlmprompt.data.files import is_image
 from vlmprompt.data.parts import check_parts
-from vlmprompt.data.splits import SPLIT_ALIASES, split_word
+from vlmprompt.data.splits import split_word
 from vlmprompt.errors import InputError
 
 Files = Mapping[str, Sequence[str]]  # split, as it is called there -> paths or URLs
 KINDS = {".parquet": "parquet", ".arrow": "arrow"}
-# What `datasets` takes for the name of a split, with any of these signs or digits around it.
-_WORDS = set(SPLIT_ALIASES) | {"dev", "eval", "evaluation"}
+# What `datasets` takes for the name of a split, if such signs, digits or nothing stand around it.
+_WORDS = {"train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"}
 _BETWEEN = re.compile(r"[-._ 0-9]+")
 _COUNTED = re.compile(r"(\w+)-\d+-of-\d+\b.*")
-_LOCAL_COPY = "hf download NAME --repo-type dataset --local-dir DIR, then --data hf:DIR"
+_LOCAL_COPY = "hf download NAME --repo-type dataset --local-dir DIR, then --data folder:DIR"
 
 
 def files_by_split(folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
@@ -110,29 +110,25 @@ def check_splits(files: Files, base: str) -> None:
         base: the folder or URL that the files lie below.
 
     Raises:
-        InputError: a file is in two splits, or the folder of a class says a split.
+        InputError: a file is in two splits, or nothing but the folders of classes says a split.
     """
     seen: dict[str, str] = {}
-    noted = any(_is_metadata(file) for names in files.values() for file in names)
     for split, names in files.items():
         for file in names:
             other = seen.setdefault(file, split)
             if other != split and not _is_metadata(file):
-                raise _doubtful(file, f"is taken for {other} and for {split}")
-            for word in _misleading(_relative(file, base), split, noted):
-                raise _doubtful(file, f"is taken for {split} although its path says {word!r}")
+                raise _doubtful(f"{file} is taken for {other} and for {split}")
+    images = [file for file in seen if is_image(file)]
+    if images and not any(map(_is_metadata, seen)) and all(_class_says(_relative(file, base)) for file in images):
+        raise _doubtful(
+            f"{images[0]} is taken for {seen[images[0]]} because of the name of its class; others are left out"
+        )
 
 
-def _misleading(path: PurePosixPath, split: str, noted: bool) -> Iterator[str]:
-    """Words in the folders of an image that speak of another split, or that only the folder of its class has."""
-    folders = [[w for w in _BETWEEN.split(part.lower()) if w in _WORDS] for part in path.parts[:-1]]
-    if not is_image(path.name) or not any(folders):
-        return
-    ours = {SPLIT_ALIASES.get(word, word) for words in folders for word in words}
-    if ours - {SPLIT_ALIASES.get(split.lower(), split)}:
-        yield next(word for words in folders for word in words if SPLIT_ALIASES.get(word, word) != split)
-    elif not noted and folders[-1] and not any(folders[:-1]):
-        yield folders[-1][0]
+def _class_says(image: PurePosixPath) -> bool:
+    """Whether the folder of an image's class has the word of a split, and no folder above it has one."""
+    *above, innermost = [not _WORDS.isdisjoint(_BETWEEN.split(part.lower())) for part in ("", *image.parts[:-1])]
+    return innermost and not any(above)
 
 
 def _relative(file: str, base: str) -> PurePosixPath:
@@ -143,5 +139,5 @@ def _is_metadata(file: str) -> bool:
     return PurePosixPath(file).name.startswith("metadata.")
 
 
-def _doubtful(file: str, what: str) -> InputError:
-    return InputError(f"{file} {what}", hint=f"read a local copy, by the names of its folders: {_LOCAL_COPY}")
+def _doubtful(problem: str) -> InputError:
+    return InputError(problem, hint=f"read a local copy, by the names of its folders: {_LOCAL_COPY}")

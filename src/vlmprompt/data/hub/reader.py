@@ -27,7 +27,7 @@ from vlmprompt.data.images import decode
 from vlmprompt.data.missing import left_out
 from vlmprompt.data.names import code_warning
 from vlmprompt.data.records import SPLITS, Dataset, Record
-from vlmprompt.data.splits import SPLIT_ALIASES, Splits, check_coverage, seeded_split
+from vlmprompt.data.splits import Splits, check_coverage, named_split, seeded_split
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 OPTIONS = ("config", "image", "label", "revision", *SPLITS)
@@ -90,7 +90,12 @@ def _options(argument: str) -> tuple[str, dict[str, str]]:
 
 def _images(argument: str, path: Path, class_names_file: Path | None, split_seed: int) -> Dataset:
     """Class folders by our own rules: the library looks for the names of splits in the names of classes too."""
-    _, stop, query = argument.partition("?")
+    name, stop, query = argument.partition("?")
+    without = [key for key in _options(argument)[1] if key not in SPLITS]
+    if without:
+        raise UsageError(
+            f"{without[0]} has no effect on hf:{name}, which is images in class folders", hint="leave it out"
+        )
     reader = FolderReader()
     dataset = reader.load(f"{path}{stop}{query}", root=None, class_names_file=class_names_file, split_seed=split_seed)
     return replace(dataset, spec=f"hf:{argument}")
@@ -103,8 +108,8 @@ def _splits(tables: Tables, options: Mapping[str, str]) -> tuple[dict[str, Seque
         if theirs not in tables:
             raise InputError(f"there is no split {theirs!r} for {split}", hint=did_you_mean(theirs, tables))
     for theirs in tables:
-        ours = SPLIT_ALIASES.get(theirs.lower())
-        if ours is not None and theirs not in chosen.values():
+        ours = named_split(theirs)
+        if ours and theirs not in chosen.values():
             chosen.setdefault(ours, theirs)
     if not chosen:
         raise InputError(f"none of the splits {', '.join(tables)} is train, val or test", hint="say so: ?train=NAME")

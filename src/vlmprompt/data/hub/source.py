@@ -11,7 +11,7 @@ from typing import Any
 
 from vlmprompt.data.files import files_below, is_image
 from vlmprompt.data.hub.files import KINDS, check_splits, class_names, files_by_split, names_of, read_files
-from vlmprompt.data.splits import SPLIT_ALIASES
+from vlmprompt.data.splits import named_split
 from vlmprompt.errors import InputError, VlmPromptError
 
 Tables = Mapping[str, list[Any]]
@@ -105,7 +105,7 @@ def _undeclared(path: Path, config: str | None) -> Tables:
 def _image_patterns(folder: Path, names: list[str]) -> dict[str, list[str]]:
     """The files of each split of a folder of images with metadata: split folders, or everything."""
     tops = sorted({name.partition("/")[0] for name in names if "/" in name})
-    if not any(top.lower() in SPLIT_ALIASES for top in tops):
+    if not any(map(named_split, tops)):
         return {"train": ["**"]}
     beside = [name for name in names if name in METADATA]
     return {top: [f"{top}/**", *beside] for top in tops}
