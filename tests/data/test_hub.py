@@ -207,6 +207,16 @@ def test_files_with_classes_in_another_order(tmp_path: Path) -> None:
         load_dataset("hf:animals", root=tmp_path)
 
 
+def test_files_without_rows(tmp_path: Path) -> None:
+    table([0, 1], classes("fox", "wolf")).to_parquet(str(tmp_path / "test-00000-of-00002.parquet"))
+    empty = table([0], classes("fox", "wolf")).select([])
+    empty.to_parquet(str(tmp_path / "test-00001-of-00002.parquet"))
+    empty.to_parquet(str(tmp_path / "train.parquet"))
+    assert named(load_dataset(f"hf:{tmp_path}")) == {"test": [(0, "fox"), (1, "wolf")]}
+    with pytest.raises(InputError, match=r"there are no rows in .*train\.parquet"):
+        load_dataset("hf:train.parquet", root=tmp_path)
+
+
 def test_tables_saved_one_by_one(tmp_path: Path) -> None:
     table([0, 1], classes("fox", "wolf")).save_to_disk(str(tmp_path / "animals/train"))
     table([0, 1], classes("wolf", "fox")).save_to_disk(str(tmp_path / "animals/validation"))
@@ -316,6 +326,19 @@ def test_columns_that_hold_no_image(feature: Any, cell: Any, query: str, message
     with pytest.raises(InputError, match=message) as caught:
         load_dataset(f"hf:animals{query}", root=tmp_path)
     assert caught.value.hint
+
+
+def test_images_that_other_tools_have_written(tmp_path: Path) -> None:
+    """Bytes and a path, and no word that they are an image; classes as text."""
+    features = {"image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
+    rows = {"image": [encoded((0, i, 0)) for i in range(2)], "label": ["wolf", "fox"]}
+    features["label"] = datasets.Value("string")
+    written = datasets.Dataset.from_dict(rows, features=datasets.Features(features))
+    datasets.DatasetDict({"train": table([0, 1], classes("fox", "wolf")), "test": written}).save_to_disk(
+        str(tmp_path / "animals")
+    )
+    right = {"train": [(0, "fox"), (1, "wolf")], "test": [(0, "wolf"), (1, "fox")]}
+    assert named(load_dataset("hf:animals", root=tmp_path)) == right
 
 
 def test_a_column_of_bytes_and_a_saved_format(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ LABELS = ("a class", "text", "an integer")
 def holds(feature: Any) -> str:
     """What a row of a column holds, in words."""
     dtype = str(getattr(feature, "dtype", ""))
+    if isinstance(feature, Mapping) and set(feature) == {"bytes", "path"}:  # as tools that know no Image write one
+        return "an image"
     if type(feature).__name__ != "Value":
         return _OTHERS.get(type(feature).__name__, f"a {type(feature).__name__}")
     if "int" in dtype:
@@ -39,7 +41,7 @@ def image_column(table: Any, given: str | None) -> str:
         raise _not_evident(table, "image")
     raise InputError(
         f"no column holds one image a row: {_columns(table)}",
-        hint="bring the images into a column of their own, one a row, and save it: Dataset.flatten, Dataset.map",
+        hint="lists of paths are read by csv:; else save it with a column of one image a row (Dataset.map, flatten)",
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from vlmprompt.data.files import is_image
 from vlmprompt.data.parts import check_parts
-from vlmprompt.data.splits import split_word
+from vlmprompt.data.splits import shortened, split_word
 from vlmprompt.errors import InputError
 
 Files = Mapping[str, Sequence[str]]  # split, as it is called there -> paths or URLs
@@ -64,16 +64,33 @@ def _called(name: PurePosixPath) -> str:
 
 
 def read_files(files: Files, kind: str) -> dict[str, list[Any]]:
-    """The tables of each split, in the order of its files: a new one where the names of classes change."""
+    """The tables of each split, in the order of its files: a new one where the names of classes change.
+
+    Raises:
+        InputError: no file has rows.
+    """
     import datasets
 
-    return {
-        split: [
-            datasets.load_dataset(kind, data_files={"train": [glob.escape(file) for file in run]}, split="train")
-            for _, run in groupby(names, key=lambda file: class_names(file, kind))
-        ]
-        for split, names in files.items()
-    }
+    tables: dict[str, list[Any]] = {}
+    for split, names in files.items():
+        filled = [file for file in names if _has_rows(file, kind)]
+        for _, run in groupby(filled, key=lambda file: class_names(file, kind)):
+            escaped = [glob.escape(file) for file in run]
+            tables.setdefault(split, []).append(datasets.load_dataset(kind, data_files={split: escaped}, split=split))
+    if not tables:
+        raise InputError(f"there are no rows in {shortened([file for names in files.values() for file in names])}")
+    return tables
+
+
+def _has_rows(file: str, kind: str) -> bool:
+    """Whether a parquet file has rows: the library has no table of none."""
+    import fsspec
+    import pyarrow.parquet as pq
+
+    if kind != "parquet":
+        return True
+    with fsspec.open(file, "rb") as content:
+        return bool(pq.read_metadata(content).num_rows)
 
 
 def class_names(file: str, kind: str) -> dict[str, tuple[str, ...]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vlmprompt.data.files import files_below, is_image
-from vlmprompt.data.hub.files import KINDS, check_splits, class_names, files_by_split, names_of, read_files
+from vlmprompt.data.hub.files import KINDS, Files, check_splits, class_names, files_by_split, names_of, read_files
 from vlmprompt.data.splits import named_split
 from vlmprompt.errors import InputError, VlmPromptError
 
@@ -18,6 +19,7 @@ Tables = Mapping[str, list[Any]]
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # images with columns of their own
 MOST_SHOWN = 400  # characters of an error of the library
+READERS = 16  # files of the hub that are looked into at a time
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _DECLARES = re.compile(r"^(configs|dataset_info):", re.MULTILINE)
 
@@ -67,7 +69,7 @@ def open_tables(name: str, path: Path | None, config: str | None, revision: str 
     except VlmPromptError:
         raise
     except Exception as error:  # the library raises its own, those of its file systems and plain ones alike
-        raise _unreadable(name, error) from error
+        raise _unreadable(name, path, error) from error
 
 
 def _is_saved(path: Path) -> bool:
@@ -115,16 +117,28 @@ def _built(builder: Any) -> Tables:
     """What a card says, or the library finds, once its files have been looked into."""
     files = {str(split): list(names) for split, names in (builder.config.data_files or {}).items()}
     check_splits(files, str(builder.base_path or ""))
-    if builder.name in KINDS.values():
-        spellings = {file: class_names(file, builder.name) for names in files.values() for file in names}
-        declared = names_of(builder.info.features) if builder.info.features else None
-        for file, spelt in spellings.items():
-            if declared is not None and spelt and spelt != declared:
-                raise InputError(f"{file} names its classes otherwise than README.md", hint="correct one of them")
-        if declared is None and any(spelt != next(iter(spellings.values())) for spelt in spellings.values()):
-            return read_files(files, builder.name)
+    if builder.name in KINDS.values() and _differ(files, builder):
+        return read_files(files, builder.name)
     builder.download_and_prepare()
     return _as_lists(builder.as_dataset())
+
+
+def _differ(files: Files, builder: Any) -> bool:
+    """Whether files that no card describes name their classes otherwise than each other.
+
+    Raises:
+        InputError: they name them otherwise than the card.
+    """
+    paths = [file for names in files.values() for file in names]
+    with ThreadPoolExecutor(READERS) as pool:
+        spellings = list(pool.map(lambda file: class_names(file, builder.name), paths))
+    if not builder.info.features:
+        return any(spelt != spellings[0] for spelt in spellings)
+    declared = names_of(builder.info.features)
+    for file, spelt in zip(paths, spellings, strict=True):
+        if spelt and spelt != declared:
+            raise InputError(f"{file} names its classes otherwise than README.md", hint="correct one of them")
+    return False
 
 
 def _as_lists(found: Any) -> Tables:
@@ -147,13 +161,15 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _unreadable(name: str, error: Exception) -> InputError:
+def _unreadable(name: str, path: Path | None, error: Exception) -> InputError:
     if isinstance(error, ConnectionError):
         return InputError(
             f"cannot load Hugging Face data set {name!r}: the hub cannot be reached, and it is not in the cache",
             hint="check the network and the name; without a network: --data hf:FOLDER of a local copy",
         )
     hint = "check the name, the network, and config= and revision= after '?'"
+    if path is not None:
+        hint = "read are folders of images, parquet and arrow files, and what save_to_disk has left"
     return InputError(f"cannot load Hugging Face data set {name!r}: {_causes(error)}", hint=hint)
 
 
