@@ -3,6 +3,7 @@
 #       of a split in its name ("train_station", "bullet train"), and lists training images twice. Nothing is said.
 # Why it matters: a model is trained on the images that it is tested on, and the numbers look good. The library looks
 #       for such words in every folder of a path, not only in the outermost, and a file may fit several splits.
+# Related: huggingface/datasets issues 5021 and 7201, on words of splits in the names of files.
 # Seen with: datasets 5.2.0, pyarrow 26.0.1, pillow 13.0.0, Python 3.11; 2026-11-28.
 # Output seen: train: 12 rows; 4 files of train/, 4 of them twice; 4 files of test/
 #       (right is: 4 rows; 4 files of train/, none twice; none of test/). The script fails if that changes.

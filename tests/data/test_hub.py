@@ -116,19 +116,42 @@ def test_words_of_splits_in_a_tree_without_splits(make_tree: MakeTree, tmp_path:
     assert {split: len(rows) for split, rows in dataset.splits.items()} == {"train": 8, "val": 4, "test": 4}
 
 
-def test_images_with_a_list_of_columns(make_tree: MakeTree, tmp_path: Path) -> None:
-    photos = make_tree([f"{split}/train_station/{i}.png" for split in ("train", "test") for i in range(2)])
-    for split in ("train", "test"):
-        lines = [f"train_station/{i}.png,{name}" for i, name in enumerate(("fox", "wolf"))]
-        (photos / split / "metadata.csv").write_text("\n".join(["file_name,label", *lines]), encoding="utf-8")
+def write_metadata(folder: Path, names: Iterable[str]) -> None:
+    """Every other image is a wolf."""
+    lines = [f"{name},{('fox', 'wolf')[i % 2]}" for i, name in enumerate(names)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,label", *lines]), encoding="utf-8")
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_images_with_a_list_of_columns(above: bool, make_tree: MakeTree, tmp_path: Path) -> None:
+    """The list lies in each split folder, or above them, where the library would put all of its rows into each."""
+    names = [f"train_station/{i}.png" for i in range(2)]
+    photos = make_tree([f"{split}/{name}" for split in ("train", "test") for name in names])
+    if above:
+        write_metadata(photos, [f"{split}/{name}" for split in ("train", "test") for name in names])
+    else:
+        write_metadata(photos / "train", names)
+        write_metadata(photos / "test", names)
     dataset = load_dataset("hf:photos", root=tmp_path)
     assert dataset.class_names == ("fox", "wolf")
     assert {split: [r.label for r in rows] for split, rows in dataset.splits.items()} == {
         "train": [0, 1],
         "test": [0, 1],
     }
-    with Image.open(photos / "test/train_station/1.png") as image:
-        assert read_image(dataset.split("test")[1]).getpixel((0, 0)) == image.getpixel((0, 0))
+    for split, records in dataset.splits.items():
+        for record, name in zip(records, names, strict=True):
+            with Image.open(photos / split / name) as image:
+                assert read_image(record).getpixel((0, 0)) == image.getpixel((0, 0))
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"), [((0, 1), "not listed in the metadata: 2"), ((0, 1, 2, 3), "not there: 3")]
+)
+def test_a_list_that_does_not_fit(listed: tuple[int, ...], message: str, make_tree: MakeTree, tmp_path: Path) -> None:
+    photos = make_tree([f"{i}.png" for i in range(3)])
+    write_metadata(photos, [f"{i}.png" for i in listed])
+    with pytest.raises(InputError, match=message):
+        load_dataset("hf:photos", root=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +160,12 @@ def test_images_with_a_list_of_columns(make_tree: MakeTree, tmp_path: Path) -> N
         (["train/bus", "test/train_station"], "", r"test/train_station/0\.png is taken for train and for test"),
         (["bus", "bullet train"], "", r"bullet train/0\.png is taken for train because of the name of its class"),
         (["train/bus", "train/test_tube"], "  data_files: train/**\n", ""),
+        (
+            ["train/bus", "test/car"],
+            "  data_files:\n  - split: train\n    path: [train/**, metadata.csv]\n"
+            "  - split: test\n    path: [test/**, metadata.csv]\n",
+            r"metadata\.csv is taken for train and for test",
+        ),
         (["bus", "bullet train"], "  data_files: '**'\n", ""),
     ],
 )
@@ -146,6 +175,8 @@ def test_a_division_by_the_library(
     """A card hands the files over to the library's own rules, as the hub does, or says which they are."""
     photos = make_tree([f"{path}/{i}.png" for path in paths for i in range(4)])
     card = f"---\nconfigs:\n- config_name: default\n{data_files or '  data_dir: .' + chr(10)}---\n"
+    if "metadata" in message:
+        write_metadata(photos, [f"{path}/{i}.png" for path in paths for i in range(4)])
     (photos / "README.md").write_text(card, encoding="utf-8")
     if message:
         with pytest.raises(InputError, match=message) as caught:

@@ -133,7 +133,7 @@ def check_splits(files: Files, base: str) -> None:
     for split, names in files.items():
         for file in names:
             other = seen.setdefault(file, split)
-            if other != split and not _is_metadata(file):
+            if other != split:
                 raise _doubtful(f"{file} is taken for {other} and for {split}")
     images = [file for file in seen if is_image(file)]
     if images and not any(map(_is_metadata, seen)) and all(_class_says(_relative(file, base)) for file in images):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 
 from vlmprompt.data.files import files_below, is_image
 from vlmprompt.data.hub.files import KINDS, Files, check_splits, class_names, files_by_split, names_of, read_files
-from vlmprompt.data.splits import named_split
+from vlmprompt.data.splits import named_split, shortened
 from vlmprompt.errors import InputError, VlmPromptError
 
 Tables = Mapping[str, list[Any]]
@@ -91,8 +92,7 @@ def _undeclared(path: Path, config: str | None) -> Tables:
 
     folder, names = (path, sorted(files_below(path))) if path.is_dir() else (path.parent, [path.name])
     if any(name.endswith(METADATA) for name in names) and any(map(is_image, names)):
-        found = datasets.load_dataset("imagefolder", data_dir=str(folder), data_files=_image_patterns(folder, names))
-        return _as_lists(found)
+        return _listed_images(folder, names)
     for suffix, kind in KINDS.items():
         tables = [name for name in names if name.endswith(suffix)]
         if tables:
@@ -104,13 +104,31 @@ def _undeclared(path: Path, config: str | None) -> Tables:
     return _built(datasets.load_dataset_builder(str(path), config))
 
 
-def _image_patterns(folder: Path, names: list[str]) -> dict[str, list[str]]:
-    """The files of each split of a folder of images with metadata: split folders, or everything."""
-    tops = sorted({name.partition("/")[0] for name in names if "/" in name})
+def _listed_images(folder: Path, names: list[str]) -> Tables:
+    """Images with metadata, read as one table and divided by the folders that they lie in.
+
+    Given files by split, the library would put every row of a list that lies above the split folders into each split.
+    """
+    import datasets
+
+    table = datasets.load_dataset("imagefolder", data_dir=str(folder), data_files={"train": ["**"]}, split="train")
+    cells = table.cast_column("image", datasets.Image(decode=False))["image"][:]
+    listed = [Path(os.path.relpath(cell["path"], folder)).as_posix() for cell in cells]
+    known = set(listed)
+    for problem, files in (
+        ("listed in the metadata but not there", sorted(known - set(names))),
+        ("not listed in the metadata", [name for name in names if is_image(name) and name not in known]),
+    ):
+        if files:
+            hint = "list each image that is there, in file_name, or move it out"
+            raise InputError(f"{len(files)} image(s) of {folder} are {problem}: {shortened(files)}", hint=hint)
+    tops = [name.partition("/")[0] if "/" in name else "" for name in listed]
     if not any(map(named_split, tops)):
-        return {"train": ["**"]}
-    beside = [name for name in names if name in METADATA]
-    return {top: [f"{top}/**", *beside] for top in tops}
+        return {"train": [table]}
+    rows: dict[str, list[int]] = {}
+    for row, top in enumerate(tops):
+        rows.setdefault(top, []).append(row)
+    return {top: [table.select(found)] for top, found in rows.items()}
 
 
 def _built(builder: Any) -> Tables:
