@@ -51,8 +51,12 @@ def register_datasets(register: Register) -> None:
     register("csv", target="vlmprompt.data.lists:CsvReader", summary="a list with columns path,label,split")
     register("json", target="vlmprompt.data.lists:JsonReader", summary="a list of objects path, label, split")
     register("coop", target="vlmprompt.data.coop.reader:CoopReader", summary="a benchmark; see 'vlmprompt data list'")
-    register("wds", target="vlmprompt.data.shards:ShardReader", summary="webdataset shards: tar files of samples")
-    register("hf", target="vlmprompt.data.hub:HubReader", summary="a Hugging Face data set, by name or saved on disk")
+    register(
+        "wds", target="vlmprompt.data.shards.reader:ShardReader", summary="webdataset shards: tar files of samples"
+    )
+    register(
+        "hf", target="vlmprompt.data.hub.reader:HubReader", summary="a Hugging Face data set, by name or saved on disk"
+    )
     for name, cls, summary in (
         ("doodles", "DoodlesReader", "built in: 64 drawn classes; doodles:sketch and other domains"),
         ("doodles-animals", "AnimalsReader", "built in: the 16 animals of doodles"),

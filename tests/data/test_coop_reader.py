@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -360,3 +361,48 @@ def test_every_benchmark_is_described_completely() -> None:
             "imagenet-r": 200,
         }
     )
+
+
+ARCHIVES = [name for name in benchmarks() if benchmark(name).archive]
+
+
+def test_a_collection_of_copies_is_named(tmp_path: Path) -> None:
+    assert len(ARCHIVES) == 14 and set(benchmarks()) - set(ARCHIVES) == {"imagenet"}
+    _, hint = failure("imagenet-a", tmp_path)
+    assert "imagenet-adversarial.zip of https://huggingface.co/zhengli97/prompt_learning_dataset (not verified" in hint
+    _, hint = failure("dtd", tmp_path)
+    assert "dtd.zip of zhengli97/prompt_learning_dataset" in hint
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_that_is_not_unpacked(name: str, tmp_path: Path) -> None:
+    archive = benchmark(name).archive
+    write_tree(tmp_path / "origin", name)
+    with zipfile.ZipFile(tmp_path / archive, "w") as file:
+        for path in (tmp_path / "origin").rglob("*.*"):
+            file.write(path, path.relative_to(tmp_path / "origin"))
+    _, hint = failure(name, tmp_path)
+    assert hint == f"unpack it in {tmp_path}: python -m zipfile -e {archive} ."
+    with pytest.raises(InputError) as caught:
+        load_dataset(f"hf:{tmp_path}")
+    assert caught.value.hint == f"its published split is read by --data coop:{name} --root {tmp_path}"
+    with zipfile.ZipFile(tmp_path / archive) as file:
+        file.extractall(tmp_path)
+    assert load(name, tmp_path).digest == load(name, tmp_path / "origin").digest
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_is_not_read_without_its_split(name: str, tmp_path: Path) -> None:
+    """Its class folders alone would be split anew, in numbers that compare with none."""
+    write_tree(tmp_path, name)
+    folder = (tmp_path / LAYOUTS[name].split).parent
+    for path in (folder, tmp_path):
+        with pytest.raises(InputError, match=f"holds coop:{name} in CoOp's layout") as caught:
+            load_dataset(f"hf:{path}")
+        assert caught.value.hint == f"its published split is read by --data coop:{name} --root {tmp_path}"
+
+
+def test_the_collection_is_no_table() -> None:
+    with pytest.raises(InputError, match="is no table but zip files") as caught:
+        load_dataset("hf:zhengli97/prompt_learning_dataset")
+    assert "--data coop:dtd --root DATA" in (caught.value.hint or "")

@@ -199,6 +199,7 @@ def _show_page(content: Mapping[str, Any]) -> list[Table | str]:
         ("had from", content.get("source")),
         ("split file", content.get("split_file")),
         ("its source", content.get("split_source")),
+        ("copy, not verified", content.get("copy")),
         ("sheet", content.get("sheet")),
     ]
     page: list[Table | str] = [Table(("data set", content["spec"]), [row for row in rows if row[1]])]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vlmprompt.data.coop.facts import SPLITS_SOURCE, Benchmark, benchmark, benchmarks
+from vlmprompt.data.coop.facts import COPIES, SPLITS_SOURCE, Benchmark, benchmark, benchmarks
 from vlmprompt.data.coop.listing import published_split, read_listing
 from vlmprompt.data.coop.place import Place
 from vlmprompt.data.coop.reader import compare, images_folder
@@ -118,6 +118,8 @@ def published_facts(spec: str, protocol: str) -> dict[str, Any] | None:
         return None
     facts = facts.under(protocol)
     known = {key: getattr(facts, key) for key in ("name", "spec", "title", "classes", "images", "template", "source")}
+    if facts.archive:
+        known["copy"] = f"{facts.archive} of https://huggingface.co/{COPIES}"
     files = [facts.split.file] if facts.split else list(facts.lists.splits.values()) if facts.lists else []
     known |= {"layout": f"{facts.layout}/", "split_file": ", ".join(files)}
     return known | ({"split_source": SPLITS_SOURCE, "sha256": facts.split.sha256} if facts.split else {})
@@ -143,7 +145,7 @@ def check(
         UsageError: there is no such data set.
     """
     facts = _facts(spec)
-    report = Report(spec) if facts is None else Report(facts.spec, facts.source, expected=facts.images)
+    report = Report(spec) if facts is None else Report(facts.spec, facts.had_from, expected=facts.images)
     records: Sequence[Record] = ()
     try:
         if facts is None or facts.class_folders:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from vlmprompt.data.names import label_names, read_names
 from vlmprompt.data.records import SPLITS, Record
 from vlmprompt.data.splits import Splits, seeded_split
 from vlmprompt.errors import InputError, did_you_mean
+
+_INTEGER = re.compile(r"0|[1-9][0-9]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,14 @@ class Row:
 def labels_of(rows: Sequence[Row], file: Path | None, root: Path | None) -> tuple[tuple[str, ...], list[int], object]:
     """Class names, the label of each row, and where the names are from.
 
-    Labels are class names; or, if all of them are integers, indices from 0 into a class-names file.
+    Labels are class names; or, if all of them are integers, indices from 0 into a class-names file. An integer has no
+    leading zero: "007" is a name, for as an index it would most likely be meant to count from 1.
 
     Raises:
         InputError: integers without names, an index or a name that the file does not have, two labels that are
             the same to a text encoder.
     """
-    indices = all(row.label.isascii() and row.label.isdigit() for row in rows)
+    indices = all(_INTEGER.fullmatch(row.label) for row in rows)
     if file is None:
         if indices:
             hint = "name the classes by --class-names FILE, one a line in label order"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from vlmprompt.data.records import Record, records_digest
 from vlmprompt.errors import InputError
@@ -21,6 +23,40 @@ SPLIT_ALIASES = {
 MIN_TO_SPLIT = 4
 
 Splits = dict[str, tuple[Record, ...]]
+
+
+def named_split(name: str) -> str:
+    """ "train", "val" or "test" if that is what a folder, a table or a word of a file's name says, else nothing."""
+    return SPLIT_ALIASES.get(name.lower(), "")
+
+
+def said_split(file: PurePosixPath) -> str:
+    """The split that a file of many images says by its path: train, val, test, or nothing; see `split_word`."""
+    return named_split(split_word(file))
+
+
+def split_word(file: PurePosixPath) -> str:
+    """The word of a path that says a split: the name of one of its folders, or else a word of the file's name.
+
+    Args:
+        file: relative to the data set's folder.
+
+    Returns:
+        The first such word as it is written, such as "Validation"; nothing if there is none.
+
+    Raises:
+        InputError: words say several splits.
+    """
+    for words in (file.parts[:-1], re.split(r"[^A-Za-z]+", file.name)):
+        said = [word for word in words if named_split(word)]
+        splits = list(dict.fromkeys(map(named_split, said)))
+        if len(splits) > 1:
+            raise InputError(
+                f"{file} says {' and '.join(splits)} by its name", hint="put it into the folder train, val or test"
+            )
+        if said:
+            return said[0]
+    return ""
 
 
 def by_label(records: Iterable[Record]) -> dict[int, list[Record]]:

@@ -40,7 +40,7 @@ def _records(base: Path, part: str, labels: Mapping[str, int], benchmark: Benchm
     if not folder.is_dir():
         raise InputError(
             f"{benchmark.spec} has no folder {part} in {base}",
-            hint=f"expected are images in {benchmark.layout}/{part}/<class>; they are had from {benchmark.source}",
+            hint=f"expected are images in {benchmark.layout}/{part}/<class>; they are had from {benchmark.had_from}",
         )
     _check_folders(folder, labels, benchmark)
     prefix = "" if part == "." else f"{part}/"
@@ -65,4 +65,4 @@ def _check_folders(folder: Path, labels: Mapping[str, int], benchmark: Benchmark
     if missing or unknown:
         problems = [f"{len(missing)} of {len(labels)} class folders are missing: {shortened(missing)}"] * bool(missing)
         problems += [f"no class of {benchmark.title} is called {shortened(unknown)}"] * bool(unknown)
-        raise InputError(f"in {folder} {', and '.join(problems)}", hint=f"unpack it again; from {benchmark.source}")
+        raise InputError(f"in {folder} {', and '.join(problems)}", hint=f"unpack it again; from {benchmark.had_from}")

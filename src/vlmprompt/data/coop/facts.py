@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from vlmprompt.errors import UsageError, did_you_mean
 
 SPLITS_SOURCE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
+# A collection that papers of 2025 and 2026 point to: zip files of 14 benchmarks in CoOp's layout, with the published
+# split files, by what its card and the code around it say. Nobody has held its images against the originals here.
+COPIES = "zhengli97/prompt_learning_dataset"
 # How other codebases call them, without case, "-" and "_".
 OTHER_NAMES = {
     "aircraft": "fgvc_aircraft",
@@ -84,6 +87,7 @@ class Benchmark(_Facts):
     within: tuple[str, ...] = ()
     unlisted: str = ""
     source: str
+    archive: str = ""
     split: SplitFile | None = None
     lists: Lists | None = None
     class_folders: ClassFolders | None = None
@@ -100,6 +104,12 @@ class Benchmark(_Facts):
         """The usual place of its images, for hints."""
         below = [] if self.image_folders[0] == "." else [self.image_folders[0]]
         return "/".join([self.folders[0], *below])
+
+    @property
+    def had_from(self) -> str:
+        """Where it is had, for hints."""
+        copy = f", or as {self.archive} of https://huggingface.co/{COPIES} (not verified here)"
+        return self.source + (copy if self.archive else "")
 
     def under(self, protocol: str) -> Benchmark:
         """The data set as a protocol has it."""

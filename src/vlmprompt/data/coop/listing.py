@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlmprompt.data.coop.facts import SPLITS_SOURCE, Benchmark, Lists, SplitFile
+from vlmprompt.data.coop.facts import COPIES, SPLITS_SOURCE, Benchmark, Lists, SplitFile
 from vlmprompt.data.coop.place import Place
 from vlmprompt.data.files import check_inside
 from vlmprompt.data.records import SPLITS
@@ -79,7 +79,10 @@ def _required(place: Place, file: str) -> Path:
     if found is not None:
         return found
     folder = place.folders[0] if place.folders else place.root / place.benchmark.folders[0]
-    had_from = f"it is had from {_source(place.benchmark)}; a split made in its place would give numbers of its own"
+    copy = f" (and lies in {place.benchmark.archive} of {COPIES})" if place.benchmark.archive else ""
+    had_from = (
+        f"it is had from {_source(place.benchmark)}{copy}; a split made in its place would give numbers of its own"
+    )
     raise InputError(
         f"{place.benchmark.spec} has no {file}, neither in {folder.absolute()} nor in {place.root.absolute()}",
         hint=place.misplaced() or had_from,

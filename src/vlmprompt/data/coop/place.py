@@ -65,7 +65,7 @@ class Place:
         what = f"no folder {names[0]}" if names else f"none of the folders {', '.join(self.benchmark.within)}"
         raise InputError(
             f"{self.benchmark.spec} has {what} in {self.folders[0]}{_beside(self.folders[0])}",
-            hint=f"expected are images in {self.benchmark.layout}; they are had from {self.benchmark.source}",
+            hint=f"expected are images in {self.benchmark.layout}; they are had from {self.benchmark.had_from}",
         )
 
     def require_folder(self) -> None:
@@ -78,7 +78,7 @@ class Place:
             return
         wanted = self.benchmark.folders[0]
         had_from = (
-            f"--root (or VLMPROMPT_ROOT) is the parent folder of {wanted}; it is had from {self.benchmark.source}"
+            f"--root (or VLMPROMPT_ROOT) is the parent folder of {wanted}; it is had from {self.benchmark.had_from}"
         )
         message = f"there is no folder {wanted} for {self.benchmark.spec} in {self.root.absolute()}"
         raise InputError(message, hint=self.misplaced() or had_from)
@@ -94,6 +94,9 @@ class Place:
         wanted = self.benchmark.folders[0]
         if not self.root.is_dir():
             return f"there is no folder {self.root.absolute()}; --root (or VLMPROMPT_ROOT) is the parent of {wanted}"
+        packed = self.benchmark.archive
+        if packed and (self.root / packed).is_file():
+            return f"unpack it in {self.root.absolute()}: python -m zipfile -e {packed} ."
         inside = self.benchmark.image_folders[0]
         if inside != "." and (self.root / inside).is_dir():
             return f"--root is the parent folder of {wanted}, not that folder itself"

@@ -147,7 +147,7 @@ def _require_all(place: Place, listing: Listing, base: Path, missing: list[str])
     raise InputError(
         f"{len(missing)} of {sum(listing.counts.values())} images of {place.benchmark.spec} are not in {base}: "
         f"{shortened(missing)}{where}",
-        hint=f"'vlmprompt data check {place.benchmark.spec}' lists them; they are had from {place.benchmark.source}",
+        hint=f"'vlmprompt data check {place.benchmark.spec}' lists them; they are had from {place.benchmark.had_from}",
     )
 
 

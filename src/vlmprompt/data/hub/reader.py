@@ -1,0 +1,165 @@
+"""`hf:<name or folder>`: data sets of the Hugging Face hub, or on disk, through the package `datasets`.
+
+    hf:uoft-cs/cifar100?label=fine_label       hf:saved/my-dataset       hf:org/name?config=v2&test=validation
+
+After `?` stand, separated by `&`: `image` and `label` (columns, where they are not evident), `config`, `revision`,
+and `train`, `val`, `test` (the name of that split there). Without a split but train, a recorded seed splits. A local
+folder of images in class folders is read as `folder:` reads it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl
+
+from vlmprompt.data.coop.copies import refuse_copy
+from vlmprompt.data.folder import FolderReader
+from vlmprompt.data.hub.columns import image_column, label_column
+from vlmprompt.data.hub.labels import labels_by_name
+from vlmprompt.data.hub.source import has_class_folders, local_path, open_tables
+from vlmprompt.data.missing import left_out
+from vlmprompt.data.names import code_warning
+from vlmprompt.data.records import SPLITS, Dataset, Record
+from vlmprompt.data.splits import Splits, check_coverage, named_split, seeded_split
+from vlmprompt.errors import InputError, UsageError, did_you_mean
+
+OPTIONS = ("config", "image", "label", "revision", *SPLITS)
+Tables = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class HubImage:
+    """One row of a table; the table is shared by all records and reads from its file."""
+
+    table: Any
+    column: str
+    index: int
+    name: str
+
+    def encoded(self) -> tuple[BinaryIO | Path, str]:
+        """See `EncodedSource`."""
+        cell = self.table[self.index][self.column]
+        return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]), self.name
+
+
+class HubReader:
+    """A data set with one image column and one label column: ClassLabel, text, or integers with --class-names."""
+
+    upright = True
+
+    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
+        """Read labels and where the images are; no image is decoded.
+
+        Raises:
+            UsageError: an unknown option after `?`.
+            InputError: the package or the data set is missing, or columns, labels or splits are not evident.
+        """
+        name, options = _options(argument)
+        path = local_path(name, root)
+        refuse_copy(name, path)
+        if path is not None and has_class_folders(path):
+            return _images(argument, path, class_names_file, split_seed)
+        found = open_tables(name, path, options.get("config"), options.get("revision"))
+        tables, doubts = _splits(found, options)
+        names, records, origin, missing = _records(tables, options, class_names_file, root)
+        prints = {split: _fingerprint(parts) for split, parts in tables.items()}
+        notes: dict[str, object] = {"class_names": origin, "fingerprints": prints}
+        splits: Splits = records
+        if set(records) == {"train"}:
+            splits, notes["split"] = seeded_split(records["train"], names, split_seed)
+        notes["warnings"] = doubts + missing + code_warning(names) + check_coverage(splits, names)
+        return Dataset(name.rstrip("/").rpartition("/")[2], f"hf:{argument}", names, splits, notes=notes)
+
+
+def _options(argument: str) -> tuple[str, dict[str, str]]:
+    name, _, query = argument.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for key in options:
+        if key not in OPTIONS:
+            raise UsageError(f"hf:{name} has no option {key!r}", hint=did_you_mean(key, OPTIONS))
+    if not name:
+        raise UsageError("the data set names nothing", hint="such as hf:uoft-cs/cifar100?label=fine_label")
+    return name, options
+
+
+def _images(argument: str, path: Path, class_names_file: Path | None, split_seed: int) -> Dataset:
+    """Class folders by our own rules: the library looks for the names of splits in the names of classes too."""
+    name, stop, query = argument.partition("?")
+    without = [key for key in _options(argument)[1] if key not in SPLITS]
+    if without:
+        raise UsageError(
+            f"{without[0]} has no effect on hf:{name}, which is images in class folders", hint="leave it out"
+        )
+    reader = FolderReader()
+    dataset = reader.load(f"{path}{stop}{query}", root=None, class_names_file=class_names_file, split_seed=split_seed)
+    return replace(dataset, spec=f"hf:{argument}")
+
+
+def _splits(tables: Tables, options: Mapping[str, str]) -> tuple[dict[str, Sequence[Any]], list[str]]:
+    """Split, as we call it -> its tables; and warnings about those that are left out."""
+    chosen: dict[str, str] = {split: options[split] for split in SPLITS if split in options}
+    for split, theirs in chosen.items():
+        if theirs not in tables:
+            raise InputError(f"there is no split {theirs!r} for {split}", hint=did_you_mean(theirs, tables))
+    for theirs in tables:
+        ours = named_split(theirs)
+        if ours and theirs not in chosen.values():
+            chosen.setdefault(ours, theirs)
+    if not chosen:
+        raise InputError(f"none of the splits {', '.join(tables)} is train, val or test", hint="say so: ?train=NAME")
+    unused = [theirs for theirs in tables if theirs not in chosen.values()]
+    warnings = [f"split {theirs!r} is left out; ?test={theirs} would test on it" for theirs in unused]
+    return {split: tables[chosen[split]] for split in SPLITS if split in chosen}, warnings
+
+
+def _records(
+    tables: Tables, options: Mapping[str, str], names_file: Path | None, root: Path | None
+) -> tuple[tuple[str, ...], Splits, object, list[str]]:
+    """Class names, records by split, where the names are from, and warnings about rows that are left out."""
+    first = next(part for parts in tables.values() for part in parts)
+    image, label = image_column(first, options.get("image")), label_column(first, options.get("label"))
+    for part in (part for parts in tables.values() for part in parts):
+        image_column(part, image)
+        label_column(part, label)
+    names, labels, origin = labels_by_name(tables, label, names_file, root)
+    splits: Splits = {}
+    reasons: dict[str, list[str]] = {"no label": [], "no image": []}
+    for split, parts in tables.items():
+        table = _encoded(parts, image)
+        pictured = _has_image(table, image)
+        for i, found in enumerate(labels[split]):
+            if found is None or not pictured[i]:
+                reasons["no label" if found is None else "no image"].append(f"{split} row {i}")
+        splits[split] = tuple(
+            Record(f"{split}/{i:07}", found, HubImage(table, image, i, f"{split} row {i}"))
+            for i, found in enumerate(labels[split])
+            if found is not None and pictured[i]
+        )
+    return names, {split: part for split, part in splits.items() if part}, origin, left_out(reasons)
+
+
+def _encoded(parts: Sequence[Any], column: str) -> Any:
+    """The image column alone, as bytes: decoding is ours, the same for every source."""
+    import datasets
+
+    image = datasets.Image(decode=False)
+    return datasets.concatenate_datasets([part.select_columns([column]).cast_column(column, image) for part in parts])
+
+
+def _has_image(table: Any, column: str) -> list[bool]:
+    """For each row, whether there is an image, without loading any."""
+    import pyarrow.compute as pc
+
+    cells = table.with_format("arrow")[:].column(column)
+    fields = [pc.is_valid(pc.struct_field(cells, field)) for field in ("bytes", "path")]
+    found: list[bool] = pc.or_(*fields).to_pylist()
+    return found
+
+
+def _fingerprint(parts: Sequence[Any]) -> str:
+    """What `datasets` itself tells versions of a table by."""
+    return "+".join(str(part._fingerprint) for part in parts)
