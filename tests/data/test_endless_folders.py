@@ -139,7 +139,7 @@ def test_split_files_count_as_absent(tmp_path: Path) -> None:
 def test_shards(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     pipe(tmp_path / "train" / "0.tar")
-    with pytest.raises(InputError, match=r"cannot read shard .*0\.tar: .*a named pipe, not a file"):
+    with pytest.raises(InputError, match=r"0\.tar is a named pipe, not a file"):
         load_dataset(f"wds:{tmp_path}")
     (tmp_path / "train" / "0.tar").unlink()
     with tarfile.open(tmp_path / "train" / "0.tar", "w") as tar:
@@ -153,7 +153,7 @@ def test_shards(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pattern", ["{0..999999999}.tar", "{0..9999}-{0..9999}.tar", "a{0..999999999999999999}.tar"])
 def test_patterns_of_shards_are_bounded(tmp_path: Path, pattern: str) -> None:
-    with pytest.raises(UsageError, match=r"stands for .* shards, at most 100,000 are looked for"):
+    with pytest.raises(UsageError, match="stands for more than 100,000 names"):
         load_dataset(f"wds:{tmp_path}/{pattern}")
 
 

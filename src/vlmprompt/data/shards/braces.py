@@ -29,7 +29,8 @@ def expanded(pattern: str) -> list[str]:
     _check_partners(pattern)
     names = list(islice(_expanded(pattern), MOST + 1))
     if len(names) > MOST:
-        raise UsageError(f"pattern {pattern} stands for more than {MOST} names", hint="count the shards that there are")
+        hint = "count the shards that there are"
+        raise UsageError(f"pattern {pattern} stands for more than {MOST:,} names", hint=hint)
     return names
 
 

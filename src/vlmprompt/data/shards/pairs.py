@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmprompt.data.files import IMAGE_SUFFIXES, READABLE
+from vlmprompt.data.files import READABLE
+from vlmprompt.data.formats import IMAGE_SUFFIXES
 from vlmprompt.data.missing import UNLABELLED, left_out
 from vlmprompt.data.shards.index import Part, Sample, samples_of
 from vlmprompt.data.shards.labels import label_of, unlabelled
