@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,12 @@ SpecArgument = Annotated[
 AcceptSplitFlag = Annotated[bool, typer.Option("--accept-split", help="Accept a split that is not the published one.")]
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", metavar="NAME", help="Data conventions: coop or gallop-code.")
+]
+ClassNamesOption = Annotated[
+    Path | None, typer.Option("--class-names", metavar="FILE", help="File with one class name a line, in label order.")
+]
+SplitSeedOption = Annotated[
+    int, typer.Option("--split-seed", min=0, help="Seed of the split of a data set that has none.")
 ]
 
 
@@ -71,13 +78,20 @@ def check(
     ] = None,
     root: RootOption = None,
     accept_split: AcceptSplitFlag = False,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Images in more than one split are no problem.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Look for the images, but do not open them.")] = False,
+    near: Annotated[bool, typer.Option("--near", help="Also find images that look alike; a suspicion only.")] = False,
+    class_names: ClassNamesOption = None,
+    split_seed: SplitSeedOption = 1,
     workers: WorkersOption = 2,
     as_json: JsonFlag = False,
 ) -> None:
-    """Look for everything that can be wrong with data sets: folders, split files, each image.
+    """Look for everything that can be wrong with data sets: folders, split files, each image, copies of images.
 
-    Exit code 3 if anything is.
+    Exit code 3 if anything is. Images that only look alike (--near) are listed,
+    they are no error.
     """
     from vlmprompt.data.check import check as look
     from vlmprompt.data.check import survey
@@ -89,9 +103,17 @@ def check(
             hint="name their parent folder with --root; 'vlmprompt data list' says what is looked for",
         )
     progress = CliProgress()
-    reports = [
-        look(spec, root, progress, accept_split=accept_split, decode=not quick, workers=workers) for spec in specs
-    ]
+    looked = partial(
+        look,
+        accept_split=accept_split,
+        allow_overlap=allow_overlap,
+        decode=not quick,
+        near=near,
+        workers=workers,
+        class_names_file=class_names,
+        split_seed=split_seed,
+    )
+    reports = [looked(spec, root, progress) for spec in specs]
     wrong = [report.spec for report in reports if report.status != "ok"]
     error = InputError(f"{len(wrong)} of {len(reports)} data sets have problems: {', '.join(wrong)}") if wrong else None
     document = {"reports": [report.public() for report in reports]}
@@ -119,7 +141,14 @@ def _details(report: Report) -> Iterator[str]:
     """What is wrong with one data set, and where it is had."""
     yield from (f"\n{report.spec}: {message}\n  {hint}" for message, hint in report.problems)
     named = [f"{path} ({reason})" for path, reason in report.unreadable]
-    for what, files in (("missing", report.missing), ("in no split", report.stray), ("unreadable", named)):
+    copies, near = ([str(found) for found in group] for group in (report.copies, report.near))
+    for what, files in (
+        ("missing", report.missing),
+        ("in no split", report.stray),
+        ("unreadable", named),
+        ("the same image", copies),
+        ("look alike", near),
+    ):
         if files:
             more = f"\n  and {len(files) - SHOWN} more (--json lists all)" if len(files) > SHOWN else ""
             yield f"\n{report.spec}: {what}\n  " + "\n  ".join(files[:SHOWN]) + more
@@ -133,6 +162,8 @@ def show(
     root: RootOption = None,
     accept_split: AcceptSplitFlag = False,
     protocol: ProtocolOption = "coop",
+    class_names: ClassNamesOption = None,
+    split_seed: SplitSeedOption = 1,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="Write a sheet of samples, as PNG.")
     ] = None,
@@ -149,7 +180,13 @@ def show(
     dataset, problem = None, None
     try:
         dataset = load_dataset(
-            data, root=root, accept_split=accept_split, protocol=protocol, need_images=sheet is not None
+            data,
+            root=root,
+            class_names_file=class_names,
+            split_seed=split_seed,
+            accept_split=accept_split,
+            protocol=protocol,
+            need_images=sheet is not None,
         )
     except InputError as error:
         if facts is None or sheet is not None:
@@ -221,6 +258,8 @@ def sample(
     allow_fewer: Annotated[
         bool, typer.Option("--allow-fewer", help="Accept classes with fewer images than shots.")
     ] = False,
+    class_names: ClassNamesOption = None,
+    split_seed: SplitSeedOption = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Print the images that a run would train on and choose by, in order.
@@ -235,7 +274,15 @@ def sample(
     sampler = sampler or SAMPLER_OF[protocol]
     _require("sampler", sampler, SAMPLERS)
     number = _shots(shots)
-    dataset = load_dataset(data, root=root, accept_split=accept_split, protocol=protocol, need_images=False)
+    dataset = load_dataset(
+        data,
+        root=root,
+        class_names_file=class_names,
+        split_seed=split_seed,
+        accept_split=accept_split,
+        protocol=protocol,
+        need_images=False,
+    )
     drawn = draw(dataset, number, seed, allow_fewer=allow_fewer, sampler=sampler)
     split, val_source = with_val(dataset, drawn)
     content = {

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from vlmprompt.config.resolve import Resolved
 
 Flags = TypeVar("Flags")
+_LEAVE = ("allow_fewer", "accept_split", "allow_missing", "allow_overlap")  # flags that accept something
 _LEARNS = "What it learns from"
 _OPTIMISED = "How it is optimised (see also --set)"
 
@@ -72,6 +73,9 @@ _AllowFewerOption = Annotated[bool, _learns("--allow-fewer", "Accept classes wit
 _AcceptSplitOption = Annotated[
     bool, _learns("--accept-split", "Accept a benchmark's split that is not the published one; it is recorded.")
 ]
+_AllowOverlapOption = Annotated[
+    bool, _learns("--allow-overlap", "Accept images that are in more than one split; it is recorded.")
+]
 _EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
 _LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
 _BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
@@ -102,6 +106,7 @@ class BaseFlags:
     descriptions: _DescriptionsOption = None
     allow_missing: _AllowMissingOption = False
     accept_split: _AcceptSplitOption = False
+    allow_overlap: _AllowOverlapOption = False
     epochs: _EpochsOption = None
     lr: _LrOption = None
     batch_size: _BatchSizeOption = None
@@ -126,7 +131,7 @@ class BaseFlags:
         flags = more | {name: getattr(self, name) for name in run_level}
         flags |= {f"train.{name}": getattr(self, name) for name in train}
         # Absent, such a flag says nothing, so that a file may allow it.
-        flags |= {key: getattr(self, key) or None for key in ("allow_fewer", "accept_split", "allow_missing")}
+        flags |= {key: getattr(self, key) or None for key in _LEAVE}
         flags |= {"class_names": None if self.class_names is None else str(self.class_names)}
         return resolve(flags, sets=self.set_ or (), config_file=self.config)
 

@@ -76,6 +76,7 @@ class RunConfig(BaseModel):
     preset: str | None = Field(None, description="named set of method options")
     allow_fewer: bool = Field(False, description="accept classes with fewer images than shots")
     accept_split: bool = Field(False, description="accept a split of a benchmark that is not the published one")
+    allow_overlap: bool = Field(False, description="accept images that are in more than one split")
     class_names: str | None = Field(
         None, description="file with one class name a line, in label order, in place of folder names"
     )

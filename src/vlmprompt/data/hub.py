@@ -44,6 +44,16 @@ class HubImage:
         file = io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
         return decode(file, self.name)
 
+    def content(self) -> bytes:
+        """The encoded image."""
+        cell = self.table[self.index][self.column]
+        data: bytes = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        return data
+
+    def stamp(self) -> tuple[int, int]:
+        """See `data.contents.stamp`; a row has no time, the table's fingerprint says when it changes."""
+        return len(self.content()), 0
+
 
 class HubReader:
     """A data set with one image column and one label column: ClassLabel, text, or integers with --class-names."""

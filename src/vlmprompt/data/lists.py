@@ -135,10 +135,7 @@ def _records(rows: Sequence[Row], labels: Sequence[int], folder: Path) -> tuple[
         path = _relative(row)
         if not is_image(path):
             raise InputError(f"{row.where}: {row.path} is not an image", hint=READABLE)
-        other = first.setdefault(path, row)
-        if other is not row:
-            message = f"{row.where} has the same image as {other.where}: {path}"
-            raise InputError(message, hint="list each image once")
+        _check_repeated(row, first.setdefault(path, row))
         if not os.path.isfile(folder / path):  # noqa: PTH113 (Path.is_file takes twice as long)
             missing.append(row.path)
         records.append(Record(path, label, folder / path))
@@ -148,6 +145,14 @@ def _records(rows: Sequence[Row], labels: Sequence[int], folder: Path) -> tuple[
             hint=f"paths are relative to the list's folder, {folder.resolve()}",
         )
     return tuple(records)
+
+
+def _check_repeated(row: Row, first: Row) -> None:
+    """A list may name an image twice, which is told before training; not with two labels, nor to be split by us."""
+    if first is row or (row.split and first.label == row.label):
+        return
+    message = f"{row.where} has the same image as {first.where}: {row.path}"
+    raise InputError(message, hint="list each image once")
 
 
 def _relative(row: Row) -> str:

@@ -45,13 +45,20 @@ class TarImage:
 
     def load(self) -> Image.Image:
         """See `ImageSource`."""
+        return decode(io.BytesIO(self.content()), f"{self.name} in {self.shard}")
+
+    def content(self) -> bytes:
+        """The encoded image."""
         try:
             with self.shard.open("rb") as file:
                 file.seek(self.offset)
-                data = file.read(self.size)
+                return file.read(self.size)
         except OSError as error:
             raise InputError(f"cannot read shard {self.shard}: {error.strerror}") from error
-        return decode(io.BytesIO(data), f"{self.name} in {self.shard}")
+
+    def stamp(self) -> tuple[int, int]:
+        """See `data.contents.stamp`; the time is the shard's."""
+        return self.size, self.shard.stat().st_mtime_ns
 
 
 class ShardReader:

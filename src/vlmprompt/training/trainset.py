@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.classes import base_new_labels
+from vlmprompt.data.copies import settle_copies
 from vlmprompt.data.fewshot import SAMPLER_OF, FewShotSplit, sample, with_val
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset
@@ -69,7 +70,8 @@ def load_trainset(
         draw: take training images; off where the method comes trained.
 
     Raises:
-        UsageError, InputError: see `load_dataset`, `sample` and, for descriptions, `choose` and `describe`.
+        UsageError, InputError: see `load_dataset`, `sample`, `settle_copies` and, for descriptions, `choose` and
+            `describe`.
     """
     dataset = load_run_dataset(config, runtime.root)
     method = method_type(config.method)
@@ -78,6 +80,7 @@ def load_trainset(
         sampler = SAMPLER_OF[config.protocol]
         split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer, sampler=sampler)
         split, val_source = with_val(dataset, split)
+    dataset, split = settle_copies(dataset, split, allow=config.allow_overlap)
     all_labels = labels = range(len(dataset.class_names))
     if config.setting == "base-to-new":
         labels, _ = base_new_labels(len(dataset.class_names))
