@@ -36,7 +36,7 @@ def test_terminal_table_as_people_see_it() -> None:
             "  coop          16       61.00  91.00           59.00     11.00",
             "  linear_probe  16       61.00  91.00           59.00     11.00",
             "  bloom         16     n/a [1]      –               –         –",
-            "↓ lower is better",
+            "n = 100 images; ↓ lower is better",
             f"[1] not applicable: no run; to train it: {COMMAND}",
         ]
     )
@@ -68,6 +68,8 @@ def test_markdown_table() -> None:
             "| --- | --- | ---: |",
             "| coop | 16 | 61.00 |",
             "| a\\|b | 16 | failed [1] |",
+            "",
+            "n = 100 images",
             "",
             "\\[1\\] failed: \\<b>\\* end",
         ]

@@ -200,8 +200,18 @@ def test_numbers_that_are_no_fractions_are_shown_as_they_are() -> None:
 def test_what_holds_for_every_number_is_said_once() -> None:
     rows = [row(note="random tower weights (seed 0)"), row(metric="top5", note="x; random tower weights (seed 0)")]
     (table,) = summarise(rows)
-    assert table.caption == "random tower weights (seed 0)"
+    assert table.caption == "n = 100 images; random tower weights (seed 0)"
 
 
 def test_nothing_gives_no_table() -> None:
     assert summarise([]) == []
+
+
+def test_every_number_has_its_count() -> None:
+    """The images behind each column, once where all are the same; nothing where there is no number."""
+    rows = [row(cell="sketches", n=40), row(cell="scans", n=12), row(cell="mean", n=52), row(cell="lost", n=None)]
+    rows[-1] = rows[-1].model_copy(update={"value": None, "status": "failed"})
+    assert summarise(rows)[0].caption == "n (images): sketches 40, scans 12, mean 52"
+    assert summarise(rows[:1])[0].caption == "n = 40 images"
+    assert summarise([rows[0], row(cell="sketches", n=36, method="zeroshot")])[0].caption == "n = 36 to 40 images"
+    assert summarise(rows[-1:])[0].caption == ""

@@ -32,6 +32,9 @@ ClassNamesOption = Annotated[
 SplitSeedOption = Annotated[
     int, typer.Option("--split-seed", min=0, help="Seed of the split of a data set that has none.")
 ]
+AllowOutsideFlag = Annotated[
+    bool, typer.Option("--allow-outside", help="Accept absolute paths in a list that lead anywhere.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -85,6 +88,7 @@ def check(
     near: Annotated[bool, typer.Option("--near", help="Also find images that look alike; a suspicion only.")] = False,
     class_names: ClassNamesOption = None,
     split_seed: SplitSeedOption = 1,
+    allow_outside: AllowOutsideFlag = False,
     workers: WorkersOption = 2,
     as_json: JsonFlag = False,
 ) -> None:
@@ -112,6 +116,7 @@ def check(
         workers=workers,
         class_names_file=class_names,
         split_seed=split_seed,
+        allow_outside=allow_outside,
     )
     reports = [looked(spec, root, progress) for spec in specs]
     wrong = [report.spec for report in reports if report.status != "ok"]
@@ -164,6 +169,7 @@ def show(
     protocol: ProtocolOption = "coop",
     class_names: ClassNamesOption = None,
     split_seed: SplitSeedOption = 1,
+    allow_outside: AllowOutsideFlag = False,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="Write a sheet of samples, as PNG.")
     ] = None,
@@ -187,6 +193,7 @@ def show(
             accept_split=accept_split,
             protocol=protocol,
             need_images=sheet is not None,
+            allow_outside=allow_outside,
         )
     except InputError as error:
         if facts is None or sheet is not None:
@@ -260,6 +267,7 @@ def sample(
     ] = False,
     class_names: ClassNamesOption = None,
     split_seed: SplitSeedOption = 1,
+    allow_outside: AllowOutsideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Print the images that a run would train on and choose by, in order.
@@ -282,6 +290,7 @@ def sample(
         accept_split=accept_split,
         protocol=protocol,
         need_images=False,
+        allow_outside=allow_outside,
     )
     drawn = draw(dataset, number, seed, allow_fewer=allow_fewer, sampler=sampler)
     split, val_source = with_val(dataset, drawn)

@@ -41,7 +41,13 @@ if TYPE_CHECKING:
     from vlmprompt.config.resolve import Resolved
 
 Flags = TypeVar("Flags")
-_LEAVE = ("allow_fewer", "accept_split", "allow_missing", "allow_overlap")  # flags that accept something
+_LEAVE = (
+    "allow_fewer",
+    "accept_split",
+    "allow_missing",
+    "allow_overlap",
+    "allow_outside",
+)  # flags that accept something
 _LEARNS = "What it learns from"
 _OPTIMISED = "How it is optimised (see also --set)"
 
@@ -76,6 +82,10 @@ _AcceptSplitOption = Annotated[
 _AllowOverlapOption = Annotated[
     bool, _learns("--allow-overlap", "Accept images that are in more than one split; it is recorded.")
 ]
+_AllowOutsideOption = Annotated[bool, _learns("--allow-outside", "Accept absolute paths in a list that lead anywhere.")]
+_SplitSeedOption = Annotated[
+    int | None, _learns("--split-seed", "Seed of the split of a data set that has none; default 1.")
+]
 _EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
 _LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
 _BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
@@ -107,6 +117,8 @@ class BaseFlags:
     allow_missing: _AllowMissingOption = False
     accept_split: _AcceptSplitOption = False
     allow_overlap: _AllowOverlapOption = False
+    allow_outside: _AllowOutsideOption = False
+    split_seed: _SplitSeedOption = None
     epochs: _EpochsOption = None
     lr: _LrOption = None
     batch_size: _BatchSizeOption = None
@@ -126,7 +138,16 @@ class BaseFlags:
         """
         from vlmprompt.config.resolve import resolve
 
-        run_level = ("backbone", "random_weights", "quick_gelu", "preset", "setting", "protocol", "descriptions")
+        run_level = (
+            "backbone",
+            "random_weights",
+            "quick_gelu",
+            "preset",
+            "setting",
+            "protocol",
+            "descriptions",
+            "split_seed",
+        )
         train = ("epochs", "lr", "batch_size", "max_steps", "precision", "views")
         flags = more | {name: getattr(self, name) for name in run_level}
         flags |= {f"train.{name}": getattr(self, name) for name in train}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmprompt.cli.options import (
+    AliasesOption,
+    ContentsFlag,
     DomainOption,
     ForceFlag,
     JsonFlag,
@@ -79,6 +81,8 @@ def sweep(
     domain: DomainOption = None,
     target: TargetOption = None,
     ood: OodOption = None,
+    aliases: AliasesOption = None,
+    contents: ContentsFlag = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -105,6 +109,8 @@ def sweep(
         reference=not no_reference,
         force=force,
         companions={"domains": domain or (), "targets": target or (), "ood": ood or ()},
+        aliases=aliases,
+        contents=contents,
         progress=progress,
     )
     progress.message(f"results: {out / RESULTS_FILE}")

@@ -8,12 +8,14 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from vlmprompt.data.records import ImageSource, Record
 from vlmprompt.errors import InputError
 
-Image = Path | ImageSource
+if TYPE_CHECKING:
+    from vlmprompt.data.records import ImageSource, Record
+
+    Image: TypeAlias = Path | ImageSource
 
 
 class Stamp(NamedTuple):

@@ -21,7 +21,8 @@ from vlmprompt.data.images import decode
 from vlmprompt.data.names import code_warning, label_names, read_names
 from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.rows import Row, labels_of
-from vlmprompt.data.splits import SPLIT_ALIASES, Splits, check_coverage, seeded_split
+from vlmprompt.data.split_names import split_named
+from vlmprompt.data.splits import Splits, check_coverage, seeded_split
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 OPTIONS = ("config", "image", "label", "revision", *SPLITS)
@@ -58,7 +59,11 @@ class HubImage:
 class HubReader:
     """A data set with one image column and one label column: ClassLabel, text, or integers with --class-names."""
 
-    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
+    takes_whole = True
+
+    def load(
+        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
+    ) -> Dataset:
         """Read labels and where the images are; no image is decoded.
 
         Raises:
@@ -114,7 +119,7 @@ def _splits(tables: Mapping[str, Any], options: Mapping[str, str]) -> tuple[dict
         if theirs not in tables:
             raise InputError(f"there is no split {theirs!r} for {split}", hint=did_you_mean(theirs, tables))
     for theirs in tables:
-        ours = SPLIT_ALIASES.get(theirs.lower())
+        ours = split_named(theirs)
         if ours is not None and theirs not in chosen.values():
             chosen.setdefault(ours, theirs)
     if not chosen:

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from vlmprompt.data.records import Dataset
+from vlmprompt.data.splits import to_measure
 from vlmprompt.errors import UsageError
 from vlmprompt.plugins import host
 
 
 class DatasetReader(Protocol):
-    """What a plugin registers with `register_datasets`: a class without constructor arguments."""
+    """What a plugin registers with `register_datasets`: a class without constructor arguments.
+
+    With an attribute `takes_whole = True` it takes None as `split_seed`: the data are only measured then, and all
+    images are test images where there is no test split (see `data.splits.to_measure`).
+    """
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """Read a data set.
@@ -54,25 +59,65 @@ def load_dataset(
     *,
     root: Path | None = None,
     class_names_file: Path | str | None = None,
-    split_seed: int = 1,
+    split_seed: int | None = 1,
     accept_split: bool = False,
     protocol: str = "coop",
     need_images: bool = True,
+    allow_outside: bool = False,
 ) -> Dataset:
     """Load a data set by its spec, `<scheme>:<argument>`, such as "folder:photos" or "coop:dtd".
 
     Args:
         spec: the scheme is the name of a registered reader; some take no argument. The bare name of a benchmark
             data set is short for `coop:<name>`.
-        root: see `DatasetReader.load`; so for the next two.
+        root: see `DatasetReader.load`; so for the next two (for no seed see `load_measured`).
         accept_split: take a split that is not the published one.
         protocol: data conventions, for data sets that have several.
         need_images: look for the images; false reads the split alone, where there is a file of it.
+        allow_outside: lists may name absolute paths anywhere.
 
     Raises:
         UsageError: unknown scheme.
         InputError: the reader's.
     """
+    reader, argument = _reader(spec)
+    published = getattr(reader, "published", False)
+    more: dict[str, object] = {}
+    if published:
+        more = {"accept_split": accept_split, "protocol": protocol, "need_images": need_images}
+    if getattr(reader, "reaches_outside", False):
+        more |= {"allow_outside": allow_outside}
+    names_file = None if class_names_file is None else Path(class_names_file)
+    dataset: Dataset = reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed, **more)
+    if accept_split and not published:
+        return _doubted(dataset, f"accept_split has no effect: no split of {spec!r} has been published")
+    return dataset
+
+
+def load_measured(spec: str, **reading: Any) -> Dataset:
+    """A data set that nothing is trained on: its test split, or every image where it has none of its own.
+
+    Args:
+        reading: see `load_dataset`.
+
+    Returns:
+        A data set whose only split is "test", over all classes of the data set.
+
+    Raises:
+        UsageError, InputError: as for `load_dataset`.
+    """
+    reader, _ = _reader(spec)
+    if getattr(reader, "takes_whole", False):
+        return load_dataset(spec, **reading, split_seed=None)
+    dataset = load_dataset(spec, **reading)
+    split = dataset.notes.get("split")
+    drawn = isinstance(split, Mapping) and "seed" in split  # by the reader: it has none of its own
+    splits, note = to_measure({"": sum(dataset.splits.values(), ())} if drawn else dataset.splits)
+    return replace(dataset, splits=splits, notes={**dataset.notes, "split": note})
+
+
+def _reader(spec: str) -> tuple[Any, str]:
+    """The reader of a spec, and its argument."""
     scheme, _, argument = spec.partition(":")
     readers = host().datasets
     if scheme not in readers.names():
@@ -80,14 +125,7 @@ def load_dataset(
             scheme, argument = "coop", spec
         elif Path(spec).exists():
             raise _unsaid(spec, "--data")
-    reader: Any = readers.get(scheme).load()()
-    published = getattr(reader, "published", False)
-    more = {"accept_split": accept_split, "protocol": protocol, "need_images": need_images} if published else {}
-    names_file = None if class_names_file is None else Path(class_names_file)
-    dataset: Dataset = reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed, **more)
-    if accept_split and not published:
-        return _doubted(dataset, f"accept_split has no effect: no split of {spec!r} has been published")
-    return dataset
+    return readers.get(scheme).load()(), argument
 
 
 def load_outliers(spec: str, *, root: Path | None = None) -> Dataset:
@@ -111,12 +149,7 @@ def load_outliers(spec: str, *, root: Path | None = None) -> Dataset:
             return found
     elif Path(spec).exists() and not _is_benchmark(spec):
         raise _unsaid(spec, "--ood")
-    dataset = load_dataset(spec, root=root)
-    split = dataset.notes.get("split")
-    drawn = isinstance(split, Mapping) and "seed" in split  # by us: it has none of its own
-    whole = drawn or not dataset.splits.get("test")
-    records = sum(dataset.splits.values(), ()) if whole else dataset.splits["test"]
-    return replace(dataset, splits={"test": records})
+    return load_measured(spec, root=root)
 
 
 def short_names(specs: Iterable[str]) -> dict[str, str]:

@@ -27,7 +27,8 @@ from vlmprompt.data.files import READABLE, is_image, locate
 from vlmprompt.data.images import decode
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.data.rows import Row, labels_of, splits_of
-from vlmprompt.data.splits import SPLIT_ALIASES, check_coverage
+from vlmprompt.data.split_names import split_named
+from vlmprompt.data.splits import check_coverage
 from vlmprompt.errors import InputError
 
 NAMES_FILE = "classnames.txt"
@@ -64,7 +65,11 @@ class TarImage:
 class ShardReader:
     """Shards below a folder or matching a pattern, such as `wds:food` or `wds:shards/train-{0000..0007}.tar`."""
 
-    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
+    takes_whole = True
+
+    def load(
+        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
+    ) -> Dataset:
         """Index the shards; no image is decoded.
 
         Raises:
@@ -132,7 +137,7 @@ def _shard_splits(base: Path, shards: list[Path]) -> dict[Path, str]:
 
 def _said_split(path: Path) -> str:
     words = [*reversed(path.parts[:-1]), *re.split(r"[^a-z]+", path.stem.lower())]
-    return next((SPLIT_ALIASES[word.lower()] for word in words if word.lower() in SPLIT_ALIASES), "")
+    return next((split for word in words if (split := split_named(word))), "")
 
 
 def _samples(base: Path, shard: Path, split: str) -> Iterator[tuple[Row, TarImage]]:

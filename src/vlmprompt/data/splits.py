@@ -9,15 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from vlmprompt.data.records import Record, records_digest
 from vlmprompt.errors import InputError
 
-SPLIT_ALIASES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 MIN_TO_SPLIT = 4
 
 Splits = dict[str, tuple[Record, ...]]
@@ -31,12 +22,23 @@ def by_label(records: Iterable[Record]) -> dict[int, list[Record]]:
     return dict(groups)
 
 
-def seeded_split(records: Iterable[Record], class_names: Sequence[str], seed: int) -> tuple[Splits, dict[str, object]]:
+def to_measure(splits: Mapping[str, tuple[Record, ...]]) -> tuple[Splits, dict[str, object]]:
+    """What is measured of data that nothing is trained on: their test split, or everything where they have none."""
+    own = splits.get("test", ())
+    return {"test": own or sum(splits.values(), ())}, {"measured": "the test split" if own else "every image"}
+
+
+def seeded_split(
+    records: Iterable[Record], class_names: Sequence[str], seed: int | None
+) -> tuple[Splits, dict[str, object]]:
     """Split each class 50/20/30 into train, val and test, the shares of CoOp's own splits.
 
     Within a class, images are ordered by the SHA-256 of seed and id, so the split depends on neither the
     order of listing nor the other classes, and is the same under every Python version. Counts are
     round(n/2), round(n/5) but at least 1, and the rest.
+
+    Args:
+        seed: None for data that are only measured: all images are test images then.
 
     Returns:
         The splits, each in the order of (label, id), and what to record of how they were made.
@@ -44,6 +46,8 @@ def seeded_split(records: Iterable[Record], class_names: Sequence[str], seed: in
     Raises:
         InputError: a class has fewer than 4 images.
     """
+    if seed is None:
+        return to_measure({"": tuple(records)})
     splits: dict[str, list[Record]] = {"train": [], "val": [], "test": []}
     for label, rows in sorted(by_label(records).items()):
         n = len(rows)

@@ -237,9 +237,21 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}" if percent else f"{value:.4g}"
 
 
+def _counts(layout: Layout, rows: pd.DataFrame) -> list[str]:
+    """How many images are behind the numbers: one word for all, or one for each cell."""
+    counts: dict[str, set[int]] = {}
+    for cell, column, n in zip(rows["cell"], rows["column"], rows["n"], strict=True):
+        if column in layout.headers and n == n and n:  # NaN where there is no number
+            counts.setdefault(cell, set()).add(int(n))
+    texts = {cell: f"{min(found)}" + (f" to {max(found)}" if len(found) > 1 else "") for cell, found in counts.items()}
+    if len(set(texts.values())) == 1:
+        return [f"n = {next(iter(texts.values()))} images"]
+    return [f"n (images): {', '.join(f'{cell} {text}' for cell, text in texts.items())}"] if texts else []
+
+
 def _caption(layout: Layout, rows: pd.DataFrame, how: list[str]) -> str:
     """How the numbers came about, and what is noted of every one of them."""
-    parts = list(how)
+    parts = [*how, *_counts(layout, rows)]
     if any(metric == H_OF_MEANS for _, metric in layout.headers):
         parts.append("h of means: H of the averaged base and new accuracy; mean of h: average of each run's H")
     if any("↓" in header for header in layout.headers.values()):

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.classes import base_new_labels
+from vlmprompt.data.contents import files_digest
 from vlmprompt.data.copies import settle_copies
 from vlmprompt.data.fewshot import SAMPLER_OF, FewShotSplit, sample, with_val
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, choose, describe
 from vlmprompt.methods.build import method_config, method_type
+
+
+class DataDigests(NamedTuple):
+    """What tells data apart: all that the data set lists, and what a run learns from."""
+
+    listed: str
+    learned: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,17 @@ class TrainSet:
     val_source: str
     description_file: DescriptionFile | None = None
 
+    @cached_property
+    def digests(self) -> DataDigests:
+        """Of the data set, and of what is learned from: class names, the shots, and the sizes of their files.
+
+        Not of the test split, which changes nothing that is learned; nor of times, which a copy need not keep.
+        """
+        files = files_digest((*self.split.train, *self.split.val), times=False)
+        learned = [self.dataset.class_names, self.labels, self.split.digest, files]
+        content = json.dumps(learned, ensure_ascii=False)
+        return DataDigests(self.dataset.digest, hashlib.sha256(content.encode()).hexdigest())
+
     @property
     def descriptions(self) -> tuple[tuple[str, ...], ...] | None:
         """Texts on each of `class_names`, or None."""
@@ -55,6 +78,7 @@ def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
         split_seed=config.split_seed,
         accept_split=config.accept_split,
         protocol=config.protocol,
+        allow_outside=config.allow_outside,
     )
 
 
