@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlmprompt.data.records import Dataset, Record
 
 SHOWN = 5  # names of files in a report for people
+CLASSES_SHOWN = 20
 SpecArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="Data set, such as coop:dtd or folder:photos.", show_default=False)
 ]
@@ -173,9 +174,10 @@ def show(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="Write a sheet of samples, as PNG.")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show the images of every class.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what a data set is: classes, numbers of images, template, where it is had.
+    """Show what a data set is: classes and their images, template, where it is had.
 
     A benchmark is shown also where it is not there.
     """
@@ -206,22 +208,27 @@ def show(
         content["sheet"] = sheet
     for doubt in () if dataset is None else dataset.warnings:
         warn(doubt)
-    emit("data show", content, as_json=as_json, table=_show_page(content))
+    emit("data show", content, as_json=as_json, table=_show_page(content, everything))
 
 
 def _loaded(dataset: Dataset) -> dict[str, Any]:
+    from vlmprompt.data.counts import imbalance, per_class, split_origin
+
     return {
         "name": dataset.name,
         "spec": dataset.spec,
         "template": dataset.template,
         "class_names": dataset.class_names,
         "found": {split: len(records) for split, records in dataset.splits.items()},
+        "split": split_origin(dataset),
+        "per_class": per_class(dataset),
+        "imbalance": imbalance(dataset),
         "digest": dataset.digest,
         "notes": dataset.notes,
     }
 
 
-def _show_page(content: Mapping[str, Any]) -> list[Table | str]:
+def _show_page(content: Mapping[str, Any], everything: bool) -> list[Table | str]:
     names = content.get("class_names", ())
     shown = ", ".join(names[:SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")
     found, published = content.get("found"), content.get("images")
@@ -230,6 +237,8 @@ def _show_page(content: Mapping[str, Any]) -> list[Table | str]:
         ("classes", shown or content.get("classes")),
         ("images", _numbers(found) if found else None),
         ("published", _numbers(published) if published else None),
+        ("split", content.get("split")),
+        ("imbalance", _imbalance(content.get("imbalance", {}))),
         ("template", content["template"]),
         ("place", content.get("layout")),
         ("had from", content.get("source")),
@@ -238,9 +247,28 @@ def _show_page(content: Mapping[str, Any]) -> list[Table | str]:
         ("sheet", content.get("sheet")),
     ]
     page: list[Table | str] = [Table(("data set", content["spec"]), [row for row in rows if row[1]])]
+    if content.get("per_class"):
+        page += ["", *_class_table(content["per_class"], tuple(content["found"]), everything)]
     if content["problem"]:
         page.append(f"\nnot there: {content['problem']['message']}\n  {content['problem']['hint']}")
     return page
+
+
+def _imbalance(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of each split that is not even: the smallest and the largest class."""
+    return "; ".join(
+        f"{split} {part['fewest']} ({part['smallest']}) to {part['most']} ({part['largest']}) a class"
+        for split, part in found.items()
+        if part["fewest"] < part["most"]
+    )
+
+
+def _class_table(rows: Sequence[Mapping[str, Any]], splits: Sequence[str], everything: bool) -> list[Table | str]:
+    """Images of each class by split; without `everything` of the first ones."""
+    shown = rows if everything or len(rows) <= CLASSES_SHOWN else rows[:CLASSES_SHOWN]
+    table = Table(("class", *splits), [(row["class"], *(row[split] for split in splits)) for row in shown])
+    more = [] if len(shown) == len(rows) else [f"and {len(rows) - len(shown)} more classes (--all shows them)"]
+    return [table, *more]
 
 
 def _write_sheet(dataset: Dataset, file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def ask_about_splits(path: Path, classes: Classes) -> None:
     if len(classes) < 2:
         return
     names = list(classes)
-    shared = set.intersection(*(set(_sub_folders(images)) for _, images in classes.values()))
+    shared = set.intersection(*(_sub_folders(images) for _, images in classes.values()))
     if looks_like_splits(names):
         reason = "look like splits, not like classes"
     elif len(shared) > 1:
@@ -103,8 +104,11 @@ def ask_about_splits(path: Path, classes: Classes) -> None:
 
 def nested_warning(found: Iterable[Classes], depth: int) -> list[str]:
     """A warning of class folders that hold several folders, which are not told apart."""
-    inner = {key: _sub_folders(images) for classes in found for key, (_, images) in classes.items()}
-    nested = [f"{key} ({shortened(names)})" for key, names in inner.items() if len(names) > 1]
+    inner: dict[str, set[str]] = defaultdict(set)
+    for classes in found:
+        for key, (_, images) in classes.items():
+            inner[key].update(_sub_folders(images))
+    nested = [f"{key} ({shortened(sorted(names))})" for key, names in sorted(inner.items()) if len(names) > 1]
     if not nested:
         return []
     kinds = "a class folder holds" if len(nested) == 1 else f"{len(nested)} class folders hold"
@@ -114,8 +118,8 @@ def nested_warning(found: Iterable[Classes], depth: int) -> list[str]:
     ]
 
 
-def _sub_folders(images: Sequence[str]) -> list[str]:
-    return sorted({name.partition("/")[0] for name in images if "/" in name})
+def _sub_folders(images: Sequence[str]) -> set[str]:
+    return {name.partition("/")[0] for name in images if "/" in name}
 
 
 def _folders(folder: Path) -> list[Path]:

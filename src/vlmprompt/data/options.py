@@ -20,7 +20,7 @@ def split_argument(scheme: str, argument: str, known: Collection[str], root: Pat
     Raises:
         UsageError: an option is unknown, given twice, or has no value.
     """
-    path, mark, query = argument.partition("?")
+    path, mark, query = argument.rpartition("?")
     if not mark or any((place / argument).exists() for place in (Path(), root or Path())):
         return argument, {}
     options: dict[str, str] = {}

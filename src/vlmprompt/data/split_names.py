@@ -32,9 +32,18 @@ def split_named(name: str) -> str | None:
 
 
 def looks_like_splits(names: Iterable[str]) -> bool:
-    """Whether every name has a split's word in it, and not all of them the same: something to ask about."""
-    said = [{split for word, split in WORDS.items() if _has(name, word)} for name in names]
-    return all(said) and len(set.union(set(), *said)) > 1
+    """Whether the names are alike but for a word that says a split, "my_train" and "my_test": something to ask about.
+
+    Every name must have such a word, and two that say different splits must have the same rest.
+    """
+    rests: dict[str, set[str]] = {}
+    for name in names:
+        parted = [_parted(word) for word in _words(name)]
+        said = [split for split, _ in parted if split]
+        if len(said) != 1:
+            return False
+        rests.setdefault(" ".join(rest for _, rest in parted if rest), set()).update(said)
+    return any(len(splits) > 1 for splits in rests.values())
 
 
 def _words(name: str) -> list[str]:
@@ -48,6 +57,10 @@ def _parts(word: str) -> tuple[str, ...]:
     return (word,) if match is None else match.groups()
 
 
-def _has(name: str, word: str) -> bool:
-    """Whether a word stands at the start of one of the name's words, or is one: "trainA", "my_test"."""
-    return any(part == word or (len(word) > 3 and part.startswith(word)) for part in _words(name))
+def _parted(word: str) -> tuple[str, str]:
+    """The split that a word says, and what else is in it: "trainb" says train, and b."""
+    if word in WORDS:
+        return WORDS[word], ""
+    if len(word) > 2 and word[:-1] in WORDS:
+        return WORDS[word[:-1]], word[-1]
+    return "", word

@@ -96,11 +96,11 @@ class Run:
         """
         drawn = {*self.info.data.train_ids, *self.info.data.val_ids}
         records = [record for split in own.splits.values() for record in split if record.id in drawn]
-        parts = {"trained on": records, "test": measured.splits.get("test", ())}
-        found = [copies for copies in find_copies(parts, among=["trained on"]) if copies.across]
+        parts = {"seen in training": records, "test": measured.splits.get("test", ())}
+        found = [copies for copies in find_copies(parts, among=["seen in training"]) if copies.across]
         if found and not self.config.allow_overlap and not is_published(own):
             raise InputError(
-                f"{in_words(found, f'in the test images of {measured.spec} that run {self.name} was trained on')}",
+                in_words(found, f"among the test images of {measured.spec} that run {self.name} has seen in training"),
                 hint="take them out, or train again",
             )
 
