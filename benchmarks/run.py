@@ -27,6 +27,7 @@ BENCHES = (
     "classes_scale",
     "doodles",
     "describe",
+    "reading",
 )
 
 

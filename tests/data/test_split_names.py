@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vlmprompt.data.counts import split_origin
 from vlmprompt.data.load import load_dataset, load_measured, load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.data.split_names import looks_like_splits, split_named
@@ -58,7 +59,10 @@ def found(dataset: Dataset) -> tuple[tuple[str, ...], dict[str, int]]:
 def test_folders_of_any_such_name_are_splits(make_tree: MakeTree, train: str, test: str) -> None:
     photos = make_tree(tree(f"{train}/cat", f"{train}/dog", n=3) + tree(f"{test}/cat", f"{test}/dog"))
     second = "val" if "val2017" in test or test == "dev" else "test"
-    assert found(load_dataset(f"folder:{photos}")) == (("cat", "dog"), {"train": 6, second: 4})
+    dataset = load_dataset(f"folder:{photos}")
+    assert found(dataset) == (("cat", "dog"), {"train": 6, second: 4})
+    assert dataset.notes["folders"] == {"train": train, second: test}
+    assert split_origin(dataset) == f"its own: train in {train}, {second} in {test}"
 
 
 def test_folders_that_may_be_splits_are_asked_about(make_tree: MakeTree) -> None:
@@ -109,6 +113,8 @@ def test_what_the_options_of_a_folder_may_say(make_tree: MakeTree) -> None:
     }.items():
         with pytest.raises(UsageError, match=message):
             load_dataset(f"folder:{photos}?{options}")
+    with pytest.raises(InputError, match=r"there is no folder /a in "):
+        load_dataset(f"folder:{photos}?train=/a")
     with pytest.raises(InputError, match=r"there is no folder aa in .*") as error:
         load_dataset(f"folder:{photos}?train=aa")
     assert error.value.hint and "'a'" in error.value.hint

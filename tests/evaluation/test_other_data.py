@@ -129,6 +129,9 @@ def test_images_that_were_trained_on_are_not_measured(measure: Measure, photos: 
     shutil.copytree(photos / "train", tmp_path / "again")
     with pytest.raises(InputError, match=r"12 images are among the test images of .*again that run .* has seen"):
         measure(data=f"folder:{tmp_path / 'again'}")
+    domains = {"domains": [f"folder:{tmp_path / 'again'}"]}
+    row = measure("domain-generalization", cell=domains["domains"][0], companions=domains)
+    assert row.status == "failed" and "has seen in training" in row.note
 
 
 def test_a_domain_is_measured_whole_and_by_names_as_they_read(measure: Measure, tmp_path: Path) -> None:

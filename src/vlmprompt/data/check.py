@@ -148,7 +148,7 @@ def check(
     Args:
         spec: as for `load_dataset`.
         allow_overlap: images in several splits are no problem.
-        decode: also open every image.
+        decode: also open every image, and compare their bytes.
         near: also look for images that look alike, see `data.near`; opens every image.
         workers: threads that open images.
         reading: further arguments of `load_dataset`, for data sets whose split is not published.
@@ -167,7 +167,8 @@ def check(
     except InputError as error:
         report.problem(error)
     published = facts is not None and report.split.get("verified", "published") != "accepted"
-    _check_copies(report, parts, allow_overlap or published)
+    report.copies = find_copies(parts, read=decode)
+    _judge_copies(report, allowed=allow_overlap or published)
     if (decode or near) and parts:
         _open_all(report, parts, near, workers, progress)
     absent = facts is not None and not Place.below(root, facts).folders
@@ -206,9 +207,8 @@ def _check_listed(report: Report, place: Place, accept_split: bool) -> Parts:
     return {split: [Record(path, 0, base / path) for path in paths] for split, paths in there.items()}
 
 
-def _check_copies(report: Report, parts: Parts, allowed: bool) -> None:
+def _judge_copies(report: Report, *, allowed: bool) -> None:
     """Images in several places: across splits a problem, unless that is accepted or published; else worth a note."""
-    report.copies = find_copies(parts)
     across = [copies for copies in report.copies if copies.across]
     within = [copies for copies in report.copies if not copies.across]
     if across and allowed:

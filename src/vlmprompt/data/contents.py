@@ -57,18 +57,19 @@ def _file_digest(path: str, seen: Stamp) -> bytes | None:
     try:
         file = os.open(path, os.O_RDONLY)
         try:
-            return _digest(_whole(file, seen.size))
+            return _digest(_read(file, seen.size))
         finally:
             os.close(file)
     except OSError:
         return None
 
 
-def _whole(file: int, size: int) -> bytes:
-    parts = []
-    while data := os.read(file, max(size, 1)):
-        parts.append(data)
-    return b"".join(parts)
+def _read(file: int, size: int) -> bytes:
+    """All of a file, in one call where it is as large as it was."""
+    data = os.read(file, size + 1)
+    while len(data) != size and (more := os.read(file, 2**20)):
+        data += more
+    return data
 
 
 def _digest(data: bytes) -> bytes:

@@ -52,12 +52,13 @@ class Copies:
         return shown + [place for place in self.places if place not in shown]
 
 
-def find_copies(parts: Parts, among: Collection[str] | None = None) -> list[Copies]:
+def find_copies(parts: Parts, among: Collection[str] | None = None, *, read: bool = True) -> list[Copies]:
     """Images that stand in several places, in the order of the parts.
 
     Args:
         parts: split -> records.
         among: only images that are (also) in these splits; the others are compared with them alone.
+        read: compare bytes; off: ids, and links to one file.
     """
     places = [(split, record) for split, records in parts.items() for record in records]
     groups = _Groups(len(places))
@@ -66,7 +67,7 @@ def find_copies(parts: Parts, among: Collection[str] | None = None) -> list[Copi
         groups.join((seen.file, i) for i, seen in zip(numbers, stamps, strict=True) if seen.file is not None)
         # Links to one file are read once.
         heads = {groups.head(i): (i, seen) for i, seen in zip(numbers, stamps, strict=True)}
-        if len(heads) > 1:
+        if read and len(heads) > 1:
             groups.join((content_digest(places[i][1].image, seen), i) for i, seen in heads.values())
     found = [Copies(tuple(places[i] for i in group)) for group in groups.several()]
     return [copies for copies in found if among is None or not set(copies.splits).isdisjoint(among)]
@@ -102,16 +103,18 @@ class _Groups:
         """Those with one key are the same; None is no key."""
         first: dict[Hashable, int] = {}
         for key, i in keyed:
-            if key is not None:
-                a, b = sorted((self.head(first.setdefault(key, i)), self.head(i)))
+            if key is not None and (other := first.setdefault(key, i)) != i:
+                a, b = sorted((self.head(other), self.head(i)))
                 self._heads[b] = a
 
     def several(self) -> Iterator[list[int]]:
         """The groups of more than one."""
-        groups: dict[int, list[int]] = defaultdict(list)
-        for i in range(len(self._heads)):
-            groups[self.head(i)].append(i)
-        return (group for group in groups.values() if len(group) > 1)
+        groups: dict[int, list[int]] = {}
+        for i, other in enumerate(self._heads):
+            if other != i:
+                head = self.head(i)
+                groups.setdefault(head, [head]).append(i)
+        return iter(sorted(groups.values()))
 
 
 def is_published(dataset: Dataset) -> bool:

@@ -41,7 +41,9 @@ def split_origin(dataset: Dataset) -> str:
     """Where the split is from, in words."""
     note = dataset.notes.get("split")
     if not isinstance(note, Mapping):
-        return "its own"
+        folders = dataset.notes.get("folders")
+        where = [f"{split} in {folder}" for split, folder in folders.items()] if isinstance(folders, Mapping) else []
+        return f"its own: {', '.join(where)}" if where else "its own"
     if "seed" in note:
         return f"drawn by seed {note['seed']}: {note.get('rule', 'no rule is recorded')}"
     if note.get("verified") == "accepted":

@@ -56,8 +56,10 @@ class FolderReader:
         notes: dict[str, object] = {"path": str(path), "class_names": origin}
         if not parts:
             splits, notes["split"] = seeded_split(records[""], names, split_seed)
-        elif split_seed is None:
-            splits, notes["split"] = to_measure(splits)
+        else:
+            notes["folders"] = {split: folder.relative_to(path).as_posix() for split, folder in parts.items()}
+            if split_seed is None:
+                splits, notes["split"] = to_measure(splits)
         doubts += nested_warning(found.values(), depth or 1) + code_warning(names) + _single_warning(folders)
         notes["warnings"] = doubts + check_coverage(splits, names)
         return Dataset(path.resolve().name, f"folder:{argument}", names, splits, notes=notes)

@@ -131,7 +131,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _named_folder(path: Path, name: str) -> Path:
-    if not (path / name).is_dir():
+    if Path(name).is_absolute() or not (path / name).is_dir():
         hint = did_you_mean(name, [entry.name for entry in entries(path) if entry.is_dir()])
         raise InputError(f"there is no folder {name} in {path}", hint=hint or EXPECTED)
     return path / name

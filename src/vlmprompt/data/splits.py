@@ -54,7 +54,8 @@ def seeded_split(
         if n < MIN_TO_SPLIT:
             raise InputError(
                 f"class {class_names[label]!r} has {n} images, a split needs {MIN_TO_SPLIT} of each class",
-                hint="add images, or give the split: train/ and test/ folders, or a split column",
+                hint="add images, or give the split: train/ and test/ folders, or a split column; "
+                "data that are only measured (--domain, --target, --ood, evaluate --data) need none",
             )
         rows.sort(key=lambda r: hashlib.sha256(f"{seed}/{r.id}".encode()).digest())
         n_train, n_val = round(n / 2), max(1, round(n / 5))

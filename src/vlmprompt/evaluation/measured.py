@@ -36,6 +36,16 @@ class Measured:
         )
         return replace(dataset, by_contents=True) if self.contents else dataset
 
+    def beside(self, own: Dataset, spec: str) -> Dataset:
+        """Another data set to measure the run on besides its own.
+
+        Raises:
+            InputError: images are among those that the run was trained on.
+        """
+        dataset = self.load(spec)
+        self.run.require_unseen(own, dataset)
+        return dataset
+
     def own(self, *, needed: bool) -> Dataset:
         """The run's data set; where it is not there and not needed, its classes alone, as far as the run knows them.
 

@@ -98,7 +98,7 @@ def evaluate(
         Context,
         dataset=dataset,
         bank=resources.bank(run.config),
-        load=measured.load,
+        load=partial(measured.beside, own),
         companions=companions,
         aliases=called,
     )
