@@ -10,7 +10,7 @@ from pathlib import Path
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.data.copies import find_copies, in_words, is_published
+from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
@@ -73,7 +73,7 @@ class Run:
                 f"data set {config.data!r} has other classes than when run {self.name} was trained",
                 hint="restore it, train again, or measure on other data: 'vlmprompt evaluate RUN --data SPEC'",
             )
-        if self.has_changed(dataset):
+        if self.has_changed(dataset) or len(dataset.splits.get("test", ())) <= WHOLE:
             self.require_unseen(dataset, dataset)
         return self.described(dataset)
 
