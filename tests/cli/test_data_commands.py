@@ -184,6 +184,7 @@ def test_check_of_copies(photos: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert f"{spec}: the same image\n  train/ant/0.jpg (train), test/ant/copy.jpg (test)" in text
     assert "1 image is in more than one split" in text and "--allow-overlap" in text
     assert "1 image is in more than one split" in run(capsys, "check", spec, "--allow-overlap")[0]
+    assert "a run would stop: 1 image is in more than one split" in run(capsys, "sample", spec, "--shots", "1")[1]
     report = run(capsys, "check", spec, "--allow-overlap", "--near", "--json")[0]["data"]["reports"][0]
     assert report["copies"] == [{"images": ["train/ant/0.jpg", "test/ant/copy.jpg"], "splits": ["train", "test"]}]
     assert {"images": ["train/ant/0.jpg", "train/ant/1.jpg"], "splits": ["train", "train"]} in report["near"]

@@ -73,7 +73,7 @@ def test_twice_in_one_split_is_said(photos: Path) -> None:
     copy(photos, "train/cat/0.png", "train/dog/wrong.png")
     dataset, split = settled(f"folder:{photos}")
     (doubt,) = split.doubts
-    assert doubt.startswith(f"1 image is more than once in a split of folder:{photos}, and counted as often, such as ")
+    assert doubt.startswith(f"1 image is repeated within a split of folder:{photos} and counted each time, such as ")
     assert all(name in doubt for name in ("train/cat/0.png", "train/cat/again.png", "train/dog/wrong.png"))
     assert "overlap" not in dataset.notes
 
@@ -93,7 +93,7 @@ def test_lists_that_name_an_image_twice(photos: Path) -> None:
         settled(f"csv:{photos}/list.csv")
     assert settled(f"csv:{photos}/list.csv", allow=True)[0].notes["overlap"]
     (photos / "list.csv").write_text("\n".join([*rows[:2], *rows[1:2], rows[3]]))
-    assert "more than once in a split" in settled(f"csv:{photos}/list.csv")[1].doubts[0]
+    assert "repeated within a split" in settled(f"csv:{photos}/list.csv")[1].doubts[0]
 
 
 def test_a_drawn_split_does_not_part_copies(make_tree: MakeTree) -> None:

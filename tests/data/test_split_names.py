@@ -84,11 +84,15 @@ def test_names_that_look_like_splits_are_asked_about(make_tree: MakeTree) -> Non
     assert found(load_dataset(f"folder:{photos}?train=my_train&test=my_test")) == (("cat",), {"train": 4, "test": 4})
 
 
-def test_splits_within_classes_are_asked_about(make_tree: MakeTree) -> None:
-    photos = make_tree(tree("cat/train", "cat/test", "dog/train", "dog/test"))
-    with pytest.raises(InputError, match=r"the same folders in them, test, train") as error:
+@pytest.mark.parametrize("classes", [["cat", "dog"], ["images"]])
+def test_splits_within_classes_are_asked_about(make_tree: MakeTree, classes: list[str]) -> None:
+    photos = make_tree(tree(*(f"{name}/{split}" for name in classes for split in ("train", "val2017")), n=4))
+    with pytest.raises(
+        InputError, match=f"the folders {', '.join(classes)} of .* hold splits: train, val2017"
+    ) as error:
         load_dataset(f"folder:{photos}")
-    assert error.value.hint and error.value.hint.startswith("splits come first")
+    assert error.value.hint and error.value.hint.startswith("name the folder with the splits in it")
+    assert load_dataset(f"folder:{photos}?depth=1").class_names == tuple(classes)
 
 
 def test_classes_with_a_splits_word_in_their_names(make_tree: MakeTree) -> None:

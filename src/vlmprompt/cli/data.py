@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmprompt.cli.data_pages import check_page, numbers, sample_page, show_page
 from vlmprompt.cli.options import JsonFlag, RootOption, WorkersOption
 from vlmprompt.cli.output import Table, emit, warn
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from vlmprompt.data.check import Report
     from vlmprompt.data.records import Dataset, Record
 
-SHOWN = 5  # names of files in a report for people
-CLASSES_SHOWN = 20
 SpecArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="Data set, such as coop:dtd or folder:photos.", show_default=False)
 ]
@@ -60,7 +58,7 @@ def list_benchmarks(root: RootOption = None, as_json: JsonFlag = False) -> None:
         (
             row["name"],
             row["classes"],
-            _numbers(row["images"]),
+            numbers(row["images"]),
             ", ".join(row["lacks"]) if row["status"] == "incomplete" else row["status"],
         )
         for row in rows
@@ -69,11 +67,6 @@ def list_benchmarks(root: RootOption = None, as_json: JsonFlag = False) -> None:
     where = (root or Path()).absolute()
     more = f"\nlooked for below {where}\nwhere each is had: vlmprompt data show coop:NAME"
     emit("data list", {"root": where, "benchmarks": rows}, as_json=as_json, table=[table, more])
-
-
-def _numbers(images: Mapping[str, int]) -> str:
-    """Numbers of images: "2820/1128/1692", a split that a data set does not have as "-"."""
-    return "/".join(str(images.get(split, "-")) for split in ("train", "val", "test"))
 
 
 def check(
@@ -123,44 +116,7 @@ def check(
     wrong = [report.spec for report in reports if report.status != "ok"]
     error = InputError(f"{len(wrong)} of {len(reports)} data sets have problems: {', '.join(wrong)}") if wrong else None
     document = {"reports": [report.public() for report in reports]}
-    emit("data check", document, as_json=as_json, table=_check_page(reports), error=error)
-
-
-def _check_page(reports: Sequence[Report]) -> list[Table | str]:
-    columns = ("data set", "state", "expected", "found", "missing", "stray", "broken")
-    rows = [
-        (
-            r.spec,
-            r.status,
-            _numbers(r.expected) if r.expected else "",
-            _numbers(r.found) if r.found else "",
-            len(r.missing),
-            len(r.stray),
-            len(r.unreadable) if r.decoded else "not opened",
-        )
-        for r in reports
-    ]
-    return [Table(columns, rows), *(line for report in reports for line in _details(report))]
-
-
-def _details(report: Report) -> Iterator[str]:
-    """What is wrong with one data set, and where it is had."""
-    yield from (f"\n{report.spec}: {message}\n  {hint}" for message, hint in report.problems)
-    named = [f"{path} ({reason})" for path, reason in report.unreadable]
-    copies, near = ([str(found) for found in group] for group in (report.copies, report.near))
-    for what, files in (
-        ("missing", report.missing),
-        ("in no split", report.stray),
-        ("unreadable", named),
-        ("the same image", copies),
-        ("look alike", near),
-    ):
-        if files:
-            more = f"\n  and {len(files) - SHOWN} more (--json lists all)" if len(files) > SHOWN else ""
-            yield f"\n{report.spec}: {what}\n  " + "\n  ".join(files[:SHOWN]) + more
-    yield from (f"\n{report.spec}: {note}" for note in report.notes)
-    if report.missing and report.source:
-        yield f"\n{report.spec} is had from {report.source}"
+    emit("data check", document, as_json=as_json, table=check_page(reports), error=error)
 
 
 def show(
@@ -208,7 +164,7 @@ def show(
         content["sheet"] = sheet
     for doubt in () if dataset is None else dataset.warnings:
         warn(doubt)
-    emit("data show", content, as_json=as_json, table=_show_page(content, everything))
+    emit("data show", content, as_json=as_json, table=show_page(content, everything))
 
 
 def _loaded(dataset: Dataset) -> dict[str, Any]:
@@ -226,49 +182,6 @@ def _loaded(dataset: Dataset) -> dict[str, Any]:
         "digest": dataset.digest,
         "notes": dataset.notes,
     }
-
-
-def _show_page(content: Mapping[str, Any], everything: bool) -> list[Table | str]:
-    names = content.get("class_names", ())
-    shown = ", ".join(names[:SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")
-    found, published = content.get("found"), content.get("images")
-    rows = [
-        ("title", content.get("title")),
-        ("classes", shown or content.get("classes")),
-        ("images", _numbers(found) if found else None),
-        ("published", _numbers(published) if published else None),
-        ("split", content.get("split")),
-        ("imbalance", _imbalance(content.get("imbalance", {}))),
-        ("template", content["template"]),
-        ("place", content.get("layout")),
-        ("had from", content.get("source")),
-        ("split file", content.get("split_file")),
-        ("its source", content.get("split_source")),
-        ("sheet", content.get("sheet")),
-    ]
-    page: list[Table | str] = [Table(("data set", content["spec"]), [row for row in rows if row[1]])]
-    if content.get("per_class"):
-        page += ["", *_class_table(content["per_class"], tuple(content["found"]), everything)]
-    if content["problem"]:
-        page.append(f"\nnot there: {content['problem']['message']}\n  {content['problem']['hint']}")
-    return page
-
-
-def _imbalance(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Of each split that is not even: the smallest and the largest class."""
-    return "; ".join(
-        f"{split} {part['fewest']} ({part['smallest']}) to {part['most']} ({part['largest']}) a class"
-        for split, part in found.items()
-        if part["fewest"] < part["most"]
-    )
-
-
-def _class_table(rows: Sequence[Mapping[str, Any]], splits: Sequence[str], everything: bool) -> list[Table | str]:
-    """Images of each class by split; without `everything` of the first ones."""
-    shown = rows if everything or len(rows) <= CLASSES_SHOWN else rows[:CLASSES_SHOWN]
-    table = Table(("class", *splits), [(row["class"], *(row[split] for split in splits)) for row in shown])
-    more = [] if len(shown) == len(rows) else [f"and {len(rows) - len(shown)} more classes (--all shows them)"]
-    return [table, *more]
 
 
 def _write_sheet(dataset: Dataset, file: Path) -> None:
@@ -302,6 +215,7 @@ def sample(
 
     Read from the split file alone where there is one: the images need not be there.
     """
+    from vlmprompt.data.copies import settle_copies
     from vlmprompt.data.fewshot import SAMPLER_OF, SAMPLERS, with_val
     from vlmprompt.data.fewshot import sample as draw
     from vlmprompt.data.load import load_dataset
@@ -322,6 +236,10 @@ def sample(
     )
     drawn = draw(dataset, number, seed, allow_fewer=allow_fewer, sampler=sampler)
     split, val_source = with_val(dataset, drawn)
+    try:
+        dataset, split = settle_copies(dataset, split, allow=False)
+    except InputError as error:
+        warn(f"a run would stop: {error.message}")
     content = {
         "spec": dataset.spec,
         "shots": number,
@@ -336,7 +254,7 @@ def sample(
     }
     for doubt in (*dataset.warnings, *split.doubts):
         warn(doubt)
-    emit("data sample", content, as_json=as_json, table=_sample_page(content))
+    emit("data sample", content, as_json=as_json, table=sample_page(content))
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:
@@ -354,9 +272,3 @@ def _shots(text: str) -> int | None:
 
 def _rows(records: Sequence[Record], dataset: Dataset) -> list[dict[str, Any]]:
     return [{"path": r.id, "label": r.label, "class": dataset.class_names[r.label]} for r in records]
-
-
-def _sample_page(content: Mapping[str, Any]) -> list[Table | str]:
-    rows = [(part, row["label"], row["class"], row["path"]) for part in ("train", "val") for row in content[part]]
-    numbers = f"{len(content['train'])} train and {len(content['val'])} val images"
-    return [Table(("part", "label", "class", "path"), rows), f"\n{numbers}, SHA-256 of their ids {content['digest']}"]

@@ -216,7 +216,7 @@ def _judge_copies(report: Report, *, allowed: bool) -> None:
     elif across:
         report.problem(overlap_error(across, report.spec))
     if within:
-        report.notes.append(in_words(within, "more than once in a split"))
+        report.notes.append(in_words(within, "repeated within a split"))
 
 
 def _is_wrong(report: Report) -> bool:

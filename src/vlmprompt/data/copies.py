@@ -153,7 +153,7 @@ def settle_copies(dataset: Dataset, split: FewShotSplit, *, allow: bool) -> tupl
     found = find_copies(dataset.splits) if whole else find_copies(drawn, among=("train", "val"))
     across = [copies for copies in found if copies.across]
     within = [copies for copies in found if not copies.across]
-    doubts = [in_words(within, f"more than once in a split of {dataset.spec}, and counted as often")] if within else []
+    doubts = [in_words(within, f"repeated within a split of {dataset.spec} and counted each time")] if within else []
     if across:
         if not allow and not is_published(dataset):
             raise overlap_error(across, dataset.spec)

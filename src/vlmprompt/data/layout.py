@@ -81,24 +81,24 @@ def depth_of(options: Mapping[str, str]) -> int | None:
 
 
 def ask_about_splits(path: Path, classes: Classes) -> None:
-    """Stop where folders that would be classes may well be splits.
+    """Stop where folders that would be classes may well be splits, or hold some.
 
     Raises:
-        InputError: all their names say splits, or all of them have several sub-folders in common.
+        InputError: all of them hold splits, or several folders of the same names; or their own names say splits.
     """
-    if len(classes) < 2:
-        return
     names = list(classes)
-    shared = set.intersection(*(_sub_folders(images) for _, images in classes.values()))
-    if looks_like_splits(names):
+    shared = sorted(set.intersection(*(_sub_folders(images) for _, images in classes.values())))
+    inner = {split_named(name) for name in shared} - {None}
+    hint = f"say which they are: folder:{path}?train=NAME&test=NAME; ?depth=1 takes them for classes"
+    if len(inner) > 1:
+        reason = f"hold splits: {shortened(shared)}"
+        hint = f"name the folder with the splits in it; {EXPECTED}; ?depth=1 takes {shortened(names)} for classes"
+    elif looks_like_splits(names):
         reason = "look like splits, not like classes"
-    elif len(shared) > 1:
-        reason = f"have the same folders in them, {shortened(sorted(shared))}: are they splits?"
+    elif len(shared) > 1 and len(names) > 1:
+        reason = f"have the same folders in them, {shortened(shared)}: are they splits?"
     else:
         return
-    hint = f"say which they are: folder:{path}?train=NAME&test=NAME; ?depth=1 takes them for classes"
-    if all(map(split_named, shared)) and shared:
-        hint = f"splits come first: {EXPECTED}; or give a list: csv:FILE"
     raise InputError(f"the folders {shortened(names)} of {path} {reason}", hint=hint)
 
 
