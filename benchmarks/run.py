@@ -28,6 +28,7 @@ BENCHES = (
     "doodles",
     "describe",
     "pictures",
+    "reading",
 )
 
 

@@ -77,6 +77,8 @@ def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         "preset": None,
         "allow_fewer": True,
         "accept_split": False,
+        "allow_overlap": False,
+        "allow_outside": False,
         "class_names": "names.txt",
         "split_seed": 1,
         "descriptions": "said.jsonl",

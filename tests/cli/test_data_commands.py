@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.data.benchmark_trees import LAYOUTS, write_tree
+from tests.data.benchmark_trees import LAYOUTS, jpeg, write_tree
 from vlmprompt.cli.main import main
 
 
@@ -121,3 +121,70 @@ def test_sample_errors(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "neither a number" in run(capsys, "sample", *accept, "--shots", "few", code=2)[1]
     assert "unknown sampler" in run(capsys, "sample", *accept, "--sampler", "galop", code=2)[1]
     assert "unknown protocol" in run(capsys, "sample", *accept, "--protocol", "galop", code=2)[1]
+
+
+# -- data sets of one's own ---------------------------------------------------------------------------------
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes without a split: 10 of `ant`, 4 of `bee`."""
+    for name, count in (("ant", 10), ("bee", 4)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(count):
+            (tmp_path / "photos" / name / f"{i}.jpg").write_bytes(jpeg((i, len(name), count)) + bytes([i]))
+    return tmp_path / "photos"
+
+
+def test_show_of_classes_and_splits(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, _ = run(capsys, "show", f"folder:{photos}")
+    assert "drawn by seed 1: each class 50/20/30" in text
+    assert "train 2 (bee) to 5 (ant) a class; val 1 (bee) to 2 (ant) a class; test 1 (bee) to 3 (ant) a class" in text
+    assert [line.split() for line in text.splitlines()[-3:]] == [
+        ["class", "train", "val", "test"],
+        ["ant", "5", "2", "3"],
+        ["bee", "2", "1", "1"],
+    ]
+    data = run(capsys, "show", f"folder:{photos}", "--split-seed", "7", "--json")[0]["data"]
+    assert data["per_class"][0] == {"class": "ant", "train": 5, "val": 2, "test": 3}
+    assert data["imbalance"]["train"] == {
+        "smallest": "bee",
+        "fewest": 2,
+        "largest": "ant",
+        "most": 5,
+        "ratio": 2.5,
+    }
+    assert data["split"].startswith("drawn by seed 7") and data["notes"]["split"]["seed"] == 7
+
+
+def test_show_of_many_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    text, _ = run(capsys, "show", "doodles")
+    assert text.splitlines()[-1] == "and 44 more classes (--all shows them)"
+    text, _ = run(capsys, "show", "doodles", "--all")
+    assert text.splitlines()[-1].split()[1:] == ["64", "8", "32"] and "more classes" not in text
+
+
+def test_integer_labels_and_their_names(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the error says is what helps, in every command."""
+    rows = [f"ant/{i}.jpg,0" for i in range(10)] + [f"bee/{i}.jpg,1" for i in range(4)]
+    (photos / "list.csv").write_text("path,label\n" + "\n".join(rows))
+    (photos / "names.txt").write_text("ant\nhoney bee\n")
+    for command, flags in (("show", []), ("sample", ["--shots", "1"]), ("check", [])):
+        refused, err = run(capsys, command, f"csv:{photos}/list.csv", *flags, code=3)
+        assert "--class-names FILE" in err + refused
+        text, _ = run(capsys, command, f"csv:{photos}/list.csv", *flags, "--class-names", str(photos / "names.txt"))
+        assert "honey bee" in text or command == "check"
+
+
+def test_check_of_copies(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split, name in (("train", "ant"), ("test", "bee")):
+        (photos.parent / "split" / split).mkdir(parents=True)
+        (photos / name).rename(photos.parent / "split" / split / "ant")
+    (photos.parent / "split/test/ant/copy.jpg").write_bytes((photos.parent / "split/train/ant/0.jpg").read_bytes())
+    spec = f"folder:{photos.parent}/split"
+    text, _ = run(capsys, "check", spec, code=3)
+    assert f"{spec}: the same image\n  train/ant/0.jpg (train), test/ant/copy.jpg (test)" in text
+    assert "1 image is in more than one split" in text and "--allow-overlap" in text
+    assert "1 image is in more than one split" in run(capsys, "check", spec, "--allow-overlap")[0]
+    assert "a run would stop: 1 image is in more than one split" in run(capsys, "sample", spec, "--shots", "1")[1]
+    report = run(capsys, "check", spec, "--allow-overlap", "--near", "--json")[0]["data"]["reports"][0]
+    assert report["copies"] == [{"images": ["train/ant/0.jpg", "test/ant/copy.jpg"], "splits": ["train", "test"]}]
+    assert {"images": ["train/ant/0.jpg", "train/ant/1.jpg"], "splits": ["train", "train"]} in report["near"]

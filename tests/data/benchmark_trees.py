@@ -105,9 +105,10 @@ LAYOUTS = {
 
 
 def write_images(folder: Path, paths: Sequence[str]) -> None:
+    """Images that look the same; what follows their end makes each a file of its own."""
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(PIXELS)
+        (folder / path).write_bytes(PIXELS + path.encode())
 
 
 def write_split(root: Path, name: str, rows: Rows) -> None:

@@ -67,7 +67,7 @@ def test_folders_and_lists(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for label in ("fox", "wolf"):
             (tmp_path / "photos" / split / label).mkdir(parents=True)
-            (tmp_path / "photos" / split / label / "1.jpg").write_bytes(PIXELS)
+            (tmp_path / "photos" / split / label / "1.jpg").write_bytes(PIXELS + f"{split} {label}".encode())
     (tmp_path / "photos/test/wolf/1.jpg").write_text("no image")
     report = check("folder:photos", tmp_path, SilentProgress(), workers=2)
     assert report.found == {"train": 2, "test": 2} and report.expected == {}

@@ -112,7 +112,13 @@ BAD_CSV = {
     "same to the model": ("path,label\na/1.png,a b\nb/1.png,a_B\n", None, "'a b' and label 'a_B' both name", "one way"),
     "no image": ("path,label\na/1.txt,a\n", None, "line 2: a/1.txt is not an image", ".png"),
     "twice": (
-        "path,label,split\na/1.png,a,train\n./a/1.png,a,test\n",
+        "path,label\na/1.png,a\n./a/1.png,a\n",
+        None,
+        "line 3 has the same image as .*line 2",
+        "once",
+    ),
+    "twice under two labels": (
+        "path,label,split\na/1.png,a,train\n./a/1.png,b,train\n",
         None,
         "line 3 has the same image as .*line 2",
         "once",

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from vlmprompt.data.check import check
+from vlmprompt.data.copies import find_copies
 from vlmprompt.data.images import read_image
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset
@@ -451,3 +452,14 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="needs the package datasets") as caught:
         load_dataset("hf:some/thing")
     assert caught.value.hint == "pip install 'vlmprompt[hf]'"
+
+
+def test_rows_of_one_image_in_two_splits_are_found(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["fox", "wolf"])
+    parts = {"train": table([0, 1, 1], names, 10), "test": table([0, 1], names, 10)}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "animals"))
+    found = find_copies(load_dataset("hf:animals", root=tmp_path).splits)
+    assert [copies.public()["images"] for copies in found] == [
+        ["train/0000000", "test/0000000"],
+        ["train/0000001", "test/0000001"],
+    ]

@@ -300,7 +300,11 @@ def test_another_run_in_the_folder_is_named(go: Any, photos: Path) -> None:
 def test_changed_data_are_named(go: Any, tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", splits={"train": 4, "test": 2})
     go(config(photos))
-    next((photos / "test").rglob("*.png")).rename(photos / "test" / CLASSES[0] / "other.png")
+    (photos / "test" / CLASSES[0] / "0.png").rename(photos / "test" / CLASSES[0] / "other.png")
+    os.utime(photos / "train" / CLASSES[0] / "0.png", ns=(1, 1))
+    go(config(photos))  # neither changes what is learned
+    for image in (photos / "train" / CLASSES[0]).iterdir():
+        image.write_bytes(image.read_bytes() + b"more")
     with pytest.raises(InputError, match="has changed since the run"):
         go(config(photos))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import open_clip
@@ -56,7 +57,21 @@ def test_the_data_are_those_of_the_training(tiny_backbone: Backbone, tmp_path: P
     found = load_run(train(config(photos, setting="base-to-new"), runtime(tmp_path), backbone=tiny_backbone).run)
     assert len(found.load_dataset().class_names) == 4 and len(found.class_names) == 2
     (photos / "test" / CLASSES[0] / "0.png").unlink()
-    with pytest.raises(InputError, match="has changed since run"):
+    assert len(found.load_dataset().split("test")) == 7  # other images of the same classes
+    shutil.copytree(photos / "train" / CLASSES[0], photos / "train" / "another")
+    with pytest.raises(InputError, match=r"has other classes than when run .* was trained") as error:
+        found.load_dataset()
+    assert error.value.hint and "--data SPEC" in error.value.hint
+
+
+def test_images_that_were_trained_on_are_no_test_images(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", splits={"train": 2, "test": 2})
+    found = load_run(train(config(photos, shots=1), runtime(tmp_path), backbone=tiny_backbone).run)
+    drawn = found.info.data.train_ids[0]
+    shutil.copy(photos / drawn, photos / drawn.replace("train/", "test/").replace(".png", "-again.png"))
+    with pytest.raises(
+        InputError, match=rf"1 image is among the test images of .* such as {drawn} \(seen in training\)"
+    ):
         found.load_dataset()
 
 

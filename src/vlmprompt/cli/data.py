@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmprompt.cli.data_pages import check_page, numbers, sample_page, show_page
 from vlmprompt.cli.options import JsonFlag, RootOption, WorkersOption
 from vlmprompt.cli.output import Table, emit, warn
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from vlmprompt.data.check import Report
     from vlmprompt.data.records import Dataset, Record
 
-SHOWN = 5  # names of files in a report for people
 SpecArgument = Annotated[
     str, typer.Argument(metavar="DATA", help="Data set, such as coop:dtd or folder:photos.", show_default=False)
 ]
 AcceptSplitFlag = Annotated[bool, typer.Option("--accept-split", help="Accept a split that is not the published one.")]
 ProtocolOption = Annotated[
     str, typer.Option("--protocol", metavar="NAME", help="Data conventions: coop or gallop-code.")
+]
+ClassNamesOption = Annotated[
+    Path | None, typer.Option("--class-names", metavar="FILE", help="File with one class name a line, in label order.")
+]
+SplitSeedOption = Annotated[
+    int, typer.Option("--split-seed", min=0, help="Seed of the split of a data set that has none.")
+]
+AllowOutsideFlag = Annotated[
+    bool, typer.Option("--allow-outside", help="Accept absolute paths in a list that lead anywhere.")
 ]
 
 
@@ -49,7 +58,7 @@ def list_benchmarks(root: RootOption = None, as_json: JsonFlag = False) -> None:
         (
             row["name"],
             row["classes"],
-            _numbers(row["images"]),
+            numbers(row["images"]),
             ", ".join(row["lacks"]) if row["status"] == "incomplete" else row["status"],
         )
         for row in rows
@@ -60,24 +69,27 @@ def list_benchmarks(root: RootOption = None, as_json: JsonFlag = False) -> None:
     emit("data list", {"root": where, "benchmarks": rows}, as_json=as_json, table=[table, more])
 
 
-def _numbers(images: Mapping[str, int]) -> str:
-    """Numbers of images: "2820/1128/1692", a split that a data set does not have as "-"."""
-    return "/".join(str(images.get(split, "-")) for split in ("train", "val", "test"))
-
-
 def check(
     data: Annotated[
         list[str] | None, typer.Argument(metavar="[DATA]...", help="Data sets; default: the benchmarks that are there.")
     ] = None,
     root: RootOption = None,
     accept_split: AcceptSplitFlag = False,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Images in more than one split are no problem.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Look for the images, but do not open them.")] = False,
+    near: Annotated[bool, typer.Option("--near", help="Also find images that look alike; a suspicion only.")] = False,
+    class_names: ClassNamesOption = None,
+    split_seed: SplitSeedOption = 1,
+    allow_outside: AllowOutsideFlag = False,
     workers: WorkersOption = 2,
     as_json: JsonFlag = False,
 ) -> None:
-    """Look for everything that can be wrong with data sets: folders, split files, each image.
+    """Look for everything that can be wrong with data sets: folders, split files, each image, copies of images.
 
-    Exit code 3 if anything is.
+    Exit code 3 if anything is. Images that only look alike (--near) are listed,
+    they are no error.
     """
     from vlmprompt.data.check import check as look
     from vlmprompt.data.check import survey
@@ -89,43 +101,22 @@ def check(
             hint="name their parent folder with --root; 'vlmprompt data list' says what is looked for",
         )
     progress = CliProgress()
-    reports = [
-        look(spec, root, progress, accept_split=accept_split, decode=not quick, workers=workers) for spec in specs
-    ]
+    looked = partial(
+        look,
+        accept_split=accept_split,
+        allow_overlap=allow_overlap,
+        decode=not quick,
+        near=near,
+        workers=workers,
+        class_names_file=class_names,
+        split_seed=split_seed,
+        allow_outside=allow_outside,
+    )
+    reports = [looked(spec, root, progress) for spec in specs]
     wrong = [report.spec for report in reports if report.status != "ok"]
     error = InputError(f"{len(wrong)} of {len(reports)} data sets have problems: {', '.join(wrong)}") if wrong else None
     document = {"reports": [report.public() for report in reports]}
-    emit("data check", document, as_json=as_json, table=_check_page(reports), error=error)
-
-
-def _check_page(reports: Sequence[Report]) -> list[Table | str]:
-    columns = ("data set", "state", "expected", "found", "missing", "stray", "broken")
-    rows = [
-        (
-            r.spec,
-            r.status,
-            _numbers(r.expected) if r.expected else "",
-            _numbers(r.found) if r.found else "",
-            len(r.missing),
-            len(r.stray),
-            len(r.unreadable) if r.decoded else "not opened",
-        )
-        for r in reports
-    ]
-    return [Table(columns, rows), *(line for report in reports for line in _details(report))]
-
-
-def _details(report: Report) -> Iterator[str]:
-    """What is wrong with one data set, and where it is had."""
-    yield from (f"\n{report.spec}: {message}\n  {hint}" for message, hint in report.problems)
-    named = [f"{path} ({reason})" for path, reason in report.unreadable]
-    for what, files in (("missing", report.missing), ("in no split", report.stray), ("unreadable", named)):
-        if files:
-            more = f"\n  and {len(files) - SHOWN} more (--json lists all)" if len(files) > SHOWN else ""
-            yield f"\n{report.spec}: {what}\n  " + "\n  ".join(files[:SHOWN]) + more
-    yield from (f"\n{report.spec}: {note}" for note in report.notes)
-    if report.missing and report.source:
-        yield f"\n{report.spec} is had from {report.source}"
+    emit("data check", document, as_json=as_json, table=check_page(reports), error=error)
 
 
 def show(
@@ -136,12 +127,16 @@ def show(
     exif: Annotated[
         bool, typer.Option("--exif/--no-exif", help="Turn your own pictures by their EXIF orientation.")
     ] = True,
+    class_names: ClassNamesOption = None,
+    split_seed: SplitSeedOption = 1,
+    allow_outside: AllowOutsideFlag = False,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="Write a sheet of samples, as PNG.")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show the images of every class.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what a data set is: classes, numbers of images, template, where it is had.
+    """Show what a data set is: classes and their images, template, where it is had.
 
     A benchmark is shown also where it is not there.
     """
@@ -154,10 +149,13 @@ def show(
         dataset = load_dataset(
             data,
             root=root,
+            class_names_file=class_names,
+            split_seed=split_seed,
             accept_split=accept_split,
             protocol=protocol,
             need_images=sheet is not None,
             exif=exif,
+            allow_outside=allow_outside,
         )
     except InputError as error:
         if facts is None or sheet is not None:
@@ -170,42 +168,24 @@ def show(
         content["sheet"] = sheet
     for doubt in () if dataset is None else dataset.warnings:
         warn(doubt)
-    emit("data show", content, as_json=as_json, table=_show_page(content))
+    emit("data show", content, as_json=as_json, table=show_page(content, everything))
 
 
 def _loaded(dataset: Dataset) -> dict[str, Any]:
+    from vlmprompt.data.counts import imbalance, per_class, split_origin
+
     return {
         "name": dataset.name,
         "spec": dataset.spec,
         "template": dataset.template,
         "class_names": dataset.class_names,
         "found": {split: len(records) for split, records in dataset.splits.items()},
+        "split": split_origin(dataset),
+        "per_class": per_class(dataset),
+        "imbalance": imbalance(dataset),
         "digest": dataset.digest,
         "notes": dataset.notes,
     }
-
-
-def _show_page(content: Mapping[str, Any]) -> list[Table | str]:
-    names = content.get("class_names", ())
-    shown = ", ".join(names[:SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")
-    found, published = content.get("found"), content.get("images")
-    rows = [
-        ("title", content.get("title")),
-        ("classes", shown or content.get("classes")),
-        ("images", _numbers(found) if found else None),
-        ("published", _numbers(published) if published else None),
-        ("template", content["template"]),
-        ("place", content.get("layout")),
-        ("had from", content.get("source")),
-        ("split file", content.get("split_file")),
-        ("its source", content.get("split_source")),
-        ("copy, not verified", content.get("copy")),
-        ("sheet", content.get("sheet")),
-    ]
-    page: list[Table | str] = [Table(("data set", content["spec"]), [row for row in rows if row[1]])]
-    if content["problem"]:
-        page.append(f"\nnot there: {content['problem']['message']}\n  {content['problem']['hint']}")
-    return page
 
 
 def _write_sheet(dataset: Dataset, file: Path) -> None:
@@ -230,12 +210,16 @@ def sample(
     allow_fewer: Annotated[
         bool, typer.Option("--allow-fewer", help="Accept classes with fewer images than shots.")
     ] = False,
+    class_names: ClassNamesOption = None,
+    split_seed: SplitSeedOption = 1,
+    allow_outside: AllowOutsideFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Print the images that a run would train on and choose by, in order.
 
     Read from the split file alone where there is one: the images need not be there.
     """
+    from vlmprompt.data.copies import settle_copies
     from vlmprompt.data.fewshot import SAMPLER_OF, SAMPLERS, with_val
     from vlmprompt.data.fewshot import sample as draw
     from vlmprompt.data.load import load_dataset
@@ -244,9 +228,22 @@ def sample(
     sampler = sampler or SAMPLER_OF[protocol]
     _require("sampler", sampler, SAMPLERS)
     number = _shots(shots)
-    dataset = load_dataset(data, root=root, accept_split=accept_split, protocol=protocol, need_images=False)
+    dataset = load_dataset(
+        data,
+        root=root,
+        class_names_file=class_names,
+        split_seed=split_seed,
+        accept_split=accept_split,
+        protocol=protocol,
+        need_images=False,
+        allow_outside=allow_outside,
+    )
     drawn = draw(dataset, number, seed, allow_fewer=allow_fewer, sampler=sampler)
     split, val_source = with_val(dataset, drawn)
+    try:
+        dataset, split = settle_copies(dataset, split, allow=False)
+    except InputError as error:
+        warn(f"a run would stop: {error.message}")
     content = {
         "spec": dataset.spec,
         "shots": number,
@@ -261,7 +258,7 @@ def sample(
     }
     for doubt in (*dataset.warnings, *split.doubts):
         warn(doubt)
-    emit("data sample", content, as_json=as_json, table=_sample_page(content))
+    emit("data sample", content, as_json=as_json, table=sample_page(content))
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:
@@ -279,9 +276,3 @@ def _shots(text: str) -> int | None:
 
 def _rows(records: Sequence[Record], dataset: Dataset) -> list[dict[str, Any]]:
     return [{"path": r.id, "label": r.label, "class": dataset.class_names[r.label]} for r in records]
-
-
-def _sample_page(content: Mapping[str, Any]) -> list[Table | str]:
-    rows = [(part, row["label"], row["class"], row["path"]) for part in ("train", "val") for row in content[part]]
-    numbers = f"{len(content['train'])} train and {len(content['val'])} val images"
-    return [Table(("part", "label", "class", "path"), rows), f"\n{numbers}, SHA-256 of their ids {content['digest']}"]

@@ -10,6 +10,8 @@ import typer
 
 from vlmprompt.cli.companions import suites_for
 from vlmprompt.cli.options import (
+    AliasesOption,
+    ContentsFlag,
     DeviceOption,
     DomainOption,
     FeatureCacheOption,
@@ -39,6 +41,15 @@ def evaluate(
     ] = None,
     suite: SuiteOption = None,
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Measure on these data in place of the run's own; its classes, by name.",
+            show_default=False,
+        ),
+    ] = None,
     domain: DomainOption = None,
     target: TargetOption = None,
     descriptions: Annotated[
@@ -46,6 +57,8 @@ def evaluate(
         typer.Option("--descriptions", help="Class descriptions for their row; default: the run's own, or found."),
     ] = None,
     ood: OodOption = None,
+    aliases: AliasesOption = None,
+    contents: ContentsFlag = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -83,6 +96,9 @@ def evaluate(
         measure,
         reference=not no_reference,
         force=force,
+        data=data,
+        aliases=aliases,
+        contents=contents,
         descriptions=descriptions,
         companions=companions,
         resources=shared,

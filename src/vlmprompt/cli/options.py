@@ -124,6 +124,19 @@ TargetOption = Annotated[
     list[str] | None,
     typer.Option("--target", help="Data set to transfer to; may be repeated.", rich_help_panel=_WITH),
 ]
+AliasesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--aliases",
+        metavar="FILE",
+        help="Lines 'old = new': what they call classes, and the run.",
+        rich_help_panel=_WITH,
+    ),
+]
+ContentsFlag = Annotated[
+    bool,
+    typer.Option("--contents", help="Know test images by their bytes, not by size and time.", rich_help_panel=_WITH),
+]
 ReporterOption = Annotated[
     str, typer.Option("--reporter", help="How the results are shown. See 'vlmprompt reporters list'.")
 ]

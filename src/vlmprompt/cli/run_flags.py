@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     from vlmprompt.config.resolve import Resolved
 
 Flags = TypeVar("Flags")
+_LEAVE = (
+    "allow_fewer",
+    "accept_split",
+    "allow_missing",
+    "allow_overlap",
+    "allow_outside",
+)  # flags that accept something
 _LEARNS = "What it learns from"
 _OPTIMISED = "How it is optimised (see also --set)"
 
@@ -76,6 +83,13 @@ _ExifOption = Annotated[
     bool | None,
     _learns("--exif/--no-exif", "Turn your own pictures as their EXIF orientation says, or read them as stored."),
 ]
+_AllowOverlapOption = Annotated[
+    bool, _learns("--allow-overlap", "Accept images that are in more than one split; it is recorded.")
+]
+_AllowOutsideOption = Annotated[bool, _learns("--allow-outside", "Accept absolute paths in a list that lead anywhere.")]
+_SplitSeedOption = Annotated[
+    int | None, _learns("--split-seed", "Seed of the split of a data set that has none; default 1.")
+]
 _EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
 _LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
 _BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
@@ -107,6 +121,9 @@ class BaseFlags:
     allow_missing: _AllowMissingOption = False
     accept_split: _AcceptSplitOption = False
     exif: _ExifOption = None
+    allow_overlap: _AllowOverlapOption = False
+    allow_outside: _AllowOutsideOption = False
+    split_seed: _SplitSeedOption = None
     epochs: _EpochsOption = None
     lr: _LrOption = None
     batch_size: _BatchSizeOption = None
@@ -135,12 +152,13 @@ class BaseFlags:
             "protocol",
             "descriptions",
             "exif",
+            "split_seed",
         )
         train = ("epochs", "lr", "batch_size", "max_steps", "precision", "views")
         flags = more | {name: getattr(self, name) for name in run_level}
         flags |= {f"train.{name}": getattr(self, name) for name in train}
         # Absent, such a flag says nothing, so that a file may allow it.
-        flags |= {key: getattr(self, key) or None for key in ("allow_fewer", "accept_split", "allow_missing")}
+        flags |= {key: getattr(self, key) or None for key in _LEAVE}
         flags |= {"class_names": None if self.class_names is None else str(self.class_names)}
         return resolve(flags, sets=self.set_ or (), config_file=self.config)
 

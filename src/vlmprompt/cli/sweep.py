@@ -10,6 +10,8 @@ import typer
 
 from vlmprompt.cli.companions import suites_for
 from vlmprompt.cli.options import (
+    AliasesOption,
+    ContentsFlag,
     DomainOption,
     ForceFlag,
     JsonFlag,
@@ -80,6 +82,8 @@ def sweep(
     domain: DomainOption = None,
     target: TargetOption = None,
     ood: OodOption = None,
+    aliases: AliasesOption = None,
+    contents: ContentsFlag = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -108,6 +112,8 @@ def sweep(
         reference=not no_reference,
         force=force,
         companions=companions,
+        aliases=aliases,
+        contents=contents,
         progress=progress,
     )
     progress.message(f"results: {out / RESULTS_FILE}")

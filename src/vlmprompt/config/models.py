@@ -76,6 +76,10 @@ class RunConfig(BaseModel):
     preset: str | None = Field(None, description="named set of method options")
     allow_fewer: bool = Field(False, description="accept classes with fewer images than shots")
     accept_split: bool = Field(False, description="accept a split of a benchmark that is not the published one")
+    allow_overlap: bool = Field(False, description="accept images that are in more than one split")
+    allow_outside: bool = Field(
+        False, description="accept absolute paths in a list that lead out of its folder and of the root"
+    )
     class_names: str | None = Field(
         None, description="file with one class name a line, in label order, in place of folder names"
     )

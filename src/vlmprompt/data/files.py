@@ -14,8 +14,9 @@ from vlmprompt.regular import kind
 READABLE = f"read are {' '.join(IMAGE_SUFFIXES)}"
 # An absolute path, or one with a part "..", as any system reads them.
 _LEAVES = re.compile(r"[/\\]|[A-Za-z]:|(.*[/\\])?\.\.([/\\]|$)")
-# Left behind by file managers and archives; with hidden names, the only files dropped without a word.
-_SIDECARS = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+# Left behind by file managers, archives and programs; with hidden names, all that is dropped without a word.
+_SIDECARS = frozenset(("thumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found"))
+_DUNDER = re.compile(r"__\w+__|__macosx", re.IGNORECASE)  # __pycache__
 
 
 def locate(argument: str, root: Path | None) -> Path:
@@ -122,7 +123,7 @@ def images_below(folder: Path, *, what: str = "class folder") -> list[str]:
 
 
 def _ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SIDECARS
+    return name.startswith(".") or name.lower() in _SIDECARS or _DUNDER.fullmatch(name) is not None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

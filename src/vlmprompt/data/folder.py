@@ -5,43 +5,63 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vlmprompt.data.files import entries, files_below, images_below, is_image, locate, not_a_file
+from vlmprompt.data.files import images_below, locate
+from vlmprompt.data.layout import (
+    OPTIONS,
+    Classes,
+    ask_about_splits,
+    class_folders,
+    depth_of,
+    nested_warning,
+    split_folders,
+)
 from vlmprompt.data.names import clean, code_warning, folder_names, read_names
-from vlmprompt.data.records import SPLITS, Dataset, Record
-from vlmprompt.data.splits import SPLIT_ALIASES, Splits, check_coverage, seeded_split
+from vlmprompt.data.options import split_argument
+from vlmprompt.data.records import Dataset, Record
+from vlmprompt.data.splits import Splits, check_coverage, seeded_split, to_measure
 from vlmprompt.errors import InputError
-
-_LAYOUT = "expected <folder>/<class>/<image> or <folder>/{train,val,test}/<class>/<image>"
 
 
 class FolderReader:
     """Class folders, within train, val and test folders or in one folder that is split by a recorded seed.
 
-    Labels follow the sorted folder names. Images may lie at any depth of a class folder and are recognised
-    by their names only: a broken one shows when it is decoded. Hidden files and sidecars of file managers
-    are skipped; so are files beside the class folders unless they are images. Any other file within a class
-    folder is an error, because leaving it out could hide images of an unreadable format.
+    `folder:photos?train=NAME&val=NAME&test=NAME` says which folders are the splits where their names do not,
+    `?depth=2` that classes lie two levels down. Labels follow the sorted folder names. Images may lie at any depth
+    of a class folder and are recognised by their names only: a broken one shows when it is decoded. Hidden files and
+    sidecars of file managers are skipped; so are files beside the class folders unless they are images. Any other
+    file within a class folder is an error, because leaving it out could hide images of an unreadable format.
     """
 
     upright = True
+    takes_whole = True
 
-    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
+    def load(
+        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
+    ) -> Dataset:
         """Read the folder; no image is opened.
 
         Raises:
+            UsageError: an option after `?` is unknown or has a value that is not allowed.
             InputError: see the module's checks: layout, empty class folder, foreign file, class names.
         """
-        path = _located(argument, root)
-        parts = _split_folders(path)
-        found = {split: _class_folders(folder) for split, folder in (parts or {"": path}).items()}
-        folders = sorted({folder.name for classes in found.values() for folder in classes})
+        place, options = split_argument("folder", argument, OPTIONS, root)
+        path, depth = _located(place, root), depth_of(options)
+        parts, doubts = split_folders(path, options)
+        found = {split: class_folders(folder, depth or 1) for split, folder in (parts or {"": path}).items()}
+        if not parts and depth is None:
+            ask_about_splits(path, found[""])
+        folders = sorted({key for classes in found.values() for key in classes})
         names, origin = _names(folders, class_names_file, root)
         records = {split: _records(classes, folders, path) for split, classes in found.items()}
         splits: Splits = records
         notes: dict[str, object] = {"path": str(path), "class_names": origin}
         if not parts:
             splits, notes["split"] = seeded_split(records[""], names, split_seed)
-        doubts = code_warning(names) + _single_warning(folders)
+        else:
+            notes["folders"] = {split: folder.relative_to(path).as_posix() for split, folder in parts.items()}
+            if split_seed is None:
+                splits, notes["split"] = to_measure(splits)
+        doubts += nested_warning(found.values(), depth or 1) + code_warning(names) + _single_warning(folders)
         notes["warnings"] = doubts + check_coverage(splits, names)
         return Dataset(path.resolve().name, f"folder:{argument}", names, splits, notes=notes)
 
@@ -74,54 +94,10 @@ def outliers(path: Path, images: Sequence[str], spec: str) -> Dataset:
     return Dataset(path.resolve().name, spec, tuple(labels), {"test": tuple(records)}, notes={"path": str(path)})
 
 
-def _split_folders(path: Path) -> dict[str, Path]:
-    """Split -> its folder; empty where the class folders lie in `path` itself.
-
-    "train" can be the name of a class: it is a split only if there are folders in it.
-    """
-    folders = [entry for entry in entries(path) if entry.is_dir()]
-    named = [f for f in folders if f.name.lower() in SPLIT_ALIASES]
-    parts: dict[str, Path] = {}
-    for folder in named:
-        if any(entry.is_dir() for entry in entries(folder)):
-            split = SPLIT_ALIASES[folder.name.lower()]
-            if split in parts:
-                raise InputError(f"{parts[split]} and {folder} are both {split}", hint="remove one, or merge them")
-            parts[split] = folder
-    if not parts and len(named) < len(folders):
-        return {}
-    for folder in folders:
-        if folder not in parts.values() and any(map(is_image, files_below(folder))):
-            raise _stray_folder(folder, parts)
-    return {split: parts[split] for split in SPLITS if split in parts}
-
-
-def _stray_folder(folder: Path, parts: dict[str, Path]) -> InputError:
-    """The error for a folder beside the split folders whose images would be left out."""
-    if folder.name.lower() in SPLIT_ALIASES:
-        return InputError(f"{folder} has images but no class folders, so they have no labels", hint=_LAYOUT)
-    beside = ", ".join(part.name for part in parts.values())
-    return InputError(f"{folder} has images but is no split, beside {beside}", hint="rename or move it")
-
-
-def _class_folders(folder: Path) -> dict[Path, list[str]]:
-    """Class folder -> the relative paths of its images."""
-    found = entries(folder)
-    for entry in found:
-        if not entry.exists():
-            raise not_a_file(entry)
-        if is_image(entry.name) and entry.is_file():
-            raise InputError(f"image {entry} is in no class folder", hint=_LAYOUT)
-    classes = {entry: images_below(entry) for entry in found if entry.is_dir()}
-    if not classes:
-        raise InputError(f"{folder} has no class folders", hint=_LAYOUT)
-    return classes
-
-
 def _names(folders: list[str], file: Path | None, root: Path | None) -> tuple[tuple[str, ...], object]:
     """Class names in the order of the folders, and where they are from."""
     if file is None:
-        return folder_names(folders), "cleaned from folder names"
+        return folder_names([folder.rpartition("/")[2] for folder in folders]), "cleaned from folder names"
     names, origin = read_names(file, root)
     if len(names) != len(folders):
         raise InputError(
@@ -131,12 +107,12 @@ def _names(folders: list[str], file: Path | None, root: Path | None) -> tuple[tu
     return names, origin
 
 
-def _records(classes: dict[Path, list[str]], folders: list[str], base: Path) -> tuple[Record, ...]:
+def _records(classes: Classes, folders: list[str], base: Path) -> tuple[Record, ...]:
     """Records with ids relative to `base`, in the order of labels and ids."""
     labels = {folder: label for label, folder in enumerate(folders)}
     return tuple(
-        Record(f"{prefix}/{name}", labels[folder.name], folder / name)
-        for folder, names in classes.items()
+        Record(f"{prefix}/{name}", labels[key], folder / name)
+        for key, (folder, names) in classes.items()
         for prefix in [folder.relative_to(base).as_posix()]
         for name in names
     )

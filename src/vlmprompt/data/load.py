@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from vlmprompt.data.files import check_utf8, not_utf8
 from vlmprompt.data.formats import OPTIONAL_SUFFIXES, lacking
 from vlmprompt.data.records import Dataset, Record
+from vlmprompt.data.splits import to_measure
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.plugins import host
 
@@ -20,6 +21,8 @@ class DatasetReader(Protocol):
 
     With an attribute `upright = True` its images are read as a viewer shows them (see `images.decode`), unless
     `load_dataset` is told otherwise: right for people's own pictures, not for benchmarks.
+    With an attribute `takes_whole = True` it takes None as `split_seed`: the data are only measured then, and all
+    images are test images where there is no test split (see `data.splits.to_measure`).
     """
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
@@ -60,39 +63,38 @@ def load_dataset(
     *,
     root: Path | None = None,
     class_names_file: Path | str | None = None,
-    split_seed: int = 1,
+    split_seed: int | None = 1,
     accept_split: bool = False,
     protocol: str = "coop",
     need_images: bool = True,
     exif: bool = True,
+    allow_outside: bool = False,
 ) -> Dataset:
     """Load a data set by its spec, `<scheme>:<argument>`, such as "folder:photos" or "coop:dtd".
 
     Args:
         spec: the scheme is the name of a registered reader; some take no argument. The bare name of a benchmark
             data set is short for `coop:<name>`.
-        root: see `DatasetReader.load`; so for the next two.
+        root: see `DatasetReader.load`; so for the next two (for no seed see `load_measured`).
         accept_split: take a split that is not the published one.
         protocol: data conventions, for data sets that have several.
         need_images: look for the images; false reads the split alone, where there is a file of it.
         exif: read people's own pictures as a viewer shows them; false: as they are stored. Benchmarks are always
             read as they are stored.
+        allow_outside: lists may name absolute paths anywhere.
 
     Raises:
         UsageError: unknown scheme.
         InputError: the reader's; or a name that cannot be written down, or images that nothing installed reads.
     """
     check_utf8([spec])
-    scheme, _, argument = spec.partition(":")
-    readers = host().datasets
-    if scheme not in readers.names():
-        if _is_benchmark(spec):
-            scheme, argument = "coop", spec
-        elif Path(spec).exists():
-            raise _unsaid(spec, "--data")
-    reader: Any = readers.get(scheme).load()()
+    reader, argument = _reader(spec)
     published = getattr(reader, "published", False)
-    more = {"accept_split": accept_split, "protocol": protocol, "need_images": need_images} if published else {}
+    more: dict[str, object] = {}
+    if published:
+        more = {"accept_split": accept_split, "protocol": protocol, "need_images": need_images}
+    if getattr(reader, "reaches_outside", False):
+        more |= {"allow_outside": allow_outside}
     names_file = None if class_names_file is None else Path(class_names_file)
     try:
         dataset: Dataset = reader.load(argument, root=root, class_names_file=names_file, split_seed=split_seed, **more)
@@ -104,6 +106,40 @@ def load_dataset(
     if not (exif or upright):
         dataset = _doubted(dataset, f"exif has no effect: images of {spec!r} are read as they are stored")
     return _finished(dataset, upright=upright and exif)
+
+
+def load_measured(spec: str, **reading: Any) -> Dataset:
+    """A data set that nothing is trained on: its test split, or every image where it has none of its own.
+
+    Args:
+        reading: see `load_dataset`.
+
+    Returns:
+        A data set whose only split is "test", over all classes of the data set.
+
+    Raises:
+        UsageError, InputError: as for `load_dataset`.
+    """
+    reader, _ = _reader(spec)
+    if getattr(reader, "takes_whole", False):
+        return load_dataset(spec, **reading, split_seed=None)
+    dataset = load_dataset(spec, **reading)
+    split = dataset.notes.get("split")
+    drawn = isinstance(split, Mapping) and "seed" in split  # by the reader: it has none of its own
+    splits, note = to_measure({"": sum(dataset.splits.values(), ())} if drawn else dataset.splits)
+    return replace(dataset, splits=splits, notes={**dataset.notes, "split": note})
+
+
+def _reader(spec: str) -> tuple[Any, str]:
+    """The reader of a spec, and its argument."""
+    scheme, _, argument = spec.partition(":")
+    readers = host().datasets
+    if scheme not in readers.names():
+        if _is_benchmark(spec):
+            scheme, argument = "coop", spec
+        elif Path(spec).exists():
+            raise _unsaid(spec, "--data")
+    return readers.get(scheme).load()(), argument
 
 
 def _finished(dataset: Dataset, *, upright: bool) -> Dataset:
@@ -157,12 +193,7 @@ def load_outliers(spec: str, *, root: Path | None = None, exif: bool = True) -> 
             return _finished(own(argument, root=root), upright=exif and getattr(reader, "upright", False))
     elif Path(spec).exists() and not _is_benchmark(spec):
         raise _unsaid(spec, "--ood")
-    dataset = load_dataset(spec, root=root, exif=exif)
-    split = dataset.notes.get("split")
-    drawn = isinstance(split, Mapping) and "seed" in split  # by us: it has none of its own
-    whole = drawn or not dataset.splits.get("test")
-    records = sum(dataset.splits.values(), ()) if whole else dataset.splits["test"]
-    return replace(dataset, splits={"test": records})
+    return load_measured(spec, root=root, exif=exif)
 
 
 def short_names(specs: Iterable[str]) -> dict[str, str]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+
+import regex
 
 from vlmprompt.data.files import locate
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 
 _CODE = re.compile(r"n\d{8}|\d+")
+# Words, single digits, signs: as open_clip's tokenizer parts a text.
+_PIECE = regex.compile(r"'(?:s|t|re|ve|m|ll|d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 _LEADING_NUMBER = re.compile(r"^\d+\.(?=.)")
 
 
@@ -84,19 +90,53 @@ def code_warning(names: Sequence[str]) -> list[str]:
     return [f"names such as {names[0]!r} mean nothing to a text encoder; give names by --class-names FILE"]
 
 
+def read_as(name: str) -> tuple[str, ...]:
+    """A class name as CLIP's tokenizer reads it: two of one reading are one class to a text tower.
+
+    The steps of open_clip's `SimpleTokenizer`: ftfy mends what encodings did to the text (and composes accents, takes
+    full-width letters for plain ones), HTML entities are resolved twice, spaces are evened out, letters lower; then
+    words, single digits and runs of signs stand apart, whatever is between them. Underscores are spaces in prompts.
+    """
+    text = _spaced(name)
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        import ftfy  # a fifth of a second, and most names are plain
+
+        text = _spaced(html.unescape(html.unescape(ftfy.fix_text(text))))
+    return tuple(_PIECE.findall(text.lower()))
+
+
 def shared_names(names: Sequence[str], others: Sequence[str]) -> list[str]:
     """Those of `names` that are also among others, as a tokenizer reads them."""
-    known = {_spaced(name).lower() for name in others}
-    return [name for name in names if _spaced(name).lower() in known]
+    known = {read_as(name) for name in others}
+    return [name for name in names if read_as(name) in known]
+
+
+def labels_by_name(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
+    """For each name its place among the known ones, as a tokenizer reads them; None for one that is not there.
+
+    A name that stands several times on both sides ("missile" in ImageNet) has its places in order.
+    """
+    places: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, name in enumerate(known):
+        places[read_as(name)].append(place)
+    found: list[int | None] = []
+    met: Counter[tuple[str, ...]] = Counter()
+    for reading in map(read_as, names):
+        mine = places.get(reading)
+        found.append(mine[min(met[reading], len(mine) - 1)] if mine else None)
+        met[reading] += 1
+    return found
 
 
 def _check_distinct(names: Sequence[str], origins: Sequence[str], *, hint: str) -> None:
-    """Names must differ as CLIP's tokenizers read them: lower case, underscores as spaces."""
-    first: dict[str, int] = {}
+    """Names must differ as CLIP's tokenizers read them."""
+    first: dict[tuple[str, ...], int] = {}
     for i, name in enumerate(names):
-        other = first.setdefault(_spaced(name).lower(), i)
+        other = first.setdefault(read_as(name), i)
         if other != i:
-            raise InputError(f"{origins[other]} and {origins[i]} both name the class {name!r}", hint=hint)
+            spelling = "" if name.isascii() and names[other].isascii() else f": {names[other]!a} and {name!a}"
+            message = f"{origins[other]} and {origins[i]} both name the class {name!r}{spelling}"
+            raise InputError(message, hint=hint)
 
 
 def _spaced(name: str) -> str:

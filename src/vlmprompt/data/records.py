@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from vlmprompt.data.contents import files_digest
 from vlmprompt.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Dataset:
             seen otherwise), "targets" (other classes, to transfer to), "ood" (no class of its own).
         descriptions: texts on each class, in label order, once somebody has looked them up.
         described_by: name of a data set whose descriptions serve these classes too, found there by name.
+        by_contents: test images are known by their bytes, not by size and time; see `measured_digest`.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Dataset:
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     descriptions: tuple[tuple[str, ...], ...] | None = None
     described_by: str | None = None
+    by_contents: bool = False
 
     @property
     def warnings(self) -> list[str]:
@@ -97,6 +101,15 @@ class Dataset:
         if any(record.upright for records in self.splits.values() for record in records):
             content["upright"] = True
         return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+    @cached_property
+    def measured_digest(self) -> str:
+        """SHA-256 over all that a number on the test split depends on: what is listed, and the files as they are.
+
+        Files are known by size and modification time as they were when this was first asked, or by their bytes.
+        """
+        files = files_digest(self.splits.get("test", ()), contents=self.by_contents)
+        return hashlib.sha256(f"{self.digest} {files}".encode()).hexdigest()
 
     def split(self, name: str) -> tuple[Record, ...]:
         """The records of a split.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmprompt.data.names import label_names, read_names
+from vlmprompt.data.names import label_names, labels_by_name, read_names
 from vlmprompt.data.records import SPLITS, Record
-from vlmprompt.data.splits import Splits, seeded_split
+from vlmprompt.data.splits import Splits, seeded_split, to_measure
 from vlmprompt.errors import InputError, did_you_mean
 
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
@@ -23,7 +23,7 @@ class Row:
         where: "list.csv, line 3".
         path: as written.
         label: class name, or digits of an index.
-        split: train, val, test; empty if not given.
+        split: as written, or train, val, test; empty if not given.
     """
 
     where: str
@@ -53,12 +53,17 @@ def labels_of(rows: Sequence[Row], file: Path | None, root: Path | None) -> tupl
         names, origin = read_names(file, root)
     if indices:
         return names, [_index(row, len(names)) for row in rows], origin
-    known = {name: label for label, name in enumerate(names)}
+    written = list(dict.fromkeys(row.label for row in rows))
+    label_names(written)
+    known = dict(zip(written, labels_by_name(written, names), strict=True))
+    labels = []
     for row in rows:
-        if row.label not in known:
-            hint = did_you_mean(row.label, known)
+        label = known[row.label]
+        if label is None:
+            hint = did_you_mean(row.label, names)
             raise InputError(f"{row.where}: label {row.label!r} is not among the class names", hint=hint)
-    return names, [known[row.label] for row in rows], origin
+        labels.append(label)
+    return names, labels, origin
 
 
 def _index(row: Row, n_classes: int) -> int:
@@ -72,12 +77,13 @@ def _index(row: Row, n_classes: int) -> int:
 
 
 def splits_of(
-    rows: Sequence[Row], records: Sequence[Record], names: Sequence[str], seed: int
+    rows: Sequence[Row], records: Sequence[Record], names: Sequence[str], seed: int | None
 ) -> tuple[Splits, dict[str, object] | None]:
     """The records by split. If no row names one, the seed splits, and what to record of that is given too.
 
     Args:
         records: aligned with the rows.
+        seed: None for data that are only measured, see `to_measure`.
 
     Raises:
         InputError: some rows name a split and some do not; or see `seeded_split`.
@@ -90,4 +96,5 @@ def splits_of(
             f"{without[0].where} has no split, others have", hint="name a split for every image, or for none"
         )
     grouped = {s: tuple(r for r, row in zip(records, rows, strict=True) if row.split == s) for s in SPLITS}
-    return {split: part for split, part in grouped.items() if part}, None
+    splits = {split: part for split, part in grouped.items() if part}
+    return to_measure(splits) if seed is None else (splits, None)

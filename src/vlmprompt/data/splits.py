@@ -3,60 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 
 from vlmprompt.data.records import Record, records_digest
 from vlmprompt.errors import InputError
 
-SPLIT_ALIASES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 MIN_TO_SPLIT = 4
 
 Splits = dict[str, tuple[Record, ...]]
-
-
-def named_split(name: str) -> str:
-    """ "train", "val" or "test" if that is what a folder, a table or a word of a file's name says, else nothing."""
-    return SPLIT_ALIASES.get(name.lower(), "")
-
-
-def said_split(file: PurePosixPath) -> str:
-    """The split that a file of many images says by its path: train, val, test, or nothing; see `split_word`."""
-    return named_split(split_word(file))
-
-
-def split_word(file: PurePosixPath) -> str:
-    """The word of a path that says a split: the name of one of its folders, or else a word of the file's name.
-
-    Args:
-        file: relative to the data set's folder.
-
-    Returns:
-        The first such word as it is written, such as "Validation"; nothing if there is none.
-
-    Raises:
-        InputError: words say several splits.
-    """
-    for words in (file.parts[:-1], re.split(r"[^A-Za-z]+", file.name)):
-        said = [word for word in words if named_split(word)]
-        splits = list(dict.fromkeys(map(named_split, said)))
-        if len(splits) > 1:
-            raise InputError(
-                f"{file} says {' and '.join(splits)} by its name", hint="put it into the folder train, val or test"
-            )
-        if said:
-            return said[0]
-    return ""
 
 
 def by_label(records: Iterable[Record]) -> dict[int, list[Record]]:
@@ -67,12 +22,23 @@ def by_label(records: Iterable[Record]) -> dict[int, list[Record]]:
     return dict(groups)
 
 
-def seeded_split(records: Iterable[Record], class_names: Sequence[str], seed: int) -> tuple[Splits, dict[str, object]]:
+def to_measure(splits: Mapping[str, tuple[Record, ...]]) -> tuple[Splits, dict[str, object]]:
+    """What is measured of data that nothing is trained on: their test split, or everything where they have none."""
+    own = splits.get("test", ())
+    return {"test": own or sum(splits.values(), ())}, {"measured": "the test split" if own else "every image"}
+
+
+def seeded_split(
+    records: Iterable[Record], class_names: Sequence[str], seed: int | None
+) -> tuple[Splits, dict[str, object]]:
     """Split each class 50/20/30 into train, val and test, the shares of CoOp's own splits.
 
     Within a class, images are ordered by the SHA-256 of seed and id, so the split depends on neither the
     order of listing nor the other classes, and is the same under every Python version. Counts are
     round(n/2), round(n/5) but at least 1, and the rest.
+
+    Args:
+        seed: None for data that are only measured: all images are test images then.
 
     Returns:
         The splits, each in the order of (label, id), and what to record of how they were made.
@@ -80,13 +46,16 @@ def seeded_split(records: Iterable[Record], class_names: Sequence[str], seed: in
     Raises:
         InputError: a class has fewer than 4 images.
     """
+    if seed is None:
+        return to_measure({"": tuple(records)})
     splits: dict[str, list[Record]] = {"train": [], "val": [], "test": []}
     for label, rows in sorted(by_label(records).items()):
         n = len(rows)
         if n < MIN_TO_SPLIT:
             raise InputError(
                 f"class {class_names[label]!r} has {n} images, a split needs {MIN_TO_SPLIT} of each class",
-                hint="add images, or give the split: train/ and test/ folders, or a split column",
+                hint="add images, or give the split: train/ and test/ folders, or a split column; "
+                "data that are only measured (--domain, --target, --ood, evaluate --data) need none",
             )
         rows.sort(key=lambda r: hashlib.sha256(f"{seed}/{r.id}".encode()).digest())
         n_train, n_val = round(n / 2), max(1, round(n / 5))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vlmprompt.data.names import read_as
 from vlmprompt.errors import InputError
 
 SCHEMA = 1
@@ -96,8 +97,8 @@ def parse_lines(content: bytes, path: Path) -> tuple[Line, ...]:
 
 
 def written(name: str) -> str:
-    """A class name as a text tower reads it: underscores are spaces, letter case does not count."""
-    return " ".join(name.replace("_", " ").split()).casefold()
+    """A class name as a text tower reads it, see `read_as`."""
+    return " ".join(read_as(name))
 
 
 def visible(text: str) -> str:

@@ -61,7 +61,8 @@ def _found(context: Context, spec: str, prepare: Callable[[Dataset], Dataset]) -
 
 def _digest(dataset: Dataset) -> str | list[object]:
     """Of all that a number on it depends on."""
-    return dataset.digest if dataset.descriptions is None else [dataset.digest, dataset.descriptions]
+    digest = dataset.measured_digest
+    return digest if dataset.descriptions is None else [digest, dataset.descriptions]
 
 
 def _measured(found: Dataset | VlmPromptError, measure: Measure) -> MetricValue:

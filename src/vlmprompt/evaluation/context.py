@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.classes import base_new_labels
-from vlmprompt.data.load import load_dataset
+from vlmprompt.data.load import load_measured
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import choose, describe
 from vlmprompt.errors import CapabilityError, InputError
@@ -27,11 +28,12 @@ class Context:
     Attributes:
         subject: who is measured.
         dataset: with all its classes and, for a subject that reads descriptions, with these.
-        companion: another data set, by its spec.
+        renamed: another data set with its classes called as they are here.
 
     Args:
         load: a data set by its spec, for `companion`.
         companions: kind -> specs, in place of the data set's own.
+        aliases: what companions call classes of the data set.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Context:
         dataset: Dataset,
         bank: ImageBank,
         *,
-        load: Callable[[str], Dataset] = load_dataset,
+        load: Callable[[str], Dataset] = load_measured,
         companions: Mapping[str, Sequence[str]] | None = None,
+        aliases: Aliases | None = None,
     ) -> None:
         self.subject = subject
         self.dataset = dataset if subject.descriptions is None else describe(dataset, subject.descriptions)
-        self.companion = load
+        self.renamed = (aliases or Aliases()).renamed
+        self._load = load
         self._bank = bank
         self._companions = {**dataset.companions, **{k: v for k, v in (companions or {}).items() if v}}
         self._built: dict[str, PromptMethod] = {}
@@ -59,14 +63,18 @@ class Context:
         """Say something doubtful."""
         self._bank.progress.warn(text)
 
+    def companion(self, spec: str) -> Dataset:
+        """Another data set to measure on, its classes called as they are here."""
+        return self.renamed(self._load(spec))
+
     def companions(self, kind: str) -> tuple[str, ...]:
         """Specs of the data sets that this one is evaluated with; see `Dataset.companions`."""
         return tuple(self._companions.get(kind, ()))
 
     @cached_property
     def data_digest(self) -> str:
-        """The digest of the data set."""
-        return self.dataset.digest
+        """The digest of the data set and of its test images as they are."""
+        return self.dataset.measured_digest
 
     @cached_property
     def trained(self) -> Dataset:
@@ -156,7 +164,7 @@ class Context:
         names = [name for name, built in self._built.items() if built is method]
         if not names:
             return self._predicted(method, dataset, split)
-        key = (*names, dataset.spec, dataset.digest, split)
+        key = (*names, dataset.spec, dataset.measured_digest, split)
         return self._bank.predictions.get(key, lambda: self._predicted(method, dataset, split))
 
     def _predicted(self, method: PromptMethod, dataset: Dataset, split: str) -> Predictions:

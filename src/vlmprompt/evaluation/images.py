@@ -128,7 +128,7 @@ class ImageBank:
         return feature_bytes(needs, self.backbone, len(dataset.split(split))) <= self._features.limit
 
     def _extracted(self, method: PromptMethod, dataset: Dataset, split: str) -> CachedFeatures:
-        key = (dataset.spec, dataset.digest, split, method.image_needs(), method.feature_key())
+        key = (dataset.spec, dataset.measured_digest, split, method.image_needs(), method.feature_key())
         return self._features.get(
             key,
             lambda: extract(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.data.load import load_dataset
+from vlmprompt.data.load import load_measured
 from vlmprompt.data.records import Dataset
 from vlmprompt.evaluation.images import ImageBank
 from vlmprompt.progress import Progress
@@ -50,17 +51,20 @@ class Resources:
             )
         return self._backbones[key]
 
-    def dataset(self, spec: str, *, accept_split: bool = False, protocol: str = "coop", exif: bool = True) -> Dataset:
-        """A data set, read once.
+    def dataset(self, spec: str, **reading: Any) -> Dataset:
+        """A data set to measure on, read once; what is doubtful of it is said then.
+
+        Args:
+            reading: see `load_measured`.
 
         Raises:
-            VlmPromptError: see `load_dataset`; also for the other arguments.
+            VlmPromptError: see `load_measured`.
         """
-        key = (spec, accept_split, protocol, exif)
+        key = (spec, *sorted(reading.items()))
         if key not in self._datasets:
-            self._datasets[key] = load_dataset(
-                spec, root=self.runtime.root, accept_split=accept_split, protocol=protocol, exif=exif
-            )
+            dataset = self._datasets[key] = load_measured(spec, root=self.runtime.root, **reading)
+            for doubt in dataset.warnings:
+                self.progress.warn(f"{spec}: {doubt}")
         return self._datasets[key]
 
     def bank(self, config: RunConfig) -> ImageBank:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile
@@ -19,6 +20,7 @@ from vlmprompt.distributions import code_version
 from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, UsageError, VlmPromptError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Subject, Suite
+from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.evaluation.variants import unusual
@@ -45,6 +47,9 @@ def evaluate(
     store: ResultStore | None = None,
     references_dir: Path | None = None,
     companions: Mapping[str, Sequence[str]] | None = None,
+    data: str | None = None,
+    aliases: Path | None = None,
+    contents: bool = False,
     descriptions: Path | str | None = None,
     backbone: Backbone | None = None,
     resources: Resources | None = None,
@@ -63,6 +68,9 @@ def evaluate(
         references_dir: where references are kept instead of `references` in the run's folder.
         companions: kind ("domains", "targets", "ood") -> specs of data sets, in place of those that the run's
             own data set names.
+        data: spec of a data set to measure on in place of the run's own; its classes are matched by name.
+        aliases: file of other names that classes have in `data` and in companions, see `Aliases`.
+        contents: know test images by their bytes, so that what was measured holds for copies with other times.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
         backbone: towers in memory, in place of loading those of the run.
         resources: towers to share with other calls; `backbone` is then not used.
@@ -79,20 +87,26 @@ def evaluate(
     run = run if isinstance(run, Run) else load_run(run)
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
     resources = resources or Resources(runtime, progress, backbone)
-    dataset = run.load_dataset(runtime)
     for spec in (companions or {}).get("ood", ()):
-        load_outliers(
-            spec, root=runtime.root, exif=run.config.exif
-        )  # so that a mistyped name shows before anything is measured
+        # So that a mistyped name shows before anything is measured.
+        load_outliers(spec, root=runtime.root, exif=run.config.exif)
+    called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
+    measured = Measured(run, resources, called, contents)
+    own = measured.own(needed=data is None)
+    dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
-    subjects = _subjects(run, dataset, kept, REFERENCES if reference is True else reference or ())
+    subjects = _subjects(run, own, kept, REFERENCES if reference is True else reference or ())
     store = store or ResultStore(run.path / RESULTS_FILE)
     runner = Runner(store, run.info.backbone.digest, force=force, progress=progress)
-    # Other data sets are read by the conventions of the run.
-    conventions = {key: getattr(run.config, key) for key in ("accept_split", "protocol", "exif")}
-    load = partial(resources.dataset, **conventions)
-    context = partial(Context, dataset=dataset, bank=resources.bank(run.config), load=load, companions=companions)
+    context = partial(
+        Context,
+        dataset=dataset,
+        bank=resources.bank(run.config),
+        load=partial(measured.beside, own),
+        companions=companions,
+        aliases=called,
+    )
     contexts = [context(subject) for subject in subjects]
     try:
         return [row for context in contexts for row in runner.measure(context, chosen)]
@@ -102,6 +116,8 @@ def evaluate(
         ) from error
     finally:
         runner.report()
+        for name in called.unused:
+            progress.warn(f"alias {name!r} of {called.path} has no effect: no data set calls a class so")
 
 
 def _subjects(run: Run, dataset: Dataset, references: References, names: Sequence[str]) -> list[Subject]:

@@ -86,6 +86,8 @@ def sweep(
     reference: bool = True,
     force: bool = False,
     companions: Mapping[str, Sequence[str]] | None = None,
+    aliases: Path | None = None,
+    contents: bool = False,
     resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> list[ResultRow]:
@@ -97,7 +99,7 @@ def sweep(
         out: gets `results.jsonl`, `runs/` and `references/`.
         reference: add zero-shot and linear probe, unless they are in the grid themselves.
         force: train and measure again what is done.
-        companions: see `runner.evaluate`.
+        companions, aliases, contents: see `runner.evaluate`.
         resources: towers and features of images to share with other sweeps.
 
     Returns:
@@ -112,7 +114,8 @@ def sweep(
     groups = _jobs(grid, resolve, out / RUNS_DIR)
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
     resources = resources or Resources(runtime, progress)
-    work = _Sweep(suites, beside, resources, out, force=force, companions=companions)
+    beside_data = {"companions": companions, "aliases": aliases, "contents": contents}
+    work = _Sweep(suites, beside, resources, out, force=force, measured_on=beside_data)
     with progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         try:
             for job in itertools.chain.from_iterable(map(work.measure, groups)):
@@ -167,7 +170,7 @@ class _Sweep:
         out: Path,
         *,
         force: bool,
-        companions: Mapping[str, Sequence[str]] | None,
+        measured_on: Mapping[str, Any],
     ) -> None:
         self.store = ResultStore(out / RESULTS_FILE)
         self.rows: dict[tuple[str, str], ResultRow] = {}
@@ -176,7 +179,7 @@ class _Sweep:
         self._resources = resources
         self._references_dir = out / REFERENCES_DIR
         self._force = force
-        self._companions = companions
+        self._measured_on = measured_on
 
     def measure(self, group: Sequence[_Job]) -> Iterator[_Job]:
         """Train the runs of a group, then measure each: a curve over shots needs them all. Yields what is done."""
@@ -222,7 +225,7 @@ class _Sweep:
             force=self._force,
             store=self.store,
             references_dir=self._references_dir,
-            companions=self._companions,
+            **self._measured_on,
             resources=self._resources,
             progress=self._resources.progress,
         )

@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.data.names import read_as
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
 from vlmprompt.methods.contract import REQUIREMENTS, MethodConfig, PromptMethod
 from vlmprompt.plugins import host
@@ -104,9 +105,9 @@ def _check_names(class_names: Sequence[str]) -> None:
     """Every class needs words; two that read the same cannot be told apart, which may be meant (CLIP's ImageNet)."""
     if not class_names:
         raise InputError("there are no classes")
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, ...], int] = {}
     for label, name in enumerate(class_names):
-        words = " ".join(name.replace("_", " ").split()).casefold()
+        words = read_as(name)
         if not words:
             raise InputError(f"the name of class {label} is empty", hint="give names with --class-names FILE")
         if words in seen:

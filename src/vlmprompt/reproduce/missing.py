@@ -10,7 +10,7 @@ from typing import Literal
 from vlmprompt.config.models import RunConfig
 from vlmprompt.data import ood_sets
 from vlmprompt.data.coop.facts import Benchmark, benchmarks
-from vlmprompt.data.load import load_dataset, load_outliers, short_names
+from vlmprompt.data.load import load_measured, load_outliers, short_names
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import choose
 from vlmprompt.errors import InputError
@@ -133,7 +133,7 @@ def _look_beside(
 
 
 def _absent(data: str, dataset: Dataset | None, suite: str, root: Path | None) -> Iterator[tuple[str, InputError]]:
-    load = load_outliers if suite == "ood" else load_dataset
+    load = load_outliers if suite == "ood" else load_measured
     for name in companions(data, dataset, suite):
         try:
             load(name, root=root)

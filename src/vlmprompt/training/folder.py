@@ -11,6 +11,7 @@ from vlmprompt.atomic import probe
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
+from vlmprompt.training.trainset import DataDigests
 
 Claim = Literal["new", "resume", "done"]
 
@@ -74,7 +75,7 @@ def run_folder(config: RunConfig, dataset: str, runtime: Runtime, out: Path | No
 def claim(
     folder: RunFolder,
     config: RunConfig,
-    data_digest: str,
+    data: DataDigests,
     descriptions_digest: str | None = None,
     *,
     resume: bool,
@@ -83,7 +84,7 @@ def claim(
     """Whether a run may be written into a folder, and from where it starts.
 
     Args:
-        data_digest: of the data set as it is now.
+        data: digests of the data as they are now.
         descriptions_digest: of the descriptions as they are now, where the method reads any.
         resume: go on with an unfinished run.
         force: replace what is there.
@@ -106,7 +107,7 @@ def claim(
             f"{folder.path} holds a run with another configuration: {', '.join(changed)}",
             hint="repeat its settings, give another folder with --out, or replace it with --force",
         )
-    if there.data.digest != data_digest:
+    if not there.data.matches(data):
         raise InputError(
             f"data set {config.data!r} has changed since the run in {folder.path}",
             hint="restore it, give another folder with --out, or replace the run with --force",

@@ -56,7 +56,7 @@ def import_run(
     origin = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     data = load_trainset(config, runtime, draw=False)
     folder = RunFolder(out or runtime.runs_dir / f"{run_name(config, data.dataset.name)}-imported")
-    if claim(folder, config, data.dataset.digest, resume=False, force=force) == "done":
+    if claim(folder, config, data.digests, resume=False, force=force) == "done":
         if RunInfo.read(folder.path).imported == origin:
             progress.message(f"{folder.path} is already done (--force imports it again)")
             return folder.path

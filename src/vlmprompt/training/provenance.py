@@ -19,7 +19,7 @@ from vlmprompt.distributions import code_version
 from vlmprompt.errors import InputError
 from vlmprompt.plugins import CORE, host
 from vlmprompt.regular import regular
-from vlmprompt.training.trainset import StoredConfig, TrainSet
+from vlmprompt.training.trainset import DataDigests, StoredConfig, TrainSet
 
 Status = Literal["running", "interrupted", "failed", "finished"]
 RUN_FILE = "run.json"
@@ -30,7 +30,10 @@ class _Model(BaseModel):
 
 
 class DataInfo(_Model):
-    """The data set and the shots; `labels` are the classes trained on, in the data set's numbering."""
+    """The data set and the shots; `labels` are the classes trained on, in the data set's numbering.
+
+    `digest` is of all that the data set lists, `learned` of what the run learned from (empty in older files).
+    """
 
     spec: str
     name: str
@@ -43,6 +46,11 @@ class DataInfo(_Model):
     val_ids: tuple[str, ...]
     val_source: str
     fewshot_digest: str
+    learned: str = ""
+
+    def matches(self, now: DataDigests) -> bool:
+        """Whether a run on the data as they are now would learn from the same."""
+        return self.learned == now.learned if self.learned else self.digest == now.listed
 
 
 class BackboneInfo(_Model):
@@ -146,7 +154,8 @@ def data_info(data: TrainSet) -> DataInfo:
     return DataInfo(
         spec=dataset.spec,
         name=dataset.name,
-        digest=dataset.digest,
+        digest=data.digests.listed,
+        learned=data.digests.learned,
         template=dataset.template,
         notes=dict(dataset.notes),
         classes=len(dataset.class_names),

@@ -92,7 +92,7 @@ def train(
     data = load_trainset(config, runtime, descriptions)
     folder = run_folder(config, data.dataset.name, runtime, out)
     file = data.description_file
-    digests = data.dataset.digest, None if file is None else file.digest
+    digests = data.digests, None if file is None else file.digest
     state = claim(folder, config, *digests, resume=resume, force=force)
     if state != "new":
         _warn_of_other_code(folder, config.method, progress)
@@ -198,7 +198,7 @@ def make_header(setup: Setup) -> Header:
     """What its checkpoints say of themselves."""
     data = setup.data
     digests = {
-        "dataset": data.dataset.digest,
+        "dataset": data.digests.learned,
         "few-shot sample": data.split.digest,
         "backbone": setup.backbone.digest,
     }

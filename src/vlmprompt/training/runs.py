@@ -10,6 +10,7 @@ from pathlib import Path
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
@@ -59,20 +60,50 @@ class Run:
             raise InputError(f"run {self.path} has no readable checkpoint: {error.strerror}") from error
 
     def load_dataset(self, runtime: Runtime | None = None) -> Dataset:
-        """The whole data set of the run, with all its classes and, if it read any, their descriptions.
+        """The whole data set of the run as it is now, with all its classes and, if it read any, their descriptions.
 
         Raises:
-            InputError: it is not what it was in training.
+            InputError: its classes are others than in training, or images that were trained on are test images now.
         """
-        root = None if runtime is None else runtime.root
         config = self.config
-        dataset = load_run_dataset(config, root)
-        if dataset.digest != self.info.data.digest:
+        dataset = load_run_dataset(config, None if runtime is None else runtime.root)
+        labels, classes = self.info.data.labels, self.info.data.classes
+        names = dataset.class_names
+        if len(names) != classes or tuple(names[label] for label in labels) != self.class_names:
             raise InputError(
-                f"data set {config.data!r} has changed since run {self.name} was trained",
-                hint="restore it, or train again",
+                f"data set {config.data!r} has other classes than when run {self.name} was trained",
+                hint="restore it, train again, or measure on other data: 'vlmprompt evaluate RUN --data SPEC'",
             )
+        if self.has_changed(dataset) or len(dataset.splits.get("test", ())) <= WHOLE:
+            self.require_unseen(dataset, dataset)
+        return self.described(dataset)
+
+    def has_changed(self, dataset: Dataset) -> bool:
+        """Whether its data set lists other images than in training."""
+        return dataset.digest != self.info.data.digest
+
+    def described(self, dataset: Dataset) -> Dataset:
+        """A data set of the run's classes with the descriptions that the run read, if it read any."""
         return dataset if self.descriptions is None else describe(dataset, self.descriptions)
+
+    def require_unseen(self, own: Dataset, measured: Dataset) -> None:
+        """Refuse to measure on images that the run was trained on, or chose by.
+
+        Args:
+            own: its data set as it is now, where its images are looked for.
+
+        Raises:
+            InputError: some are test images of `measured`, which `allow_overlap` did not accept.
+        """
+        drawn = {*self.info.data.train_ids, *self.info.data.val_ids}
+        records = [record for split in own.splits.values() for record in split if record.id in drawn]
+        parts = {"seen in training": records, "test": measured.splits.get("test", ())}
+        found = [copies for copies in find_copies(parts, among=["seen in training"]) if copies.across]
+        if found and not self.config.allow_overlap and not is_published(own):
+            raise InputError(
+                in_words(found, f"among the test images of {measured.spec} that run {self.name} has seen in training"),
+                hint="take them out, or train again",
+            )
 
     @cached_property
     def descriptions(self) -> DescriptionFile | None:

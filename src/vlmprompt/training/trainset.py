@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator
 
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.classes import base_new_labels
+from vlmprompt.data.contents import files_digest
+from vlmprompt.data.copies import settle_copies
 from vlmprompt.data.fewshot import SAMPLER_OF, FewShotSplit, sample, with_val
 from vlmprompt.data.load import honours_exif, load_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, choose, describe
 from vlmprompt.methods.build import method_config, method_type
+
+
+class DataDigests(NamedTuple):
+    """What tells data apart: all that the data set lists, and what a run learns from."""
+
+    listed: str
+    learned: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,17 @@ class TrainSet:
     split: FewShotSplit
     val_source: str
     description_file: DescriptionFile | None = None
+
+    @cached_property
+    def digests(self) -> DataDigests:
+        """Of the data set, and of what is learned from: class names, the shots, and the sizes of their files.
+
+        Not of the test split, which changes nothing that is learned; nor of times, which a copy need not keep.
+        """
+        files = files_digest((*self.split.train, *self.split.val), times=False)
+        learned = [self.dataset.class_names, self.labels, self.split.digest, files]
+        content = json.dumps(learned, ensure_ascii=False)
+        return DataDigests(self.dataset.digest, hashlib.sha256(content.encode()).hexdigest())
 
     @property
     def descriptions(self) -> tuple[tuple[str, ...], ...] | None:
@@ -69,6 +92,7 @@ def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
         accept_split=config.accept_split,
         protocol=config.protocol,
         exif=config.exif,
+        allow_outside=config.allow_outside,
     )
 
 
@@ -84,7 +108,8 @@ def load_trainset(
         draw: take training images; off where the method comes trained.
 
     Raises:
-        UsageError, InputError: see `load_dataset`, `sample` and, for descriptions, `choose` and `describe`.
+        UsageError, InputError: see `load_dataset`, `sample`, `settle_copies` and, for descriptions, `choose` and
+            `describe`.
     """
     dataset = load_run_dataset(config, runtime.root)
     method = method_type(config.method)
@@ -93,6 +118,7 @@ def load_trainset(
         sampler = SAMPLER_OF[config.protocol]
         split = sample(dataset, config.shots, config.seed, allow_fewer=config.allow_fewer, sampler=sampler)
         split, val_source = with_val(dataset, split)
+    dataset, split = settle_copies(dataset, split, allow=config.allow_overlap)
     all_labels = labels = range(len(dataset.class_names))
     if config.setting == "base-to-new":
         labels, _ = base_new_labels(len(dataset.class_names))

@@ -76,7 +76,8 @@ def _from_folders(place: Place, accept: bool, need_images: bool) -> Parts:
         warnings.append(
             f"{place.benchmark.spec} has {_counts(counts)} images, published are {_counts(place.benchmark.images)}"
         )
-    return names_of(synsets(facts.synsets)), splits, {"classes": _class_note(facts), "warnings": warnings}
+    notes = {"split": {"verified": "folders"}, "classes": _class_note(facts), "warnings": warnings}
+    return names_of(synsets(facts.synsets)), splits, notes
 
 
 def _class_note(facts: ClassFolders) -> object:

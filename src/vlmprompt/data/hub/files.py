@@ -16,7 +16,8 @@ from typing import Any
 
 from vlmprompt.data.files import is_image
 from vlmprompt.data.parts import check_parts
-from vlmprompt.data.splits import shortened, split_word
+from vlmprompt.data.split_names import split_word
+from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError
 
 Files = Mapping[str, Sequence[str]]  # split, as it is called there -> paths or URLs

@@ -24,7 +24,8 @@ from vlmprompt.data.hub.source import has_class_folders, local_path, open_tables
 from vlmprompt.data.missing import left_out
 from vlmprompt.data.names import code_warning
 from vlmprompt.data.records import SPLITS, Dataset, Record
-from vlmprompt.data.splits import Splits, check_coverage, named_split, seeded_split
+from vlmprompt.data.split_names import split_named
+from vlmprompt.data.splits import Splits, check_coverage, seeded_split, to_measure
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 OPTIONS = ("config", "image", "label", "revision", *SPLITS)
@@ -45,13 +46,21 @@ class HubImage:
         cell = self.table[self.index][self.column]
         return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]), self.name
 
+    def stamp(self) -> tuple[int, int]:
+        """See `data.contents.stamp`; a row has no time, the table's fingerprint says when it changes."""
+        file, _ = self.encoded()
+        return file.stat().st_size if isinstance(file, Path) else len(file.read()), 0
+
 
 class HubReader:
     """A data set with one image column and one label column: ClassLabel, text, or integers with --class-names."""
 
     upright = True
+    takes_whole = True
 
-    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
+    def load(
+        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
+    ) -> Dataset:
         """Read labels and where the images are; no image is decoded.
 
         Raises:
@@ -71,6 +80,8 @@ class HubReader:
         splits: Splits = records
         if set(records) == {"train"}:
             splits, notes["split"] = seeded_split(records["train"], names, split_seed)
+        elif split_seed is None:
+            splits, notes["split"] = to_measure(records)
         notes["warnings"] = doubts + missing + code_warning(names) + check_coverage(splits, names)
         return Dataset(name.rstrip("/").rpartition("/")[2], f"hf:{argument}", names, splits, notes=notes)
 
@@ -86,7 +97,7 @@ def _options(argument: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
-def _images(argument: str, path: Path, class_names_file: Path | None, split_seed: int) -> Dataset:
+def _images(argument: str, path: Path, class_names_file: Path | None, split_seed: int | None) -> Dataset:
     """Class folders by our own rules: the library looks for the names of splits in the names of classes too."""
     name, stop, query = argument.partition("?")
     without = [key for key in _options(argument)[1] if key not in SPLITS]
@@ -106,7 +117,7 @@ def _splits(tables: Tables, options: Mapping[str, str]) -> tuple[dict[str, Seque
         if theirs not in tables:
             raise InputError(f"there is no split {theirs!r} for {split}", hint=did_you_mean(theirs, tables))
     for theirs in tables:
-        ours = named_split(theirs)
+        ours = split_named(theirs)
         if ours and theirs not in chosen.values():
             chosen.setdefault(ours, theirs)
     if not chosen:

@@ -13,7 +13,8 @@ from typing import Any
 
 from vlmprompt.data.files import files_below, is_image
 from vlmprompt.data.hub.files import KINDS, Files, check_splits, class_names, files_by_split, names_of, read_files
-from vlmprompt.data.splits import named_split, shortened
+from vlmprompt.data.split_names import split_named
+from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError, VlmPromptError
 
 Tables = Mapping[str, list[Any]]
@@ -123,7 +124,7 @@ def _listed_images(folder: Path, names: list[str]) -> Tables:
             hint = "list each image that is there, in file_name, or move it out"
             raise InputError(f"{len(files)} image(s) of {folder} are {problem}: {shortened(files)}", hint=hint)
     tops = [name.partition("/")[0] if "/" in name else "" for name in listed]
-    if not any(map(named_split, tops)):
+    if not any(map(split_named, tops)):
         return {"train": [table]}
     rows: dict[str, list[int]] = {}
     for row, top in enumerate(tops):

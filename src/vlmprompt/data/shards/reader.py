@@ -27,7 +27,8 @@ from vlmprompt.data.shards.index import Part, read_part
 from vlmprompt.data.shards.names import find_shards
 from vlmprompt.data.shards.options import split_options
 from vlmprompt.data.shards.pairs import Pair, pairs_of
-from vlmprompt.data.splits import check_coverage, said_split
+from vlmprompt.data.split_names import said_split
+from vlmprompt.data.splits import check_coverage
 from vlmprompt.errors import InputError
 
 NAMES_FILE = "classnames.txt"
@@ -44,13 +45,20 @@ class TarImage:
         """See `EncodedSource`."""
         return io.BytesIO(read_part(self.shard, self.part)), f"{self.part.name} in {self.shard}"
 
+    def stamp(self) -> tuple[int, int]:
+        """See `data.contents.stamp`; the time is the shard's."""
+        return self.part.size, self.shard.stat().st_mtime_ns
+
 
 class ShardReader:
     """Shards below a folder or matching a pattern, such as `wds:food` or `wds:shards/train-{0000..0007}.tar`."""
 
     upright = True
+    takes_whole = True
 
-    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
+    def load(
+        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
+    ) -> Dataset:
         """Index the shards; no image is decoded.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlmprompt.data.names import labels_by_name
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, did_you_mean
 from vlmprompt.evaluation import metrics
@@ -20,8 +21,8 @@ class DomainGeneralizationSuite:
 
     Cells: "source", the run's own test split; one for each domain; and "mean", the plain average over the
     domains without the source. A domain may hold some of the classes only (ImageNet-A and -R hold 200): then
-    the classifier is restricted to them, as in CoOp's code. Classes are matched by name. The domains are
-    those that the data set names (`--domain` names others).
+    the classifier is restricted to them, as in CoOp's code. Classes are matched by name, as a tokenizer reads
+    it (`--aliases` gives other names). The domains are those that the data set names (`--domain` names others).
     """
 
     name = "domain-generalization"
@@ -52,7 +53,7 @@ def on_domain(context: Context, domain: Dataset) -> MetricValue:
     labels = shared_labels(context, domain)
     seen = domain if len(labels) == len(domain.class_names) else domain.restrict(labels, suffix="-seen")
     # The trained classifier numbers classes in its own way: labels in its numbering, columns of the rest left out.
-    columns = [method.class_names.index(name) for name in seen.class_names]
+    columns = [place for place in labels_by_name(seen.class_names, method.class_names) if place is not None]
     predictions = context.predict(method, seen)
     value = _top1(Predictions(predictions.logits_BK[:, columns], predictions.labels_B))
     if len(columns) == len(method.class_names):
@@ -62,14 +63,16 @@ def on_domain(context: Context, domain: Dataset) -> MetricValue:
 
 def shared_labels(context: Context, domain: Dataset) -> list[int]:
     """The domain's labels of classes that the subject was trained on, in the domain's order."""
-    trained, known = set(context.trained.class_names), set(context.dataset.class_names)
-    for name in domain.class_names:
-        if name not in known:
+    known = labels_by_name(domain.class_names, context.dataset.class_names)
+    for name, place in zip(domain.class_names, known, strict=True):
+        if place is None:
+            meant = did_you_mean(name, context.dataset.class_names)
             raise InputError(
                 f"class {name!r} of domain {domain.spec} is none of {context.dataset.spec}'s",
-                hint=f"{did_you_mean(name, known)} classes are matched by name".strip(),
+                hint=f"{meant} classes are matched by name; --aliases FILE gives other names".strip(),
             )
-    labels = [label for label, name in enumerate(domain.class_names) if name in trained]
+    trained = labels_by_name(domain.class_names, context.trained.class_names)
+    labels = [label for label, place in enumerate(trained) if place is not None]
     if not labels:
         raise InputError(f"domain {domain.spec} holds no class that the run was trained on")
     return labels

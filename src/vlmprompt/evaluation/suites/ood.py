@@ -7,9 +7,10 @@ from functools import cached_property, partial
 from statistics import fmean
 from typing import Any
 
+from vlmprompt.data.contents import files_digest
 from vlmprompt.data.names import shared_names
 from vlmprompt.data.ood_sets import Benchmark, OodSet, benchmark, sets_of
-from vlmprompt.data.records import Dataset, records_digest
+from vlmprompt.data.records import Dataset
 from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError, VlmPromptError
 from vlmprompt.evaluation.context import Context
@@ -104,8 +105,9 @@ class _Comparison:
 
     def parts(self, members: Sequence[OodSet]) -> Mapping[str, Any]:
         """What the numbers depend on: the images of both sides."""
-        outside = {ood_set.name: records_digest(ood_set.dataset.split("test")) for ood_set in members}
-        return {"id": records_digest(self._id_part.split("test")), "ood": outside}
+        digest = partial(files_digest, contents=self._context.dataset.by_contents)
+        outside = {ood_set.name: digest(ood_set.dataset.split("test")) for ood_set in members}
+        return {"id": digest(self._id_part.split("test")), "ood": outside}
 
     @cached_property
     def _id_part(self) -> Dataset:
@@ -164,7 +166,7 @@ def _enters(ood_set: OodSet) -> tuple[str, ...]:
 def _about_sets(context: Context, sets: Sequence[OodSet], problems: Sequence[VlmPromptError]) -> list[Cell]:
     """A cell that says what is missing, if anything is; and a warning of names that both sides have."""
     for ood_set in sets:
-        if shared := shared_names(ood_set.dataset.class_names, context.trained.class_names):
+        if shared := shared_names(context.renamed(ood_set.dataset).class_names, context.trained.class_names):
             names = shortened([repr(name) for name in shared])
             context.warn(
                 f"OOD set {ood_set.name} has classes that the run was trained on, {names}: "
