@@ -101,7 +101,7 @@ def _parse(text: str, *, text_only: bool) -> Any:
     """TOML where it is TOML, the text itself otherwise (`text_only`: unless it is a quoted string)."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not TOML; numbers and lists without end among it
         return str(text)
     value = table["value"]
     wanted: tuple[type, ...] = (str,) if text_only else (str, bool, int, float, list, dict)

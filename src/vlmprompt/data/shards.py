@@ -156,7 +156,7 @@ def _sample(
     content = tar.extractfile(label) if label is not None else None
     if content is None:
         raise InputError(f"{where} has no label", hint=f"expected {key}.cls with a class name or an index")
-    text = content.read().decode(errors="replace").strip()
+    text = content.read().decode("utf-8-sig", errors="replace").strip()
     image = images[0]
     path = f"{shard.relative_to(base).as_posix()}/{image.name}"
     return Row(where, path, text, split), TarImage(shard, image.name, image.offset_data, image.size)

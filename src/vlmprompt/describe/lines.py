@@ -98,7 +98,7 @@ def written(name: str) -> str:
 def _parse(row: str, where: str) -> Line:
     try:
         content: Any = json.loads(row)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is torn: it is no whole JSON object", hint=AGAIN) from error
     if not isinstance(content, dict):
         raise InputError(f"{where} is no JSON object", hint=AGAIN)

@@ -81,7 +81,7 @@ def _object(path: Path) -> tuple[dict[str, Any], str]:
         content = json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} is no JSON object of class names", hint='as in {"red fox": ["a bushy tail"]}')
