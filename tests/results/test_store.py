@@ -226,6 +226,15 @@ def test_current_keeps_what_still_holds() -> None:
     assert current([old, other, new]) == [new, other]
 
 
+def test_a_row_that_is_stored_again_as_it_was_holds_again(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "results.jsonl")
+    measured, failed = row(key="a"), row(key="b", status="failed", value=None)
+    store.append([measured, failed])
+    assert current(store.read().rows) == [failed]
+    store.append([measured])
+    assert current(store.read().rows) == [measured]
+
+
 def test_a_failed_training_gives_way_to_what_was_measured_later() -> None:
     failure = row(cell=EVERYTHING, metric=EVERYTHING, status="failed", value=None)
     measured, elsewhere = row(), row(suite="few-shot")

@@ -23,7 +23,7 @@ from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.plugins import host
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.rows import ResultRow, Status
-from vlmprompt.results.store import EVERYTHING, ResultStore, finished
+from vlmprompt.results.store import EVERYTHING, ResultStore, current, finished
 from vlmprompt.training.runs import Run, load_run
 
 RESULTS_FILE = "results.jsonl"
@@ -158,6 +158,7 @@ class Runner:
         self._done: dict[str, list[ResultRow]] = {}
         for row in () if force else loaded.rows:
             self._done.setdefault(row.key, []).append(row)
+        self._shown = {(row.key, row.metric) for row in current(loaded.rows)}
 
     def measure(self, context: Context, suites: Sequence[Suite]) -> Iterator[ResultRow]:
         """The rows of all cells of suites for one subject; new ones are stored cell by cell."""
@@ -167,6 +168,8 @@ class Runner:
                 rows = self._done.get(key, [])
                 if finished(rows, cell.metrics):
                     self._skipped += 1
+                    if not {(row.key, row.metric) for row in rows} <= self._shown:
+                        self._store.append(rows)  # a failure since would hide them, as if it still held
                 else:
                     rows = self._compute(context, suite, cell, key)
                     self._store.append(rows)

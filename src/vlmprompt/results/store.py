@@ -25,7 +25,8 @@ class Loaded:
     """What a results file holds.
 
     Attributes:
-        rows: the newest row of each key and metric, in order of first appearance.
+        rows: the newest row of each key and metric, in order of first appearance; one that is repeated as it was
+            holds anew, and counts as appearing there.
         warning: what was left out (damaged lines, a torn last one), or None.
     """
 
@@ -82,7 +83,7 @@ class ResultStore:
         rows = [row for row in (*parsed.values(), last) if row is not None]
         self._require_results(rows, lines, rest)
         self._is_ours = True
-        newest = {(row.key or i, row.metric): row for i, row in enumerate(rows)}
+        newest = _newest(rows)
         warnings = _left_out(self.path, [number for number, row in parsed.items() if row is None])
         if rest and last is None:
             warnings.append(f"the last line of {self.path} is incomplete and was left out")
@@ -124,6 +125,16 @@ class ResultStore:
             return b"\n"
         file.truncate(start)
         return b""
+
+
+def _newest(rows: Sequence[ResultRow]) -> dict[tuple[object, str], ResultRow]:
+    newest: dict[tuple[object, str], ResultRow] = {}
+    for i, row in enumerate(rows):
+        key = row.key or i, row.metric
+        if newest.get(key) == row:
+            del newest[key]
+        newest[key] = row
+    return newest
 
 
 def current(rows: Iterable[ResultRow]) -> list[ResultRow]:
