@@ -1,34 +1,68 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and under a name that nobody else has until they are whole."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vlmprompt.errors import InputError
 
 PROBE_BYTES = 1 << 16
+# A file takes seconds to write: one that nobody has touched for so long belongs to a process that was killed.
+ABANDONED_S = 3600
+_PART = re.compile(r"\.[0-9a-f]{16}\.vlmprompt-part")
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, *, make_folder: bool = True) -> None:
     """Write a file so that a reader, or a crash at any point, finds the old content or the new.
+
+    Args:
+        path, make_folder: see `replacing`.
 
     Raises:
         InputError: it cannot be written; the old content is intact.
     """
-    temporary = path.with_name(f".{path.name}-{os.getpid()}.tmp")
+    with replacing(path, make_folder=make_folder) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path, *, make_folder: bool = True) -> Iterator[Path]:
+    """A new file to be filled, which takes the place of `path` once the block has ended without an error.
+
+    Args:
+        path: where it is a link, the file that it points to is replaced and the link stays: who made it has
+            said where the content is to lie.
+        make_folder: make the folder where there is none; without, one that has vanished is an error.
+
+    Raises:
+        InputError: it cannot be written; the old content is intact.
+    """
+    target = Path(os.path.realpath(path))
+    part = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        if make_folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        part = _new_part(target.parent)
+        yield part
+        _sync(part)
+        os.replace(part, target)  # noqa: PTH105 (the call that tests interrupt)
+        _sync_folder(target.parent)
+        _tidy(target)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise unwritable(path, error) from error
+    finally:
+        if part is not None:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def parts(folder: Path) -> list[Path]:
+    """Half-written files in a folder: of processes that are writing there, or were killed while they did."""
+    return [file for file in folder.iterdir() if _PART.fullmatch(file.name)] if folder.is_dir() else []
 
 
 def probe(folder: Path) -> None:
@@ -37,11 +71,22 @@ def probe(folder: Path) -> None:
     Raises:
         InputError: they cannot, and why.
     """
-    new = not folder.exists()
-    write_atomic(folder / "probe", bytes(PROBE_BYTES))
-    (folder / "probe").unlink()
-    if new:
-        folder.rmdir()
+    made: list[Path] = []
+    try:
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        part = _new_part(folder)
+        try:
+            part.write_bytes(bytes(PROBE_BYTES))
+            _sync(part)
+        finally:
+            part.unlink()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        for place in made:
+            with suppress(OSError):  # somebody else has begun to use it
+                place.rmdir()
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
@@ -51,3 +96,34 @@ def unwritable(path: Path, error: OSError) -> InputError:
         hint="free space or change the permissions there (--resume goes on with an unfinished run), "
         "or choose another folder with --out",
     )
+
+
+def _new_part(folder: Path) -> Path:
+    part = folder / f".{os.urandom(8).hex()}.vlmprompt-part"
+    part.touch(exist_ok=False)
+    return part
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name last; where folders cannot be opened or synced, the platform does as it does."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _tidy(written: Path) -> None:
+    """Remove what killed processes left beside a file, judged by the clock that stamped the file itself."""
+    with suppress(OSError):
+        now = written.stat().st_mtime
+        for part in parts(written.parent):
+            with suppress(OSError):
+                if now - part.stat().st_mtime > ABANDONED_S:
+                    part.unlink()

@@ -87,7 +87,7 @@ def test_disk_cache_reads_back_and_notices_changes(tiny_backbone, records, tmp_p
     Image.new("RGB", (50, 50), "red").save(records[0].image)
     assert extract(Reader(), records, backbone=tiny_backbone, runtime=runtime).source == "computed"
     assert extract(Reader(), records[1:], backbone=tiny_backbone, runtime=runtime).source == "computed"
-    assert not list((tmp_path / "cache").glob("*.tmp"))
+    assert {file.suffix for file in (tmp_path / "cache").iterdir()} == {".safetensors"}
 
 
 def test_a_method_that_trains_the_tower_is_refused(tiny_backbone, records, runtime):

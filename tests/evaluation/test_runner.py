@@ -18,7 +18,7 @@ from vlmprompt.evaluation.contract import MetricValue
 from vlmprompt.evaluation.runner import RESULTS_FILE, evaluate, incomplete
 from vlmprompt.methods.coop import CoOp
 from vlmprompt.results.rows import ResultRow
-from vlmprompt.results.store import ResultStore
+from vlmprompt.results.store import ResultStore, current
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 
@@ -240,6 +240,20 @@ def test_a_suite_must_keep_its_promise(run: Path, tiny_backbone: Backbone, scrip
     (row,) = measure(run, tiny_backbone, "scripted")
     assert (row.metric, row.status) == ("top1", "failed")
     assert row.note.startswith("suite scripted announced top1 for cell a, but gave top5")
+
+
+def test_a_failure_that_is_mended_is_not_shown_any_more(run: Path, tiny_backbone: Backbone) -> None:
+    """What was measured before holds again, although a failure was stored since."""
+    store, path = ResultStore(run / RESULTS_FILE), run / "checkpoint.safetensors"
+    measured = measure(run, tiny_backbone, "accuracy")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert {row.status for row in measure(run, tiny_backbone, "accuracy")} == {"failed"}
+    assert {row.status for row in current(store.read().rows)} == {"failed"}
+    path.write_bytes(whole)
+    for _ in range(2):
+        assert measure(run, tiny_backbone, "accuracy") == measured == current(store.read().rows)
+    assert len(path.with_name(RESULTS_FILE).read_text().splitlines()) == 3 * len(measured)
 
 
 def test_a_torn_line_is_reported_and_measured_again(run: Path, tiny_backbone: Backbone) -> None:

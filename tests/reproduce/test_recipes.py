@@ -105,6 +105,18 @@ def test_a_recipe_from_the_command_line(small: Path, capsys: pytest.CaptureFixtu
     assert sorted(c["options"]["n_ctx"] for c in contexts.values()) == [2, 2, 4, 4]
 
 
+@pytest.mark.parametrize("flags", [[], ["--so-far"]])
+def test_a_table_of_somebody_elses_is_not_replaced(
+    small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.setattr("vlmprompt.reproduce.run.reproduce", lambda *a, **k: pytest.fail("work was begun"))
+    table = Path("notes") / "table.md"
+    table.parent.mkdir()
+    table.write_text("my own")
+    assert main(["reproduce", "small.toml", "--out", "notes", *flags]) == 3
+    assert f"{table} was not made here" in capsys.readouterr().err and table.read_text() == "my own"
+
+
 def test_a_second_run_measures_nothing(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = load_recipe(str(small)), tmp_path / "out"
     first = reproduce(recipe, runtime(tmp_path), out=out, seeds=[1])

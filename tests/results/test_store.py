@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import multiprocessing
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ def test_a_write_cut_anywhere_loses_only_its_own_row(tmp_path_factory: pytest.Te
     store.append([row(key="kept")])
     whole = path.stat().st_size
     store.append([row(key="torn", note="é" * 20)])
-    size = whole + cut % (path.stat().st_size - whole)
+    size = whole + cut % (path.stat().st_size - whole - 1)
     with path.open("r+b") as file:
         file.truncate(size)
     loaded = store.read()
@@ -68,8 +70,8 @@ def test_a_file_that_is_one_torn_line_starts_over(tmp_path: Path) -> None:
     assert [r.key for r in ResultStore(path).read().rows] == ["a"]
 
 
-@pytest.mark.parametrize("line", ["not json", '{"run": "r"}', json.dumps(row().model_dump() | {"extra": 1})])
-def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", ["null", '{"run": "r"}', json.dumps(row().model_dump() | {"extra": 1})])
+def test_a_line_of_something_else_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "results.jsonl"
     store = ResultStore(path)
     store.append([row()])
@@ -78,6 +80,111 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path, line: str) -> None
     store.append([row()])
     with pytest.raises(InputError, match=r"line 2 of .*results\.jsonl is no result row"):
         store.read()
+
+
+def lines_of(*keys: str) -> list[bytes]:
+    return [f"{row(key=key).model_dump_json()}\n".encode() for key in keys]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lines_of("torn")[0][:40] + b"\n",
+        lines_of("torn")[0][40:],
+        b"\0" * 4096 + b"\n",
+        b"not json\n",
+        b'{"run":"\xff\xfe"}\n',
+        b'{"run":' + b"[" * 10_000 + b"\n",
+        b'{"run":' + b"9" * 10_000 + b"}\n",
+    ],
+    ids=["its end lost", "its beginning lost", "nul", "words", "bytes", "deep", "digits"],
+)
+def test_a_damaged_line_loses_no_other(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    first, second = lines_of("a", "b")
+    path.write_bytes(first + damage + second)
+    store = ResultStore(path)
+    loaded = store.read()
+    assert [r.key for r in loaded.rows] == ["a", "b"]
+    assert loaded.warning is not None and loaded.warning.startswith(f"line 2 of {path} is damaged and was left out")
+    ResultStore(path).append([row(key="c")])
+    assert path.read_bytes() == first + damage + second + lines_of("c")[0]
+
+
+def test_many_damaged_lines_and_a_torn_last_one_are_one_warning(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"{\n" * 7 + lines_of("a")[0] + b'{"ru')
+    assert ResultStore(path).read().warning == (
+        f"lines 1, 2, 3, 4, 5, ... of {path} are damaged and were left out; evaluating again measures what is missing; "
+        f"the last line of {path} is incomplete and was left out"
+    )
+
+
+def test_what_an_editor_does_to_the_file_is_no_damage(tmp_path: Path) -> None:
+    """A byte-order mark, Windows line ends, no line break at the end; the same with what a power cut leaves."""
+    path = tmp_path / "results.jsonl"
+    first, second = lines_of("a", "b")
+    for content in (
+        b"\xef\xbb\xbf" + first + second,
+        first.replace(b"\n", b"\r\n") + b"\r\n" + second.replace(b"\n", b"\r\n"),
+        first + second.rstrip(b"\n"),
+        first + b"\0" * 512 + second,
+    ):
+        path.write_bytes(content)
+        loaded = ResultStore(path).read()
+        assert ([r.key for r in loaded.rows], loaded.warning) == (["a", "b"], None)
+        ResultStore(path).append([row(key="c")])
+        assert [r.key for r in ResultStore(path).read().rows] == ["a", "b", "c"]
+    path.write_bytes(b"\xef\xbb\xbf")
+    ResultStore(path).append([row(key="c")])
+    assert [r.key for r in ResultStore(path).read().rows] == ["c"]
+
+
+def test_a_tail_of_nul_bytes_is_cut_off_before_the_next_row(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    (first,) = lines_of("a")
+    path.write_bytes(first + b"\0" * 4096)
+    assert "incomplete" in str(ResultStore(path).read().warning)
+    ResultStore(path).append([row(key="c")])
+    assert path.read_bytes() == first + lines_of("c")[0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"my notes\n", b"my notes", b"\xff\xfe{\0", b'{"mine": 1}\n', b'{"mine": 1}', b"[1,\n2]"]
+)
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"results\.jsonl (holds no results|is no result row)"):
+        ResultStore(path).append([row()])
+    with pytest.raises(InputError, match=r"results\.jsonl (holds no results|is no result row)"):
+        ResultStore(path).read()
+    assert path.read_bytes() == content
+
+
+def test_a_full_disk_is_named_and_loses_nothing_written_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "results.jsonl"
+    ResultStore(path).append([row(key="a")])
+
+    def full(file: FileIO, data: bytes) -> None:
+        file.write(data[:40])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(InputError, match=r"cannot write results to .*No space left"):
+        patched.setattr("vlmprompt.results.store._write_all", full)
+        ResultStore(path).append([row(key="b")])
+    assert [r.key for r in ResultStore(path).read().rows] == ["a"]
+    ResultStore(path).append([row(key="b")])
+    assert path.read_bytes() == b"".join(lines_of("a", "b"))
+
+
+def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").mkdir()
+    store = ResultStore(tmp_path / "results.jsonl")
+    with pytest.raises(InputError, match=r"results\.jsonl: Is a directory"):
+        store.read()
+    with pytest.raises(InputError, match=r"results\.jsonl: Is a directory"):
+        store.append([row()])
 
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
@@ -117,6 +224,15 @@ def test_current_keeps_what_still_holds() -> None:
     old, new = row(key="a", value=0.1), row(key="b", value=0.2)
     other = row(run="other", value=0.3)
     assert current([old, other, new]) == [new, other]
+
+
+def test_a_row_that_is_stored_again_as_it_was_holds_again(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "results.jsonl")
+    measured, failed = row(key="a"), row(key="b", status="failed", value=None)
+    store.append([measured, failed])
+    assert current(store.read().rows) == [failed]
+    store.append([measured])
+    assert current(store.read().rows) == [measured]
 
 
 def test_a_failed_training_gives_way_to_what_was_measured_later() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from safetensors.torch import save_file
 
 from tests.training.material import config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.methods.build import build_method
@@ -166,6 +170,78 @@ def test_what_could_run_code_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"refused|cannot be read"):
         read_foreign(path)
     assert not touched.exists()
+
+
+def ours(act: Callable[[], object]) -> str:
+    """What an error says, which must be of our own words, in one line."""
+    with pytest.raises(InputError) as error:
+        act()
+    said = f"{error.value.message} {error.value.hint}"
+    assert "weights_only" not in said and "torch.load" not in said and "PyTorch" not in said and "\n" not in said
+    return error.value.message
+
+
+OTHER_FILES = {
+    "page": (b"<!DOCTYPE html><html>", "a web page"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "a Git LFS pointer"),
+    "empty": (b"", "empty"),
+    "text": (b"hello world", "text"),
+    "array": (b"\x93NUMPY\x01\0v\0{'descr'", "a NumPy array"),
+    "packed": (b"\x1f\x8b\x08\0\0", "compressed by gzip"),
+    "noise": (bytes(range(200, 256)), "of an unknown kind"),
+    "cut": (b"PK\x03\x04 not really", ".* that is not whole"),
+    "pickled": (b"\x80\x04\x95\x0c\0\0\0\0\0\0\0}\x94\x8c\x01a\x94K\x01s.", "a pickle.*, damaged or with more in it"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_what_a_file_is_is_said_in_place_of_torchs_advice(tmp_path: Path, name: str) -> None:
+    content, kind = OTHER_FILES[name]
+    path = tmp_path / f"{name}.pt"
+    path.write_bytes(content)
+    assert re.search(rf"{name}\.pt cannot be read: it is {kind}", ours(lambda: read_foreign(path)))
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_refusal_names_what_the_file_asks_for(tmp_path: Path, new_format: bool) -> None:
+    path = tmp_path / "bad.pt"
+    for content, name in (
+        ({"a": Harmful(tmp_path)}, "system"),
+        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+    ):
+        torch.save(content, path, _use_new_zipfile_serialization=new_format)
+        assert re.search(rf"asks for .*{name}: refused", ours(lambda: read_foreign(path)))
+
+
+def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "program.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("program/data.pkl", "program/constants.pkl", "program/code/x.py"):
+            archive.writestr(name, "")
+    assert "program.pt is a TorchScript program: refused" in ours(lambda: read_foreign(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("page", "a web page"),
+        ("pointer", "a Git LFS pointer"),
+        ("cut", ".* that is not whole"),
+        ("pickled", "a pickle.*: refused"),
+    ],
+)
+def test_weights_of_a_backbone_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    path = tmp_path / f"{name}.pt"
+    path.write_bytes(OTHER_FILES[name][0])
+
+    def create(*_: object, **__: object) -> object:
+        raise ValueError("Weights only load failed. Re-running `torch.load` with `weights_only` set to `False` will")
+
+    monkeypatch.setattr("open_clip.create_model", create)
+    spec = f"ViT-B-16/{path}"
+    assert re.search(rf"{name}\.pt is {words}", ours(lambda: load_backbone(spec, quick_gelu=False)))
 
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import pytest
 from tests.processes import Process, Stepwise
 from tests.training import train_tiny
 from tests.training.material import STEPS, Hooked, Noisy, config, log_lines, registered, runtime
+from vlmprompt.atomic import parts
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import ExitCode, InputError, Interrupted
@@ -126,11 +131,11 @@ def test_death_while_a_checkpoint_is_written(
 ) -> None:
     written = 0
 
-    def half(path: Path, content: bytes) -> None:
+    def half(path: Path, content: bytes, *, make_folder: bool) -> None:
         nonlocal written
         written += 1
         if written == nth:
-            path.with_name(f".{path.name}-1.tmp").write_bytes(content[:100])
+            path.with_name(f".{nth:016x}.vlmprompt-part").write_bytes(content[:100])
             raise Killed
         path.write_bytes(content)
 
@@ -138,6 +143,69 @@ def test_death_while_a_checkpoint_is_written(
         patched.setattr(checkpoint, "write_atomic", half)
         train(settings, runtime(tmp_path), backbone=tiny_backbone)
     assert_same(train(settings, runtime(tmp_path), resume=True, backbone=tiny_backbone).run, whole)
+
+
+def dying(nth: int, act: Callable[[], object]) -> int:
+    """Do something in a process of its own, which SIGKILL ends before its n-th call that changes a file.
+
+    Returns:
+        Its exit code.
+    """
+    calls = itertools.count(1)
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **named: Any) -> Any:
+            if next(calls) == nth:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **named)
+
+        return wrapped
+
+    def body() -> None:
+        for name in ("fsync", "replace", "write", "unlink", "ftruncate", "mkdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        act()
+
+    process = multiprocessing.get_context("fork").Process(target=body)
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+def test_kill_9_between_any_two_writes(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    settings = config(photos, method="noisy", shots=1, views=1, max_steps=1, checkpoint_every=1)
+    place = runtime(tmp_path)
+    whole = train(settings, place, out=tmp_path / "whole", backbone=tiny_backbone).run
+    for nth in itertools.count(1):
+        out = tmp_path / f"run{nth}"
+        code = dying(nth, partial(train, settings, place, out=out, backbone=tiny_backbone))
+        assert_same(train(settings, place, out=out, resume=True, backbone=tiny_backbone).run, whole)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert nth > 25  # run.json and the checkpoint are written twice, with four calls each
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_9_while_another_run_is_replaced(photos: Path, tiny_backbone: Backbone, tmp_path: Path, seed: int) -> None:
+    """What is left is never taken for the new run, nor for the old one unless that is whole."""
+    old = config(photos, method="noisy", shots=1, views=1, max_steps=1)
+    new, place = old.model_copy(update={"seed": seed}), runtime(tmp_path)
+    before, whole = (
+        train(run, place, out=tmp_path / f"{run.seed}{run is new}", backbone=tiny_backbone).run for run in (old, new)
+    )
+    for nth in range(1, 14):  # past the removal of the old files and the first run.json of the new run
+        out = tmp_path / f"run{nth}"
+        shutil.copytree(before, out)
+        code = dying(nth, partial(train, new, place, out=out, force=True, backbone=tiny_backbone))
+        assert code == -signal.SIGKILL
+        try:
+            train(new, place, out=out, resume=True, backbone=tiny_backbone)
+        except InputError:
+            train(new, place, out=out, force=True, backbone=tiny_backbone)
+        for part in parts(out):  # of a run that was found to be whole, so that nothing was written since
+            part.unlink()
+        assert_same(out, whole)
 
 
 def test_a_second_ctrl_c_stops_at_once(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:

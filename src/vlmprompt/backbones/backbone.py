@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vlmprompt.backbones.digest import tensors_digest
 from vlmprompt.backbones.text import TextEngine
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
 from vlmprompt.backbones.vision import VisionEngine
@@ -123,11 +123,7 @@ class Backbone:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over names, shapes and bytes of all weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._model.state_dict().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return tensors_digest(self._model.state_dict())
 
     def encode_image(
         self, images: Tensor, needs: ImageNeeds | None = None, *, prompts: VisualPrompts | None = None

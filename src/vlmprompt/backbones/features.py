@@ -1,27 +1,24 @@
 """Image features computed once: for methods whose image tower is frozen, an epoch is then a walk over tensors.
 
 Either one deterministic view of each image (exact), or V recorded random views. Kept in memory, and with a
-cache folder also on disk as safetensors, memory-mapped when read back; the key is a digest of the tower's
-weights, its transform, what was read of it, the views and the images (ids, sizes, modification times).
+cache folder also on disk (see `feature_file`); the key is a digest of the tower's weights, its transform, what was
+read of it, the views and the images (ids, sizes, modification times).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.feature_file import LABELS, FeatureFile
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.images import VERSION
@@ -94,14 +91,16 @@ def extract(
     if method.image_needs().grad:
         raise InputError("this method trains through the image tower, its features cannot be cached")
     shown: Progress = progress or SilentProgress()
-    path = _cache_path(method, records, backbone, runtime, views, seed)
-    if path is not None and path.is_file():
-        return _read(path, views)
+    file = _cache_file(method, records, backbone, runtime, views, seed)
+    named = None if file is None else file.read(shown)
+    if file is not None and named is not None:
+        labels = named.pop(LABELS)
+        return CachedFeatures(ImageFeatures.from_tensors(named), labels, views, str(file.path))
     shown.message(_cost(method, backbone, len(records), views))
     rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, shown, description))
     cached = CachedFeatures(ImageFeatures.cat(f for f, _ in rows), torch.cat([y for _, y in rows]), views)
-    if path is not None:
-        _write(path, cached)
+    if file is not None:
+        file.write({**cached.features.tensors(), LABELS: cached.labels}, shown)
     return cached
 
 
@@ -151,9 +150,9 @@ def _compute(
                 task.advance(len(batch.labels_B))
 
 
-def _cache_path(
+def _cache_file(
     method: FeatureReader, records: Sequence[Record], backbone: Backbone, runtime: Runtime, views: int, seed: int
-) -> Path | None:
+) -> FeatureFile | None:
     if runtime.feature_cache is None:
         return None
     key = {
@@ -168,7 +167,8 @@ def _cache_path(
         "files": [_file_state(record) for record in records],
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-    return runtime.feature_cache / f"features-{digest[:32]}.safetensors"
+    labels = torch.tensor([record.label for record in records]).repeat(views)
+    return FeatureFile(runtime.feature_cache / f"features-{digest[:32]}.safetensors", digest, labels)
 
 
 def _file_state(record: Record) -> tuple[str, int, int] | None:
@@ -179,23 +179,3 @@ def _file_state(record: Record) -> tuple[str, int, int] | None:
     except OSError as error:
         raise InputError(f"cannot read image {record.image}: {error.strerror}") from error
     return str(record.image.resolve()), stat.st_size, stat.st_mtime_ns
-
-
-def _read(path: Path, views: int) -> CachedFeatures:
-    with safe_open(path, framework="pt") as file:
-        named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    labels = named.pop("labels")
-    return CachedFeatures(ImageFeatures.from_tensors(named), labels, views, str(path))
-
-
-def _write(path: Path, cached: CachedFeatures) -> None:
-    """Atomically, so that another run never reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    named = {name: t.cpu().contiguous() for name, t in cached.features.tensors().items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file(named | {"labels": cached.labels.cpu()}, temporary)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

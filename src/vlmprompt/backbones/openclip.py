@@ -21,6 +21,7 @@ from torch import nn
 
 from vlmprompt.backbones.backbone import DTYPES, Backbone, Identity, Precision
 from vlmprompt.backbones.blocks import unfit
+from vlmprompt.backbones.file_kind import WEIGHTS, file_kind
 from vlmprompt.backbones.text import TextEngine, TextTower
 from vlmprompt.backbones.vision import ResNetEngine, VisionEngine, VisionTower, ViTEngine
 from vlmprompt.data.preprocess import PreprocessConfig
@@ -179,7 +180,7 @@ def _pretrained(spec: str, quick_gelu: bool | None) -> tuple[str, nn.Module]:
             f"{weights!r} is neither a file nor a pretrained tag of {architecture}", hint=did_you_mean(weights, tags)
         )
     build = partial(open_clip.create_model, architecture, pretrained=weights, force_quick_gelu=force)
-    return architecture, _fetch(spec, build)
+    return architecture, _fetch(spec, build, Path(weights) if Path(weights).is_file() else None)
 
 
 def _check_tag(architecture: str, tag: str, quick_gelu: bool | None) -> bool:
@@ -209,19 +210,30 @@ def _check_file(architecture: str, quick_gelu: bool | None) -> bool:
     return quick_gelu is True
 
 
-def _fetch(spec: str, build: Callable[[], Any]) -> Any:
-    """Run a step that may download or read files; its failures become one line."""
+def _fetch(spec: str, build: Callable[[], Any], file: Path | None = None) -> Any:
+    """Run a step that may download files or read one; its failures become one line."""
     try:
         return build()
     except VlmPromptError:
         raise
     except Exception as error:  # open_clip, the hub client and torch raise many unrelated types here
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot load backbone {spec!r}: {reason[:300]}",
+            f"cannot load backbone {spec!r}: {_reason(error, file)}",
             hint="check the network and the spec, give a checkpoint file (<architecture>/<path>), "
             "or --random-weights to try things out",
         ) from error
+
+
+def _reason(error: Exception, file: Path | None) -> str:
+    """The first line of what a library says, but never torch's advice to read a file without its safeguard."""
+    kind = None if file is None else file_kind(file)
+    if kind is not None and kind not in WEIGHTS:
+        return f"{file} is {kind}"
+    text = str(error).strip()
+    if "weights_only" in text or "Weights only" in text:
+        what = "the file of weights" if file is None else f"{file} is {kind}; it"
+        return f"{what} is damaged or holds more than tensors: refused, as it could run code of its author's"
+    return text.splitlines()[0][:300] if text else type(error).__name__
 
 
 def wrap(

@@ -47,7 +47,7 @@ def _files(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     own = source / RESULTS_FILE
-    files = [own] if own.is_file() else sorted(source.glob(f"*/{RESULTS_FILE}"))
+    files = [own] if own.exists() else sorted(source.glob(f"*/{RESULTS_FILE}"))
     if not files:
         what = "holds no results" if source.exists() else "does not exist"
         raise InputError(f"{source} {what}", hint="measure a run with 'vlmprompt evaluate'")

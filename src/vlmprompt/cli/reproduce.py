@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vlmprompt.results.rows import ResultRow
 
 TABLE_FILE = "table.md"
+MADE_HERE = "<!-- made by vlmprompt reproduce, which replaces it -->"
 
 
 def register(app: typer.Typer) -> None:
@@ -70,6 +71,7 @@ def reproduce(
     from vlmprompt.config.models import Runtime
 
     folder = out or Path("reproduce") / Path(recipe).stem
+    _require_own_table(folder)
     if partly:
         _so_far(recipe, chosen, root, folder, seed or (), as_json)
         return
@@ -122,8 +124,20 @@ def _write_table(
     from vlmprompt.reproduce.report import report
 
     finished = report(recipe, rows, present, waiting)
-    write_atomic(folder / TABLE_FILE, finished.markdown().encode())
+    write_atomic(folder / TABLE_FILE, f"{MADE_HERE}\n\n{finished.markdown()}".encode())
     return finished.text()
+
+
+def _require_own_table(folder: Path) -> None:
+    """Before days of work: what somebody else wrote is not replaced. Older versions are known by results beside it."""
+    from vlmprompt.errors import InputError
+    from vlmprompt.evaluation.runner import RESULTS_FILE
+
+    table = folder / TABLE_FILE
+    if not table.exists() or any(folder.glob(RESULTS_FILE)) or any(folder.glob(f"*/{RESULTS_FILE}")):
+        return
+    if not (table.is_file() and table.read_bytes().startswith(MADE_HERE.encode())):
+        raise InputError(f"{table} was not made here, and would be lost", hint="move it away, or give another --out")
 
 
 def _incomplete(rows: list[ResultRow], present: Present) -> IncompleteError | None:

@@ -38,12 +38,12 @@ def file_layer(path: Path) -> Layer:
         UsageError: unreadable, not TOML, or a table that is none.
     """
     try:
-        content = tomllib.loads(regular(path).read_text(encoding="utf-8"))
+        content = tomllib.loads(regular(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(
             f"cannot read the configuration file {path}: {error.strerror}", hint="check --config"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}", hint="see `vlmprompt config show` for the keys") from error
     return Layer(path.name, flatten(content, source=path.name))
 

@@ -173,7 +173,7 @@ def _listed(path: Path) -> list[str]:
         InputError: it cannot be read, or a path leaves the image folder.
     """
     try:
-        lines = regular(path).read_text(encoding="utf-8").splitlines()
+        lines = regular(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read image list {path}: {error}") from error
     numbered = {i: line.rsplit(maxsplit=1)[0] for i, line in enumerate(lines, 1) if line.strip()}

@@ -61,6 +61,8 @@ def json_rows(file: Path, options: Mapping[str, str]) -> list[Row]:
         content = json.loads(_text(file, options))
     except json.JSONDecodeError as error:
         raise InputError(f"{file}, line {error.lineno}: not JSON, {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists without end
+        raise InputError(f"{file} is no list of images: {error}") from error
     if not isinstance(content, list):
         raise InputError(f"{file} is not a list", hint='expected [{"path": ..., "label": ...}, ...]')
     rows = []

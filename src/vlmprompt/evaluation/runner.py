@@ -28,7 +28,7 @@ from vlmprompt.plugins import CORE, host
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.means import mean_note
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, ResultRow, Status
-from vlmprompt.results.store import EVERYTHING, ResultStore, finished
+from vlmprompt.results.store import EVERYTHING, ResultStore, current, finished
 from vlmprompt.training.runs import Run, load_run
 
 RESULTS_FILE = "results.jsonl"
@@ -181,6 +181,7 @@ class Runner:
         self._done: dict[str, list[ResultRow]] = {}
         for row in () if force else loaded.rows:
             self._done.setdefault(row.key, []).append(row)
+        self._shown = {(row.key, row.metric) for row in current(loaded.rows)}
 
     def measure(self, context: Context, suites: Sequence[Suite]) -> Iterator[ResultRow]:
         """The rows of all cells of suites for one subject; new ones are stored cell by cell."""
@@ -192,6 +193,8 @@ class Runner:
                 rows = self._done.get(key, [])
                 if finished(rows, cell.metrics):
                     self._skipped += 1
+                    if not {(row.key, row.metric) for row in rows} <= self._shown:
+                        self._store.append(rows)  # a failure since would hide them, as if it still held
                 else:
                     rows = self._compute(context, suite, cell, key, listing)
                     self._store.append(rows)

@@ -277,10 +277,14 @@ class PromptMethod(nn.Module):
     def encode_text(
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
     ) -> TextFeatures:
-        """Run the text tower over all classes."""
+        """Run the text tower over all classes.
+
+        Raises:
+            CapabilityError: the method has no text prompts, or they depend on an image and none is given.
+        """
         prompts = self.text_prompts(global_Bd, draws=draws)
         if prompts is None:
-            raise InputError(f"method {type(self).__name__} has no text prompts")
+            raise CapabilityError(f"method {type(self).__name__} has no text prompts")
         return TextFeatures(self.backbone.text.encode(prompts, self.classes))
 
     def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
@@ -366,10 +370,12 @@ class PromptMethod(nn.Module):
             descriptions: texts on each class, in the order of `names`.
 
         Raises:
-            InputError: the method cannot serve classes that it was not trained on.
+            CapabilityError: the method cannot serve classes that it was not trained on.
         """
         if "new_classes" not in self.capabilities:
-            raise InputError(f"method {type(self).__name__} cannot serve other classes than those it was trained on")
+            raise CapabilityError(
+                f"method {type(self).__name__} cannot serve other classes than those it was trained on"
+            )
         other = copy.copy(self)
         other._buffers = dict(self._buffers)  # what is frozen may depend on the classes, and is then set anew
         other.descriptions = descriptions

@@ -219,13 +219,13 @@ def load_recipe(name: str) -> Recipe:
     if not source.is_file():
         raise UsageError(f"there is no recipe {name!r}", hint=did_you_mean(name, recipe_names()))
     try:
-        return Recipe.model_validate(tomllib.loads(source.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {name} is not TOML: {error}") from error
+        return Recipe.model_validate(tomllib.loads(source.read_text(encoding="utf-8-sig")))
     except ValidationError as error:
         raise InputError(
             f"recipe {name}: {_first(error)}", hint="'vlmprompt reproduce' lists those that work"
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"recipe {name} is not TOML: {error}") from error
 
 
 def _first(error: ValidationError) -> str:

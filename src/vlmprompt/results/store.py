@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import FileIO
@@ -16,6 +17,8 @@ from vlmprompt.results.rows import ResultRow
 
 # Cell and metric of a row that stands for a whole suite: the training failed, or its cells are not known.
 EVERYTHING = "*"
+ROW_START = b'{"run"'
+MOST_SHOWN = 5  # numbers of damaged lines
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,9 @@ class Loaded:
     """What a results file holds.
 
     Attributes:
-        rows: the newest row of each key and metric, in order of first appearance.
-        warning: what was left out (a torn last line), or None.
+        rows: the newest row of each key and metric, in order of first appearance; one that is repeated as it was
+            holds anew, and counts as appearing there.
+        warning: what was left out (damaged lines, a torn last one), or None.
     """
 
     rows: tuple[ResultRow, ...]
@@ -40,19 +44,22 @@ class ResultStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._is_ours = False
 
     def append(self, rows: Iterable[ResultRow]) -> None:
         """Add rows, all in one write; a torn line that an earlier process left is cut off first.
 
         Raises:
-            InputError: the file cannot be written.
+            InputError: the file cannot be written, or holds something else than results (see `read`).
         """
         data = "".join(f"{row.model_dump_json()}\n" for row in rows).encode()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._is_ours:
+                self.read()
             with self.path.open("a+b", buffering=0) as file:
-                _cut_torn_line(file)
-                _write_all(file, data)
+                _write_all(file, self._end_last_line(file) + data)
+            self._is_ours = True
         except OSError as error:
             raise InputError(
                 f"cannot write results to {self.path}: {error.strerror}",
@@ -60,10 +67,10 @@ class ResultStore:
             ) from error
 
     def read(self) -> Loaded:
-        """The newest row of each key and metric.
+        """The newest row of each key and metric; damaged lines are left out, and named in the warning.
 
         Raises:
-            InputError: a line other than the last is no result row; its number is named.
+            InputError: the file cannot be read, or it holds lines of something else; the first is named.
         """
         try:
             content = regular(self.path).read_bytes()
@@ -72,20 +79,63 @@ class ResultStore:
         except OSError as error:
             raise InputError(f"cannot read results {self.path}: {error.strerror}") from error
         *lines, rest = content.split(b"\n")
-        rows = [self._parse(line, number) for number, line in enumerate(lines, 1) if line.strip()]
-        newest = {(row.key or i, row.metric): row for i, row in enumerate(rows)}
-        torn = f"the last line of {self.path} is incomplete and was left out" if rest else None
-        return Loaded(tuple(newest.values()), torn)
+        parsed = {number: self._parse(line, number) for number, line in enumerate(lines, 1) if line.strip()}
+        last = self._parse(rest, len(lines) + 1) if rest else None
+        rows = [row for row in (*parsed.values(), last) if row is not None]
+        self._require_results(rows, lines, rest)
+        self._is_ours = True
+        newest = _newest(rows)
+        warnings = _left_out(self.path, [number for number, row in parsed.items() if row is None])
+        if rest and last is None:
+            warnings.append(f"the last line of {self.path} is incomplete and was left out")
+        return Loaded(tuple(newest.values()), "; ".join(warnings) or None)
 
-    def _parse(self, line: bytes, number: int) -> ResultRow:
+    def _parse(self, line: bytes, number: int) -> ResultRow | None:
+        """A line's row; None of one that is damaged."""
         try:
-            return ResultRow.model_validate_json(line)
+            return ResultRow.model_validate_json(_bare(line))
         except ValidationError as error:
-            reason = error.errors(include_url=False)[0]["msg"]
+            problem = error.errors(include_url=False)[0]
+            if problem["type"] == "json_invalid":
+                return None
             raise InputError(
-                f"line {number} of {self.path} is no result row: {reason}",
+                f"line {number} of {self.path} is no result row: {problem['msg']}",
                 hint="remove that line; the next evaluation measures again what is missing",
             ) from error
+
+    def _require_results(self, rows: Sequence[ResultRow], lines: Sequence[bytes], rest: bytes) -> None:
+        """Refuse a file that holds no row, and nothing that could have been one."""
+        if not rows and not all(_may_be_torn(line) for line in (*lines, rest) if line.strip()):
+            raise InputError(
+                f"{self.path} holds no results: its lines are no result rows",
+                hint="move it away, or choose another folder",
+            )
+
+    def _end_last_line(self, file: FileIO) -> bytes:
+        """Cut off a torn last line; gives what a last line lacks that is whole, or was never ours to cut."""
+        if file.seek(0, os.SEEK_END) == 0:
+            return b""
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return b""
+        file.seek(0)
+        content = file.readall()
+        start = content.rfind(b"\n") + 1
+        rest = content[start:]
+        if self._parse(rest, 0) is not None or not _may_be_torn(rest):
+            return b"\n"
+        file.truncate(start)
+        return b""
+
+
+def _newest(rows: Sequence[ResultRow]) -> dict[tuple[object, str], ResultRow]:
+    newest: dict[tuple[object, str], ResultRow] = {}
+    for i, row in enumerate(rows):
+        key = row.key or i, row.metric
+        if newest.get(key) == row:
+            del newest[key]
+        newest[key] = row
+    return newest
 
 
 def current(rows: Iterable[ResultRow]) -> list[ResultRow]:
@@ -118,14 +168,27 @@ def finished(rows: Sequence[ResultRow], metrics: Iterable[str]) -> bool:
     return {row.metric for row in rows if row.status != "failed"} >= set(metrics)
 
 
-def _cut_torn_line(file: FileIO) -> None:
-    """Drop what follows the last line break: it was never a whole row, and the next one must not join it."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return
-    file.seek(-1, os.SEEK_END)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.readall().rfind(b"\n") + 1)
+def _left_out(path: Path, numbers: Sequence[int]) -> list[str]:
+    if not numbers:
+        return []
+    shown = ", ".join(map(str, numbers[:MOST_SHOWN])) + (", ..." if len(numbers) > MOST_SHOWN else "")
+    what = (
+        f"line {shown} of {path} is damaged and was"
+        if len(numbers) == 1
+        else f"lines {shown} of {path} are damaged and were"
+    )
+    return [f"{what} left out; evaluating again measures what is missing"]
+
+
+def _may_be_torn(line: bytes) -> bool:
+    """Whether a damaged line may once have been a row, or the beginning of one."""
+    line = _bare(line)
+    return line.startswith(ROW_START) or ROW_START.startswith(line)
+
+
+def _bare(line: bytes) -> bytes:
+    """A line without an editor's byte-order mark, and the NUL bytes that a power cut leaves of unfinished writes."""
+    return line.strip(b"\0").removeprefix(BOM_UTF8)
 
 
 def _write_all(file: FileIO, data: bytes) -> None:

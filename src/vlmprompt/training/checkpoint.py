@@ -1,11 +1,14 @@
 """Checkpoints: safetensors with a JSON header, from which a run is used and from which it goes on.
 
 Tensors: the trained state by its own names, `optimizer/<parameter>/<slot>`, `rng/method` (uint8). The header
-is the single metadata entry "vlmprompt", so that equal content gives equal bytes; it holds no time.
+is the single metadata entry "vlmprompt", so that equal content gives equal bytes; it holds no time, but a digest
+of the tensors and of all else that it says.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlmprompt.atomic import write_atomic
+from vlmprompt.backbones.digest import tensors_digest
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 from vlmprompt.training.trainset import StoredConfig
@@ -24,6 +28,7 @@ from vlmprompt.training.trainset import StoredConfig
 HEADER_KEY = "vlmprompt"
 OPTIMIZER = "optimizer/"
 RNG = "rng/"
+AGAIN = "restore it, or train again with --force"
 
 
 class Position(BaseModel):
@@ -63,7 +68,11 @@ class Position(BaseModel):
 
 
 class Header(BaseModel):
-    """What a checkpoint says of itself; the seed of random weights is in the configuration."""
+    """What a checkpoint says of itself; the seed of random weights is in the configuration.
+
+    Attributes:
+        content: of a file, the digest of everything in it; older versions wrote none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,6 +83,7 @@ class Header(BaseModel):
     versions: dict[str, str]
     position: Position = Position()
     scaler: dict[str, int | float] | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class Checkpoint:
     rng: Mapping[str, Tensor]
 
     def save(self, path: Path) -> None:
-        """Write it, atomically.
+        """Write it, atomically, into a folder that is there.
 
         Raises:
             InputError: it cannot be written; an older checkpoint there stays.
@@ -103,7 +113,9 @@ class Checkpoint:
             **{RNG + name: tensor for name, tensor in self.rng.items()},
         }
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in named.items()}
-        write_atomic(path, save(tensors, {HEADER_KEY: self.header.model_dump_json()}))
+        content = _content_digest(self.header.model_dump_json(), tensors)
+        header = self.header.model_copy(update={"content": content}).model_dump_json()
+        write_atomic(path, save(tensors, {HEADER_KEY: header}), make_folder=False)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -114,17 +126,46 @@ class Checkpoint:
         """
         try:
             with safetensors.safe_open(regular(path), framework="pt") as file:
-                header = Header.model_validate_json((file.metadata() or {})[HEADER_KEY])
+                text = (file.metadata() or {})[HEADER_KEY]
+                header = Header.model_validate_json(text)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except FileNotFoundError as error:
-            raise InputError(f"there is no checkpoint {path}") from error
+            raise InputError(f"there is no checkpoint {path}", hint=AGAIN) from error
         except (OSError, safetensors.SafetensorError, KeyError, ValidationError) as error:
-            raise InputError(
-                f"{path} is damaged, or no checkpoint of this version: {str(error).splitlines()[0]}",
-                hint="train again with --force",
-            ) from error
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path} is damaged, or no checkpoint of this version: {reason}", hint=AGAIN) from error
+        if header.content not in (None, _content_digest(text, tensors)):
+            raise InputError(f"{path} is damaged: its content is not that of its digest", hint=AGAIN)
         state = {name: tensor for name, tensor in tensors.items() if not name.startswith((OPTIMIZER, RNG))}
+        header = header.model_copy(update={"content": None})
         return cls(header, state, _below(tensors, OPTIMIZER), _below(tensors, RNG))
+
+    @staticmethod
+    def lies_at(path: Path) -> bool:
+        """Whether a file says that it is a checkpoint of this toolkit, of whatever version."""
+        try:
+            with safetensors.safe_open(regular(path), framework="pt") as file:
+                return HEADER_KEY in (file.metadata() or {})
+        except (OSError, safetensors.SafetensorError):
+            return False
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a checkpoint's bytes: equal runs have equal digests.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(regular(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"run {path.parent} has no readable checkpoint: {error.strerror}", hint=AGAIN) from error
+
+
+def _content_digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of a header as it was written, since a later version would write it with more keys."""
+    said = {key: value for key, value in json.loads(header).items() if key != "content"}
+    return hashlib.sha256(f"{json.dumps(said, sort_keys=True)}{tensors_digest(tensors)}".encode()).hexdigest()
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

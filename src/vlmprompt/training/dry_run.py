@@ -17,7 +17,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import feature_bytes
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.errors import InputError
+from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.batches import ImageBatches, TrainBatch
@@ -173,7 +173,7 @@ def _text_features(method: PromptMethod, features: ImageFeatures, draws: Mapping
     try:
         with torch.no_grad():
             return method.encode_text(features.global_Bd, draws=draws).features_PKd
-    except InputError:  # its forward pass has just worked, so it reads no text
+    except CapabilityError:  # it reads no text
         return None
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vlmprompt.atomic import probe
+from vlmprompt.atomic import parts, probe, unwritable
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
+from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
 from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
 from vlmprompt.training.trainset import DataDigests
 
 Claim = Literal["new", "resume", "done"]
+# What training may write, in the order in which a new run removes an old one's: where that is cut short, a run
+# without its checkpoint is left, which nobody takes for a whole one.
+TRAINED = ("checkpoint.safetensors", "log.jsonl", "descriptions.jsonl", "MODEL_CARD.md")
+# What evaluation adds; never removed.
+MEASURED = ("results.jsonl", "references")
+NOT_ITS_OWN = "put the run's own back, or train again with --force"
 
 
 @dataclass(frozen=True)
@@ -42,16 +52,95 @@ class RunFolder:
         """For people."""
         return self.path / "MODEL_CARD.md"
 
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def own(self) -> frozenset[str]:
+        """Names of what a run has written here: nothing in a folder that holds no run.
+
+        A run is known by its run.json, which lists them, or where that is damaged by its checkpoint.
+        """
+        try:
+            files = RunInfo.read(self.path).files
+        except InputError:
+            if not Checkpoint.lies_at(self.checkpoint):
+                return frozenset()
+            files = ()
+        return frozenset((RUN_FILE, *(files or TRAINED), *MEASURED))
+
+    def foreign(self) -> list[str]:
+        """Names of what lies here where a run would write, and was written by none."""
+        own = self.own()
+        there = [name for name in (RUN_FILE, *TRAINED, *MEASURED) if os.path.lexists(self.path / name)]
+        return [name for name in there if name not in own or (name in TRAINED and (self.path / name).is_dir())]
+
     def clear(self) -> None:
-        """Remove the files of an earlier run; what others have put there stays."""
+        """Remove the files of an earlier run, but for run.json, which the next one replaces; all else stays.
+
+        Raises:
+            InputError: one cannot be removed.
+        """
+        own = self.own()
+        self._remove(self.path / name for name in TRAINED if name in own)
         self.sweep()
-        for file in (self.path / RUN_FILE, self.checkpoint, self.log, self.descriptions, self.card):
-            file.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove the half-written files of a process that was killed."""
-        for file in self.path.glob(".*.tmp"):
-            file.unlink(missing_ok=True)
+        """Remove the half-written files of a process that was killed.
+
+        Raises:
+            InputError: one cannot be removed.
+        """
+        self._remove(parts(self.path))
+
+    def load(self, info: RunInfo) -> Checkpoint:
+        """The checkpoint, known to be that of a run; one that an older version wrote has no digests to be known by.
+
+        Raises:
+            InputError: it is missing or damaged, is another run's, or is not what a finished training ended with.
+        """
+        checkpoint = Checkpoint.load(self.checkpoint)
+        differences = differing(info, checkpoint.header)
+        if differences:
+            raise InputError(f"{self.checkpoint} is of another run: {', '.join(differences)}", hint=NOT_ITS_OWN)
+        if info.status == "finished" and info.checkpoint is None:
+            warnings.warn(f"{self.path} is of an older version: no digest to check its checkpoint by", stacklevel=2)
+        elif info.checkpoint not in (None, file_digest(self.checkpoint)):
+            raise InputError(
+                f"{self.checkpoint} is not what the training of {info.name} ended with: its SHA-256 is not that in "
+                f"{RUN_FILE}, though settings and data are the same",
+                hint=NOT_ITS_OWN,
+            )
+        return checkpoint
+
+    def _remove(self, files: Iterable[Path]) -> None:
+        for file in files:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise unwritable(file, error) from error
+
+
+def differing(info: RunInfo, header: Header) -> list[str]:
+    """In what a checkpoint is another run's than its run.json says, in words."""
+    found = changed_keys(info.config, header.config)
+    if info.class_names != header.class_names:
+        found.append("class names")
+    digests = {
+        "dataset": info.data.digest,
+        "few-shot sample": info.data.fewshot_digest,
+        "backbone": info.backbone.digest,
+    }
+    if info.descriptions is not None:
+        digests["descriptions"] = info.descriptions.digest
+    return found + [what for what, digest in digests.items() if header.digests.get(what) != digest]
 
 
 def run_name(config: RunConfig, dataset: str) -> str:
@@ -97,7 +186,7 @@ def claim(
         InputError: another run, an unfinished one, or something else is there; or it cannot be written to.
     """
     if force or not (folder.path / RUN_FILE).exists():
-        _require_empty(folder, force)
+        _require_free(folder, force)
         probe(folder.path)
         return "new"
     there = RunInfo.read(folder.path)
@@ -118,6 +207,7 @@ def claim(
             hint="restore them, give another folder with --out, or replace the run with --force",
         )
     if there.status == "finished":
+        folder.load(there)
         return "done"
     if not resume:
         raise InputError(
@@ -128,8 +218,16 @@ def claim(
     return "resume" if folder.checkpoint.exists() else "new"
 
 
-def _require_empty(folder: RunFolder, force: bool) -> None:
-    if folder.path.is_dir() and not force and any(folder.path.iterdir()):
+def _require_free(folder: RunFolder, force: bool) -> None:
+    """What others have put there stays: beside a run if that is meant, never under the names of its files."""
+    place = folder.path
+    if place.is_dir() and not force and set(place.iterdir()) - set(parts(place)):
         raise InputError(
-            f"{folder.path} is not empty, and holds no run", hint="choose another folder with --out, or use --force"
+            f"{place} is not empty, and holds no run", hint="choose another folder with --out, or use --force"
+        )
+    foreign = folder.foreign()
+    if foreign:
+        raise InputError(
+            f"{place / foreign[0]} was not written by a run, and would be lost",
+            hint="move it away, or choose another folder with --out",
         )

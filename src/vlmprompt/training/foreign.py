@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from vlmprompt.backbones.file_kind import PICKLE, PROGRAM, SAFETENSORS, TORCH, file_kind
 from vlmprompt.errors import InputError
 
 # Beside tensors and plain values: what training scripts keep their command line in.
@@ -37,20 +40,29 @@ def _safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+        kind = file_kind(path)
+        raise _unreadable(path, f"{kind}, damaged" if kind == SAFETENSORS else kind) from error
 
 
 def _torch(path: Path) -> Any:
-    with safe_globals(list(ALLOWED)):
+    kind = file_kind(path)
+    if kind == PROGRAM:
+        raise _refused(path, f"is {PROGRAM}")
+    if kind not in (TORCH, PICKLE):
+        raise _unreadable(path, kind)
+    with safe_globals(list(ALLOWED)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch asks for reports to its authors
         foreign = _foreign_names(path)
         if foreign:
-            raise _refused(path, ", ".join(sorted(foreign)))
+            raise _refused(path, f"asks for {', '.join(sorted(foreign))}")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # the strict reader raises many unrelated types on foreign and damaged files
-            if type(error).__name__ == "UnpicklingError" and "Unsupported" in str(error):
-                raise _refused(path, "more than tensors and plain values") from error
-            raise _damaged(path, error) from error
+            # Its words are not quoted: they advise to read the file without the safeguard.
+            named = re.findall(r"GLOBAL:? (?:GLOBAL )?([\w.]+)", str(error))
+            if named:
+                raise _refused(path, f"asks for {named[0]}") from error
+            raise _unreadable(path, f"{kind}, damaged or with more in it than tensors and plain values") from error
 
 
 def _foreign_names(path: Path) -> list[str]:
@@ -63,10 +75,12 @@ def _foreign_names(path: Path) -> list[str]:
 
 def _refused(path: Path, what: str) -> InputError:
     return InputError(
-        f"checkpoint {path} asks for {what}: refused, as it could run code of its author's",
+        f"checkpoint {path} {what}: refused, as it could run code of its author's",
         hint="save its tensors alone, as safetensors, with a script of your own where you trust it",
     )
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0] if str(error) else error!r}")
+def _unreadable(path: Path, kind: str) -> InputError:
+    return InputError(
+        f"checkpoint {path} cannot be read: it is {kind}", hint="fetch it again, or name the file that torch.save wrote"
+    )

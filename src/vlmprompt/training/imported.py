@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
@@ -14,9 +13,9 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.folder import RunFolder, claim, run_name
 from vlmprompt.training.foreign import read_foreign
-from vlmprompt.training.model_card import model_card
-from vlmprompt.training.provenance import RunInfo, now
-from vlmprompt.training.run import make_header, make_info
+from vlmprompt.training.provenance import RunInfo
+from vlmprompt.training.rescue import keep
+from vlmprompt.training.run import finish, make_header, make_info, recorded
 from vlmprompt.training.setup import Setup, complete, settle_device, untrained
 from vlmprompt.training.trainset import load_trainset
 
@@ -69,10 +68,9 @@ def import_run(
 
 def _write(setup: Setup, folder: RunFolder, origin: dict[str, str], sources: dict[str, str]) -> None:
     state, rng = setup.method.eval().trainable_state(), {"method": setup.method.rng_state()}
-    folder.clear()
-    Checkpoint(make_header(setup), state, {}, rng).save(folder.checkpoint)
     where = f"trained elsewhere, imported from {origin['file']} (SHA-256 {origin['sha256'][:16]})"
-    changes = {"status": "finished", "finished": now(), "features": where, "imported": origin}
-    info = make_info(setup, folder, sources).model_copy(update=changes)
-    write_atomic(folder.card, model_card(info).encode())
-    info.write(folder.path)
+    info = make_info(setup, folder, sources).model_copy(update={"features": where, "imported": origin})
+    folder.clear()
+    with recorded(folder, info):
+        keep(Checkpoint(make_header(setup), state, {}, rng), folder)
+        finish(folder, info, {})

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from vlmprompt.atomic import unwritable
 from vlmprompt.errors import InputError
+from vlmprompt.training.checkpoint import AGAIN
 
 
 class TrainLog:
@@ -21,17 +22,17 @@ class TrainLog:
         keep: lines of it that count; what follows is cut off (a resumed run writes it again).
 
     Raises:
-        InputError: the log cannot be written, or has fewer lines than `keep`.
+        InputError: the log cannot be read or written, has fewer lines than `keep`, or one that is none of its own.
     """
 
     def __init__(self, path: Path, *, keep: int = 0) -> None:
         self.path = path
         self.lines = keep
         kept = self._kept(keep)
-        self._before = float(json.loads(kept[-1])["seconds"]) if kept else 0.0
+        self._before = [self._seconds(line, number) for number, line in enumerate(kept, 1)][-1] if kept else 0.0
         self._start = time.perf_counter()
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             os.ftruncate(self._file, sum(len(line) for line in kept))
         except OSError as error:
             raise unwritable(path, error) from error
@@ -65,6 +66,19 @@ class TrainLog:
         except OSError as error:
             raise unwritable(self.path, error) from error
 
+    def gone(self) -> bool:
+        """Whether the log is no longer in its place: the run's folder was removed, renamed or replaced."""
+        try:
+            return not os.path.samestat(self.path.stat(), os.fstat(self._file))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+
+    def content(self) -> bytes:
+        """All lines, also of a log that is gone."""
+        os.lseek(self._file, 0, os.SEEK_SET)
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            return file.read()
+
     def __enter__(self) -> Self:
         return self
 
@@ -74,10 +88,16 @@ class TrainLog:
     def _kept(self, keep: int) -> list[bytes]:
         if not keep:
             return []
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        try:
+            lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror}", hint=AGAIN) from error
         if len(lines) < keep:
-            raise InputError(
-                f"{self.path} has {len(lines)} lines, the checkpoint was made at line {keep}",
-                hint="restore it, or train again with --force",
-            )
+            raise InputError(f"{self.path} has {len(lines)} lines, the checkpoint was made at line {keep}", hint=AGAIN)
         return lines[:keep]
+
+    def _seconds(self, line: bytes, number: int) -> float:
+        try:
+            return float(json.loads(line)["seconds"])
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise InputError(f"line {number} of {self.path} is damaged: no line of a training's", hint=AGAIN) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress
 from vlmprompt.training.batches import Batches, TrainBatch
 from vlmprompt.training.checkpoint import Checkpoint, Header, Position
+from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import (
     build_optimizer,
@@ -30,6 +30,7 @@ from vlmprompt.training.optim import (
     optimizer_tensors,
     set_learning_rate,
 )
+from vlmprompt.training.rescue import keep
 from vlmprompt.training.schedule import Plan, learning_rate
 from vlmprompt.training.stop import stop_on_signals
 
@@ -42,8 +43,7 @@ class Work:
         method: with fresh initial values, on its device.
         image_ids: names of the training images, for errors.
         header: of the checkpoints, but for position and scaler.
-        checkpoint: where they go.
-        log: path of log.jsonl.
+        folder: where they and the log go.
     """
 
     method: PromptMethod
@@ -53,8 +53,7 @@ class Work:
     accelerator: Any
     image_ids: Sequence[str]
     header: Header
-    checkpoint: Path
-    log: Path
+    folder: RunFolder
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
     Raises:
         InputError: the loss or a parameter is not finite (the last good checkpoint stays), or a file cannot
             be written.
+        VanishedError: the run's folder is gone; the state was saved beside it.
         Interrupted: Ctrl-C or SIGTERM; the state was saved after the step under way.
     """
     method, plan, train = work.method, work.plan, work.train
@@ -95,7 +95,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
     position = restore(work, optimizer, resumed)
     method.train()
     with (
-        TrainLog(work.log, keep=position.log_lines) as log,
+        TrainLog(work.folder.log, keep=position.log_lines) as log,
         progress.task("training", plan.steps - position.total, unit="step") as task,
         stop_on_signals() as stop,
     ):
@@ -116,7 +116,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 log.append(step_record(step, position, lr))
                 accuracy = position.correct / position.seen
                 task.advance(1, epoch=f"{epoch + 1}/{plan.epochs}", loss=step.loss, acc=accuracy)
-                if stop.requested or position.total % train.checkpoint_every == 0:
+                if stop.requested or position.total % train.checkpoint_every == 0 or log.gone():
                     position = save(work, optimizer, position, log)
                 if stop.requested:
                     raise interrupted(work, position)
@@ -148,13 +148,8 @@ def save(work: Work, optimizer: Optimizer, position: Position, log: TrainLog) ->
     header = work.header.model_copy(
         update={"position": position, "scaler": None if scaler is None else scaler.state_dict()}
     )
-    log.flush()
-    Checkpoint(
-        header,
-        work.method.trainable_state(),
-        optimizer_tensors(optimizer, work.method),
-        {"method": work.method.rng_state()},
-    ).save(work.checkpoint)
+    state, slots = work.method.trainable_state(), optimizer_tensors(optimizer, work.method)
+    keep(Checkpoint(header, state, slots, {"method": work.method.rng_state()}), work.folder, log)
     return position
 
 
@@ -189,7 +184,7 @@ def require_finite(work: Work, step: Step, position: Position, batch: TrainBatch
     ids = [work.image_ids[i] for i in batch.index_B.tolist()]
     where = {"step": position.total, "epoch": position.epoch + 1}
     log.append({"error": what, **where, "images": ids})
-    more = f" and {len(ids) - 4} more (all in {work.log})" if len(ids) > 4 else ""
+    more = f" and {len(ids) - 4} more (all in {work.folder.log})" if len(ids) > 4 else ""
     raise InputError(
         f"{what} at step {where['step']} (epoch {where['epoch']}), with images {', '.join(ids[:4])}{more}",
         hint="lower the learning rate (--set lr=...), or use --precision fp32; the last good state is kept",
@@ -199,6 +194,6 @@ def require_finite(work: Work, step: Step, position: Position, batch: TrainBatch
 def interrupted(work: Work, position: Position) -> Interrupted:
     """The error for a stop that was asked for."""
     return Interrupted(
-        f"stopped after step {position.total} of {work.plan.steps}; the state is in {work.checkpoint.parent}",
+        f"stopped after step {position.total} of {work.plan.steps}; the state is in {work.folder.path}",
         hint="the same command with --resume goes on from there",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ from vlmprompt.training.trainset import DataDigests, StoredConfig, TrainSet
 
 Status = Literal["running", "interrupted", "failed", "finished"]
 RUN_FILE = "run.json"
+# ImageNet's, with the name of every training image, has 50 MB.
+MOST_BYTES = 1 << 30
 
 
 class _Model(BaseModel):
@@ -94,6 +97,8 @@ class RunInfo(_Model):
         metrics: numbers of the training itself (evaluation is kept elsewhere).
         fit: what a closed-form method recorded of its fit.
         imported: of a run whose state another code has trained: the file's name and SHA-256.
+        files: what the run writes into its folder; empty in runs of older versions.
+        checkpoint: SHA-256 of the checkpoint that the training ended with; None before, and in older versions.
         error: why it stopped, where it failed.
     """
 
@@ -118,15 +123,18 @@ class RunInfo(_Model):
     metrics: dict[str, float] = Field(default_factory=dict)
     fit: dict[str, Any] = Field(default_factory=dict)
     imported: dict[str, str] = Field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    checkpoint: str | None = None
     error: str | None = None
 
     def write(self, folder: Path) -> None:
-        """Write run.json.
+        """Write run.json into a folder that is there.
 
         Raises:
             InputError: it cannot be written.
         """
-        write_atomic(folder / RUN_FILE, (self.model_dump_json(indent=2) + "\n").encode())
+        content = (self.model_dump_json(indent=2) + "\n").encode()
+        write_atomic(folder / RUN_FILE, content, make_folder=False)
 
     @classmethod
     def read(cls, folder: Path) -> RunInfo:
@@ -137,14 +145,17 @@ class RunInfo(_Model):
         """
         path = folder / RUN_FILE
         try:
-            return cls.model_validate_json(regular(path).read_bytes())
+            if regular(path).stat().st_size > MOST_BYTES:
+                raise InputError(f"{path} is no run.json: it is larger than {MOST_BYTES >> 20} MB")
+            return cls.model_validate_json(path.read_bytes().removeprefix(BOM_UTF8))
         except OSError as error:
             raise InputError(f"{folder} is not a run: {path.name} cannot be read ({error.strerror})") from error
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "JSON"
             raise InputError(
-                f"{path} is damaged, or of another version ({where}: {first['msg']})", hint="train again with --force"
+                f"{path} is damaged, or of another version ({where}: {first['msg']})",
+                hint="restore it, or train again with --force",
             ) from error
 
 

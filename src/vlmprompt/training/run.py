@@ -19,7 +19,7 @@ from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.training.checkpoint import Checkpoint, Header
+from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
 from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.folder import RunFolder, claim, run_folder
 from vlmprompt.training.loop import Work, fit
@@ -33,6 +33,7 @@ from vlmprompt.training.provenance import (
     peak_memory,
     versions,
 )
+from vlmprompt.training.rescue import VanishedError, keep
 from vlmprompt.training.setup import (
     Setup,
     build,
@@ -83,6 +84,7 @@ def train(
 
     Raises:
         UsageError, InputError, CapabilityError, PluginError: named cause and next step.
+        VanishedError: its folder was removed meanwhile; the state is in another one.
         Interrupted: stopped by Ctrl-C or SIGTERM; the state was saved.
     """
     runtime = runtime or Runtime.model_validate({})
@@ -111,14 +113,11 @@ def train(
     else:
         folder.sweep()
         info = info.model_copy(update={"started": RunInfo.read(folder.path).started})
-    with _recorded(folder, info):
+    with recorded(folder, info):
         if file is not None:
-            write_atomic(folder.descriptions, file.content)
+            write_atomic(folder.descriptions, file.content, make_folder=False)
         outcome = _learn(setup, folder, header, resumed, progress)
-        outcome |= {"status": "finished", "finished": now(), "peak_memory": peak_memory(device)}
-        info = info.model_copy(update=outcome)
-        write_atomic(folder.card, model_card(info).encode())
-        info.write(folder.path)
+        info = finish(folder, info, outcome | {"peak_memory": peak_memory(device)})
     return TrainResult(folder.path, info.metrics)
 
 
@@ -140,7 +139,7 @@ def _learn(
     fitted, metrics = _fit_closed_form(setup, progress) if "closed_form" in setup.method.capabilities else ({}, {})
     setup.method.eval()
     state, rng = setup.method.trainable_state(), {"method": setup.method.rng_state()}
-    Checkpoint(header, state, {}, rng).save(folder.checkpoint)
+    keep(Checkpoint(header, state, {}, rng), folder)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "fit": fitted, "metrics": {"steps": 0, "seconds": seconds, **metrics}}
 
@@ -162,8 +161,7 @@ def _run_loop(
         accelerator=accelerator,
         image_ids=[record.id for record in records],
         header=header,
-        checkpoint=folder.checkpoint,
-        log=folder.log,
+        folder=folder,
     )
     position, seconds = fit(work, resumed, progress)
     images = position.total * min(train_config.batch_size, len(records))
@@ -224,12 +222,29 @@ def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunIn
         features=setup.features,
         trainable_parameters=sum(p.numel() for p in setup.method.trainable_parameters()),
         started=now(),
+        files=tuple(file.name for file in _files(setup, folder)),
     )
+
+
+def finish(folder: RunFolder, info: RunInfo, outcome: Mapping[str, Any]) -> RunInfo:
+    """Write what is written last, run.json at the very end; gives its content."""
+    done = {"status": "finished", "finished": now(), "checkpoint": file_digest(folder.checkpoint)}
+    info = info.model_copy(update=done | dict(outcome))
+    write_atomic(folder.card, model_card(info).encode(), make_folder=False)
+    info.write(folder.path)
+    return info
+
+
+def _files(setup: Setup, folder: RunFolder) -> list[Path]:
+    """What the run will write beside run.json."""
+    log = [] if setup.plan is None else [folder.log]
+    descriptions = [] if setup.data.description_file is None else [folder.descriptions]
+    return [folder.checkpoint, *log, *descriptions, folder.card]
 
 
 def _resumable(folder: RunFolder, header: Header) -> Checkpoint:
     """The checkpoint to go on from, of the same data and towers."""
-    checkpoint = Checkpoint.load(folder.checkpoint)
+    checkpoint = folder.load(RunInfo.read(folder.path))
     for what, digest in header.digests.items():
         if checkpoint.header.digests.get(what) != digest:
             raise InputError(
@@ -240,13 +255,16 @@ def _resumable(folder: RunFolder, header: Header) -> Checkpoint:
 
 
 @contextmanager
-def _recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
+def recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
     """Keep run.json true: running, and if it ends early, why."""
+    folder.create()
     info.write(folder.path)
     try:
         yield
     except BaseException as error:
         status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        place = error.folder.path if isinstance(error, VanishedError) else folder.path
+        why = {"name": place.resolve().name, "status": status, "error": str(error) or type(error).__name__}
         with suppress(InputError):  # the error under way is the one to see
-            info.model_copy(update={"status": status, "error": str(error) or type(error).__name__}).write(folder.path)
+            info.model_copy(update=why).write(place)
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +15,7 @@ from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt.regular import regular
-from vlmprompt.training.checkpoint import Checkpoint
+from vlmprompt.training.checkpoint import file_digest
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.provenance import RUN_FILE, RunInfo
@@ -54,10 +52,7 @@ class Run:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the checkpoint's bytes: equal runs have equal digests."""
-        try:
-            return hashlib.sha256(regular(RunFolder(self.path).checkpoint).read_bytes()).hexdigest()
-        except OSError as error:
-            raise InputError(f"run {self.path} has no readable checkpoint: {error.strerror}") from error
+        return file_digest(RunFolder(self.path).checkpoint)
 
     def load_dataset(self, runtime: Runtime | None = None) -> Dataset:
         """The whole data set of the run as it is now, with all its classes and, if it read any, their descriptions.
@@ -140,7 +135,8 @@ class Run:
         """The trained method over its own label space, in eval mode.
 
         Raises:
-            InputError: the run is not finished, its checkpoint is damaged, or it was trained on other towers.
+            InputError: the run is not finished, its checkpoint is damaged or another run's, or it was trained on other
+                towers.
         """
         if self.info.status != "finished":
             raise InputError(
@@ -155,7 +151,7 @@ class Run:
         if "new_classes" in method.capabilities:  # how a method without training learns its data set's template
             template = self.info.data.template
             method = method.with_classes(self.class_names, template=template, descriptions=texts)
-        checkpoint = Checkpoint.load(RunFolder(self.path).checkpoint)
+        checkpoint = RunFolder(self.path).load(self.info)
         method.load_trainable_state(checkpoint.state)
         method.set_rng_state(checkpoint.rng["method"])
         return method.eval()

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from vlmprompt.api import (
+    CapabilityError,
     ContextConfig,
     Field,
-    InputError,
     PromptMethod,
     TextPrompts,
     initial_context,
@@ -56,9 +56,9 @@ class CoCoOp(PromptMethod):
         """One prompt for each image: (B,1,V,D).
 
         Raises:
-            InputError: no image feature is given.
+            CapabilityError: no image feature is given.
         """
         if global_Bd is None:
-            raise InputError("the text of CoCoOp depends on the image: its global feature is needed")
+            raise CapabilityError("the text of CoCoOp depends on the image: its global feature is needed")
         shift_BD = self.meta_net(unit(global_Bd))
         return TextPrompts((self.ctx + shift_BD[:, None])[:, None], scope="image")

@@ -122,7 +122,7 @@ def _read_json(file: Path) -> Listing:
     data = _bytes(file)
     try:
         content = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON: {error}", hint=f"it is had from {SPLITS_SOURCE}") from error
     if not isinstance(content, dict) or not {"train", "test"} <= content.keys() <= set(SPLITS):
         raise InputError(f"{file} is no split file", hint='expected {"train": [...], "val": [...], "test": [...]}')

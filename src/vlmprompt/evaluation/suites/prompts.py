@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue
 
@@ -23,7 +23,7 @@ class PromptsSuite:
     """
 
     name = "prompts"
-    version = 1
+    version = 2
 
     def cells(self, context: Context) -> Sequence[Cell]:
         """One."""
@@ -31,11 +31,9 @@ class PromptsSuite:
 
 
 def _values(context: Context) -> list[MetricValue]:
-    try:
-        with torch.no_grad():
-            unit_PKd = context.method().encode_text().unit_PKd
-    except InputError as error:
-        raise CapabilityError(error.message) from error
+    method = context.method()
+    with torch.no_grad():
+        unit_PKd = method.encode_text().unit_PKd
     if len(unit_PKd) < 2:
         raise CapabilityError("this method has one prompt a class, so none to compare it with")
     return [MetricValue(METRIC, float(mean_cosine(unit_PKd)), 0, note=f"{len(unit_PKd)} prompts; no images")]
