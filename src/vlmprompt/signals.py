@@ -16,7 +16,9 @@ Handler = Callable[[int, FrameType | None], None]
 OTHERS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 NUMBERS = (signal.SIGINT, *OTHERS)
 _noted: list[int] = []
-_process = os.getpid()  # the one that `stopping` is for
+# Of `stopping`: its process, and what it says at last.
+_process = os.getpid()
+_farewell: Callable[[], object] = bool
 
 
 def note(number: int) -> None:
@@ -48,14 +50,37 @@ def handled_by(handler: Handler, numbers: Sequence[int] = NUMBERS) -> Iterator[N
 
 
 @contextmanager
-def stopping() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does at that moment; outermost, forget those that came before."""
-    global _process
-    if not any(signal.getsignal(number) is _stop for number in OTHERS):
+def stopping(farewell: Callable[[], object]) -> Iterator[None]:
+    """Let each of them raise KeyboardInterrupt for a while; outermost, forget those that came before.
+
+    In the midst of an import the process ends at once, as native libraries do not survive an exception there: they
+    abort, or turn it into another one. Nothing of ours is half done then.
+
+    Args:
+        farewell: what is said in that case.
+    """
+    global _farewell, _process
+    if not any(signal.getsignal(number) is _stop for number in NUMBERS):
         _noted.clear()
-    _process = os.getpid()
-    with handled_by(_stop, OTHERS):
+    before, _farewell, _process = _farewell, farewell, os.getpid()
+    try:
+        with handled_by(_stop):
+            yield
+    finally:
+        _farewell = before
+
+
+@contextmanager
+def as_python_does() -> Iterator[None]:
+    """Let Ctrl-C do what it does by default; asyncio takes it over only then, and ends its tasks in order."""
+    ours = signal.getsignal(signal.SIGINT) is _stop
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
         yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, _stop)
 
 
 def leave_alone() -> None:
@@ -71,8 +96,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), number)
         return
     note(number)
-    handler = signal.getsignal(signal.SIGINT)
-    if callable(handler):  # asyncio, for one, has its own
-        handler(signal.SIGINT, frame)
+    if _imports(frame):
+        _farewell()
+        os._exit(exit_code())
+    taken = signal.getsignal(signal.SIGINT)
+    if callable(taken) and taken is not _stop:
+        taken(signal.SIGINT, frame)
     else:
         raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
+        frame = frame.f_back
+    return frame is not None

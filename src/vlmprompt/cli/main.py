@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import typer
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     call = _read(sys.argv[1:] if argv is None else argv)
     closed = sys.stdout is None
     environment.settle_sizes()
-    with signals.stopping(), standard_streams(as_json=call.as_json) as out, warnings.catch_warnings():
+    say_goodbye = partial(report, KeyboardInterrupt(), "", as_json=call.as_json, debug=False)
+    with standard_streams(as_json=call.as_json) as out, signals.stopping(say_goodbye), warnings.catch_warnings():
         output.begin(out)
         warnings.showwarning = _show_warning
         code = _closed(call) if closed and call.as_json else _run(call)

@@ -78,9 +78,12 @@ def standard_streams(*, as_json: bool) -> Iterator[Shown]:
     _fill_gaps()
     out = Shown(sys.stdout, "standard output", essential=True)
     err = Shown(sys.stderr, "standard error", essential=False)
-    with redirect_stderr(cast(TextIO, err)), redirect_stdout(cast(TextIO, out)):
-        with _reserved(out) if as_json else nullcontext(out) as results:
-            yield results
+    with (
+        redirect_stderr(cast(TextIO, err)),
+        redirect_stdout(cast(TextIO, out)),
+        _reserved(out) if as_json else nullcontext(out) as results,
+    ):
+        yield results
         results.flush()
 
 
