@@ -62,6 +62,7 @@ def _run(call: Invocation) -> int:
         app = _load(call)
         command = _command_name(app, call.args)
         _check_plugins(command)
+        _require_values(call.args, command)
         code = _invoke(app, call.args)
         sys.stdout.flush()
         return code
@@ -125,6 +126,19 @@ def _require_text(args: Sequence[str]) -> None:
             raise UsageError(f"argument {arg} is no UTF-8", hint="rename what it names, or set a UTF-8 locale")
         if "\0" in arg:
             raise UsageError(f"argument {arg} holds a zero byte", hint="leave it out")
+
+
+def _require_values(args: Sequence[str], command: str) -> None:
+    """No option of ours means anything without a value: an unset variable of a script stands behind it."""
+    host = plugins.loaded_host()
+    if host is None or command.partition(" ")[0] in plugin_commands(host):
+        return
+    for before, arg in zip(("", *args), args, strict=False):
+        if not arg or (arg.startswith("--") and arg.endswith("=") and arg.count("=") == 1):
+            what = arg.rstrip("=") or (before if before.startswith("-") else "an argument")
+            raise UsageError(
+                f"{what} is empty", hint=f"give it a value, or leave it out; see '{PROG} {command} --help'"
+            )
 
 
 def _load(call: Invocation) -> Any:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
+from vlmprompt.config.toml import parse_toml
 from vlmprompt.errors import UsageError, did_you_mean
 
 RUN_FIELDS: Mapping[str, FieldInfo] = MappingProxyType(
@@ -100,7 +101,7 @@ def about(key: str, field: FieldInfo) -> str | None:
 def _parse(text: str, *, text_only: bool) -> Any:
     """TOML where it is TOML, the text itself otherwise (`text_only`: unless it is a quoted string)."""
     try:
-        table = tomllib.loads(f"value = {text}")
+        table = parse_toml(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return str(text)
     value = table["value"]

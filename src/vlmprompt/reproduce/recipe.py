@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlmprompt.config.models import Setting
+from vlmprompt.config.toml import parse_toml, read_toml
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 SUFFIX = ".toml"
@@ -219,9 +220,12 @@ def load_recipe(name: str) -> Recipe:
     if not source.is_file():
         raise UsageError(f"there is no recipe {name!r}", hint=did_you_mean(name, recipe_names()))
     try:
-        return Recipe.model_validate(tomllib.loads(source.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {name} is not TOML: {error}") from error
+        content = read_toml(source) if isinstance(source, Path) else parse_toml(source.read_text(encoding="utf-8"))
+        return Recipe.model_validate(content)
+    except OSError as error:
+        raise InputError(f"recipe {name} cannot be read: {error.strerror}", hint="check its permissions") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"recipe {name} is not TOML: {error}", hint="correct that line") from error
     except ValidationError as error:
         raise InputError(
             f"recipe {name}: {_first(error)}", hint="'vlmprompt reproduce' lists those that work"
