@@ -185,12 +185,14 @@ class Recipe(_Model):
     def _known_names(self) -> Self:
         headers = {column.header for column in self.columns}
         methods = {*self.names, *REFERENCE_NAMES}
+        shown = [name for column in self.columns for name in column.methods]
         used = [(header, spec.table) for spec in self.published for header in spec.columns]
         used += [(gain.column, gain.table) for gain in self.gain]
         unknown = [f"column {header!r} of {where}" for header, where in used if header not in headers]
         named = [(name, spec.table) for spec in self.published for name in (*spec.rows, *spec.misprints)]
         named += [(name, gain.table) for gain in self.gain for name in (gain.of, gain.over)]
         unknown += [f"method {name!r} of {where}" for name, where in named if name not in methods]
+        unknown += [f"method {name!r} of a column" for name in shown if name not in methods]
         if unknown:
             raise ValueError(f"{unknown[0]} is none of the recipe's")
         if not self.compares and any(not column.suite for column in self.columns):
