@@ -12,7 +12,7 @@ from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation import sweep
 from vlmprompt.reproduce.offers import require_columns
-from vlmprompt.reproduce.recipe import Recipe, load_recipe, recipe_names
+from vlmprompt.reproduce.recipe import Recipe, load_recipe
 from vlmprompt.reproduce.run import reproduce
 from vlmprompt.results.overview import Pick, overview
 from vlmprompt.results.rows import ResultRow
@@ -30,7 +30,7 @@ def _photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def recipe(*grids: dict[str, Any], column: dict[str, Any] | None = None) -> Recipe:
     content = {"title": "t", "about": "a", "grid": [GRID | grid for grid in grids or ({},)]}
-    return Recipe.model_validate(content | {"column": [COLUMN, COLUMN | (column or {})]})
+    return Recipe.model_validate(content | {"column": [COLUMN | (column or {})]})
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,10 @@ def test_a_column_that_shows_nothing(column: dict[str, Any], missing: str, hint:
     ],
 )
 def test_a_column_of_something_measured(grid: dict[str, Any], column: dict[str, Any], tmp_path: Path) -> None:
-    wanted = COLUMN | column
-    require_columns(recipe(grid).model_copy(update={"column": recipe(column=wanted).column[1:]}), runtime(tmp_path))
+    require_columns(recipe(grid, column=column), runtime(tmp_path))
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", ["doodles-full", "doodles-short", "gallop-ood", "dualpt-fewshot-rn50"])
 def test_columns_of_shipped_recipes(name: str, tmp_path: Path) -> None:
     require_columns(load_recipe(name), runtime(tmp_path))
 
@@ -91,7 +90,7 @@ def test_nothing_is_trained_before_columns_are_held_against_the_grid(
         ({"suites": ["acuracy"]}, "unknown suite 'acuracy'"),
         (
             {"settings": {"n_ctx": 4}},
-            "two grids of the recipe have different runs named coop-photos-tiny-vit-2shot-seed1",
+            "two grids of the recipe have different runs named coop-photos-tiny-vit-2shot",
         ),
         ({"label": "b", "settings": {"precision": "bf16"}}, "one precision, this one would need bf16 and fp32"),
     ],
