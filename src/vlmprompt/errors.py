@@ -14,7 +14,7 @@ MOST_SHOWN = 24  # of known names, in a hint
 
 
 class ExitCode(IntEnum):
-    """Process exit codes, the same for every command."""
+    """Process exit codes, the same for every command. Those of signals are 128 + the signal's number."""
 
     OK = 0
     BUG = 1
@@ -22,7 +22,10 @@ class ExitCode(IntEnum):
     INPUT = 3
     PLUGIN = 4
     INCOMPLETE = 5
+    HANGUP = 129
     INTERRUPTED = 130
+    PIPE = 141
+    TERMINATED = 143
 
 
 class VlmPromptError(Exception):
@@ -68,9 +71,17 @@ class IncompleteError(VlmPromptError):
 
 
 class Interrupted(VlmPromptError):
-    """Stopped by Ctrl-C after the state was flushed (exit 130)."""
+    """Stopped by Ctrl-C (exit 130), SIGTERM (143) or SIGHUP (129) after the state was flushed."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says; one of a plugin may fail even at that."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its message cannot be read)"
 
 
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:

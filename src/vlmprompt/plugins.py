@@ -86,8 +86,9 @@ class PluginHost:
             # Only now, so that the names of a plugin with a misspelt hook are known when it fails.
             stage = "validate"
             _check_hooks(manager, module)
-        # SystemExit: a module that leaves at import must not end the program either.
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module that leaves at import must not end the program either
             self.fail(source, stage, error)
 
     def fail(self, source: Source, stage: str, error: BaseException) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlmprompt.errors import PluginError, UsageError, did_you_mean
+from vlmprompt.errors import PluginError, UsageError, did_you_mean, message_of
 
 DOCTOR = "'vlmprompt doctor' explains"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -116,7 +116,9 @@ class Entry:
             value: Any = importlib.import_module(module)
             for attribute in path.split("."):
                 value = getattr(value, attribute)
-        except Exception as e:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as e:  # whatever a module does when it is imported, such as leaving by sys.exit
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.source} cannot be loaded from {target}: {one_line(e)}",
                 hint=DOCTOR,
@@ -206,7 +208,7 @@ class Registry:
 
 def one_line(error: BaseException) -> str:
     """An exception in one line: its type unless it is ours, and the first line of its message."""
-    text = next(iter(str(error).splitlines()), "")
+    text = next(iter(message_of(error).splitlines()), "")
     if isinstance(error, PluginError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

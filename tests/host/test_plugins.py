@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from vlmprompt import plugins
+from vlmprompt.cli.main import main
 from vlmprompt.errors import PluginError, UsageError
 from vlmprompt.plugins import PluginHost, load_host
 
@@ -61,6 +64,10 @@ def test_the_order_is_that_of_distribution_names(install: Install) -> None:
     [
         ("import no_such_module_here", "import", "ModuleNotFoundError: No module named 'no_such_module_here'", None),
         ("raise SystemExit(3)", "import", "SystemExit: 3", None),
+        ("raise GeneratorExit", "import", "GeneratorExit", None),
+        ("import asyncio\nraise asyncio.CancelledError('no')", "import", "CancelledError: no", None),
+        ("class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute", "import",
+         "Mute: (its message cannot be read)", None),
         ("def f(:", "import", "SyntaxError", None),
         ("", "validate", "it implements no hook", "hookimpl"),
         ("@hookimpl\ndef register_metods(register): ...", "validate", "there is no hook 'register_metods'",
@@ -137,6 +144,64 @@ def test_plugins_are_disabled_by_entry_point_or_distribution(install: Install, m
     assert host.warnings == ["VLMPROMPT_DISABLE_PLUGINS names 'nobody', but there is no such plugin to disable"]
     monkeypatch.setenv(plugins.DISABLE, "*")
     assert set(status(load_host()).items()) >= {("builtin", "ok"), ("alpha", "disabled")}
+
+
+def test_what_a_plugin_says_and_asks_at_import_disturbs_nobody(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("asking", "input('your name? ')")
+    install("loud", "print('here I am')\n" + METHOD.format(name="nudge"))
+    assert main(["methods", "list"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("method ") and "nudge" in captured.out
+    assert "here I am" in captured.err
+    assert "warning: plugin 'asking' (asking 1.0) failed to import: EOFError" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
+        ("raise GeneratorExit", "GeneratorExit"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_module_of_a_method_that_leaves_is_named(
+    install: Install, code: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("acme", METHOD.format(name="nudge").replace("acme.method", "acme_method"))
+    (tmp_path / "acme_method.py").write_text(code)
+    assert main(["methods", "show", "nudge", "--json"]) == 4
+    captured = capsys.readouterr()
+    message = "method 'nudge' of plugin 'acme' (acme 1.0) cannot be loaded from acme_method:Nudge: " + reason
+    assert json.loads(captured.out)["error"]["message"].startswith(message)
+    assert captured.err.startswith(f"error: {message}")
+
+
+def test_leaving_is_for_commands_of_plugins(
+    install: Install, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(
+        "acme",
+        """
+import sys
+@hookimpl
+def register_commands(app):
+    app.command("leave")(lambda: sys.exit(7))
+    app.command("stay")(lambda: sys.exit("not today"))
+@hookimpl
+def register_methods(register):
+    register("nudge", target="acme_method:Nudge")
+""",
+    )
+    (tmp_path / "acme_method.py").write_text(
+        "import sys\nclass Nudge:\n    @property\n    def __doc__(self): sys.exit(0)\nNudge = Nudge()\n"
+    )
+    assert (main(["leave"]), main(["stay"])) == (7, 4)
+    assert capsys.readouterr().err == "error: not today\n"
+    assert main(["methods", "show", "nudge", "--json"]) == 4
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["message"] == "something called sys.exit(0) in the midst of the command"
 
 
 def test_strict_makes_a_failure_an_error(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:

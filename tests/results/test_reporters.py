@@ -99,6 +99,19 @@ def test_json_is_what_the_command_line_documents() -> None:
     assert "key" not in document["rows"][0]
 
 
+@pytest.mark.parametrize(
+    ("reporter", "name"),
+    [
+        (TerminalReporter(), "[red]\\u001b[31m\\u000d\\u202e"),
+        (MarkdownReporter(), "[red]\\\\u001b[31m\\\\u000d\\\\u202e"),
+    ],
+)
+def test_names_do_not_steer_the_terminal_and_long_ones_are_cut(reporter: Reporter, name: str) -> None:
+    text = reporter.render([row(method="[red]\x1b[31m\r\u202e", dataset="x" * 30_000_000, note="\x1b" * 5000)])
+    assert name in text and not {"\x1b", "\r", "\u202e"} & set(text)
+    assert "30,000,0" in text and len(text) < 15_000
+
+
 @pytest.mark.parametrize("reporter", [TerminalReporter(), MarkdownReporter(), CsvReporter(), JsonReporter()])
 def test_no_rows(reporter: Reporter) -> None:
     assert reporter.render([])

@@ -48,7 +48,8 @@ Examples:
   vlmprompt train --method coop --dry-run
 
 Exit codes: 0 done, 2 usage, 3 input or environment, 4 a plugin failed,
-5 finished but incomplete, 130 interrupted, 1 a bug.
+5 finished but incomplete, 130 interrupted (143 by SIGTERM, 129 by SIGHUP),
+141 nobody reads the output, 1 a bug.
 """
 
 
@@ -72,6 +73,11 @@ def build(host: PluginHost) -> LateGroup:
     return group
 
 
+def plugin_commands(host: PluginHost) -> set[str]:
+    """The names of commands that plugins have brought."""
+    return {name for _, commands in host.commands for name in get_group(commands).commands}
+
+
 def _add_plugins(app: typer.Typer, host: PluginHost) -> None:
     taken = dict.fromkeys((late.name for late in COMMANDS), "vlmprompt itself")
     for source, commands in list(host.commands):
@@ -79,7 +85,9 @@ def _add_plugins(app: typer.Typer, host: PluginHost) -> None:
             names = list(get_group(commands).commands)  # building them finds what cannot be parsed
             for name in taken.keys() & names:
                 raise PluginError(f"command {name!r} is already provided by {taken[name]}")
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             host.fail(source, "register", error)
             continue
         taken |= dict.fromkeys(names, str(source))

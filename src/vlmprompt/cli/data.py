@@ -13,6 +13,7 @@ from vlmprompt.cli.data_pages import check_page, numbers, sample_page, show_page
 from vlmprompt.cli.options import JsonFlag, RootOption, WorkersOption
 from vlmprompt.cli.output import Table, emit, warn
 from vlmprompt.cli.progress import CliProgress
+from vlmprompt.config.limits import MOST_SEED, MOST_SHOTS
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -193,14 +194,14 @@ def _write_sheet(dataset: Dataset, file: Path) -> None:
     from vlmprompt.data.sheet import sample_sheet
 
     if file.suffix.lower() != ".png":
-        raise UsageError(f"--sheet {file} is no PNG file", hint=f"such as {file.with_suffix('.png')}")
+        raise UsageError(f"--sheet {file} is no PNG file", hint=f"such as {file / 'sheet.png'}")
     write_atomic(file, sample_sheet(dataset))
 
 
 def sample(
     data: SpecArgument,
     shots: Annotated[str, typer.Option("--shots", metavar="INT|all", help="Training images per class, or all.")] = "16",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sample.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of the sample.")] = 1,
     sampler: Annotated[
         str | None, typer.Option("--sampler", metavar="NAME", help="coop or gallop; default: the protocol's.")
     ] = None,
@@ -269,7 +270,7 @@ def _require(what: str, name: str, known: Iterable[str]) -> None:
 def _shots(text: str) -> int | None:
     if text.lower() == "all":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:11]) <= MOST_SHOTS):
         raise UsageError(f"--shots {text!r} is neither a number of images nor all", hint="such as --shots 16")
     return int(text)
 

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import typer
 
-from vlmprompt import plugins
-from vlmprompt.cli import output
-from vlmprompt.cli.app import build
-from vlmprompt.errors import ExitCode, InputError, Interrupted, UsageError, VlmPromptError
+from vlmprompt import plugins, signals
+from vlmprompt.cli import environment, output
+from vlmprompt.cli.app import build, plugin_commands
+from vlmprompt.cli.failures import PROG, report
+from vlmprompt.cli.streams import standard_streams, unasked
+from vlmprompt.errors import ExitCode, InputError, PluginError, UsageError
 
-PROG = "vlmprompt"
-# Everything the parser raises derives from the base of BadParameter, which typer does not export itself.
-_ParserError: Any = typer.BadParameter.__base__
 # Options whose value may be left out, and what it is then; the parser knows no such thing.
 _OPTIONAL_VALUES = {"--random-weights": "0"}
-# An OSError of these is the machine's state (disk full, read-only, no rights), not a bug.
-_ENVIRONMENT = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+_COMPLETION = f"_{PROG.upper()}_COMPLETE"
 
 
 @dataclass(frozen=True)
@@ -48,23 +44,63 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code (see `ExitCode`).
     """
     call = _read(sys.argv[1:] if argv is None else argv)
-    output.begin(sys.stdout)
-    # Under --json nothing but the document may reach stdout, whatever a library or a plugin prints.
-    with redirect_stdout(sys.stderr) if call.as_json else nullcontext(), warnings.catch_warnings():
+    closed = sys.stdout is None
+    environment.settle_sizes()
+    say_goodbye = partial(report, KeyboardInterrupt(), "", as_json=call.as_json, debug=False)
+    with standard_streams(as_json=call.as_json) as out, signals.stopping(say_goodbye), warnings.catch_warnings():
+        output.begin(out)
         warnings.showwarning = _show_warning
-        command = ""
-        try:
-            app = _load(call)
-            command = _command_name(app, call.args)
-            _check_plugins(command)
-            code = app.main(call.args, prog_name=PROG, standalone_mode=False)
-            if code == ExitCode.INTERRUPTED:  # how typer returns a KeyboardInterrupt
-                raise Interrupted("interrupted")
-            return code if isinstance(code, int) else 0
-        except Exception as error:
-            return _report(error, command, call)
-        except KeyboardInterrupt:
-            return _report(Interrupted("interrupted"), command, call)
+        code = _closed(call) if closed and call.as_json else _run(call)
+    return ExitCode.PIPE if code == ExitCode.OK and out.abandoned else code
+
+
+def _run(call: Invocation) -> int:
+    """Run the command; whatever ends it becomes an exit code."""
+    command = ""
+    try:
+        _require_text(call.args)
+        app = _load(call)
+        command = _command_name(app, call.args)
+        _check_plugins(command)
+        _require_values(call.args, command)
+        code = _invoke(app, call.args)
+        sys.stdout.flush()
+        return code
+    except SystemExit as leaving:
+        return _left(leaving, command, call)
+    except BaseException as error:
+        return report(error, command, as_json=call.as_json, debug=call.debug)
+
+
+def _invoke(app: Any, args: list[str]) -> int:
+    """What typer's own `main` does, but that it takes every end of input and every broken pipe for the user's."""
+    if _COMPLETION in os.environ:
+        app.main(args, prog_name=PROG)
+    try:
+        with app.make_context(PROG, args) as context:
+            code = app.invoke(context)
+    except typer.Exit as leaving:
+        code = leaving.exit_code
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _left(leaving: SystemExit, command: str, call: Invocation) -> int:
+    """Somebody called `sys.exit`: a plugin's command may, in the midst of one of ours it is a failure."""
+    host = plugins.loaded_host()
+    if _COMPLETION in os.environ or (host and command.partition(" ")[0] in plugin_commands(host)):
+        if isinstance(leaving.code, int | None):
+            return leaving.code or ExitCode.OK
+        error: Exception = PluginError(str(leaving.code))
+    else:
+        error = PluginError(f"something called sys.exit({leaving.code!r}) in the midst of the command")
+    return report(error.with_traceback(leaving.__traceback__), command, as_json=call.as_json, debug=call.debug)
+
+
+def _closed(call: Invocation) -> int:
+    error = InputError(
+        "standard output is closed, so there is no place for the JSON document", hint="leave --json out, or open it"
+    )
+    return report(error, "", as_json=False, debug=call.debug)
 
 
 def _show_warning(message: Warning | str, *where: object, **more: object) -> None:
@@ -83,11 +119,34 @@ def _read(argv: Sequence[str]) -> Invocation:
     return Invocation(args + tail, "--json" in head, "--debug" in head, "--no-plugins" in head)
 
 
+def _require_text(args: Sequence[str]) -> None:
+    """Names end up in files of ours, which are UTF-8; and no file's name holds a zero byte."""
+    for arg in args:
+        if not arg.isascii() and arg.encode("utf-8", "replace").decode() != arg:
+            raise UsageError(f"argument {arg} is no UTF-8", hint="rename what it names, or set a UTF-8 locale")
+        if "\0" in arg:
+            raise UsageError(f"argument {arg} holds a zero byte", hint="leave it out")
+
+
+def _require_values(args: Sequence[str], command: str) -> None:
+    """No option of ours means anything without a value: an unset variable of a script stands behind it."""
+    host = plugins.loaded_host()
+    if host is None or command.partition(" ")[0] in plugin_commands(host):
+        return
+    for before, arg in zip(("", *args), args, strict=False):
+        if not arg or (arg.startswith("--") and arg.endswith("=") and arg.count("=") == 1):
+            what = arg.rstrip("=") or (before if before.startswith("-") else "an argument")
+            raise UsageError(
+                f"{what} is empty", hint=f"give it a value, or leave it out; see '{PROG} {command} --help'"
+            )
+
+
 def _load(call: Invocation) -> Any:
     if call.core_only:
         os.environ[plugins.DISABLE] = "*"  # through the environment, so that child processes agree
     if call.core_only or plugins.loaded_host() is None:
-        plugins.load_host()
+        with unasked():
+            plugins.load_host()
     host = plugins.loaded_host()
     assert host is not None
     return build(host)
@@ -96,7 +155,11 @@ def _load(call: Invocation) -> Any:
 def _check_plugins(command: str) -> None:
     """Say in a line each what failed; `doctor` says it itself, at length."""
     host = plugins.loaded_host()
-    if host is None or command == "doctor" or f"_{PROG.upper()}_COMPLETE" in os.environ:
+    if host is None or _COMPLETION in os.environ:
+        return
+    for text in environment.unknown_variables(host):
+        output.warn(text)
+    if command == "doctor":
         return
     host.require_all()
     for text in host.warnings:
@@ -117,42 +180,3 @@ def _command_name(app: Any, args: Sequence[str]) -> str:
             break
         names.append(arg)
     return " ".join(names)
-
-
-def _report(error: Exception, command: str, call: Invocation) -> int:
-    """Tell of an error on stderr, and in the document; gives the exit code."""
-    known = _expected(error)
-    if known is None or call.debug:
-        traceback.print_exception(error)
-    if known is None:
-        output.say("error", f"{type(error).__name__}: {error}", "red")
-        output.say("hint", "this is a bug in vlmprompt or in a plugin: please report it with the lines above")
-    elif known.message:  # empty: the parser has printed the help in place of an error
-        output.say("error", known.message, "red")
-        if known.hint:
-            output.say("hint", known.hint, "cyan")
-    if call.as_json:
-        output.write_document(command, None, known or error)
-    return int(ExitCode.BUG if known is None else known.exit_code)
-
-
-def _expected(error: Exception) -> VlmPromptError | None:
-    """The error as one of ours, or None for a bug."""
-    if isinstance(error, VlmPromptError):
-        return error
-    if isinstance(error, _ParserError):
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else PROG
-        return UsageError(_sentence(error.format_message()), hint=f"see '{path} --help'")
-    if isinstance(error, typer.Abort):
-        return Interrupted("aborted")
-    if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
-        where = f": {error.filename}" if error.filename else ""
-        return InputError(f"{error.strerror}{where}", hint="free some space, or name a folder that can be written")
-    return None
-
-
-def _sentence(text: str) -> str:
-    """The parser's message in the shape of ours: lower case, no full stop."""
-    text = text.strip()
-    return (text[:1].lower() + text[1:]).removesuffix(".")

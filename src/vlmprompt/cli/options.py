@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from vlmprompt.config.limits import MOST_WORKERS
+
 _WHERE = "Where it runs"
 _WHAT = "What is run"
 
@@ -76,6 +78,7 @@ WorkersOption = Annotated[
     typer.Option(
         "--workers",
         min=0,
+        max=MOST_WORKERS,
         help="Image-decoding processes; 0 decodes in the main one.",
         rich_help_panel=_WHERE,
     ),

@@ -2,7 +2,8 @@
 
 The document is `{"schema": 1, "command", "ok", "data", "warnings", "plugin_failures"}`, on failure with
 `"error": {"code", "message", "hint"}`. While a command runs under `--json`, `main` sends everything else
-that writes to stdout to stderr, so that the document stands alone whatever a library prints.
+that writes to stdout to stderr, so that the document stands alone whatever a library prints. Texts are shown by
+`vlmprompt.shown`, so that nothing from outside steers the terminal.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from vlmprompt.errors import VlmPromptError
+from vlmprompt import shown, signals
+from vlmprompt.errors import ExitCode, Interrupted, VlmPromptError, message_of
+
+if TYPE_CHECKING:
+    from vlmprompt.cli.streams import Shown
 
 SCHEMA = 1
 
@@ -28,7 +33,7 @@ class Document:
 
     warnings: list[str] = field(default_factory=list)
     written: bool = False
-    stream: TextIO | None = None  # the true stdout while sys.stdout is redirected
+    stream: TextIO | Shown | None = None  # the true stdout while sys.stdout is redirected
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Table:
 _document = Document()
 
 
-def begin(stream: TextIO | None = None) -> Document:
+def begin(stream: TextIO | Shown | None = None) -> Document:
     """Start afresh, as each process (and each test that calls `main`) does."""
     global _document
     _document = Document(stream=stream)
@@ -61,7 +66,7 @@ def say(label: str, text: str, colour: str | None = None) -> None:
     head = f"{label}:"
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         head = typer.style(head, fg=colour, bold=True)
-    print(head, text, file=sys.stderr, flush=True)
+    print(head, shown.line(text), file=sys.stderr, flush=True)
 
 
 def emit(
@@ -90,7 +95,7 @@ def emit(
         raise error
 
 
-def write_document(command: str, data: Mapping[str, Any] | None, error: Exception | None = None) -> None:
+def write_document(command: str, data: Mapping[str, Any] | None, error: BaseException | None = None) -> None:
     """Write the JSON document, unless this process has written one."""
     if _document.written:
         return
@@ -104,11 +109,21 @@ def write_document(command: str, data: Mapping[str, Any] | None, error: Exceptio
     stream.flush()
 
 
-def describe(error: Exception) -> dict[str, Any]:
+def describe(error: BaseException) -> dict[str, Any]:
     """An error as the document shows it: exit code, message, hint."""
     if isinstance(error, VlmPromptError):
-        return {"code": int(error.exit_code), "message": error.message, "hint": error.hint}
-    return {"code": 1, "message": f"{type(error).__name__}: {error}", "hint": None}
+        return {"code": exit_code(error), "message": error.message, "hint": error.hint}
+    return {"code": int(ExitCode.BUG), "message": bug_line(error), "hint": None}
+
+
+def exit_code(error: VlmPromptError) -> int:
+    """The code that a command ends with: of its kind, and where a signal came, of that signal."""
+    return signals.exit_code() if isinstance(error, Interrupted) else int(error.exit_code)
+
+
+def bug_line(error: BaseException) -> str:
+    """An error that nobody expected."""
+    return f"{type(error).__name__}: {message_of(error)}"
 
 
 def _plugin_failures() -> list[dict[str, Any]]:
@@ -131,7 +146,7 @@ def _plain(value: object) -> Any:
 
 def _show(part: Table | str) -> None:
     if isinstance(part, str):
-        print(part)
+        print(shown.block(part))
         return
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -140,7 +155,7 @@ def _show(part: Table | str) -> None:
     # A real terminal decides on colours; the text is captured because rich pads lines with blanks.
     console = Console(width=_width(), highlight=False)
     table = RichTable(
-        title=part.title,
+        title=None if part.title is None else Text(shown.cell(part.title)),
         title_justify="left",
         title_style="bold",
         box=None,
@@ -149,9 +164,9 @@ def _show(part: Table | str) -> None:
         header_style="bold",
     )
     for i, column in enumerate(part.columns):
-        table.add_column(column, no_wrap=i == 0, overflow="fold")
+        table.add_column(Text(shown.cell(column)), no_wrap=i == 0, overflow="fold")
     for row in part.rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else shown.cell(str(cell))) for cell in row))
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))

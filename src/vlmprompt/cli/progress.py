@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from vlmprompt import shown
 from vlmprompt.cli import output
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class RunningTask:
         show: Callable[[RunningTask], None],
         clock: Callable[[], float],
     ) -> None:
-        self.description, self.total, self.unit = description, total, unit
+        self.description, self.total, self.unit = shown.line(description), total, unit
         self.done = 0
         self.fields: dict[str, float | str] = {}
         self._show, self._clock = show, clock
@@ -51,7 +52,7 @@ class RunningTask:
 
     def stats(self) -> str:
         """The fields and the rate: `loss 0.532  acc 0.81  12.3 step/s`."""
-        parts = [f"{key} {v if isinstance(v, str) else format(v, '.4g')}" for key, v in self.fields.items()]
+        parts = [f"{key} {shown.line(v) if isinstance(v, str) else format(v, '.4g')}" for key, v in self.fields.items()]
         if self.done and self.elapsed_s > 0:
             parts.append(f"{self.done / self.elapsed_s:.3g} {self.unit}/s")
         return "  ".join(parts)
@@ -99,7 +100,7 @@ class CliProgress:
     def message(self, text: str) -> None:
         """A line for the user."""
         # While bars are drawn, rich has replaced sys.stderr and moves the line above them.
-        print(text, file=sys.stderr, flush=True)
+        print(shown.line(text), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """A line for the user that the JSON document keeps in `warnings`."""
@@ -122,7 +123,7 @@ class CliProgress:
         outermost = self._bars is None
         bars = self._bars = self._bars or _rich_bars()
         bars.start()
-        bar = bars.add_task(description, total=total, stats="")
+        bar = bars.add_task(shown.line(description), total=total, stats="")
         try:
             yield lambda task: bars.update(bar, completed=task.done, stats=task.stats())
         finally:

@@ -84,9 +84,11 @@ def _run(
 ) -> None:
     from vlmprompt.evaluation.runner import RESULTS_FILE
     from vlmprompt.reproduce.missing import look, without
+    from vlmprompt.reproduce.offers import require_columns
     from vlmprompt.reproduce.run import reproduce as run_recipe
 
     progress = CliProgress()
+    require_columns(recipe, runtime)
     present = look(recipe, runtime.root)
     for one in present.missing:
         progress.warn(f"not there: {one.line}")

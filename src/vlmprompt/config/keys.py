@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
+from vlmprompt.config.toml import parse_toml
 from vlmprompt.errors import UsageError, did_you_mean
 
 RUN_FIELDS: Mapping[str, FieldInfo] = MappingProxyType(
@@ -100,8 +101,8 @@ def about(key: str, field: FieldInfo) -> str | None:
 def _parse(text: str, *, text_only: bool) -> Any:
     """TOML where it is TOML, the text itself otherwise (`text_only`: unless it is a quoted string)."""
     try:
-        table = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):  # not TOML; numbers and lists without end among it
+        table = parse_toml(f"value = {text}")
+    except tomllib.TOMLDecodeError:
         return str(text)
     value = table["value"]
     wanted: tuple[type, ...] = (str,) if text_only else (str, bool, int, float, list, dict)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmprompt.config.keys import RUN_FIELDS, Text
+from vlmprompt.config.toml import read_toml
 from vlmprompt.errors import UsageError
-from vlmprompt.regular import regular
 
 ENV_PREFIX = "VLMPROMPT_"
 TABLES = ("train", "options")
@@ -38,13 +38,13 @@ def file_layer(path: Path) -> Layer:
         UsageError: unreadable, not TOML, or a table that is none.
     """
     try:
-        content = tomllib.loads(regular(path).read_text(encoding="utf-8-sig"))
+        content = read_toml(path)
     except OSError as error:
         raise UsageError(
             f"cannot read the configuration file {path}: {error.strerror}", hint="check --config"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}", hint="see `vlmprompt config show` for the keys") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}", hint="'vlmprompt config show' shows the keys") from error
     return Layer(path.name, flatten(content, source=path.name))
 
 

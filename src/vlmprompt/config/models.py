@@ -3,30 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from vlmprompt.config.limits import (
+    MOST_EPOCHS,
+    MOST_IMAGES,
+    MOST_SEED,
+    MOST_SHOTS,
+    MOST_STEPS,
+    MOST_VIEWS,
+    MOST_WORKERS,
+)
 
 Setting = Literal["few-shot", "base-to-new", "cross-dataset"]
 Protocol = Literal["coop", "gallop-code"]
 
 
+def _plain(text: str) -> str:
+    """Text that our files can hold and the system takes as a name."""
+    if "\0" in text or text.encode(errors="replace").decode() != text:
+        raise ValueError("should have no zero byte and be UTF-8")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
+Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
+
+
 class TrainConfig(BaseModel):
     """How a run is optimised. Defaults are CoOp's (Zhou et al. 2022, official code) unless a method overrides."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser; CoOp code: SGD")
     lr: float = Field(0.002, gt=0, description="peak learning rate; CoOp code: 0.002")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum; Dassl: 0.9")
     weight_decay: float = Field(5e-4, ge=0, description="on all trainables; Dassl: 5e-4")
-    epochs: int = Field(50, ge=1, description="passes over the training shots; CoOp code: 50 at 1 shot")
+    epochs: int = Field(50, ge=1, le=MOST_EPOCHS, description="passes over the training shots; CoOp code: 50 at 1 shot")
     max_steps: int | None = Field(
-        None, ge=0, description="cap on optimiser steps; the schedule then spans the epochs that these steps need"
+        None,
+        ge=0,
+        le=MOST_STEPS,
+        description="cap on optimiser steps; the schedule then spans the epochs that these steps need",
     )
-    batch_size: int = Field(32, ge=1, description="images a step; CoOp code: 32")
-    eval_batch_size: int = Field(100, ge=1, description="images a step in evaluation; Dassl: 100")
-    warmup_epochs: int = Field(1, ge=0, description="epochs at the constant warm-up rate; CoOp code: 1")
+    batch_size: int = Field(32, ge=1, le=MOST_IMAGES, description="images a step; CoOp code: 32")
+    eval_batch_size: int = Field(100, ge=1, le=MOST_IMAGES, description="images a step in evaluation; Dassl: 100")
+    warmup_epochs: int = Field(1, ge=0, le=MOST_EPOCHS, description="epochs at the constant warm-up rate; CoOp code: 1")
     warmup_lr: float = Field(1e-5, gt=0, description="learning rate in warm-up; CoOp code: 1e-5")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="learning-rate schedule after warm-up, stepped per epoch"
@@ -37,6 +61,7 @@ class TrainConfig(BaseModel):
     views: int = Field(
         0,
         ge=0,
+        le=MOST_VIEWS,
         description="0: fresh augmentation every epoch (the papers' protocol), nothing cached; "
         "1: one deterministic view, features cached; V > 1: V recorded random views, features cached",
     )
@@ -46,6 +71,7 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(
         50,
         ge=1,
+        le=MOST_STEPS,
         description="optimiser steps between checkpoints for --resume (one is always written at an epoch's end)",
     )
 
@@ -53,34 +79,34 @@ class TrainConfig(BaseModel):
 class RunConfig(BaseModel):
     """Everything that determines a training run's result."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    method: str = Field(description="name of a registered method")
-    data: str = Field("doodles", description="data set spec, such as folder:photos; doodles is built in")
-    backbone: str = Field(
+    method: Name = Field(description="name of a registered method")
+    data: Name = Field("doodles", description="data set spec, such as folder:photos; doodles is built in")
+    backbone: Name = Field(
         "doodle-clip",
         description="backbone spec, such as ViT-B-16-quickgelu/openai; doodle-clip is built in and knows doodles alone",
     )
-    random_weights: int | None = Field(None, description="seed of random tower weights, in place of pretrained ones")
+    random_weights: Seed | None = Field(None, description="seed of random tower weights, in place of pretrained ones")
     quick_gelu: bool | None = Field(
         None, description="activation of a local checkpoint whose architecture has both variants"
     )
-    shots: int | None = Field(16, ge=1, description="training images per class; null = all of them")
-    seed: int = Field(1, ge=0, description="seed of the few-shot sample, of initial values and of the data order")
+    shots: int | None = Field(16, ge=1, le=MOST_SHOTS, description="training images per class; null = all of them")
+    seed: Seed = Field(1, description="seed of the few-shot sample, of initial values and of the data order")
     setting: Setting = Field("few-shot", description="which classes are trained on, and the schedule")
     protocol: Protocol = Field(
         "coop",
         description="data conventions: coop, or gallop-code (class-proportional samples, class names with their "
         "underscores, FGVC-Aircraft's trainval part)",
     )
-    preset: str | None = Field(None, description="named set of method options")
+    preset: Name | None = Field(None, description="named set of method options")
     allow_fewer: bool = Field(False, description="accept classes with fewer images than shots")
     accept_split: bool = Field(False, description="accept a split of a benchmark that is not the published one")
     allow_overlap: bool = Field(False, description="accept images that are in more than one split")
     allow_outside: bool = Field(
         False, description="accept absolute paths in a list that lead out of its folder and of the root"
     )
-    class_names: str | None = Field(
+    class_names: Name | None = Field(
         None, description="file with one class name a line, in label order, in place of folder names"
     )
     exif: bool = Field(
@@ -88,8 +114,8 @@ class RunConfig(BaseModel):
         description="read your own pictures as a viewer shows them: turned by their EXIF orientation, transparency "
         "over white; false: as they are stored, as benchmarks are always read",
     )
-    split_seed: int = Field(1, ge=0, description="seed of the train/val/test split of a folder that has none")
-    descriptions: str | None = Field(
+    split_seed: Seed = Field(1, description="seed of the train/val/test split of a folder that has none")
+    descriptions: Name | None = Field(
         None,
         description="file of class descriptions, for methods that read some; null: the one found for the data set "
         "in ./prompts_cache, the user's data directory, or the package",
@@ -105,7 +131,9 @@ class Runtime(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str = Field("auto", description="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps")
-    workers: int = Field(2, ge=0, description="image-decoding processes; 0 = decode in the main process")
+    workers: int = Field(
+        2, ge=0, le=MOST_WORKERS, description="image-decoding processes; 0 = decode in the main process"
+    )
     root: Path | None = Field(None, description="parent folder of the data sets' folders (VLMPROMPT_ROOT)")
     runs_dir: Path = Field(Path("runs"), description="parent folder of run folders")
     feature_cache: Path | None = Field(None, description="folder for cached image features; null = memory only")

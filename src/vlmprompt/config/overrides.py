@@ -10,7 +10,6 @@ A TOML resource of the method's package holds `[[override]]` tables; later table
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import PurePath
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vlmprompt.config.layers import Layer
 from vlmprompt.config.models import RunConfig
+from vlmprompt.config.toml import parse_toml
 from vlmprompt.errors import PluginError
 
 PROTOCOLS = "vlmprompt.config:protocols.toml"
@@ -103,7 +103,7 @@ def dataset_names(spec: str) -> tuple[str, ...]:
 def _read(resource: str) -> list[Override]:
     package, _, name = resource.partition(":")
     try:
-        content = tomllib.loads(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
+        content = parse_toml(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
         return _File.model_validate(content).override
     except (OSError, ImportError, ValueError) as error:
         reason = str(error).replace("\n", " ")

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from vlmprompt import signals
 from vlmprompt.atomic import write_atomic
 from vlmprompt.describe.answers import Answer
 from vlmprompt.describe.asking import Asker, Limits, Spent
@@ -160,7 +161,8 @@ class Service:
         asker = Asker(self._provider, self._read, self._order.limits, random.Random())
         pool = Pool(self._provider, asker, self._cache, self._order.limits, progress, self._answer)
         try:
-            asyncio.run(self._ask(pool, found.open, progress))
+            with signals.as_python_does():
+                asyncio.run(self._ask(pool, found.open, progress))
         except KeyboardInterrupt:
             self._write(found, pool)
             raise Interrupted(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vlmprompt.config.toml import parse_toml
 from vlmprompt.describe.lines import Kind, unicode, visible
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
@@ -97,12 +98,12 @@ def load_template(spec: str) -> Template:
 
 def _table(content: str, path: Path) -> dict[str, Any]:
     try:
-        return _Table.model_validate(tomllib.loads(content)).model_dump()
+        return _Table.model_validate(parse_toml(content)).model_dump()
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"template {path} is not TOML: {error}", hint="or name it .txt: the text alone") from error
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))
         raise InputError(
             f"template {path}: {key}: {problem['msg']}", hint="it may have text, kind and about"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"template {path} is not TOML: {error}", hint="or name it .txt: the text alone") from error

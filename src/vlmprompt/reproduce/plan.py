@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlmprompt.config.models import Runtime
 from vlmprompt.reproduce.cost import GPU_FLOPS, Estimator, machine_rate
 from vlmprompt.reproduce.missing import Missing, look
+from vlmprompt.reproduce.offers import require_columns
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.reproduce.run import describe, sweep_grid
 
@@ -28,7 +30,9 @@ def plan(recipe: Recipe, root: Path | None, seeds: Sequence[int] = ()) -> dict[s
 
     Raises:
         UsageError, PluginError: a part that cannot be run.
+        InputError: a column that shows nothing.
     """
+    require_columns(recipe, Runtime(root=root))
     present = look(recipe, root)
     estimator = Estimator(present.datasets)
     parts = [_part(spec, recipe.seeds_of(spec, seeds), estimator) for spec in recipe.grid]

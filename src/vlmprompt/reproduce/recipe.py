@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlmprompt.config.models import Setting
+from vlmprompt.config.toml import parse_toml, read_toml
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 SUFFIX = ".toml"
@@ -184,12 +185,14 @@ class Recipe(_Model):
     def _known_names(self) -> Self:
         headers = {column.header for column in self.columns}
         methods = {*self.names, *REFERENCE_NAMES}
+        shown = [name for column in self.columns for name in column.methods]
         used = [(header, spec.table) for spec in self.published for header in spec.columns]
         used += [(gain.column, gain.table) for gain in self.gain]
         unknown = [f"column {header!r} of {where}" for header, where in used if header not in headers]
         named = [(name, spec.table) for spec in self.published for name in (*spec.rows, *spec.misprints)]
         named += [(name, gain.table) for gain in self.gain for name in (gain.of, gain.over)]
         unknown += [f"method {name!r} of {where}" for name, where in named if name not in methods]
+        unknown += [f"method {name!r} of a column" for name in shown if name not in methods]
         if unknown:
             raise ValueError(f"{unknown[0]} is none of the recipe's")
         if not self.compares and any(not column.suite for column in self.columns):
@@ -219,13 +222,16 @@ def load_recipe(name: str) -> Recipe:
     if not source.is_file():
         raise UsageError(f"there is no recipe {name!r}", hint=did_you_mean(name, recipe_names()))
     try:
-        return Recipe.model_validate(tomllib.loads(source.read_text(encoding="utf-8-sig")))
+        content = read_toml(source) if isinstance(source, Path) else parse_toml(source.read_text(encoding="utf-8"))
+        return Recipe.model_validate(content)
+    except OSError as error:
+        raise InputError(f"recipe {name} cannot be read: {error.strerror}", hint="check its permissions") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"recipe {name} is not TOML: {error}", hint="correct that line") from error
     except ValidationError as error:
         raise InputError(
             f"recipe {name}: {_first(error)}", hint="'vlmprompt reproduce' lists those that work"
         ) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"recipe {name} is not TOML: {error}") from error
 
 
 def _first(error: ValidationError) -> str:

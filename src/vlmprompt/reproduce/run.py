@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from vlmprompt.config.keys import show_value
-from vlmprompt.config.models import Runtime
+from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.config.resolve import Resolved, resolve
 from vlmprompt.data.load import short_names
+from vlmprompt.errors import UsageError
 from vlmprompt.evaluation.resources import Resources
-from vlmprompt.evaluation.runner import RESULTS_FILE
+from vlmprompt.evaluation.runner import RESULTS_FILE, load_suites
 from vlmprompt.evaluation.subjects import REFERENCES
 from vlmprompt.evaluation.sweep import Grid, run_names, sweep
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore, current
+from vlmprompt.training.folder import run_name
 
 
 def reproduce(
@@ -42,14 +44,12 @@ def reproduce(
         All rows, those of labelled grids under their label.
 
     Raises:
-        UsageError, PluginError: see `sweep`; every grid is checked before the first starts.
+        UsageError, PluginError: see `require_runs`; every grid is checked before the first starts.
         Interrupted: by Ctrl-C; everything finished is kept.
     """
     progress = progress or SilentProgress()
     grids = [(spec, sweep_grid(spec, recipe.seeds_of(spec, seeds))) for spec in recipe.grid]
-    for spec, grid in grids:
-        for flags in (run for group in grid.groups() for run in group):
-            configuration(spec, flags)
+    require_runs(grids, out)
     rows: list[ResultRow] = []
     resources = Resources(runtime, progress)
     for i, (spec, grid) in enumerate(grids, 1):
@@ -67,6 +67,33 @@ def reproduce(
         )
         rows += [labelled(row, spec) for row in measured]
     return rows
+
+
+def require_runs(grids: Sequence[tuple[GridSpec, Grid]], out: Path) -> None:
+    """Find out before the first run what would go wrong after hours.
+
+    Raises:
+        UsageError: an unknown suite, a configuration that is not allowed, two runs of one folder, or two precisions.
+        PluginError: a method or suite that cannot be loaded.
+    """
+    folders: dict[Path, RunConfig] = {}
+    for spec, grid in grids:
+        load_suites(spec.suites)
+        names = short_names(spec.data)
+        for flags in (run for group in grid.groups() for run in group):
+            config = configuration(spec, flags).run
+            folder = folder_of(spec, out) / run_name(config, names[config.data])
+            if folders.setdefault(folder, config) != config:
+                raise UsageError(
+                    f"two grids of the recipe have different runs named {folder.name}",
+                    hint="give one of the grids a label of its own",
+                )
+    precisions = sorted({config.train.precision for config in folders.values()})
+    if len(precisions) > 1:
+        raise UsageError(
+            f"a recipe runs in one precision, this one would need {' and '.join(precisions)}",
+            hint="set precision in every grid, or make two recipes",
+        )
 
 
 def so_far(recipe: Recipe, *, out: Path, seeds: Sequence[int] = ()) -> tuple[list[ResultRow], list[str]]:

@@ -62,5 +62,6 @@ def _picked(frame: pd.DataFrame, place: int, pick: Pick) -> pd.DataFrame:
     if pick.shots is not None:
         wanted &= frame["shots"].isin([str(pick.shots), "–"])
     mine = frame[wanted].copy()
-    mine["column"] = [(f"{place}", pick.metric)] * len(mine)
+    # As objects: of no rows pandas would make numbers, which compare with a pair element by element.
+    mine["column"] = pd.Series([(f"{place}", pick.metric)] * len(mine), index=mine.index, dtype=object)
     return mine

@@ -17,6 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vlmprompt import shown
 from vlmprompt.results.rows import PRIVATE, ResultRow
 from vlmprompt.results.tables import SummaryTable, summarise
 
@@ -91,16 +92,16 @@ def as_text(table: SummaryTable, width: int | None = None) -> str:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for i, header in enumerate(table.columns):
         words = i < table.labels
-        grid.add_column(Text(header), justify="left" if words else "right", no_wrap=i == 0, overflow="fold")
+        grid.add_column(Text(shown.cell(header)), justify="left" if words else "right", no_wrap=i == 0, overflow="fold")
     for row in (*table.rows, *([table.images] if table.images else [])):
         # Without this blank a cell that must wrap does so before its spread.
-        grid.add_row(*(Text(cell.replace("± ", "±")) for cell in row))
+        grid.add_row(*(Text(shown.cell(cell.replace("± ", "±"))) for cell in row))
     text = io.StringIO()
     Console(file=text, width=width, color_system=None).print(Padding(grid, (0, 0, 0, 2)))
-    lines = [table.title, *(line.rstrip() for line in text.getvalue().splitlines())]
-    lines += textwrap.wrap(table.caption, width)
+    lines = [shown.line(table.title), *(line.rstrip() for line in text.getvalue().splitlines())]
+    lines += textwrap.wrap(shown.line(table.caption), width)
     # Not wrapped: they hold commands to be copied.
-    lines += [f"[{number}] {note}" for number, note in enumerate(table.footnotes, 1)]
+    lines += [f"[{number}] {shown.line(note)}" for number, note in enumerate(table.footnotes, 1)]
     return "\n".join(lines)
 
 
@@ -111,7 +112,7 @@ def as_markdown(table: SummaryTable) -> str:
         _pipes(cells) for cells in (table.columns, alignment, *table.rows, *([table.images] if table.images else []))
     ]
     notes = [f"\\[{number}\\] {_plain(note)}" for number, note in enumerate(table.footnotes, 1)]
-    below = [line for line in [table.caption, *notes] if line]
+    below = [line for line in [shown.line(table.caption), *notes] if line]
     return "\n\n".join([f"### {_plain(table.title)}", "\n".join(lines), *below])
 
 
@@ -121,6 +122,7 @@ def _pipes(cells: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown leaves alone, in one line."""
+    text = shown.line(text)
     for sign in "\\|*_<`":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())

@@ -219,7 +219,7 @@ class _Notes:
 def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:
     notes = _Notes()
     by_row = list(group.groupby(layout.index, sort=False))
-    several = max(_seeds(part) for _, part in by_row) > 1
+    several = max((_seeds(part) for _, part in by_row), default=0) > 1
     body = []
     for names, part in by_row:
         untrained = notes.marks(part[part["cell"] == EVERYTHING])

@@ -1,14 +1,12 @@
-"""Ctrl-C and SIGTERM as a wish that the loop meets between two steps."""
+"""A signal to stop as a wish that the loop meets between two steps."""
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from vlmprompt import signals
 
 
 class StopRequest:
@@ -23,6 +21,7 @@ class StopRequest:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
+        signals.note(number)
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
@@ -30,14 +29,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a `StopRequest` for a while; without effect outside the main thread."""
+    """Turn signals to stop into a `StopRequest` for a while; without effect outside the main thread."""
     stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
+    with signals.handled_by(stop.handle):
         yield stop
-        return
-    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

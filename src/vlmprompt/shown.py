@@ -1,0 +1,31 @@
+"""Text from outside as a terminal may show it: class names, file names, what plugins and servers say.
+
+A control character in it could move the cursor, colour the rest of the screen, or turn the order of letters
+around; it is shown as its number instead, `\\u001b`, which JSON reads back.
+"""
+
+from __future__ import annotations
+
+import re
+
+MOST = 1000  # characters of a line or a cell
+TAIL = 200  # of them from the end
+# Controls but for line feed and tab, bidirectional overrides, line separators, bytes that were no text.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def block(text: str) -> str:
+    """A text of several lines, whole."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def cell(text: str) -> str:
+    """A text of perhaps several lines; of a very long one both ends."""
+    if len(text) > MOST:
+        text = f"{text[: MOST - TAIL]} ... ({len(text):,} characters in all) ... {text[-TAIL:]}"
+    return block(text)
+
+
+def line(text: str) -> str:
+    """A text in one line; of a very long one both ends."""
+    return " ".join(cell(text).split("\n"))
