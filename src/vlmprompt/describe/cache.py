@@ -8,11 +8,8 @@ Here a `Disk` stores nothing but text inside the database, and refuses every oth
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
-import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any
 from diskcache import Cache, Disk
 from diskcache.core import MODE_RAW, UNKNOWN
 
+from vlmprompt.claims.owner import Owner
 from vlmprompt.errors import InputError
 
 FOLDER = "descriptions"
@@ -80,7 +78,7 @@ class DescriptionCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.refused: set[str] = set()
-        self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
+        self._owner = Owner.here().dump()
         try:
             for part in (folder.parent, folder):
                 if not part.is_dir():
@@ -138,7 +136,10 @@ class DescriptionCache:
             owner = self._cache.get(CLAIM + key)
         except RefusedRowError:
             return False
-        return owner is not None and owner != self._owner and not _is_dead(owner)
+        if owner is None or owner == self._owner:
+            return False
+        process = Owner.parse(owner)
+        return process is None or not process.is_gone()  # one that cannot be asked is held until it expires
 
     # -- upkeep -------------------------------------------------------------------------------------
     def items(self) -> Iterator[tuple[str, str]]:
@@ -181,17 +182,3 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_dir
 
     return Path(os.environ.get("VLMPROMPT_CACHE_DIR") or user_cache_dir("vlmprompt")) / FOLDER
-
-
-def _is_dead(owner: str) -> bool:
-    """Whether a claim's owner is a process of this machine that is gone; of others only time can tell."""
-    host, pid, *_ = (*owner.split(), "", "")
-    if host != socket.gethostname() or not pid.isdigit() or sys.platform == "win32":
-        return False
-    try:
-        os.kill(int(pid), 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False

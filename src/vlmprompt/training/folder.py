@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vlmprompt.atomic import probe
+from vlmprompt.claims.claim import FOLDER, Claim, claim
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
 
-Claim = Literal["new", "resume", "done"]
+Start = Literal["new", "resume", "done"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,25 @@ def run_folder(config: RunConfig, dataset: str, runtime: Runtime, out: Path | No
     return RunFolder(out if out is not None else runtime.runs_dir / run_name(config, dataset))
 
 
-def claim(
+def hold(folder: RunFolder) -> AbstractContextManager[Claim]:
+    """Be the only one that writes into a run folder.
+
+    Raises:
+        BusyError: somebody else is.
+        InputError: the folder cannot be written to.
+    """
+    return claim(folder.path, "run", f"run {folder.path}")
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a finished run is there, for whatever configuration."""
+    try:
+        return RunInfo.read(folder.path).status == "finished"
+    except InputError:
+        return False
+
+
+def start_of(
     folder: RunFolder,
     config: RunConfig,
     data_digest: str,
@@ -79,8 +99,8 @@ def claim(
     *,
     resume: bool,
     force: bool,
-) -> Claim:
-    """Whether a run may be written into a folder, and from where it starts.
+) -> Start:
+    """From where a run in a folder starts; but for a finished one, the folder is to be held first (`hold`).
 
     Args:
         data_digest: of the data set as it is now.
@@ -128,7 +148,7 @@ def claim(
 
 
 def _require_empty(folder: RunFolder, force: bool) -> None:
-    if folder.path.is_dir() and not force and any(folder.path.iterdir()):
+    if folder.path.is_dir() and not force and any(file.name != FOLDER for file in folder.path.iterdir()):
         raise InputError(
             f"{folder.path} is not empty, and holds no run", hint="choose another folder with --out, or use --force"
         )

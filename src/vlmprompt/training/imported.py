@@ -12,7 +12,7 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint
-from vlmprompt.training.folder import RunFolder, claim, run_name
+from vlmprompt.training.folder import RunFolder, hold, run_name, start_of
 from vlmprompt.training.foreign import read_foreign
 from vlmprompt.training.model_card import model_card
 from vlmprompt.training.provenance import RunInfo, now
@@ -56,14 +56,15 @@ def import_run(
     origin = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     data = load_trainset(config, runtime, draw=False)
     folder = RunFolder(out or runtime.runs_dir / f"{run_name(config, data.dataset.name)}-imported")
-    if claim(folder, config, data.dataset.digest, resume=False, force=force) == "done":
-        if RunInfo.read(folder.path).imported == origin:
-            progress.message(f"{folder.path} is already done (--force imports it again)")
-            return folder.path
-        raise InputError(f"{folder.path} holds another run", hint="give another folder with --out, or use --force")
-    setup = untrained(config, runtime, data, device, backbone)
-    setup.method.load_trainable_state(setup.method.foreign_state(content))
-    _write(setup, folder, origin, dict(sources or {}))
+    with hold(folder):
+        if start_of(folder, config, data.dataset.digest, resume=False, force=force) == "done":
+            if RunInfo.read(folder.path).imported == origin:
+                progress.message(f"{folder.path} is already done (--force imports it again)")
+                return folder.path
+            raise InputError(f"{folder.path} holds another run", hint="give another folder with --out, or use --force")
+        setup = untrained(config, runtime, data, device, backbone)
+        setup.method.load_trainable_state(setup.method.foreign_state(content))
+        _write(setup, folder, origin, dict(sources or {}))
     return folder.path
 
 

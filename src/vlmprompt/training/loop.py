@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from vlmprompt.claims.claim import Claim
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.methods.contract import Losses, MethodOutput, PromptMethod
@@ -43,6 +44,7 @@ class Work:
         header: of the checkpoints, but for position and scaler.
         checkpoint: where they go.
         log: path of log.jsonl.
+        claim: on the folder of both.
     """
 
     method: PromptMethod
@@ -54,6 +56,7 @@ class Work:
     header: Header
     checkpoint: Path
     log: Path
+    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
     Raises:
         InputError: the loss or a parameter is not finite (the last good checkpoint stays), or a file cannot
             be written.
+        BusyError: another process took the run over while this one stood still.
         Interrupted: Ctrl-C or SIGTERM; the state was saved after the step under way.
     """
     method, plan, train = work.method, work.plan, work.train
@@ -110,6 +114,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 work.accelerator.backward(losses.total)
                 optimizer.step()
                 step = observe(output, losses, batch.labels_B, method)  # the one wait for the device
+                work.claim.check()
                 position = position.after(step.loss, step.images, step.correct)
                 require_finite(work, step, position, batch, log)
                 log.append(step_record(step, position, lr))
@@ -121,6 +126,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                     raise interrupted(work, position)
             method.end_epoch(epoch, plan.epochs)
             position = position.next_epoch()
+            work.claim.check()
             log.append(epoch_record(method, position, lr))
             position = save(work, optimizer, position, log)
         seconds = log.seconds
@@ -148,6 +154,7 @@ def save(work: Work, optimizer: Optimizer, position: Position, log: TrainLog) ->
         update={"position": position, "scaler": None if scaler is None else scaler.state_dict()}
     )
     log.flush()
+    work.claim.check()
     Checkpoint(
         header,
         work.method.trainable_state(),
