@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from vlmprompt.claims.claim import turn
 from vlmprompt.errors import InputError
 from vlmprompt.results.rows import ResultRow
 
@@ -24,10 +25,12 @@ class Loaded:
     Attributes:
         rows: the newest row of each key and metric, in order of first appearance.
         warning: what was left out (a torn last line), or None.
+        end: the byte after the last whole line.
     """
 
     rows: tuple[ResultRow, ...]
     warning: str | None = None
+    end: int = 0
 
 
 class ResultStore:
@@ -41,7 +44,7 @@ class ResultStore:
         self.path = path
 
     def append(self, rows: Iterable[ResultRow]) -> None:
-        """Add rows, all in one write; a torn line that an earlier process left is cut off first.
+        """Add rows, all in one write, while no other process does; a torn line that an earlier one left is cut off.
 
         Raises:
             InputError: the file cannot be written.
@@ -49,7 +52,8 @@ class ResultStore:
         data = "".join(f"{row.model_dump_json()}\n" for row in rows).encode()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b", buffering=0) as file:
+            mine = turn(self.path.parent, self.path.name, f"results {self.path}")
+            with mine, self.path.open("a+b", buffering=0) as file:
                 _cut_torn_line(file)
                 _write_all(file, data)
         except OSError as error:
@@ -58,8 +62,11 @@ class ResultStore:
                 hint="free space there, or choose another folder",
             ) from error
 
-    def read(self) -> Loaded:
+    def read(self, start: int = 0) -> Loaded:
         """The newest row of each key and metric.
+
+        Args:
+            start: the byte to begin at, an earlier `Loaded.end`; a file that has become shorter is read from its start.
 
         Raises:
             InputError: a line other than the last is no result row; its number is named.
@@ -70,11 +77,13 @@ class ResultStore:
             return Loaded(())
         except OSError as error:
             raise InputError(f"cannot read results {self.path}: {error.strerror}") from error
-        *lines, rest = content.split(b"\n")
-        rows = [self._parse(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+        start = start if start <= len(content) else 0
+        *lines, rest = content[start:].split(b"\n")
+        first = content.count(b"\n", 0, start) + 1
+        rows = [self._parse(line, number) for number, line in enumerate(lines, first) if line.strip()]
         newest = {(row.key or i, row.metric): row for i, row in enumerate(rows)}
         torn = f"the last line of {self.path} is incomplete and was left out" if rest else None
-        return Loaded(tuple(newest.values()), torn)
+        return Loaded(tuple(newest.values()), torn, len(content) - len(rest))
 
     def _parse(self, line: bytes, number: int) -> ResultRow:
         try:
