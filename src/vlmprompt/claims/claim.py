@@ -162,6 +162,18 @@ def turn(folder: Path, name: str, thing: str) -> Iterator[Claim]:
         yield held
 
 
+def holders(folder: Path, mine: Claim) -> Iterator[Owner | None]:
+    """Who else holds anything in a folder or below it, and lives."""
+    mine.check()
+    for path, _, files in os.walk(folder):  # which says nothing of what goes away meanwhile
+        place = Path(path)
+        for file in (place / name for name in files if place.parent.name == FOLDER):
+            with suppress(FileNotFoundError):
+                owner = Owner.parse(file.read_text(encoding="utf-8", errors="replace"))
+                if file != mine.file and not _is_stale(file, owner, mine.file):
+                    yield owner
+
+
 def _take(wanted: Claim) -> None:
     """Become the holder."""
     prepared = wanted.place.with_name(f".{wanted.owner.token}") / wanted.owner.token

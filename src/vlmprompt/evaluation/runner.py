@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, cast
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.claim import BusyError, claim
-from vlmprompt.claims.work import take
+from vlmprompt.claims.work import shared, take
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
@@ -62,7 +63,7 @@ def evaluate(
         run: a run, or its folder.
         suites: names of registered suites.
         reference: add rows of the reference methods (all, none, or these).
-        force: measure again what is done.
+        force: measure again what is done, alone in the run's folder.
         ledger: where rows are kept instead; knows what is done.
         patient: wait for cells that other processes are measuring.
         references_dir: where references are kept instead of `references` in the run's folder.
@@ -91,6 +92,7 @@ def evaluate(
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
     subjects = _subjects(run, dataset, kept, REFERENCES if reference is True else reference or ())
+    own = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
     ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
     runner = Runner(ledger, run.info.backbone.digest, progress=progress, patient=patient)
     # Other data sets are read by the conventions of the run.
@@ -98,7 +100,8 @@ def evaluate(
     context = partial(Context, dataset=dataset, bank=resources.bank(run.config), load=load, companions=companions)
     contexts = [context(subject) for subject in subjects]
     try:
-        return runner.measure(contexts, chosen)
+        with own:
+            return runner.measure(contexts, chosen)
     except (KeyboardInterrupt, Interrupted) as error:
         raise Interrupted(
             f"interrupted; what was measured is kept in {ledger.store.path}", hint="the same command goes on from there"

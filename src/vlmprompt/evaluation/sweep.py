@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprompt.claims.claim import BusyError, claim
-from vlmprompt.claims.work import take
+from vlmprompt.claims.work import shared, take
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.config.resolve import Resolved
 from vlmprompt.data.load import short_names
@@ -101,7 +101,7 @@ def sweep(
         suites: names of registered suites.
         out: gets `results.jsonl`, `runs/` and `references/`.
         reference: add zero-shot and linear probe, unless they are in the grid themselves.
-        force: train and measure again what is done.
+        force: train and measure again what is done, alone in the folder.
         companions: see `runner.evaluate`.
         resources: towers and features of images to share with other sweeps.
 
@@ -117,8 +117,8 @@ def sweep(
     groups = _jobs(grid, resolve, out / RUNS_DIR)
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
     resources = resources or Resources(runtime, progress)
-    work = _Sweep(suites, beside, resources, out, force=force, companions=companions)
-    with progress.task("sweep", sum(map(len, groups)), unit="run") as task:
+    with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
+        work = _Sweep(suites, beside, resources, out, force=force, companions=companions)
         try:
             for step in take(work.steps(groups), lambda step: step.act(step.job), progress):
                 if step.last:

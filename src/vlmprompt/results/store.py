@@ -52,7 +52,7 @@ class ResultStore:
         data = "".join(f"{row.model_dump_json()}\n" for row in rows).encode()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            mine = turn(self.path.parent, self.path.name, f"results {self.path}")
+            mine = turn(self.path.parent, "append", f"appending to {self.path}")
             with mine, self.path.open("a+b", buffering=0) as file:
                 _cut_torn_line(file)
                 _write_all(file, data)
