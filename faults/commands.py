@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-RUN = ["--data", "doodles-animals", "--backbone", "doodle-clip", "--device", "cpu", "--workers", "0"]
+DATA = "doodles-animals"
+RUN = ["--data", DATA, "--backbone", "doodle-clip", "--device", "cpu", "--workers", "0"]
 STEPS = ["--set", "batch_size=4", "--set", "checkpoint_every=2", "--set", "max_steps=24"]
 SUITES = ["--suite", "accuracy", "--suite", "few-shot"]
 RECIPE = """

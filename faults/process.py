@@ -16,17 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlmprompt.cli.main import main
+from vlmprompt.data.load import load_dataset
 
 POLL_S = 0.001
 IMPORTED = ("evaluation.runner", "evaluation.sweep", "reproduce.report", "reproduce.run", "training.run", "builtin")
 
 
-def warm_up() -> None:
-    """Import what the commands need; no thread may be started before a fork."""
+def warm_up(data: str) -> None:
+    """Import what the commands need, and draw the test pictures; no thread may be started before a fork."""
     for name in IMPORTED:
         importlib.import_module(f"vlmprompt.{name}")
     for name in ("open_clip", "sklearn.linear_model", "accelerate", "vlmprompt.methods.linear_probe"):
         importlib.import_module(name)
+    for record in load_dataset(data).split("test"):
+        assert not isinstance(record.image, Path)
+        record.image.load()  # which keeps it
 
 
 @dataclass(frozen=True)

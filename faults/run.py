@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from faults.commands import commands
+from faults.commands import DATA, commands
 from faults.disk import full_disk
 from faults.kills import killed
 from faults.process import Process, warm_up
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="of each command")
     given = parser.parse_args()
     wanted = given.names or ["kill", "disk", "four"]
-    warm_up()
+    warm_up(DATA)
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
         tallies = list(_trials(Path(place), wanted, given.seed, given.kills))
     print(f"\n{'what':34} {'tried':>6} {'survived':>9} {'lost':>5}")
