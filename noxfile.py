@@ -43,7 +43,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
-    """Check types with mypy --strict: the core, the plugins, the benchmarks, the pretraining."""
+    """Check types with mypy --strict: the core, the plugins, the benchmarks, the pretraining, the faults."""
     python(session, "-m", "mypy", *session.posargs)
 
 
@@ -58,6 +58,12 @@ def imports(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, all or those named; a table and JSON go to bench-out/."""
     python(session, "-m", "benchmarks.run", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Kill, fill disks, run four at once: prints what was tried and what was lost (20 minutes; root for the disks)."""
+    python(session, "-m", "faults.run", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(venv_backend="none")

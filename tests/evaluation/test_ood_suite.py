@@ -34,6 +34,7 @@ from vlmprompt.evaluation.suites.ood import OodSuite
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
 from vlmprompt.methods.coop import CoOp, CoOpConfig
+from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
 from vlmprompt.training.runs import load_run
@@ -155,8 +156,8 @@ def results(backbone: Backbone, method_type: type[CoOp], groups: dict[str, list[
     dataset = patches(3, 3, [])
     method = method_type(backbone, dataset.class_names, CoOpConfig(n_ctx=2)).eval()
     context = make_context(dataset, make_bank(backbone), method)
-    runner = Runner(ResultStore(folder / "results.jsonl"), "towers", force=False, progress=Hooked())
-    return list(runner.measure(context, [Given(groups)]))
+    runner = Runner(Ledger(ResultStore(folder / "results.jsonl")), "towers", progress=Hooked())
+    return runner.measure([context], [Given(groups)])
 
 
 def test_near_and_far_have_means_of_their_own(tiny_backbone: Backbone, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import multiprocessing
+import threading
 from io import FileIO
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_rows import row
 
+from vlmprompt.claims.claim import turn
 from vlmprompt.errors import InputError
 from vlmprompt.results.store import EVERYTHING, ResultStore, current, finished
 
@@ -259,3 +261,44 @@ def test_finished_means_that_every_metric_is_there() -> None:
     assert not finished([top1], ["top1", "top5"])
     assert not finished([top1, row(metric="top5", status="failed", value=None)], ["top1", "top5"])
     assert not finished([], ["top1"])
+
+
+def test_whoever_finds_a_line_half_written_waits_for_it(tmp_path: Path) -> None:
+    """It may be another process's that is writing it: who cuts it off has the file to himself first."""
+    path = tmp_path / "results.jsonl"
+    inside, cut = threading.Event(), threading.Event()
+
+    def write_in_two_parts() -> None:
+        with turn(tmp_path, "append", "appending"):
+            line = row(key="slow").model_dump_json().encode() + b"\n"
+            with path.open("ab", buffering=0) as file:
+                file.write(line[:50])
+                inside.set()
+                assert not cut.wait(timeout=0)
+                file.write(line[50:])
+
+    def append() -> None:
+        inside.wait()
+        ResultStore(path).append([row(key="quick")])
+        cut.set()
+
+    threads = [threading.Thread(target=task) for task in (write_in_two_parts, append)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert [r.key for r in ResultStore(path).read().rows] == ["slow", "quick"]
+    assert [p.name for p in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+def test_line_numbers_count_from_the_beginning(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path / "results.jsonl")
+    store.append([row(), row(metric="top5")])
+    end = store.read().end
+    with store.path.open("a") as file:
+        file.write("cut off\n")
+    assert "line 3 of" in str(store.read(end).warning)
+    with store.path.open("a") as file:
+        file.write('{"of": "something else"}\n')
+    with pytest.raises(InputError, match="line 4 of"):
+        store.read(end)

@@ -6,14 +6,12 @@ An answer was paid for. So what keeps them from being read is an error, and no r
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
-import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from vlmprompt.claims.owner import Owner
 from vlmprompt.describe.database import RefusedRowError, connected, guarded, open_database
 from vlmprompt.errors import InputError
 
@@ -39,7 +37,7 @@ class DescriptionCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.refused: set[str] = set()
-        self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
+        self._owner = Owner.here().dump()
         self._cache = open_database(folder)
 
     def close(self) -> None:
@@ -88,7 +86,10 @@ class DescriptionCache:
             owner = self._text(CLAIM + key)
         except RefusedRowError:
             return False
-        return owner is not None and owner != self._owner and not _is_dead(owner)
+        if owner is None or owner == self._owner:
+            return False
+        process = Owner.parse(owner)
+        return process is None or not process.is_gone()  # one that cannot be asked is held until it expires
 
     def _text(self, key: str) -> str | None:
         try:
@@ -147,17 +148,3 @@ def cache_folder() -> Path:
         return Path(os.path.expandvars(named or user_cache_dir("vlmprompt"))).expanduser() / FOLDER
     except RuntimeError as error:
         raise InputError(f"VLMPROMPT_CACHE_DIR is {named!r}: {error}", hint="name a folder with it") from error
-
-
-def _is_dead(owner: str) -> bool:
-    """Whether a claim's owner is a process of this machine that is gone; of others only time can tell."""
-    host, pid, *_ = (*owner.split(), "", "")
-    if host != socket.gethostname() or not pid.isdigit() or sys.platform == "win32":
-        return False
-    try:
-        os.kill(int(pid), 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False

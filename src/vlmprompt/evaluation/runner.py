@@ -1,16 +1,23 @@
-"""Runs suites: lists their cells, skips what is done, keeps what each gives, goes on after a failure."""
+"""Runs suites: lists their cells, skips what is done, keeps what each gives, goes on after a failure.
+
+Any number of processes may measure into one results file: each cell is measured by one of them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.claims.claim import BusyError, claim
+from vlmprompt.claims.work import shared, take
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.load import load_outliers
@@ -26,9 +33,10 @@ from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.evaluation.variants import unusual
 from vlmprompt.plugins import CORE, host
 from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.means import mean_note
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, ResultRow, Status
-from vlmprompt.results.store import EVERYTHING, ResultStore, current, finished
+from vlmprompt.results.store import EVERYTHING, ResultStore
 from vlmprompt.training.runs import Run, load_run
 
 RESULTS_FILE = "results.jsonl"
@@ -44,7 +52,8 @@ def evaluate(
     *,
     reference: bool | Sequence[str] = True,
     force: bool = False,
-    store: ResultStore | None = None,
+    ledger: Ledger | None = None,
+    patient: bool = True,
     references_dir: Path | None = None,
     companions: Mapping[str, Sequence[str]] | None = None,
     data: str | None = None,
@@ -63,8 +72,9 @@ def evaluate(
         run: a run, or its folder.
         suites: names of registered suites.
         reference: add rows of the reference methods (all, none, or these).
-        force: measure again what is done.
-        store: where rows are kept instead.
+        force: measure again what is done, alone in the run's folder.
+        ledger: where rows are kept instead; knows what is done.
+        patient: wait for cells that other processes are measuring.
         references_dir: where references are kept instead of `references` in the run's folder.
         companions: kind ("domains", "targets", "ood") -> specs of data sets, in place of those that the run's
             own data set names.
@@ -81,6 +91,7 @@ def evaluate(
     Raises:
         InputError: the run, its data or its towers cannot be loaded.
         UsageError: unknown suite.
+        BusyError: all that is left is being measured by others, and nobody is to wait.
         Interrupted: by Ctrl-C; finished cells are kept.
     """
     runtime, progress = runtime or Runtime(), progress or SilentProgress()
@@ -97,8 +108,9 @@ def evaluate(
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
     subjects = _subjects(run, own, kept, REFERENCES if reference is True else reference or ())
-    store = store or ResultStore(run.path / RESULTS_FILE)
-    runner = Runner(store, run.info.backbone.digest, force=force, progress=progress)
+    beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
+    ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
+    runner = Runner(ledger, run.info.backbone.digest, progress=progress, patient=patient)
     context = partial(
         Context,
         dataset=dataset,
@@ -109,10 +121,11 @@ def evaluate(
     )
     contexts = [context(subject) for subject in subjects]
     try:
-        return [row for context in contexts for row in runner.measure(context, chosen)]
+        with beside_others:
+            return runner.measure(contexts, chosen)
     except (KeyboardInterrupt, Interrupted) as error:
         raise Interrupted(
-            f"interrupted; what was measured is kept in {store.path}", hint="the same command goes on from there"
+            f"interrupted; what was measured is kept in {ledger.store.path}", hint="the same command goes on from there"
         ) from error
     finally:
         runner.report()
@@ -161,44 +174,76 @@ def incomplete(rows: Sequence[ResultRow]) -> IncompleteError | None:
     )
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """A cell of a suite, for one subject; equal keys have equal numbers. See `ResultRow.listing`."""
+
+    context: Context
+    suite: Suite
+    cell: Cell
+    key: str
+    listing: str
+
+    def __str__(self) -> str:
+        subject = self.cell.subject or self.context.subject
+        return f"{self.suite.name} {self.cell.name} of {subject.config.method} beside {subject.run}"
+
+
 class Runner:
-    """Measures cells into a store.
+    """Measures cells into a ledger, those that no other process is measuring first.
 
     Args:
-        store: rows found there are not measured again.
+        ledger: what it knows is not measured again.
         backbone_digest: of the towers' weights, a part of every key.
-        force: measure again what is done.
+        patient: wait for what others are measuring.
     """
 
-    def __init__(self, store: ResultStore, backbone_digest: str, *, force: bool, progress: Progress) -> None:
-        self._store = store
+    def __init__(self, ledger: Ledger, backbone_digest: str, *, progress: Progress, patient: bool = True) -> None:
+        self._ledger = ledger
         self._backbone_digest = backbone_digest
         self._progress = progress
+        self._patient = patient
         self._skipped = 0
-        loaded = store.read()
-        if loaded.warning:
-            progress.warn(loaded.warning)
-        self._done: dict[str, list[ResultRow]] = {}
-        for row in () if force else loaded.rows:
-            self._done.setdefault(row.key, []).append(row)
-        self._shown = {(row.key, row.metric) for row in current(loaded.rows)}
+        self._rows: dict[str, list[ResultRow]] = {}
+        if ledger.warning:
+            progress.warn(ledger.warning)
+            ledger.warning = None
 
-    def measure(self, context: Context, suites: Sequence[Suite]) -> Iterator[ResultRow]:
-        """The rows of all cells of suites for one subject; new ones are stored cell by cell."""
-        for suite in suites:
-            cells = _listed(suite, context)
-            listing = _digest([cell.name for cell in cells])[:DIGITS]
-            for cell in cells:
-                key = self._key(context, suite, cell)
-                rows = self._done.get(key, [])
-                if finished(rows, cell.metrics):
-                    self._skipped += 1
-                    if not {(row.key, row.metric) for row in rows} <= self._shown:
-                        self._store.append(rows)  # a failure since would hide them, as if it still held
-                else:
-                    rows = self._compute(context, suite, cell, key, listing)
-                    self._store.append(rows)
-                yield from rows
+    def measure(self, contexts: Sequence[Context], suites: Sequence[Suite]) -> list[ResultRow]:
+        """The rows of all cells of suites for some subjects; new ones are stored cell by cell.
+
+        Raises:
+            BusyError: all that is left is being measured by others, and nobody is to wait.
+        """
+        listings = [self._units(context, suite) for context in contexts for suite in suites]
+        units = [unit for listing in listings for unit in listing]
+        for _ in take(units, self._settle, self._progress, patient=self._patient):
+            pass
+        for listing in listings:
+            rows = [row for unit in listing for row in self._rows[unit.key]]
+            self._ledger.show([row.model_copy(update={"listing": listing[0].listing}) for row in rows])
+        return [row for unit in units for row in self._rows[unit.key]]
+
+    def _units(self, context: Context, suite: Suite) -> list[_Unit]:
+        cells = _listed(suite, context)
+        listing = _digest([cell.name for cell in cells])[:DIGITS]
+        return [_Unit(context, suite, cell, self._key(context, suite, cell), listing) for cell in cells]
+
+    def _settle(self, unit: _Unit) -> None:
+        """Have a unit's rows, measured by whomever."""
+        ledger, metrics = self._ledger, unit.cell.metrics
+        rows = ledger.rows(unit.key, metrics)
+        if rows is None:
+            with claim(ledger.store.path.parent, unit.key, str(unit)) as held:
+                ledger.refresh()
+                rows = ledger.rows(unit.key, metrics)
+                if rows is None:
+                    rows = self._compute(unit)
+                    held.check()
+                    ledger.append(rows)
+        elif ledger.was_there(unit.key):
+            self._skipped += 1
+        self._rows[unit.key] = rows
 
     def report(self) -> None:
         """Say how much was done before."""
@@ -221,15 +266,15 @@ class Runner:
         }
         return _digest(content)
 
-    def _compute(self, context: Context, suite: Suite, cell: Cell, key: str, listing: str) -> list[ResultRow]:
-        """Rows of one cell, whatever happens in it; only an interruption gets through."""
-        subject = cell.subject or context.subject
-        setup = _setup(subject, suite, context.data_digest, self._backbone_digest)
-        row = partial(_row, context, suite, cell, key=key, listing=listing, setup=setup)
+    def _compute(self, unit: _Unit) -> list[ResultRow]:
+        """Rows of one cell, whatever happens in it; only an interruption gets through, and others at work."""
+        context, suite, cell = unit.context, unit.suite, unit.cell
+        setup = _setup(cell.subject or context.subject, suite, context.data_digest, self._backbone_digest)
+        row = partial(_row, context, suite, cell, key=unit.key, listing=unit.listing, setup=setup)
         try:
             values = _as_promised(suite, cell, cell.compute())
             return [row(value.metric, value) for value in values]
-        except (KeyboardInterrupt, Interrupted):
+        except (KeyboardInterrupt, Interrupted, BusyError):
             raise
         except CapabilityError as error:
             return [row(metric, status="not_applicable", note=error.message) for metric in cell.metrics]
@@ -238,7 +283,7 @@ class Runner:
         except Exception as error:
             log.debug("cell %s of suite %s failed", cell.name, suite.name, exc_info=True)
             note = reason(error)
-            method = context.subject.config.method
+            method = unit.context.subject.config.method
             self._progress.warn(f"{suite.name} {cell.name} of {method} failed: {note}")
             return [row(metric, status="failed", note=note) for metric in cell.metrics]
 
@@ -277,7 +322,7 @@ def _listed(suite: Suite, context: Context) -> Sequence[Cell]:
     """The cells of a suite; if it cannot even list them, one that fails in its place."""
     try:
         return suite.cells(context)
-    except (KeyboardInterrupt, Interrupted):
+    except (KeyboardInterrupt, Interrupted, BusyError):
         raise
     except Exception as error:
         problem = error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from vlmprompt.claims.claim import claim
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import resolve
 from vlmprompt.data.records import Dataset
@@ -45,7 +46,7 @@ def run_subject(run: Run, resources: Resources) -> Subject:
 
 @dataclass(frozen=True)
 class References:
-    """Reference methods beside runs; each is trained when it is first needed, and kept.
+    """Reference methods beside runs; each is trained when it is first needed, by one process, and kept.
 
     Args:
         folder: where they are kept, as runs.
@@ -120,15 +121,17 @@ class References:
         path = self.folder / f"{config.method}-{digest[:12]}"
         digests = data_digest, backbone.digest, None if descriptions is None else descriptions.digest
         if self.force or not _stands(path, *digests):
-            train(
-                config,
-                resources.runtime,
-                out=path,
-                force=True,
-                progress=resources.progress,
-                backbone=backbone,
-                descriptions=descriptions,
-            )
+            with claim(self.folder, path.name, f"reference {path}"):
+                if self.force or not _stands(path, *digests):  # another process may have trained it by now
+                    train(
+                        config,
+                        resources.runtime,
+                        out=path,
+                        force=True,
+                        progress=resources.progress,
+                        backbone=backbone,
+                        descriptions=descriptions,
+                    )
         return load_run(path).build_method(backbone)
 
 

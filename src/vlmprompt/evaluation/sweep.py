@@ -2,6 +2,9 @@
 
 In one process, so towers are loaded and test images read once. A rerun of the same sweep goes on where the
 last one stopped: finished trainings and measurements are skipped, an unfinished training is resumed.
+
+Any number of processes may carry out one sweep in one folder: each takes a run that nobody has, trains or measures
+it, and takes the next, until none is left. What a process that died has left is taken over.
 """
 
 from __future__ import annotations
@@ -11,24 +14,27 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vlmprompt.claims.claim import BusyError, claim
+from vlmprompt.claims.work import shared, take
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.config.resolve import Resolved
 from vlmprompt.data.load import short_names
-from vlmprompt.errors import InputError, Interrupted, UsageError
+from vlmprompt.errors import Interrupted, UsageError
+from vlmprompt.evaluation.contract import Suite
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import REFERENCES_DIR, RESULTS_FILE, evaluate, load_suites, reason
 from vlmprompt.evaluation.subjects import REFERENCES, is_training_free
 from vlmprompt.evaluation.variants import unusual
 from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import DATA, ResultRow
 from vlmprompt.results.store import EVERYTHING, ResultStore
-from vlmprompt.training.folder import run_name
-from vlmprompt.training.provenance import RUN_FILE
+from vlmprompt.training.folder import RunFolder, is_finished, run_name
 from vlmprompt.training.run import train
-from vlmprompt.training.runs import load_run
 
 RUNS_DIR = "runs"
 log = logging.getLogger(__name__)
@@ -98,7 +104,7 @@ def sweep(
         suites: names of registered suites.
         out: gets `results.jsonl`, `runs/` and `references/`.
         reference: add zero-shot and linear probe, unless they are in the grid themselves.
-        force: train and measure again what is done.
+        force: train and measure again what is done, alone in the folder.
         companions, aliases, contents: see `runner.evaluate`.
         resources: towers and features of images to share with other sweeps.
 
@@ -115,18 +121,19 @@ def sweep(
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
     resources = resources or Resources(runtime, progress)
     beside_data = {"companions": companions, "aliases": aliases, "contents": contents}
-    work = _Sweep(suites, beside, resources, out, force=force, measured_on=beside_data)
-    with progress.task("sweep", sum(map(len, groups)), unit="run") as task:
+    with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
+        work = _Sweep(suites, beside, resources, out, force=force, measured_on=beside_data)
         try:
-            for job in itertools.chain.from_iterable(map(work.measure, groups)):
-                task.advance(run=job.folder.name)
+            for step in take(work.steps(groups), lambda step: step.act(step.job), progress):
+                if step.last:
+                    task.advance(run=step.job.folder.name)
         except (KeyboardInterrupt, Interrupted) as error:
             raise Interrupted(
-                f"sweep interrupted; what was measured is kept in {work.store.path}",
+                f"sweep interrupted; what was measured is kept in {out / RESULTS_FILE}",
                 hint="the same command goes on from there",
             ) from error
     order = {method: place for place, method in enumerate(grid.methods)}
-    return sorted(work.rows.values(), key=lambda row: order.get(row.method, len(order)))
+    return sorted(work.rows(groups), key=lambda row: order.get(row.method, len(order)))
 
 
 def run_names(grid: Grid, resolve: Callable[..., Resolved]) -> dict[str, str]:
@@ -159,8 +166,21 @@ def _job(resolved: Resolved, labels: dict[str, str], runs_dir: Path) -> _Job:
     return _Job(resolved, runs_dir / run_name(resolved.run, label), label)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """Something to do for a run; raises BusyError where it cannot be done now.
+
+    Attributes:
+        last: nothing comes after it.
+    """
+
+    job: _Job
+    act: Callable[[_Job], None]
+    last: bool
+
+
 class _Sweep:
-    """What the runs of a sweep share; `rows` collects every number once."""
+    """What the runs of a sweep share, and what came of each."""
 
     def __init__(
         self,
@@ -172,67 +192,88 @@ class _Sweep:
         force: bool,
         measured_on: Mapping[str, Any],
     ) -> None:
-        self.store = ResultStore(out / RESULTS_FILE)
-        self.rows: dict[tuple[str, str], ResultRow] = {}
+        self._ledger = Ledger(ResultStore(out / RESULTS_FILE), fresh=force)
+        self._rows: dict[Path, Sequence[ResultRow]] = {}
+        self._trained: set[Path] = set()
         self._suites = load_suites(suites)
         self._references = references
         self._resources = resources
-        self._references_dir = out / REFERENCES_DIR
+        self._out = out
         self._force = force
         self._measured_on = measured_on
 
-    def measure(self, group: Sequence[_Job]) -> Iterator[_Job]:
-        """Train the runs of a group, then measure each: a curve over shots needs them all. Yields what is done."""
-        errors = [self._attempt(job, self._train) for job in group]
-        for job, error in zip(group, errors, strict=True):
-            error = error or self._attempt(job, self._evaluate)
-            if error is not None:
-                failures = self._failed(job, error)
-                self.store.append(failures)
-                self._keep(failures)
-            yield job
+    def steps(self, groups: Sequence[Sequence[_Job]]) -> Iterator[_Step]:
+        """Train the runs of each group, then measure each: a curve over shots needs them all."""
+        for group in groups:
+            yield from (_Step(job, self._train, False) for job in group)
+            yield from (_Step(job, partial(self._measure, group), True) for job in group)
 
-    def _attempt(self, job: _Job, step: Callable[[_Job], None]) -> Exception | None:
-        """Do one step; its error is kept for the results, and the others go on."""
+    def rows(self, groups: Sequence[Sequence[_Job]]) -> list[ResultRow]:
+        """Every number once, in the order of the grid, whoever measured it."""
+        rows = (row for group in groups for job in group for row in self._rows[job.folder])
+        return list({(row.key, row.metric): row for row in rows}.values())
+
+    def _train(self, job: _Job) -> None:
+        with claim(self._out, f"train {job.folder.name}", f"training of {job.folder.name}"):
+            self._attempt(job, self._do_train)
+        self._trained.add(job.folder)
+
+    def _measure(self, group: Sequence[_Job], job: _Job) -> None:
+        for other in group:
+            if other.folder not in self._trained:
+                raise BusyError(f"training of {other.folder.name}", None)
+        with claim(self._out, f"measure {job.folder.name}", f"measuring of {job.folder.name}"):
+            self._attempt(job, self._do_measure)
+
+    def _attempt(self, job: _Job, step: Callable[[_Job], None]) -> None:
+        """Do one step, unless the run has failed by now, here or elsewhere; an error becomes its rows."""
+        failures = self._failures(job)
+        if failures is not None:
+            self._rows[job.folder] = failures
+            return
         try:
             step(job)
-        except (KeyboardInterrupt, Interrupted):
+        except (KeyboardInterrupt, Interrupted, BusyError):
             raise
         except Exception as error:
             log.debug("run %s failed", job.folder, exc_info=True)
             self._resources.progress.warn(f"run {job.folder.name} failed: {reason(error)}")
-            return error
-        return None
+            self._rows[job.folder] = self._failed(job, error)
+            self._ledger.append(self._rows[job.folder])
 
-    def _train(self, job: _Job) -> None:
+    def _do_train(self, job: _Job) -> None:
+        done = is_finished(RunFolder(job.folder)) and not self._force  # and needs no towers
         train(
             job.config,
             self._resources.runtime,
             out=job.folder,
-            resume=(job.folder / RUN_FILE).exists(),
+            resume="maybe",
             force=self._force,
             progress=self._resources.progress,
             sources=job.resolved.sources,
-            backbone=None if _is_finished(job) and not self._force else self._resources.backbone(job.config),
+            backbone=None if done else self._resources.backbone(job.config),
         )
 
-    def _evaluate(self, job: _Job) -> None:
-        rows = evaluate(
+    def _do_measure(self, job: _Job) -> None:
+        self._rows[job.folder] = evaluate(
             job.folder,
             [suite.name for suite in self._suites],
             self._resources.runtime,
             reference=self._references,
             force=self._force,
-            store=self.store,
-            references_dir=self._references_dir,
+            ledger=self._ledger,
+            patient=False,
+            references_dir=self._out / REFERENCES_DIR,
             **self._measured_on,
             resources=self._resources,
             progress=self._resources.progress,
         )
-        self._keep(rows)
 
-    def _keep(self, rows: Sequence[ResultRow]) -> None:
-        self.rows |= {(row.key, row.metric): row for row in rows}
+    def _failures(self, job: _Job) -> list[ResultRow] | None:
+        """Rows of a run that has failed as a whole since this sweep began."""
+        self._ledger.refresh()
+        found = [self._ledger.rows(_failure_key(job, suite), [EVERYTHING]) for suite in self._suites]
+        return [row for rows in found for row in rows or ()] if all(found) else None
 
     def _failed(self, job: _Job, error: Exception) -> list[ResultRow]:
         """A row for each suite, in place of everything that it would have measured."""
@@ -254,15 +295,11 @@ class _Sweep:
                 status="failed",
                 note=reason(error),
                 setup=unusual(config) | {DATA: config.data},
-                key=hashlib.sha256(f"{suite.name} {config.model_dump_json()}".encode()).hexdigest(),
+                key=_failure_key(job, suite),
             )
             for suite in self._suites
         ]
 
 
-def _is_finished(job: _Job) -> bool:
-    """Whether the run is there, so that training it needs no towers."""
-    try:
-        return load_run(job.folder).info.status == "finished"
-    except InputError:
-        return False
+def _failure_key(job: _Job, suite: Suite) -> str:
+    return hashlib.sha256(f"{suite.name} {job.config.model_dump_json()}".encode()).hexdigest()

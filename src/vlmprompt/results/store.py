@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from vlmprompt.claims.claim import turn
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 from vlmprompt.results.rows import ResultRow
@@ -29,10 +30,12 @@ class Loaded:
         rows: the newest row of each key and metric, in order of first appearance; one that is repeated as it was
             holds anew, and counts as appearing there.
         warning: what was left out (damaged lines, a torn last one), or None.
+        end: the byte after the last whole line.
     """
 
     rows: tuple[ResultRow, ...]
     warning: str | None = None
+    end: int = 0
 
 
 class ResultStore:
@@ -47,7 +50,7 @@ class ResultStore:
         self._is_ours = False
 
     def append(self, rows: Iterable[ResultRow]) -> None:
-        """Add rows, all in one write; a torn line that an earlier process left is cut off first.
+        """Add rows, all in one write, while no other process does; a torn line that an earlier one left is cut off.
 
         Raises:
             InputError: the file cannot be written, or holds something else than results (see `read`).
@@ -55,9 +58,10 @@ class ResultStore:
         data = "".join(f"{row.model_dump_json()}\n" for row in rows).encode()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._is_ours:
-                self.read()
-            with self.path.open("a+b", buffering=0) as file:
+            mine = turn(self.path.parent, "append", f"appending to {self.path}")
+            with mine, self.path.open("a+b", buffering=0) as file:
+                if not self._is_ours:
+                    self.read()
                 _write_all(file, self._end_last_line(file) + data)
             self._is_ours = True
         except OSError as error:
@@ -66,8 +70,11 @@ class ResultStore:
                 hint="free space there, or choose another folder",
             ) from error
 
-    def read(self) -> Loaded:
+    def read(self, start: int = 0) -> Loaded:
         """The newest row of each key and metric; damaged lines are left out, and named in the warning.
+
+        Args:
+            start: the byte to begin at, an earlier `Loaded.end`; a file that has become shorter is read from its start.
 
         Raises:
             InputError: the file cannot be read, or it holds lines of something else; the first is named.
@@ -78,17 +85,20 @@ class ResultStore:
             return Loaded(())
         except OSError as error:
             raise InputError(f"cannot read results {self.path}: {error.strerror}") from error
-        *lines, rest = content.split(b"\n")
-        parsed = {number: self._parse(line, number) for number, line in enumerate(lines, 1) if line.strip()}
-        last = self._parse(rest, len(lines) + 1) if rest else None
+        start = start if start <= len(content) else 0
+        *lines, rest = content[start:].split(b"\n")
+        first = content.count(b"\n", 0, start) + 1
+        parsed = {number: self._parse(line, number) for number, line in enumerate(lines, first) if line.strip()}
+        last = self._parse(rest, first + len(lines)) if rest else None
         rows = [row for row in (*parsed.values(), last) if row is not None]
-        self._require_results(rows, lines, rest)
+        if start == 0:
+            self._require_results(rows, lines, rest)
         self._is_ours = True
         newest = _newest(rows)
         warnings = _left_out(self.path, [number for number, row in parsed.items() if row is None])
         if rest and last is None:
             warnings.append(f"the last line of {self.path} is incomplete and was left out")
-        return Loaded(tuple(newest.values()), "; ".join(warnings) or None)
+        return Loaded(tuple(newest.values()), "; ".join(warnings) or None, len(content) - len(rest))
 
     def _parse(self, line: bytes, number: int) -> ResultRow | None:
         """A line's row; None of one that is damaged."""
@@ -149,11 +159,12 @@ def current(rows: Iterable[ResultRow]) -> list[ResultRow]:
     newest: dict[tuple[object, ...], ResultRow] = {}
     last: dict[tuple[object, ...], ResultRow] = {}
     for row in rows:
-        newest[(*_work(row), row.cell, row.metric)] = last[_work(row)] = row
-    return [row for row in newest.values() if _holds(row, last[_work(row)])]
+        newest[(*work_of(row), row.cell, row.metric)] = last[work_of(row)] = row
+    return [row for row in newest.values() if _holds(row, last[work_of(row)])]
 
 
-def _work(row: ResultRow) -> tuple[object, ...]:
+def work_of(row: ResultRow) -> tuple[object, ...]:
+    """What a row is about, but for its cell and metric: a run (or what stands beside it) and a suite."""
     return row.run, row.method, row.dataset, row.backbone, row.shots, row.seed, row.suite
 
 

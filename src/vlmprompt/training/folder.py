@@ -6,18 +6,20 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vlmprompt.atomic import parts, probe, unwritable
+from vlmprompt.claims.claim import FOLDER, Claim, claim
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
 from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
 from vlmprompt.training.trainset import DataDigests
 
-Claim = Literal["new", "resume", "done"]
+Start = Literal["new", "resume", "done"]
 # What training may write, in the order in which a new run removes an old one's: where that is cut short, a run
 # without its checkpoint is left, which nobody takes for a whole one.
 TRAINED = ("checkpoint.safetensors", "log.jsonl", "descriptions.jsonl", "MODEL_CARD.md")
@@ -51,6 +53,11 @@ class RunFolder:
     def card(self) -> Path:
         """For people."""
         return self.path / "MODEL_CARD.md"
+
+    @property
+    def claims(self) -> Path:
+        """Who is at work here; not there where nobody is."""
+        return self.path / FOLDER
 
     def create(self) -> None:
         """Make the folder.
@@ -134,7 +141,7 @@ def differing(info: RunInfo, header: Header) -> list[str]:
     if info.class_names != header.class_names:
         found.append("class names")
     digests = {
-        "dataset": info.data.digest,
+        "dataset": info.data.learned or info.data.digest,
         "few-shot sample": info.data.fewshot_digest,
         "backbone": info.backbone.digest,
     }
@@ -161,7 +168,25 @@ def run_folder(config: RunConfig, dataset: str, runtime: Runtime, out: Path | No
     return RunFolder(out if out is not None else runtime.runs_dir / run_name(config, dataset))
 
 
-def claim(
+def hold(folder: RunFolder) -> AbstractContextManager[Claim]:
+    """Be the only one that writes into a run folder.
+
+    Raises:
+        BusyError: somebody else is.
+        InputError: the folder cannot be written to.
+    """
+    return claim(folder.path, "run", f"run {folder.path}")
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a finished run is there, for whatever configuration."""
+    try:
+        return RunInfo.read(folder.path).status == "finished"
+    except InputError:
+        return False
+
+
+def start_of(
     folder: RunFolder,
     config: RunConfig,
     data: DataDigests,
@@ -169,8 +194,8 @@ def claim(
     *,
     resume: bool,
     force: bool,
-) -> Claim:
-    """Whether a run may be written into a folder, and from where it starts.
+) -> Start:
+    """From where a run in a folder starts; but for a finished one, the folder is to be held first (`hold`).
 
     Args:
         data: digests of the data as they are now.
@@ -221,7 +246,7 @@ def claim(
 def _require_free(folder: RunFolder, force: bool) -> None:
     """What others have put there stays: beside a run if that is meant, never under the names of its files."""
     place = folder.path
-    if place.is_dir() and not force and set(place.iterdir()) - set(parts(place)):
+    if place.is_dir() and not force and set(place.iterdir()) - {*parts(place), folder.claims}:
         raise InputError(
             f"{place} is not empty, and holds no run", hint="choose another folder with --out, or use --force"
         )

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.claims.claim import Claim
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint
-from vlmprompt.training.folder import RunFolder, claim, run_name
+from vlmprompt.training.folder import RunFolder, hold, run_name, start_of
 from vlmprompt.training.foreign import read_foreign
 from vlmprompt.training.provenance import RunInfo
 from vlmprompt.training.rescue import keep
@@ -55,22 +56,23 @@ def import_run(
     origin = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     data = load_trainset(config, runtime, draw=False)
     folder = RunFolder(out or runtime.runs_dir / f"{run_name(config, data.dataset.name)}-imported")
-    if claim(folder, config, data.digests, resume=False, force=force) == "done":
-        if RunInfo.read(folder.path).imported == origin:
-            progress.message(f"{folder.path} is already done (--force imports it again)")
-            return folder.path
-        raise InputError(f"{folder.path} holds another run", hint="give another folder with --out, or use --force")
-    setup = untrained(config, runtime, data, device, backbone)
-    setup.method.load_trainable_state(setup.method.foreign_state(content))
-    _write(setup, folder, origin, dict(sources or {}))
+    with hold(folder) as claim:
+        if start_of(folder, config, data.digests, resume=False, force=force) == "done":
+            if RunInfo.read(folder.path).imported == origin:
+                progress.message(f"{folder.path} is already done (--force imports it again)")
+                return folder.path
+            raise InputError(f"{folder.path} holds another run", hint="give another folder with --out, or use --force")
+        setup = untrained(config, runtime, data, device, backbone)
+        setup.method.load_trainable_state(setup.method.foreign_state(content))
+        _write(setup, folder, claim, origin, dict(sources or {}))
     return folder.path
 
 
-def _write(setup: Setup, folder: RunFolder, origin: dict[str, str], sources: dict[str, str]) -> None:
+def _write(setup: Setup, folder: RunFolder, claim: Claim, origin: dict[str, str], sources: dict[str, str]) -> None:
     state, rng = setup.method.eval().trainable_state(), {"method": setup.method.rng_state()}
     where = f"trained elsewhere, imported from {origin['file']} (SHA-256 {origin['sha256'][:16]})"
     info = make_info(setup, folder, sources).model_copy(update={"features": where, "imported": origin})
     folder.clear()
     with recorded(folder, info):
-        keep(Checkpoint(make_header(setup), state, {}, rng), folder)
+        keep(Checkpoint(make_header(setup), state, {}, rng), folder, claim)
         finish(folder, info, {})

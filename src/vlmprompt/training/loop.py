@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from vlmprompt.claims.claim import Claim
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.methods.contract import Losses, MethodOutput, PromptMethod
@@ -44,6 +45,7 @@ class Work:
         image_ids: names of the training images, for errors.
         header: of the checkpoints, but for position and scaler.
         folder: where they and the log go.
+        claim: on it.
     """
 
     method: PromptMethod
@@ -54,6 +56,7 @@ class Work:
     image_ids: Sequence[str]
     header: Header
     folder: RunFolder
+    claim: Claim
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
         InputError: the loss or a parameter is not finite (the last good checkpoint stays), or a file cannot
             be written.
         VanishedError: the run's folder is gone; the state was saved beside it.
+        BusyError: another process took the run over while this one stood still.
         Interrupted: Ctrl-C or SIGTERM; the state was saved after the step under way.
     """
     method, plan, train = work.method, work.plan, work.train
@@ -111,6 +115,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 work.accelerator.backward(losses.total)
                 optimizer.step()
                 step = observe(output, losses, batch.labels_B, method)  # the one wait for the device
+                work.claim.check()
                 position = position.after(step.loss, step.images, step.correct)
                 require_finite(work, step, position, batch, log)
                 log.append(step_record(step, position, lr))
@@ -122,6 +127,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                     raise interrupted(work, position)
             method.end_epoch(epoch, plan.epochs)
             position = position.next_epoch()
+            work.claim.check()
             log.append(epoch_record(method, position, lr))
             position = save(work, optimizer, position, log)
         seconds = log.seconds
@@ -149,7 +155,7 @@ def save(work: Work, optimizer: Optimizer, position: Position, log: TrainLog) ->
         update={"position": position, "scaler": None if scaler is None else scaler.state_dict()}
     )
     state, slots = work.method.trainable_state(), optimizer_tensors(optimizer, work.method)
-    keep(Checkpoint(header, state, slots, {"method": work.method.rng_state()}), work.folder, log)
+    keep(Checkpoint(header, state, slots, {"method": work.method.rng_state()}), work.folder, work.claim, log)
     return position
 
 

@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 from vlmprompt.atomic import unwritable, write_atomic
+from vlmprompt.claims.claim import Claim
 from vlmprompt.errors import InputError
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.folder import RunFolder
@@ -24,17 +25,20 @@ class VanishedError(InputError):
         self.folder = folder
 
 
-def keep(checkpoint: Checkpoint, folder: RunFolder, log: TrainLog | None = None) -> None:
+def keep(checkpoint: Checkpoint, folder: RunFolder, claim: Claim, log: TrainLog | None = None) -> None:
     """Save a run's state in its folder or, if that is gone, beside it.
 
     Args:
+        claim: on the folder.
         log: the run's log, where it has one.
 
     Raises:
+        BusyError: the run is somebody else's by now.
         VanishedError: the folder is gone; names the one that the state is in.
         InputError: the state could be saved nowhere.
     """
     if not _gone(folder, log):
+        claim.check()
         try:
             if log is not None:
                 log.flush()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import extract
+from vlmprompt.claims.claim import BusyError, Claim
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError, Interrupted
@@ -21,7 +22,7 @@ from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
 from vlmprompt.training.device import make_accelerator
-from vlmprompt.training.folder import RunFolder, claim, run_folder
+from vlmprompt.training.folder import RunFolder, hold, is_finished, run_folder, start_of
 from vlmprompt.training.loop import Work, fit
 from vlmprompt.training.model_card import model_card
 from vlmprompt.training.provenance import (
@@ -65,7 +66,7 @@ def train(
     runtime: Runtime | None = None,
     *,
     out: Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["maybe"] = False,
     force: bool = False,
     progress: Progress | None = None,
     sources: Mapping[str, str] | None = None,
@@ -76,7 +77,7 @@ def train(
 
     Args:
         out: the folder; default: a name made of the configuration, in `runtime.runs_dir`.
-        resume: go on with an unfinished run, bit for bit on a CPU.
+        resume: go on with an unfinished run, bit for bit on a CPU; "maybe": if there is one.
         force: replace what is in the folder.
         sources: dotted configuration key -> where its value came from, for run.json.
         backbone: towers in memory, in place of loading `config.backbone`.
@@ -85,6 +86,7 @@ def train(
     Raises:
         UsageError, InputError, CapabilityError, PluginError: named cause and next step.
         VanishedError: its folder was removed meanwhile; the state is in another one.
+        BusyError: another process is at work in the folder, or took over while this one stood still.
         Interrupted: stopped by Ctrl-C or SIGTERM; the state was saved.
     """
     runtime = runtime or Runtime.model_validate({})
@@ -95,19 +97,40 @@ def train(
     folder = run_folder(config, data.dataset.name, runtime, out)
     file = data.description_file
     digests = data.digests, None if file is None else file.digest
-    state = claim(folder, config, *digests, resume=resume, force=force)
-    if state != "new":
-        _warn_of_other_code(folder, config.method, progress)
-    if state == "done":
-        progress.message(f"{folder.path} is already done (--force trains it again)")
-        return TrainResult(folder.path, RunInfo.read(folder.path).metrics)
-    if resume and state == "new":
-        progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
-    setup = build(config, runtime, data, device, backbone)
-    warn(setup, progress)
-    header = make_header(setup)
-    resumed = _resumable(folder, header) if state == "resume" else None
-    info = make_info(setup, folder, dict(sources or {}))
+    # A finished run is looked at as it is, in a folder that may be read-only; what a killed process left there goes.
+    with nullcontext() if is_finished(folder) and not force and not folder.claims.exists() else hold(folder) as claim:
+        start = start_of(folder, config, *digests, resume=bool(resume), force=force)
+        if start != "new":
+            _warn_of_other_code(folder, config.method, progress)
+        if start == "done":
+            progress.message(f"{folder.path} is already done (--force trains it again)")
+            return TrainResult(folder.path, RunInfo.read(folder.path).metrics)
+        if claim is None:  # in this very moment somebody has started over
+            raise BusyError(f"run {folder.path}", None)
+        if resume is True and start == "new":
+            progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
+        setup = build(config, runtime, data, device, backbone)
+        warn(setup, progress)
+        run = _Run(setup, folder, make_header(setup), claim, progress)
+        resumed = _resumable(folder, run.header) if start == "resume" else None
+        return TrainResult(folder.path, _carry_out(run, resumed, dict(sources or {})).metrics)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that is about to be trained, in a folder that this process holds."""
+
+    setup: Setup
+    folder: RunFolder
+    header: Header
+    claim: Claim
+    progress: Progress
+
+
+def _carry_out(run: _Run, resumed: Checkpoint | None, sources: dict[str, str]) -> RunInfo:
+    """Train, with run.json true at every moment; gives its last content."""
+    folder, file = run.folder, run.setup.data.description_file
+    info = make_info(run.setup, folder, sources)
     if resumed is None:
         folder.clear()
     else:
@@ -116,9 +139,9 @@ def train(
     with recorded(folder, info):
         if file is not None:
             write_atomic(folder.descriptions, file.content, make_folder=False)
-        outcome = _learn(setup, folder, header, resumed, progress)
-        info = finish(folder, info, outcome | {"peak_memory": peak_memory(device)})
-    return TrainResult(folder.path, info.metrics)
+        outcome = _learn(run, resumed)
+        run.claim.check()
+        return finish(folder, info, outcome | {"peak_memory": peak_memory(run.setup.device)})
 
 
 def _warn_of_other_code(folder: RunFolder, method: str, progress: Progress) -> None:
@@ -129,29 +152,27 @@ def _warn_of_other_code(folder: RunFolder, method: str, progress: Progress) -> N
         progress.warn(f"{folder.path} was made with {', '.join(changed)}; --force trains it again with today's")
 
 
-def _learn(
-    setup: Setup, folder: RunFolder, header: Header, resumed: Checkpoint | None, progress: Progress
-) -> dict[str, Any]:
+def _learn(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
     """Train in the way of the method; gives what run.json records of it."""
+    setup = run.setup
     if setup.plan is not None:
-        return _run_loop(setup, folder, header, resumed, progress)
+        return _run_loop(run, resumed)
     start = time.perf_counter()
-    fitted, metrics = _fit_closed_form(setup, progress) if "closed_form" in setup.method.capabilities else ({}, {})
+    fitted, metrics = _fit_closed_form(setup, run.progress) if "closed_form" in setup.method.capabilities else ({}, {})
     setup.method.eval()
     state, rng = setup.method.trainable_state(), {"method": setup.method.rng_state()}
-    keep(Checkpoint(header, state, {}, rng), folder)
+    keep(Checkpoint(run.header, state, {}, rng), run.folder, run.claim)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "fit": fitted, "metrics": {"steps": 0, "seconds": seconds, **metrics}}
 
 
-def _run_loop(
-    setup: Setup, folder: RunFolder, header: Header, resumed: Checkpoint | None, progress: Progress
-) -> dict[str, Any]:
+def _run_loop(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
+    setup = run.setup
     assert setup.plan is not None
     train_config, records = setup.config.train, setup.data.split.train
     accelerator = make_accelerator(setup.device, train_config.precision)
     start = time.perf_counter()
-    batches = make_batches(setup, progress)
+    batches = make_batches(setup, run.progress)
     before = time.perf_counter() - start
     work = Work(
         method=setup.method,
@@ -160,10 +181,11 @@ def _run_loop(
         train=train_config,
         accelerator=accelerator,
         image_ids=[record.id for record in records],
-        header=header,
-        folder=folder,
+        header=run.header,
+        folder=run.folder,
+        claim=run.claim,
     )
-    position, seconds = fit(work, resumed, progress)
+    position, seconds = fit(work, resumed, run.progress)
     images = position.total * min(train_config.batch_size, len(records))
     numbers = {"loss": position.loss, "train_accuracy": position.accuracy, "steps": position.total}
     rates = {"seconds": before + seconds, "images_per_s": images / seconds}
@@ -261,6 +283,8 @@ def recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
     info.write(folder.path)
     try:
         yield
+    except BusyError:  # it is somebody else's now
+        raise
     except BaseException as error:
         status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
         place = error.folder.path if isinstance(error, VanishedError) else folder.path

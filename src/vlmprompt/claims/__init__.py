@@ -1,0 +1,1 @@
+"""Who is at work on what, among processes of one machine or of several that share a folder."""

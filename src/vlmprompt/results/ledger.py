@@ -1,0 +1,95 @@
+"""What is known of a results file while it is being filled, perhaps by several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.store import ResultStore, current, finished, work_of
+
+_ByKey = dict[str, dict[str, ResultRow]]
+
+
+class Ledger:
+    """Units of work that are done: measured before the ledger was opened, or tried since, by whomever.
+
+    Attributes:
+        store: the results file.
+        warning: what is wrong with it, or None.
+
+    Args:
+        fresh: what was measured before counts for nothing.
+    """
+
+    def __init__(self, store: ResultStore, *, fresh: bool = False) -> None:
+        self.store = store
+        loaded = store.read()
+        self.warning = loaded.warning
+        self._end = loaded.end
+        self._before = _by_key({}, () if fresh else loaded.rows)
+        self._since: _ByKey = {}
+        self._works: dict[tuple[object, ...], list[ResultRow]] = {}
+        self._sort_in(loaded.rows)
+
+    def refresh(self) -> None:
+        """Read what was appended meanwhile.
+
+        Raises:
+            InputError: see `ResultStore.read`.
+        """
+        loaded = self.store.read(self._end)
+        self._end = loaded.end
+        _by_key(self._since, loaded.rows)
+        self._sort_in(loaded.rows)
+
+    def append(self, rows: Sequence[ResultRow]) -> None:
+        """Add rows.
+
+        Raises:
+            InputError: see `ResultStore.append`.
+        """
+        self.store.append(rows)
+        self.refresh()
+
+    def rows(self, key: str, metrics: Iterable[str]) -> list[ResultRow] | None:
+        """The rows of a unit of work, or None if it has to be done.
+
+        One that failed before is tried again; one that has failed since is not, whoever tried.
+        """
+        before, since = self._before.get(key, {}), self._since.get(key, {})
+        found = before | since
+        if since.keys() >= set(metrics) or finished(list(found.values()), metrics):
+            return list(found.values())
+        return None
+
+    def show(self, rows: Sequence[ResultRow]) -> None:
+        """Make sure that a table shows rows of one run and suite: those that somebody has just asked for.
+
+        A failure since may hide some, and one that nobody asks for any more may stand beside them; what is stored
+        once more holds anew.
+
+        Raises:
+            InputError: see `ResultStore.append`.
+        """
+        asked = {(row.key, row.metric) for row in rows}
+        there = current(self._works.get(work_of(rows[0]), ())) if rows else []
+        obsolete = [row for row in there if row.status == "failed" and (row.key, row.metric) not in asked]
+        shown = {(row.key, row.metric) for row in there}
+        hidden = [row for row in rows if (row.key, row.metric) not in shown]
+        if hidden or obsolete:
+            self.append(hidden or rows[-1:])
+
+    def was_there(self, key: str) -> bool:
+        """Whether nothing has been added to a unit since the ledger was opened."""
+        return key not in self._since
+
+    def _sort_in(self, rows: Iterable[ResultRow]) -> None:
+        for row in rows:
+            self._works.setdefault(work_of(row), []).append(row)
+
+
+def _by_key(found: _ByKey, rows: Iterable[ResultRow]) -> _ByKey:
+    """Sort rows in; gives `found`."""
+    for row in rows:
+        found.setdefault(row.key, {})[row.metric] = row
+    return found
