@@ -55,9 +55,10 @@ class Process:
         self._process.kill()
 
     def communicate(self) -> tuple[str, str]:
-        """What it wrote to stdout and stderr, after its end."""
-        self._process.join()
-        out, err = (path.read_text(encoding="utf-8") for path in self._outputs)
+        """Wait for its end; gives what it wrote to stdout and stderr. To be called once."""
+        with self._folder:
+            self._process.join()
+            out, err = (path.read_text(encoding="utf-8") for path in self._outputs)
         return out, err
 
 
@@ -117,11 +118,11 @@ def _run(
     env: Mapping[str, str],
     cwd: Path,
 ) -> None:
-    assert PRELOADED in sys.modules  # the server says nothing of what it cannot import
     for number, path in enumerate(outputs, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
+    assert PRELOADED in sys.modules  # the server says nothing of what it cannot import
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

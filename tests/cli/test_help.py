@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from importlib import import_module
 
 import pytest
@@ -57,13 +56,7 @@ def test_nothing_heavy_is_loaded(args: list[str]) -> None:
     assert {"vlmprompt.cli.main", "vlmprompt_bloom"} <= loaded  # so with plugins
     # Behind the first page typer converts values, for which some of its versions load pydantic (15 ms).
     assert HEAVY & loaded <= ({"pydantic"} if args[0] in ("train", "methods") else set())
-
-
-def test_help_is_quick() -> None:
-    """The bench holds it to 0.30 s; here only something gross is caught, on a machine that is busy."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "vlmprompt", "--help"], capture_output=True, check=True)
-    assert time.perf_counter() - started < 3
+    assert len(loaded) < 500  # 280 to 350 now; how long that takes is the benchmark `startup` to tell
 
 
 @pytest.mark.parametrize("path", pages(), ids=" ".join)

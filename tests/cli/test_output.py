@@ -201,6 +201,7 @@ def test_usage_errors_have_the_same_shape(
     assert captured.err == f"error: {found['error']['message']}\nhint: {hint}\n"
 
 
+@pytest.mark.filterwarnings("default:n_ctx has")
 def test_python_warnings_join_the_document(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     def command(as_json: JsonFlag = False) -> None:
         warnings.warn("n_ctx has\n no effect", stacklevel=1)

@@ -114,20 +114,29 @@ def curve(rows: list[ResultRow], method: str = "coop") -> dict[str, str]:
     return {r.cell: r.status for r in rows if r.method == method}
 
 
-@pytest.fixture
-def runs(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> dict[Any, Path]:
+@pytest.fixture(scope="module")
+def trained_runs(photos: Path, tiny_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of 1 and 2 shots, and some that differ in more."""
+    folder = tmp_path_factory.mktemp("runs")
 
-    def made(name: str, **changes: Any) -> Path:
-        settings = config(photos, **changes)
-        return train(settings, runtime(tmp_path), out=tmp_path / name, backbone=tiny_backbone).run
+    def made(name: str, **changes: Any) -> None:
+        train(config(photos, **changes), runtime(folder), out=folder / name, backbone=tiny_backbone)
 
     made("other-seed", shots=4, seed=2)
     made("other-setting", shots=4, setting="base-to-new")
     made("other-option", shots=4, n_ctx=3)
     made("other-rate", shots=4, lr=0.5)
     made("other-method", shots=4, method="linear_probe")
-    return {k: made(f"{k}-shot", shots=k, allow_fewer=k == 2) for k in (1, 2)}
+    for k in (1, 2):
+        made(f"{k}-shot", shots=k, allow_fewer=k == 2)
+    return folder
+
+
+@pytest.fixture
+def runs(trained_runs: Path, tmp_path: Path) -> dict[Any, Path]:
+    """Number of shots -> a run of one's own, among the others."""
+    folder = Path(shutil.copytree(trained_runs, tmp_path / "runs"))
+    return {k: folder / f"{k}-shot" for k in (1, 2)}
 
 
 def test_the_curve_is_made_of_runs_that_differ_in_shots_only(runs: dict[Any, Path], tiny_backbone: Backbone) -> None:

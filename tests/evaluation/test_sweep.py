@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +30,42 @@ from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore, current
 
 
-@pytest.fixture
-def loads(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Towers come from memory; notes what was loaded. The slow method is known."""
+@contextmanager
+def towers_from_memory(backbone: Backbone) -> Iterator[list[str]]:
+    """Notes what was loaded. The method of sweeps is known."""
     loaded: list[str] = []
 
     def load(spec: str, **more: Any) -> Backbone:
         loaded.append(spec)
-        return tiny_backbone
+        return backbone
 
-    monkeypatch.setattr("vlmprompt.evaluation.resources.load_backbone", load)
-    with registered("noisy", Noisy):
+    with pytest.MonkeyPatch.context() as patch, registered("noisy", Noisy):
+        patch.setattr("vlmprompt.evaluation.resources.load_backbone", load)
         yield loaded
+
+
+@pytest.fixture
+def loads(tiny_backbone: Backbone) -> Iterator[list[str]]:
+    """What was loaded."""
+    with towers_from_memory(tiny_backbone) as loaded:
+        yield loaded
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that ran through."""
+
+    out: Path
+    rows: list[ResultRow]
+    loads: list[str]
+
+
+@pytest.fixture(scope="module")
+def swept(photos: Path, tiny_backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """To be copied before anything is written into it."""
+    out = tmp_path_factory.mktemp("swept") / "sweep"
+    with towers_from_memory(tiny_backbone) as loaded:
+        return Swept(out, run_sweep(photos, out, Hooked()), loaded)
 
 
 def top1(rows: list[ResultRow], suite: str = "accuracy") -> list[tuple[str, int | None, int | None]]:
@@ -46,8 +73,8 @@ def top1(rows: list[ResultRow], suite: str = "accuracy") -> list[tuple[str, int 
     return [(r.method, r.shots, r.seed) for r in rows if r.suite == suite and r.metric == "top1"]
 
 
-def test_every_number_once(photos: Path, tmp_path: Path, loads: list[str]) -> None:
-    rows = run_sweep(photos, tmp_path / "sweep", Hooked())
+def test_every_number_once(swept: Swept) -> None:
+    rows = swept.rows
     assert sorted(top1(rows), key=str) == sorted(
         [
             *(("noisy", k, s) for k in (1, 2) for s in (1, 2)),
@@ -56,19 +83,18 @@ def test_every_number_once(photos: Path, tmp_path: Path, loads: list[str]) -> No
         ],
         key=str,
     )
-    assert loads == ["tiny-vit"]
-    stored = ResultStore(tmp_path / "sweep" / "results.jsonl").read().rows
+    assert swept.loads == ["tiny-vit"]
+    stored = ResultStore(swept.out / "results.jsonl").read().rows
     assert sorted(stored, key=repr) == sorted(rows, key=repr)
-    assert len(list((tmp_path / "sweep" / "runs").iterdir())) == 4
-    assert len(list((tmp_path / "sweep" / "references").iterdir())) == 5
+    assert len(list((swept.out / "runs").iterdir())) == 4
+    assert len(list((swept.out / "references").iterdir())) == 5
     # The curve of each seed is whole, and has each number once.
     measured = [r for r in rows if r.suite == "few-shot" and r.method == "noisy" and r.status == "ok"]
     assert sorted((r.cell, r.seed) for r in measured) == [(f"{k}-shot", s) for k in (1, 2) for s in (1, 2)]
 
 
-def test_the_table_of_a_sweep(photos: Path, tmp_path: Path, loads: list[str]) -> None:
-    rows = run_sweep(photos, tmp_path / "sweep", Hooked())
-    text = TerminalReporter().render(rows, width=100)
+def test_the_table_of_a_sweep(swept: Swept) -> None:
+    text = TerminalReporter().render(swept.rows, width=100)
     assert "mean ± sample standard deviation (ddof=1) over seeds" in text
     lines = [line.split()[:3] for line in text.splitlines()[: text.splitlines().index("")]]
     assert ["noisy", "1", "2"] in lines
@@ -77,13 +103,11 @@ def test_the_table_of_a_sweep(photos: Path, tmp_path: Path, loads: list[str]) ->
     assert ["zeroshot", "–", "–"] in lines
 
 
-def test_a_rerun_does_nothing_again(photos: Path, tmp_path: Path, loads: list[str]) -> None:
-    first = run_sweep(photos, tmp_path / "sweep", Hooked())
-    content = (tmp_path / "sweep" / "results.jsonl").read_bytes()
-    loads.clear()
+def test_a_rerun_does_nothing_again(photos: Path, tmp_path: Path, swept: Swept, loads: list[str]) -> None:
+    out = Path(shutil.copytree(swept.out, tmp_path / "sweep"))
     progress = Hooked()
-    assert run_sweep(photos, tmp_path / "sweep", progress) == first
-    assert (tmp_path / "sweep" / "results.jsonl").read_bytes() == content
+    assert run_sweep(photos, out, progress) == swept.rows
+    assert (out / "results.jsonl").read_bytes() == (swept.out / "results.jsonl").read_bytes()
     assert progress.steps == 0
     assert loads == []
 
@@ -205,7 +229,7 @@ def test_data_sets_of_one_name_have_runs_of_their_own() -> None:
     }
 
 
-def test_an_interruption_says_how_to_go_on(photos: Path, tmp_path: Path, loads: list[str]) -> None:
+def test_an_interruption_says_how_to_go_on(photos: Path, tmp_path: Path, swept: Swept, loads: list[str]) -> None:
     def interrupt(step: int) -> None:
         if step == 5:
             signal.raise_signal(signal.SIGINT)
@@ -216,10 +240,9 @@ def test_an_interruption_says_how_to_go_on(photos: Path, tmp_path: Path, loads: 
     assert caught.value.exit_code == 130
     assert str(out / "results.jsonl") in caught.value.message
     assert caught.value.hint == "the same command goes on from there"
-    whole = run_sweep(photos, tmp_path / "whole", Hooked())
     resumed = Hooked()
-    assert run_sweep(photos, out, resumed) == whole
-    assert contents(out) == contents(tmp_path / "whole")
+    assert run_sweep(photos, out, resumed) == swept.rows
+    assert contents(out) == contents(swept.out)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -229,14 +252,6 @@ def contents(out: Path) -> dict[str, bytes]:
         info = json.loads(path.read_text())
         files[str(path.relative_to(out))] = json.dumps([info[k] for k in ("config", "status", "data")]).encode()
     return files | {"results.jsonl": (out / "results.jsonl").read_bytes()}
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep that ran through, in a process of its own."""
-    out = tmp_path_factory.mktemp("uninterrupted") / "sweep"
-    run_whole(photos, out)
-    return out
 
 
 def run_whole(photos: Path, out: Path) -> None:
@@ -261,7 +276,7 @@ def run_stopped(photos: Path, out: Path, stop_at: int, with_signal: signal.Signa
 
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL])
 def test_stopped_anywhere_it_ends_with_the_same_bytes(
-    photos: Path, tmp_path: Path, uninterrupted: Path, with_signal: signal.Signals
+    photos: Path, tmp_path: Path, swept: Swept, with_signal: signal.Signals
 ) -> None:
     steps = 2 * (3 + 6)  # two seeds, 1 and 2 shots of 4 classes, 3 epochs, 4 images a step
     stop_at = random.Random(f"sweep {with_signal.name}").randrange(1, steps)
@@ -269,4 +284,4 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
     code = run_stopped(photos, out, stop_at, with_signal)
     assert code == (130 if with_signal == signal.SIGINT else -signal.SIGKILL)
     run_whole(photos, out)
-    assert contents(out) == contents(uninterrupted)
+    assert contents(out) == contents(swept.out)

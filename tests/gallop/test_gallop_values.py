@@ -43,7 +43,9 @@ def images(backbone: Backbone, n: int = 3) -> Tensor:
 
 def stirred(backbone: Backbone, **options: Any) -> PromptMethod:
     """A method whose prompts and map have left their identical starts."""
-    defaults = {"n_global": 3, "topk": [1, 2, 4], "keep_underscores": True}
+    defaults: dict[str, Any] = {"n_global": 3, "keep_underscores": True}
+    if options.get("use_local", True):
+        defaults["topk"] = [1, 2, 4]
     method = build_method("gallop", backbone, NAMES, defaults | options)
     generator = torch.Generator().manual_seed(7)
     for name, parameter in method.named_parameters():
