@@ -251,6 +251,14 @@ def test_report_warns_of_a_torn_line(stored: Path, capsys: pytest.CaptureFixture
     assert "incomplete" in content["warnings"][0]
 
 
+def test_report_names_a_folder_in_the_place_of_results(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = stored / "a" / "results.jsonl"
+    file.unlink()
+    file.mkdir()
+    assert main(["report", str(stored / "a")]) == 3
+    assert "results.jsonl: Is a directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "message"), [("nowhere", "does not exist"), ("", "holds no results")])
 def test_report_without_results(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str) -> None:
     assert main(["report", str(tmp_path / name)]) == 3

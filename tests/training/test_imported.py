@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -98,6 +99,20 @@ def test_it_is_evaluated_like_any_other(
     assert {r.status for r in rows} == {"ok"}
     assert {"test", "red_fox/gl-mcm"} <= {r.cell for r in rows}
     assert {(r.method, r.shots, r.seed) for r in rows} == {("gallop", 16, 1)}
+
+
+def test_its_checkpoint_is_its_own(photos: Path, checkpoint: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    where = runtime(tmp_path / "runs")
+    first = import_run(settings(photos), checkpoint, where, backbone=tiny_backbone)
+    assert load_run(first).info.checkpoint == load_run(first).digest
+    content = published(tiny_backbone)
+    content["state_dict"]["global_prompt"] += 1
+    torch.save(content, checkpoint)
+    other = import_run(settings(photos), checkpoint, where, out=tmp_path / "other", backbone=tiny_backbone)
+    shutil.copy(other / "checkpoint.safetensors", first / "checkpoint.safetensors")
+    with pytest.raises(InputError, match=r"is not what the training of .*-imported ended with"):
+        load_run(first).build_method(tiny_backbone)
+    assert sorted(file.name for file in first.iterdir()) == ["MODEL_CARD.md", "checkpoint.safetensors", "run.json"]
 
 
 def test_importing_twice(photos: Path, checkpoint: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
