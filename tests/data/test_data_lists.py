@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vlmprompt.data.lists import CsvReader, JsonReader
+from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError
 
@@ -167,3 +168,16 @@ def test_a_list_that_is_no_text(photos: Path) -> None:
         _read(CsvReader(), photos / "list.csv", None)
     with pytest.raises(InputError, match="cannot read list"):
         _read(CsvReader(), photos, None)
+
+
+def test_labels_with_leading_zeros_are_names(tmp_path: Path) -> None:
+    """As indices they would most likely be meant to count from 1."""
+    (tmp_path / "list.csv").write_text("path,label,split\na.png,001,train\nb.png,002,train\n", encoding="utf-8")
+    for name in "ab":
+        (tmp_path / f"{name}.png").touch()
+    dataset = load_dataset("csv:list.csv", root=tmp_path)
+    assert dataset.class_names == ("001", "002")
+    names = tmp_path / "names.txt"
+    names.write_text("fox\nwolf\nbear\n", encoding="utf-8")
+    with pytest.raises(InputError, match="label '001' is not among the class names"):
+        load_dataset("csv:list.csv", root=tmp_path, class_names_file=names)

@@ -425,6 +425,7 @@ def test_archives_are_not_tables(name: str, hint: str, tmp_path: Path) -> None:
         ("hf:animals?lable=other", UsageError, "no option 'lable'"),
         ("hf:animals?label=others", InputError, "no column 'others'"),
         ("hf:animals?test=tests", InputError, "no split 'tests' for test"),
+        ("hf:animals?train=test&test=test", UsageError, "split 'test' cannot be two of"),
         ("hf:animals?label=other", InputError, "labels are integers"),
         ("hf:nowhere/to-be-found", InputError, "cannot load Hugging Face data set 'nowhere/to-be-found'"),
     ],

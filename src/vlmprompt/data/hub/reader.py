@@ -116,6 +116,9 @@ def _splits(tables: Tables, options: Mapping[str, str]) -> tuple[dict[str, Seque
     for split, theirs in chosen.items():
         if theirs not in tables:
             raise InputError(f"there is no split {theirs!r} for {split}", hint=did_you_mean(theirs, tables))
+    twice = [theirs for theirs in chosen.values() if list(chosen.values()).count(theirs) > 1]
+    if twice:
+        raise UsageError(f"split {twice[0]!r} cannot be two of train, val and test", hint="name another split for one")
     for theirs in tables:
         ours = split_named(theirs)
         if ours and theirs not in chosen.values():
@@ -138,19 +141,25 @@ def _records(
         label_column(part, label)
     names, labels, origin = labels_by_name(tables, label, names_file, root)
     splits: Splits = {}
-    reasons: dict[str, list[str]] = {"no label": [], "no image": []}
+    missing: dict[str, list[str]] = {"no label": [], "no image": []}
     for split, parts in tables.items():
-        table = _encoded(parts, image)
-        pictured = _has_image(table, image)
-        for i, found in enumerate(labels[split]):
-            if found is None or not pictured[i]:
-                reasons["no label" if found is None else "no image"].append(f"{split} row {i}")
-        splits[split] = tuple(
-            Record(f"{split}/{i:07}", found, HubImage(table, image, i, f"{split} row {i}"))
-            for i, found in enumerate(labels[split])
-            if found is not None and pictured[i]
-        )
-    return names, {split: part for split, part in splits.items() if part}, origin, left_out(reasons)
+        records, pictured = _rows(split, _encoded(parts, image), image, labels[split])
+        splits[split] = tuple(records[i] for i in records if pictured[i])
+        missing["no label"] += [f"{split} row {i}" for i in range(len(pictured)) if i not in records]
+        missing["no image"] += [f"{split} row {i}" for i in records if not pictured[i]]
+    return names, {split: part for split, part in splits.items() if part}, origin, left_out(missing)
+
+
+def _rows(
+    split: str, table: Any, column: str, labels: Sequence[int | None]
+) -> tuple[dict[int, Record], Sequence[bool]]:
+    """The records of rows with a label, by row, and of each row of the table whether it has an image."""
+    records = {
+        i: Record(f"{split}/{i:07}", label, HubImage(table, column, i, f"{split} row {i}"))
+        for i, label in enumerate(labels)
+        if label is not None
+    }
+    return records, _has_image(table, column)
 
 
 def _encoded(parts: Sequence[Any], column: str) -> Any:

@@ -184,7 +184,7 @@ def _unreadable(name: str, path: Path | None, error: Exception) -> InputError:
     if isinstance(error, ConnectionError):
         return InputError(
             f"cannot load Hugging Face data set {name!r}: the hub cannot be reached, and it is not in the cache",
-            hint="check the network and the name; without a network: --data hf:FOLDER of a local copy",
+            hint="check the network and the name, or --data hf:FOLDER of a copy (HF_HUB_OFFLINE=1 saves the wait)",
         )
     hint = "check the name, the network, and config= and revision= after '?'"
     if path is not None:
