@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.describe.server import Behaviour, ChatServer, fails, html as page, says, serving
+from tests.describe.server import Behaviour, ChatServer, fails, says, serving
+from tests.describe.server import html as page
 from vlmprompt.cli.main import main
 from vlmprompt.describe.cache import DescriptionCache, cache_folder
 from vlmprompt.describe.reading import clean
