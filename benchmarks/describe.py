@@ -2,6 +2,9 @@
 
 A server in a process of its own answers every question after 100 ms and notes when the first came and the last
 left. The bare client asks the same questions under the same bound, and does nothing with the answers.
+
+Answers that are long or odd are read by themselves, at one length and at four times that: what is linear takes four
+times as long, what is quadratic sixteen.
 """
 
 from __future__ import annotations
@@ -15,20 +18,34 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.frame import Mark, Row, timed
+from benchmarks.frame import Mark, Row, side_by_side, timed
 from vlmprompt.describe.asking import Limits
 from vlmprompt.describe.cache import DescriptionCache
-from vlmprompt.describe.provider import KEY_VARIABLE
+from vlmprompt.describe.fitting import shortened
+from vlmprompt.describe.provider import KEY_VARIABLE, AnswerError, Reply
+from vlmprompt.describe.reading import read_reply
+from vlmprompt.describe.secrets import Secrets
 from vlmprompt.describe.service import Order, describe_classes
 from vlmprompt.describe.templates import load_template
 from vlmprompt.describe.work import ClassList
 
 CLASSES, CONCURRENCY, DELAY_S = 200, 16, 0.1
 NAMES = tuple(f"made-up animal {i}" for i in range(CLASSES))
+LENGTH = 250_000  # characters; an answer may have four times as many
+# What a long answer repeats.
+LONG = {
+    "words": "word ",
+    "one word": "w",
+    "thoughts without end": "<think>",
+    "bullets": "- ",
+    "torn JSON": '["a\n',
+    "marks": "**`__",
+    "escapes": "\\u0041",
+}
 
 
 def measure(repeats: int = 5) -> list[Row]:
@@ -56,7 +73,35 @@ def measure(repeats: int = 5) -> list[Row]:
     }
     marks = (Mark("times the bare client", ratio, 1.2, at_least=False), Mark("cached classes/s", rate, 2000))
     case = f"{CLASSES} classes, {DELAY_S * 1000:g} ms an answer, {CONCURRENCY} at once"
-    return [Row("describe", case, figures, marks)]
+    return [Row("describe", case, figures, marks), *map(long_answer, LONG)]
+
+
+def long_answer(name: str) -> Row:
+    """From what came to what is written: keys hidden, descriptions found, and cut to what CLIP reads."""
+    from vlmprompt.backbones.openclip import count_tokens  # not by the server
+
+    secrets = Secrets("sk-0123456789-abcdefghijklmnop")
+
+    def read(length: int) -> Callable[[], object]:
+        content = LONG[name] * (length // len(LONG[name])) + "\n- a long tail"
+
+        def run() -> None:
+            with suppress(AnswerError):
+                take()
+
+        def take() -> None:
+            for item in read_reply(Reply(secrets.hide(content)), "phrase"):
+                shortened(item, lambda part: count_tokens(part) <= 77)
+
+        return run
+
+    short, long = read(LENGTH), read(4 * LENGTH)
+    short()
+    long()
+    seconds = side_by_side({short: 5, long: 5})
+    figures = {f"{LENGTH:,} characters s": seconds[0], f"{4 * LENGTH:,} characters s": seconds[1]}
+    marks = (Mark("times for four times the length", seconds[1] / seconds[0], 8, at_least=False),)
+    return Row("describe", f"a long answer of {name}", figures, marks)
 
 
 def describe(url: str, folder: Path) -> None:

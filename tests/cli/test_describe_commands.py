@@ -275,3 +275,169 @@ def test_providers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert [entry["name"] for entry in document["data"]["providers"]] == ["file", "openai", "parts"]
     assert main(["providers", "show", "openai"]) == 0
     assert "--set NAME=VALUE" in capsys.readouterr().out
+
+
+# -- values that nothing can be done with -------------------------------------------------------------
+DIGITS = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--base-url", "http://[::1/v1"], 3, "'http://[::1/v1' is not the address of a server"),
+        (["--base-url", "http://127.0.0.1:abc/v1"], 3, "'http://127.0.0.1:abc/v1' is not the address of a server"),
+        (["--base-url", "http://127.0.0.1:99999/v1"], 3, "'http://127.0.0.1:99999/v1' is not the address"),
+        (["--base-url", "http://127.0.0.1:9/\x1b[31m"], 3, r"'http://127.0.0.1:9/\x1b[31m' is not the address"),
+        (["--base-url", "ftp://user:pa/ss@word@host"], 3, "'ftp://host' is not the address of a server"),
+        (["--model", "a\x1b[31m"], 2, r"option model = 'a\x1b[31m'"),
+        (["--model", "a\nb"], 2, r"option model = 'a\nb'"),
+        (["--model", "a\udc80"], 2, r"option model = 'a\udc80'"),
+        (["--model", "m" * 501], 2, "option model = 'mmmm"),
+        (["--set", f"max_tokens={DIGITS}"], 2, "option max_tokens = 999999999999999999...9999999999999999999 of"),
+        (["--set", f"max_tokens={'9' * 6000}"], 2, "option max_tokens = '9999"),
+        (["--set", f"seed=-{DIGITS}"], 2, "option seed = -9999"),
+        (["--set", "seed=" + "[" * 3000], 2, "option seed = '[[[["),
+        (["--set", "max_tokens=-1"], 2, "option max_tokens = -1"),
+        (["--set", "temperature=1e400"], 2, "temperature = inf (--set) is not a finite number"),
+        (["--set", "temperature=1e300"], 2, "option temperature = 1e+300"),
+        *((["--timeout", value], 2, "--timeout") for value in ("nan", "inf", "-1", "0", "1e400", DIGITS, "1e308")),
+        *((["--samples", value], 2, "--samples") for value in ("nan", "-1", "0", DIGITS, "9" * 6000)),
+        *((["--concurrency", value], 2, "--concurrency") for value in ("nan", "-1", DIGITS)),
+        *((["--max-retries", value], 2, "--max-retries") for value in ("nan", "-1", DIGITS)),
+        *((["--min-phrases", value], 2, "--min-phrases") for value in ("nan", "-1", DIGITS)),
+        (["--template", "t" * 300], 2, "there is no template 'tttt"),
+        (["--template", "~nobody-at-all/x"], 2, "there is no template '~nobody-at-all/x'"),
+        (["--template", "deep.toml"], 3, "template deep.toml is not TOML"),
+        (["--out", "o" * 300], 3, "File name too long"),
+        (["--classes", "long.txt"], 3, "class 1 of 'long', 'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy'..., has a name"),
+        (["--classes", "unseen.txt"], 3, r"class 0 of 'unseen', '\x01\u202e', has a name with nothing in it to read"),
+    ],
+)
+def test_what_nothing_can_be_done_with(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    """One line that names it; nobody is asked, and nothing is written."""
+    (here / "long.txt").write_text("red fox\n" + "y" * 3_000_000)
+    (here / "unseen.txt").write_text("\x01\u202e", encoding="utf-8")
+    (here / "deep.toml").write_text("text = " + "[" * 5000)
+    with serving(always_good) as server:
+        found, document, err = run(capsys, *ask(server), *arguments)
+    assert (found, document["ok"]) == (code, False)
+    assert message in document["error"]["message"] and "\n" not in document["error"]["message"]
+    assert len(document["error"]["message"]) < 1000
+    assert "Traceback" not in err and "this is a bug" not in err
+    assert server.requests == [] and not Path("prompts_cache").exists()
+
+
+def test_controls_in_class_names(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A question holds none; the file holds them escaped, so that nothing that shows it obeys them."""
+    names = ["red\x1b[31m fox", "gr\u202eeen\x7f frog", "caf\u00e9 \U0001f98a"]
+    (here / "odd\x1b.txt").write_text("\n".join(names), encoding="utf-8")
+    with serving(always_good) as server:
+        assert main([*ask(server), "--classes", "odd\x1b.txt"]) == 0
+        assert main([*ask(server), "--classes", "odd\x1b.txt"]) == 0  # the file is read again
+    assert sorted(request.name for request in server.requests) == ["caf\u00e9 \U0001f98a", "green frog", "red[31m fox"]
+    (path,) = Path("prompts_cache").rglob("*.jsonl")
+    assert path.parent.name == "odd_"
+    text = path.read_text(encoding="utf-8")
+    assert text.replace("\n", "").isprintable() and "caf\u00e9 \U0001f98a" in text
+    assert list(dict.fromkeys(json.loads(row)["class"] for row in text.splitlines())) == names
+
+
+def test_names_of_files_hold_to_what_file_systems_take(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However long a model's name, and whatever a data set is called; two long names are two files."""
+    (here / "...txt").write_text("fox")
+    with serving(always_good) as server:
+        for model in ("m" * 400, "m" * 399 + "n"):
+            assert run(capsys, *ask(server, "--classes", "...txt", "--model", model))[0] == 0
+    names = [path.name for path in Path("prompts_cache/__").iterdir()]
+    assert len(names) == 2 and all(len(name) < 240 for name in names)
+
+
+def test_a_cache_that_fails_on_the_way(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was answered is in the file; nothing more is asked, as it could not be kept."""
+    from vlmprompt.errors import InputError
+
+    def locked(cache: DescriptionCache, key: str, text: str) -> None:
+        raise InputError("the cache is locked", hint="wait until that has ended")
+
+    monkeypatch.setattr(DescriptionCache, "put", locked)
+    with serving(always_good) as server:
+        code, document, err = run(capsys, *ask(server, "--concurrency", "1"))
+    assert (code, len(server.requests)) == (5, 1)
+    assert "asking ended early: the cache is locked" in document["error"]["message"]
+    described = {json.loads(row)["class"] for row in Path(FILE).read_text().splitlines()}
+    assert {"red fox", "green frog"} - described == {failed["class"] for failed in document["data"]["failed"]}
+    assert "Traceback" not in err
+    with serving(always_good) as server:
+        code, document, _ = run(capsys, *ask(server))
+    assert (code, document["warnings"]) == (0, ["the cache is locked; what was answered is in the file alone"])
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "export", "prune"])
+def test_an_empty_cache_file_is_named(filled: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    (filled / "cache.db").write_bytes(b"")
+    code, document, err = run(capsys, "cache", command)
+    assert code == 3 and "Traceback" not in err
+    assert document["error"]["message"] == (
+        f"the cache {filled / 'cache.db'} is empty (0 bytes): the answers that were in it are lost"
+    )
+    assert "asked for, and paid, again" in document["error"]["hint"]
+    with serving(always_good) as server:
+        assert run(capsys, *ask(server, "--out", "again"))[0] == 3
+    assert server.requests == [] and (filled / "cache.db").read_bytes() == b""
+
+
+def test_verify_tells_of_damage(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page of answers is overwritten; the rest of the file is as it was."""
+    file = filled / "cache.db"
+    content = file.read_bytes()
+    file.write_bytes(content[:-4096] + bytes(4096))
+    code, document, err = run(capsys, "cache", "verify")
+    assert code == 3 and "Traceback" not in err
+    assert (document["data"]["answers"], document["ok"]) == (0, False)
+    assert "the database is damaged" in document["error"]["message"]
+    assert "copy" in document["error"]["hint"]
+
+
+ROWS: list[dict[str, Any]] = [
+    {"asked": {"parameters": 5}},
+    {"asked": {"sample": "x"}},
+    {"asked": {"sample": -1}},
+    {"class_index": -1},
+    {"class_name": ""},
+    {"items": [""]},
+    {"prompt_tokens": 10**100},
+    {"dataset": "../../elsewhere"},
+    {"dataset": ".."},
+    {"dataset": ""},
+    {"dataset": "d" * 1000, "template": "t" * 1000},
+    {"items": ["a\x1b[31m\u202e tail"]},
+    {"created": "0001-01-01T00:00:00+23:59"},
+    {"created": "9999-12-31T23:59:59-23:59"},
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=map(str, range(len(ROWS))))
+def test_no_row_ends_a_command_in_a_traceback(
+    here: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any]
+) -> None:
+    """Whoever writes rows that look like answers gets none of them out of the folder named."""
+    answer = {"version": 1, "asked": {"parameters": {"model": "m"}}, "dataset": "d", "class_index": 0}
+    answer |= {"class_name": "n", "template": "t", "kind": "phrase", "items": ["a"], "text": "x"} | row
+    with closing(DescriptionCache(cache_folder())) as cache:
+        cache.put("k", json.dumps(answer))
+    for arguments in (["list"], ["verify"], ["export", "--out", "there"], ["prune", "--older-than", "1"]):
+        code, _document, err = run(capsys, "cache", *arguments)
+        assert code in (0, 3) and "Traceback" not in err
+    written = list(here.parent.rglob("*.jsonl"))
+    assert all(path.parents[1] == here / "there" for path in written)
+    assert all(path.read_text().replace("\n", "").isprintable() for path in written)
+
+
+@pytest.mark.parametrize("days", ["nan", "inf", "-1", "1e400", DIGITS])
+def test_days_that_are_none(capsys: pytest.CaptureFixture[str], days: str) -> None:
+    code, document, _ = run(capsys, "cache", "prune", "--older-than", days)
+    assert code == 2 and "--older-than" in document["error"]["message"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -28,6 +30,8 @@ from tests.describe.server import (
     torn,
 )
 from vlmprompt.describe import asking
+from vlmprompt.describe.asking import Asker, Limits
+from vlmprompt.describe.provider import RequestError
 from vlmprompt.describe.providers import openai
 from vlmprompt.describe.service import Summary, describe_classes
 from vlmprompt.errors import InputError
@@ -345,3 +349,10 @@ def test_an_answer_in_parts(here: Path) -> None:
     }
     with serving(lambda name, nth: lambda handler: handler.send(200, {"choices": [{"message": message}]})) as server:
         assert texts(described(server, "fox")) == ["a tail", "ears"]
+
+
+def test_the_thousandth_wait_is_no_longer_than_the_longest() -> None:
+    """However often it doubles."""
+    limits = Limits(first_wait_s=0.001, longest_wait_s=0.002)
+    asker = Asker(None, lambda reply: [], limits, random.Random(0))  # type: ignore[arg-type]
+    asyncio.run(asker._wait(RequestError("no", retry=True), 5000))

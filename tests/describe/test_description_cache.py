@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ import diskcache.core
 import pytest
 from diskcache import Cache
 
+from vlmprompt.describe import database
 from vlmprompt.describe.cache import CLAIM, REPLY, DescriptionCache, cache_folder
 from vlmprompt.describe.database import TextDisk
 from vlmprompt.errors import InputError
@@ -132,6 +134,117 @@ def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot use the cache"):
         DescriptionCache(tmp_path / "file" / "descriptions")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (lambda file: file.write_bytes(b""), r"is empty \(0 bytes\): the answers that were in it are lost"),
+    "garbage": (lambda file: file.write_bytes(bytes(range(256)) * 99), "file is not a database"),
+    "cut off": (lambda file: file.write_bytes(file.read_bytes()[:5000]), "is malformed"),
+    "overwritten": (lambda file: file.write_bytes(file.read_bytes()[:100] + bytes(20_000)), "is malformed"),
+    "a folder": (lambda file: (file.unlink(), file.mkdir()), "unable to open database file"),
+    "a circle": (lambda file: (file.unlink(), file.symlink_to(file)), "unable to open database file"),
+    "no answers": (lambda file: change(file, "DROP TABLE Cache"), "has no table Cache"),
+    "no settings": (lambda file: change(file, "DROP TABLE Settings"), "has no table Settings"),
+    "strange": (lambda file: change(file, "INSERT INTO Settings VALUES ('disk_fetch', 'x')"), "setting 'disk_fetch'"),
+    "other": (lambda file: change(file, "DROP TABLE Cache", "CREATE TABLE Cache (a)"), "no such column"),
+}
+
+
+def change(file: Path, *statements: str) -> None:
+    """Change a database as somebody else would."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_cache_is_named_and_nothing_asked_again(
+    cache: DescriptionCache, damage: Callable[[Path], object], message: str
+) -> None:
+    cache.put("a", "paid for")
+    cache.close()
+    damage(cache.folder / "cache.db")
+    with pytest.raises(InputError, match=message) as caught:
+        list(DescriptionCache(cache.folder).items())
+    assert str(cache.folder) in caught.value.message
+    assert "paid, again" in str(caught.value.hint)
+
+
+def test_a_new_cache_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process ever sees an empty file; and where two are first, the answers of one are not lost."""
+    seen: list[int] = []
+
+    def link(new: Path, old: Path) -> None:
+        seen.append(old.stat().st_size)
+        with closing(sqlite3.connect(old)) as connection:
+            assert connection.execute("SELECT count(*) FROM Cache").fetchone() == (0,)
+        shutil.copy(old, new)  # the other process
+        raise FileExistsError
+
+    monkeypatch.setattr(Path, "hardlink_to", link)
+    with closing(DescriptionCache(tmp_path / "cache")) as cache:
+        cache.put("a", "text")
+        assert cache.get("a") == "text"
+    assert len(seen) == 1 and seen[0] > 0
+    assert {path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()} == {"cache.db"}
+
+
+def test_without_links_it_is_made_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "hardlink_to", lambda new, old: os.link(old, tmp_path / "no" / "such folder"))
+    with closing(DescriptionCache(tmp_path / "cache")) as cache:
+        cache.put("a", "text")
+        assert cache.get("a") == "text"
+
+
+@pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_a_locked_cache_is_named(cache: DescriptionCache, monkeypatch: pytest.MonkeyPatch, lock: str) -> None:
+    """Whether it is locked when it is opened, or later."""
+    monkeypatch.setattr(database, "LOCK_WAIT_S", 0.01)
+    cache.put("a", "text")
+    with (
+        closing(DescriptionCache(cache.folder)) as open_before,
+        closing(sqlite3.connect(cache.folder / "cache.db", isolation_level=None)) as other,
+    ):
+        other.execute(lock)
+        uses: list[Callable[[], object]] = [
+            lambda: DescriptionCache(cache.folder),
+            lambda: open_before.put("b", "text"),
+            lambda: open_before.claim("b", seconds=9),
+            lambda: open_before.renew("b", seconds=9),
+            lambda: open_before.release("b"),
+            lambda: open_before.discard(["a"]),
+            lambda: open_before.discard_foreign(),
+        ]
+        for use in uses:
+            with pytest.raises(InputError, match=r"has been locked by another process for more than 0\.01 s") as caught:
+                use()
+            assert str(cache.folder) in caught.value.message and "wait until" in str(caught.value.hint)
+        other.execute("ROLLBACK")
+        assert open_before.get("a") == "text"
+
+
+def test_a_text_that_is_none_is_refused_and_replaced(cache: DescriptionCache) -> None:
+    cache.put("a", "text")
+    cache.put("b", "fine")
+    change(cache.folder / "cache.db", "UPDATE Cache SET value = CAST(x'ff00ff' AS TEXT) WHERE key = 'reply:a'")
+    assert (cache.get("a"), cache.get("b"), cache.refused) == (None, "fine", {"a"})
+    assert [key for key, _ in cache.items()] == ["a", "b"]
+    cache.put("a", "again")
+    assert cache.get("a") == "again"
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Homes and variables are resolved once, and not by one of two libraries."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("A_PLACE", "place")
+    for named in ("~/$A_PLACE", f"{tmp_path}/${{A_PLACE}}"):
+        monkeypatch.setenv("VLMPROMPT_CACHE_DIR", named)
+        assert cache_folder() == tmp_path / "place" / "descriptions"
+    DescriptionCache(cache_folder()).close()
+    assert (tmp_path / "place/descriptions/cache.db").is_file()
+    monkeypatch.setenv("VLMPROMPT_CACHE_DIR", "~nobody-at-all/x")
+    with pytest.raises(InputError, match="VLMPROMPT_CACHE_DIR is '~nobody-at-all/x'"):
+        cache_folder()
 
 
 def test_a_claim_is_for_one(cache: DescriptionCache) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from vlmprompt.data.doodles.pictures import members
 from vlmprompt.describe.library import DescriptionFile
+from vlmprompt.describe.providers.file import _is_sentence
 from vlmprompt.describe.service import Order, Summary, describe_classes
 from vlmprompt.describe.work import ClassList
 from vlmprompt.errors import InputError, UsageError
@@ -115,3 +116,21 @@ def test_parts_know_only_what_is_drawn(here: Path) -> None:
 def test_they_are_asked_in_no_words(here: Path) -> None:
     with pytest.raises(UsageError, match="provider parts asks no questions"):
         describe_classes(Order(ClassList("pets", ("fish",)), "parts", template="features"))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("A fox has ears.", True),
+        ('"A fox has ears!"', True),
+        ("A fox has ears. (Two)", False),
+        ("a fox has ears.", False),
+        ("A fox.", False),
+        ("A fox has ears", False),
+        ("", False),
+        ("A " * 100_000 + "x", False),  # took as long as its length to the third power
+        ("A b c" + "." * 100_000, True),
+    ],
+)
+def test_what_a_sentence_is(text: str, is_one: bool) -> None:
+    assert _is_sentence(text) is is_one

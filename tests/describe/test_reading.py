@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from vlmprompt.describe.lines import Kind
 from vlmprompt.describe.provider import AnswerError, Reply
-from vlmprompt.describe.reading import clean, distinct, read_reply
+from vlmprompt.describe.reading import _without_thoughts, clean, distinct, read_reply
 
 TWO = ["a bushy tail", "orange fur"]
 
@@ -133,3 +134,49 @@ def test_a_phrase_about_sorrow_is_no_refusal() -> None:
 
 def test_each_text_once_in_its_first_spelling() -> None:
     assert distinct(["A tail", "", "a Tail", "ears", "A TAIL"]) == ["A tail", "ears"]
+
+
+N = 20_000
+LONG: dict[str, tuple[str, list[str]]] = {
+    "unclosed thoughts": ("<think>" * N + "\n- a bushy tail\n- orange fur", TWO),
+    "closed thoughts": ("<think>x</think>" * N + "- a bushy tail\n- orange fur", TWO),
+    "ends of thoughts": ("- a bushy tail\n- orange fur\n" + "</think>" * N, TWO),
+    "bullets": ("- " * N + "a bushy tail\n" + "1. " * N + "orange fur", TWO),
+    "a fence without end": ("```" + "\n" * N + "- a bushy tail\n- orange fur", TWO),
+    "blank lines": ("- a bushy tail" + "\n " * N + "\n- orange fur", TWO),
+    "blanks after an end": ("A tail." + " " * N + "x", ["A tail. x"]),
+    "marks": ("- a bushy tail " + "** " * (N + 1) + "\n- orange fur", ["a bushy tail", "orange fur"]),
+}
+
+
+@pytest.mark.parametrize(("text", "found"), LONG.values(), ids=LONG.keys())
+def test_long_answers_take_no_longer_than_they_are(text: str, found: list[str]) -> None:
+    """Each of these took minutes, or would never have ended."""
+    assert read_reply(Reply(text), "phrase")[-len(found) :] == found
+
+
+@pytest.mark.parametrize("text", ['x\n["a\n' * N, "x\n" + "\n\n[" * N, "[" * N, 'x\n["a"' + "] " * N + "y"])
+def test_long_answers_that_are_no_json(text: str) -> None:
+    with suppress(AnswerError):
+        read_reply(Reply(text), "phrase")
+
+
+def test_too_many_descriptions() -> None:
+    """A published list may be long; no answer is."""
+    assert len(read_reply(Reply(json.dumps([f"tail {i}" for i in range(10_000)])), "phrase")) == 10_000
+    with pytest.raises(AnswerError, match="10,001 phrases in one answer, more than 10,000"):
+        read_reply(Reply(json.dumps([f"tail {i}" for i in range(10_001)])), "phrase")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a <think>b</think> c", "a  c"),
+        ("<think>a</think><think>b</think>", ""),
+        ("<think>a<think>b</think>c", "c"),
+        ("a</think>b<think>c", "a</think>b<think>c"),
+        ("a</think><think>b</think>c", "a</think>c"),
+    ],
+)
+def test_thoughts(text: str, kept: str) -> None:
+    assert _without_thoughts(text) == kept

@@ -102,6 +102,6 @@ def _kind(texts: Mapping[str, list[str]]) -> Kind:
 
 def _is_sentence(text: str) -> bool:
     """Three words or more that begin and end like a sentence."""
-    end = takewhile(lambda c: not c.isalnum(), reversed(text))
+    end = set(takewhile(lambda c: not c.isalnum(), reversed(text)))
     begins = text[:1] in ('"', "“") or "A" <= text[:1] <= "Z"
-    return begins and len(text.split(maxsplit=2)) > 2 and any(mark in end for mark in ".!?")
+    return begins and len(text.split(maxsplit=2)) > 2 and not end.isdisjoint(".!?")
