@@ -77,6 +77,15 @@ def test_what_a_pgm_says_of_its_range_counts(tmp_path: Path) -> None:
     assert grey(Record("dark", 0, tmp_path / "dark.pgm")).tolist() == [[0, 1, 64]]
 
 
+def test_the_precision_of_a_jpeg_2000_counts_unless_it_is_the_container_s(tmp_path: Path) -> None:
+    """Pillow gives levels of 12 bits as multiples of 16; a file of 16 bits says as little as a PNG."""
+    levels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    guessed = grey(saved(tmp_path / "twelve.jp2", Image.fromarray(levels)))
+    assert guessed.tolist() == (levels // 16).tolist()
+    stated = grey(saved(tmp_path / "dark.jp2", Image.fromarray(levels // 16 * 16)))
+    assert stated.tolist() == (levels // 256).tolist()
+
+
 def test_floating_point_numbers(tmp_path: Path) -> None:
     for name, levels, expected in [
         ("unit", [0.0, 0.5, 1.0], [0, 128, 255]),
@@ -84,6 +93,8 @@ def test_floating_point_numbers(tmp_path: Path) -> None:
         ("deep", [0.0, 16.0, 4095.0], [0, 1, 255]),
     ]:
         picture = Image.fromarray(np.array([levels], dtype=np.float32))
+        picture.save(tmp_path / f"{name}.pnm", format="PPM")  # PFM
+        assert grey(Record(name, 0, tmp_path / f"{name}.pnm")).tolist() == [expected], name
         assert grey(saved(tmp_path / f"{name}.tif", picture)).tolist() == [expected], name
 
 

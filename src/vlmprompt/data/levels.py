@@ -21,7 +21,6 @@ WARNING = (
 )
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE, _SAMPLE_FORMAT = 258, 262, 281, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
-_SCALED_BY_PILLOW = ("PPM", "JPEG2000")  # from the range in the file's header to 16 bits
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -48,7 +47,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if not 0 <= low <= high < 2 ** DEPTHS[-1]:  # false also for NaN
         range_ = f"its levels go from {low:g} to {high:g}, of which 0 to {2 ** DEPTHS[-1] - 1} have a defined range"
         raise ValueError(f"{range_}; convert it to 8 bits")
-    stated = _stated_white(image)
+    stated = _stated_white(image, levels)
     white = _smallest(high) if stated is None or high > stated else stated
     grey = (levels.astype(np.uint32) * 256 // (white + 1)).astype(np.uint8)
     if image.mode.startswith("I;16") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts 8 bits only
@@ -80,10 +79,12 @@ def _smallest(high: float) -> int:
     return next(2**bits - 1 for bits in DEPTHS if high < 2**bits)
 
 
-def _stated_white(image: Image.Image) -> int | None:
-    """White as the file says it."""
-    if image.format in _SCALED_BY_PILLOW:
+def _stated_white(image: Image.Image, levels: np.ndarray) -> int | None:
+    """White as the file says it. From the range in the header of a PGM or JPEG 2000 file Pillow scales to 16 bits."""
+    if image.format == "PPM" and image.mode == "I":
         return 2**16 - 1
+    if image.format == "JPEG2000":  # what has been shifted from 14 bits or fewer has no lower bits
+        return None if np.bitwise_or.reduce(levels, axis=None) & 3 else 2**16 - 1
     bits, white = _tag(image, _BITS_PER_SAMPLE), _tag(image, _MAX_SAMPLE)
     if white:
         return int(white)
