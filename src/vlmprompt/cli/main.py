@@ -26,6 +26,7 @@ _ParserError: Any = typer.BadParameter.__base__
 _OPTIONAL_VALUES = {"--random-weights": "0"}
 # An OSError of these is the machine's state (disk full, read-only, no rights), not a bug.
 _ENVIRONMENT = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+_NO_PATH = {errno.ENAMETOOLONG, errno.ELOOP}  # what pathlib raises where it is asked whether a path exists
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ def _expected(error: Exception) -> VlmPromptError | None:
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
         where = f": {error.filename}" if error.filename else ""
         return InputError(f"{error.strerror}{where}", hint="free some space, or name a folder that can be written")
+    if isinstance(error, OSError) and error.errno in _NO_PATH:
+        return InputError(f"{error.strerror}: {str(error.filename)[:80]}...", hint="check the path")
     return None
 
 
