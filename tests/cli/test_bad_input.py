@@ -207,3 +207,21 @@ def test_a_test_image_that_broke_after_training(photos: Path, capsys: pytest.Cap
     assert main(["evaluate", "run", "--workers", "0"]) == 5
     captured = capsys.readouterr()
     assert "1.png" in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("data", "show", "{}"),
+        ("data", "show", "hf:{}"),
+        ("data", "show", "wds:{{0..3}}{}.tar"),
+        ("reproduce", "{}.toml"),
+        ("evaluate", "{}"),
+        ("report", "{}"),
+    ],
+)
+def test_a_name_that_no_system_has(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([argument.format("x" * 5000) for argument in arguments]) == 3
+    shown = errors(capsys)
+    assert shown["error"].startswith("File name too long: ") and len(shown["error"]) < 120
+    assert shown["hint"] == "check the path"

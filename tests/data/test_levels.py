@@ -77,6 +77,15 @@ def test_what_a_pgm_says_of_its_range_counts(tmp_path: Path) -> None:
     assert grey(Record("dark", 0, tmp_path / "dark.pgm")).tolist() == [[0, 1, 64]]
 
 
+def test_the_precision_of_a_jpeg_2000_counts_unless_it_is_the_container_s(tmp_path: Path) -> None:
+    """Pillow gives levels of 12 bits as multiples of 16; a file of 16 bits says as little as a PNG."""
+    levels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    guessed = grey(saved(tmp_path / "twelve.jp2", Image.fromarray(levels)))
+    assert guessed.tolist() == (levels // 16).tolist()
+    stated = grey(saved(tmp_path / "dark.jp2", Image.fromarray(levels // 16 * 16)))
+    assert stated.tolist() == (levels // 256).tolist()
+
+
 def test_floating_point_numbers(tmp_path: Path) -> None:
     for name, levels, expected in [
         ("unit", [0.0, 0.5, 1.0], [0, 128, 255]),
@@ -84,6 +93,8 @@ def test_floating_point_numbers(tmp_path: Path) -> None:
         ("deep", [0.0, 16.0, 4095.0], [0, 1, 255]),
     ]:
         picture = Image.fromarray(np.array([levels], dtype=np.float32))
+        picture.save(tmp_path / f"{name}.pnm", format="PPM")  # PFM
+        assert grey(Record(name, 0, tmp_path / f"{name}.pnm")).tolist() == [expected], name
         assert grey(saved(tmp_path / f"{name}.tif", picture)).tolist() == [expected], name
 
 
@@ -113,27 +124,33 @@ def test_signed_integers_count_where_none_is_negative(tmp_path: Path) -> None:
 
 def test_16_bit_colours_keep_their_upper_byte_or_are_refused(tmp_path: Path) -> None:
     def tiff(name: str, top: int) -> Record:
-        pixels = np.array([[[0, top // 2, top]]], dtype="<u2")
-        return Record(name, 0, write_rgb48(tmp_path / f"{name}.tif", pixels))
+        pixels = np.array([0, top // 2, top], dtype="<u2").tobytes()
+        return Record(name, 0, write_tiff(tmp_path / f"{name}.tif", 1, 16, pixels, channels=3))
 
     assert read_image(tiff("full", 0xFFFF)).getpixel((0, 0)) == (0, 127, 255)
     with pytest.raises(InputError, match=r"twelve\.tif: its colours use 12 of 16 bits or fewer"):
         read_image(tiff("twelve", 4095))
 
 
-def write_rgb48(path: Path, pixels: np.ndarray) -> Path:
-    """An uncompressed little-endian TIFF of 16-bit RGB, which Pillow reads but does not write."""
-    high, wide, _ = pixels.shape
-    data = pixels.tobytes()
-    entries = [(256, 3, 1, wide), (257, 3, 1, high), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2)]
-    entries += [(273, 4, 1, 14), (277, 3, 1, 3), (278, 3, 1, high), (279, 4, 1, len(data))]
+def test_a_tiff_of_12_bits(tmp_path: Path) -> None:
+    """Two levels in three bytes: 0x010, 0x400."""
+    path = write_tiff(tmp_path / "dark.tif", 2, 12, b"\x01\x04\x00")
+    assert grey(Record("dark", 0, path)).tolist() == [[1, 64]]
+
+
+def write_tiff(path: Path, width: int, bits: int, data: bytes, *, channels: int = 1) -> Path:
+    """An uncompressed little-endian TIFF of one line, of kinds that Pillow reads but does not write."""
+    depth = [
+        (258, 3, channels, 8 if channels > 1 else bits)
+    ]  # BitsPerSample, its values at offset 8 if there are three
+    entries = [(256, 3, 1, width), (257, 3, 1, 1), *depth, (259, 3, 1, 1), (262, 3, 1, 2 if channels > 1 else 1)]
+    entries += [(273, 4, 1, 14), (277, 3, 1, channels), (278, 3, 1, 1), (279, 4, 1, len(data))]
     directory = len(entries).to_bytes(2, "little") + b"".join(
         tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + n.to_bytes(4, "little") + value.to_bytes(4, "little")
         for tag, kind, n, value in entries
     )
-    start = 14 + len(data)
-    bits = b"\x10\x00\x10\x00\x10\x00"  # BitsPerSample, at offset 8
-    path.write_bytes(b"II*\0" + start.to_bytes(4, "little") + bits + data + directory + bytes(4))
+    start = (14 + len(data)).to_bytes(4, "little")
+    path.write_bytes(b"II*\0" + start + 3 * bits.to_bytes(2, "little") + data + directory + bytes(4))
     return path
 
 

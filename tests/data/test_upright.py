@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 
 from tests.data.benchmark_trees import LAYOUTS, write_tree
+from vlmprompt.cli import output
+from vlmprompt.cli.main import main
 from vlmprompt.data.images import decode, read_image
 from vlmprompt.data.load import load_dataset, load_outliers
 from vlmprompt.data.records import Dataset
+from vlmprompt.data.sheet import CAPTION, GAP, SIDE
 from vlmprompt.errors import InputError
 
 ORIENTATION = 0x0112
@@ -155,6 +158,19 @@ def test_people_s_own_pictures_are_upright(tmp_path: Path) -> None:
         assert (shape(upright), shape(stored)) == ((3, 2, 3), (2, 3, 3)), spec
         assert upright.digest != stored.digest, spec
         assert not stored.warnings, spec
+
+
+def test_at_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = f"folder:{photos(tmp_path)}"
+    for flags, exif in [((), True), (("--no-exif",), False)]:
+        output.begin()  # a process prints one document
+        assert main(["data", "show", spec, "--sheet", str(tmp_path / "sheet.png"), *flags, "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)["data"]
+        assert shown["digest"] == load_dataset(spec, exif=exif).digest
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            first = np.asarray(sheet.crop((GAP, GAP + CAPTION, GAP + SIDE, GAP + CAPTION + SIDE)))
+        grey = (first == 0xEE).all(axis=-1)  # beside the picture, 3 x 2 pixels, or above and below
+        assert (grey[56].any(), grey[:, 56].any()) == (exif, not exif)
 
 
 def test_sets_of_outliers_too(tmp_path: Path) -> None:

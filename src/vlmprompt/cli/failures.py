@@ -20,6 +20,7 @@ _ParserError: Any = typer.BadParameter.__base__
 _ENVIRONMENT = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EMFILE, errno.EIO}
 _STEPS = {
     errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "its links lead in a circle",
     errno.ENOENT: "check the name",
     errno.EISDIR: "name a file",
     errno.ENOTDIR: "name a folder",

@@ -90,10 +90,10 @@ def files_below(folder: Path) -> Iterator[str]:
                 for entry in found:
                     if _ignored(entry.name):
                         continue
-                    if _is_folder(entry):
-                        waiting.append(f"{prefix}{entry.name}/")
-                    else:
+                    if _is_file(entry):
                         yield prefix + entry.name
+                    else:
+                        waiting.append(f"{prefix}{entry.name}/")
         except OSError as error:
             raise InputError(f"cannot read folder {folder / prefix}: {error.strerror}") from error
 
@@ -126,12 +126,12 @@ def _ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SIDECARS or _DUNDER.fullmatch(name) is not None
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder; raises where it is no file either."""
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file; raises where it is no folder either."""
     try:
-        if entry.is_dir():
-            return True
         if entry.is_file():
+            return True
+        if entry.is_dir():
             return False
     except OSError:  # a link to itself
         pass

@@ -24,6 +24,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Where Pillow looks for it. A TIFF has tags of its own, by which Pillow turns it while loading.
+_TELL_ORIENTATION = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _TRANSPARENT = ("LA", "PA", "RGBA")
 
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # above, Pillow warns, without the file's name; by itself it begins at half of it
@@ -79,6 +81,8 @@ def _rgb(image: Image.Image, upright: bool) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
+    if not any(key in image.info for key in _TELL_ORIENTATION):
+        return 1  # known at a twentieth of the cost
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken EXIF data: viewers show such a picture as it is stored

@@ -21,7 +21,6 @@ WARNING = (
 )
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE, _SAMPLE_FORMAT = 258, 262, 281, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
-_SCALED_BY_PILLOW = ("PPM", "JPEG2000")  # from the range in the file's header to 16 bits
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -39,24 +38,30 @@ def eight_bits(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: levels without a defined range: negative, above 16 bits, infinite or not a number.
     """
-    levels = np.asarray(image)
-    if image.mode == "L":  # signed 8 bits, which Pillow shows as unsigned
-        levels = levels.view(np.int8)
-    if levels.dtype.kind == "f":
-        levels = np.floor(levels * (255 if levels.max() <= 1 else 1) + 0.5)
-    low, high = float(levels.min()), float(levels.max())
-    if not 0 <= low <= high < 2 ** DEPTHS[-1]:  # false also for NaN
-        range_ = f"its levels go from {low:g} to {high:g}, of which 0 to {2 ** DEPTHS[-1] - 1} have a defined range"
-        raise ValueError(f"{range_}; convert it to 8 bits")
-    stated = _stated_white(image)
+    levels = _integers(image)
+    high, stated = int(levels.max()), _stated_white(image, levels)
     white = _smallest(high) if stated is None or high > stated else stated
-    grey = (levels.astype(np.uint32) * 256 // (white + 1)).astype(np.uint8)
+    grey = (levels * 256 // (white + 1)).astype(np.uint8)
     if image.mode.startswith("I;16") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts 8 bits only
         grey = 255 - grey
     made = Image.fromarray(grey).convert("RGB")
     if image.mode.startswith("I") and white != stated and white < 2 ** DEPTHS[-1] - 1:
         made.info[GUESSED] = True
     return made
+
+
+def _integers(image: Image.Image) -> np.ndarray:
+    """The levels, floating-point ones rounded; of those up to 1, white is 255."""
+    levels = np.asarray(image)
+    if image.mode == "L":  # signed 8 bits, which Pillow shows as unsigned
+        levels = levels.view(np.int8)
+    if levels.dtype.kind == "f":
+        levels = np.floor(levels * (255 if levels.max() <= 1 else 1) + 0.5)
+    low, high, most = levels.min(), levels.max(), 2 ** DEPTHS[-1] - 1
+    if not 0 <= low <= high <= most:  # also of NaN
+        message = f"its levels go from {low:g} to {high:g}, of which 0 to {most} have a defined range"
+        raise ValueError(f"{message}; convert it to 8 bits")
+    return levels.astype(np.uint32)
 
 
 def require_full_colours(image: Image.Image) -> None:
@@ -75,15 +80,17 @@ def require_full_colours(image: Image.Image) -> None:
         raise ValueError(f"its colours use {bits} of 16 bits or fewer, of which only 8 are read; convert it to 8 bits")
 
 
-def _smallest(high: float) -> int:
+def _smallest(high: int) -> int:
     """White by the fewest bits that hold a level."""
     return next(2**bits - 1 for bits in DEPTHS if high < 2**bits)
 
 
-def _stated_white(image: Image.Image) -> int | None:
-    """White as the file says it."""
-    if image.format in _SCALED_BY_PILLOW:
+def _stated_white(image: Image.Image, levels: np.ndarray) -> int | None:
+    """White as the file says it. From the range in the header of a PGM or JPEG 2000 file Pillow scales to 16 bits."""
+    if image.format == "PPM" and image.mode == "I":
         return 2**16 - 1
+    if image.format == "JPEG2000":  # what has been shifted from 14 bits or fewer has no lower bits
+        return None if np.bitwise_or.reduce(levels, axis=None) & 3 else 2**16 - 1
     bits, white = _tag(image, _BITS_PER_SAMPLE), _tag(image, _MAX_SAMPLE)
     if white:
         return int(white)

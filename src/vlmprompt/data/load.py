@@ -150,8 +150,7 @@ def _finished(dataset: Dataset, *, upright: bool) -> Dataset:
     if not upright:
         return dataset
     splits = {
-        split: tuple(Record(r.id, r.label, r.image, upright=True) for r in part)
-        for split, part in dataset.splits.items()
+        split: tuple([Record(r.id, r.label, r.image, True) for r in part]) for split, part in dataset.splits.items()
     }
     return replace(dataset, splits=splits)
 
