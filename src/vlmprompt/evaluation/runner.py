@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,7 +98,7 @@ def evaluate(
         Context,
         dataset=dataset,
         bank=resources.bank(run.config),
-        load=partial(measured.beside, own),
+        load=cache(partial(measured.beside, own)),
         companions=companions,
         aliases=called,
     )
