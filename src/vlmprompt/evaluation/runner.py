@@ -46,6 +46,7 @@ def evaluate(
     data: str | None = None,
     aliases: Path | None = None,
     contents: bool = False,
+    allow_overlap: bool = False,
     descriptions: Path | str | None = None,
     backbone: Backbone | None = None,
     resources: Resources | None = None,
@@ -67,6 +68,7 @@ def evaluate(
         data: spec of a data set to measure on in place of the run's own; its classes are matched by name.
         aliases: file of other names that classes have in `data` and in companions, see `Aliases`.
         contents: know test images by their bytes, so that what was measured holds for copies with other times.
+        allow_overlap: accept test images that the run has seen in training.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
         backbone: towers in memory, in place of loading those of the run.
         resources: towers to share with other calls; `backbone` is then not used.
@@ -86,7 +88,7 @@ def evaluate(
     for spec in (companions or {}).get("ood", ()):
         load_outliers(spec, root=runtime.root)  # so that a mistyped name shows before anything is measured
     called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
-    measured = Measured(run, resources, called, contents)
+    measured = Measured(run, resources, called, contents, allow_overlap)
     own = measured.own(needed=data is None)
     dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
