@@ -148,6 +148,24 @@ def test_evaluate_shares_towers_between_runs(measured: Calls, capsys: pytest.Cap
     assert rows[0] == row().public()
 
 
+def test_evaluate_on_other_data(measured: Calls) -> None:
+    flags = ["--data", "folder:new", "--aliases", "names.txt", "--contents", "--domain", "folder:d"]
+    assert main(["evaluate", "a", *flags]) == 0
+    given = measured.kwargs[0]
+    assert (given["data"], given["aliases"], given["contents"]) == ("folder:new", Path("names.txt"), True)
+    assert given["companions"]["domains"] == ["folder:d"]
+
+
+def test_train_takes_what_the_data_need(trained: Calls) -> None:
+    flags = ["--allow-overlap", "--allow-outside", "--split-seed", "7"]
+    assert main(["train", *RUN, *flags]) == 0
+    config = trained.args[0][0]
+    assert (config.allow_overlap, config.allow_outside, config.split_seed) == (True, True, 7)
+    assert main(["train", *RUN]) == 0
+    config = trained.args[1][0]
+    assert (config.allow_overlap, config.allow_outside, config.split_seed) == (False, False, 1)
+
+
 def test_a_failed_cell_is_exit_5_with_the_rows(measured: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     measured.value = [row(), row(cell="hard", status="failed", note="too dark")]
     assert main(["evaluate", "a", "--json"]) == 5

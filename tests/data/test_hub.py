@@ -14,7 +14,7 @@ from PIL import Image
 from vlmprompt.data.check import check
 from vlmprompt.data.copies import find_copies
 from vlmprompt.data.images import read_image
-from vlmprompt.data.load import load_dataset
+from vlmprompt.data.load import load_dataset, load_measured
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.progress import SilentProgress
@@ -464,3 +464,13 @@ def test_rows_of_one_image_in_two_splits_are_found(tmp_path: Path) -> None:
         ["train/0000000", "test/0000000"],
         ["train/0000001", "test/0000001"],
     ]
+
+
+def test_measured_tables_give_their_test_split_or_every_row(tmp_path: Path) -> None:
+    names = datasets.ClassLabel(names=["fox", "wolf"])
+    parts = {"train": table([0, 1, 1], names, 10), "test": table([0, 1], names, 20)}
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "both"))
+    parts["train"].save_to_disk(str(tmp_path / "one"))
+    for name, count in (("both", 2), ("one", 3)):
+        splits = load_measured(f"hf:{name}", root=tmp_path).splits
+        assert {split: len(records) for split, records in splits.items()} == {"test": count}

@@ -124,6 +124,13 @@ def test_what_the_options_of_a_folder_may_say(make_tree: MakeTree) -> None:
     assert error.value.hint and "'a'" in error.value.hint
 
 
+def test_splits_that_lie_in_folders_of_their_own_names(make_tree: MakeTree) -> None:
+    photos = make_tree(tree(*(f"{split}/{split}/{name}" for split in ("seg_train", "seg_test") for name in ("a", "b"))))
+    dataset = load_dataset(f"folder:{photos}?train=seg_train/seg_train&test=seg_test/seg_test")
+    assert found(dataset) == (("a", "b"), {"train": 4, "test": 4}) and dataset.warnings == []
+    assert dataset.split("test")[0].id == "seg_test/seg_test/a/0.png"
+
+
 def test_nested_class_folders(make_tree: MakeTree) -> None:
     nested = tree("train/animals/cat", "train/animals/dog", "train/plants/fern", n=2)
     photos = make_tree([*nested, *tree("test/animals/cat", "test/plants/fern", n=1)])

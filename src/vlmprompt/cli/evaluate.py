@@ -59,6 +59,9 @@ def evaluate(
     ood: OodOption = None,
     aliases: AliasesOption = None,
     contents: ContentsFlag = False,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Accept test images that the run has seen in training.")
+    ] = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -99,6 +102,7 @@ def evaluate(
         data=data,
         aliases=aliases,
         contents=contents,
+        allow_overlap=allow_overlap,
         descriptions=descriptions,
         companions=companions,
         resources=shared,

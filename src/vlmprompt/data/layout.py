@@ -43,7 +43,8 @@ def split_folders(path: Path, options: Mapping[str, str]) -> tuple[dict[str, Pat
         parts[split] = folder
     if not parts and any(split_named(folder.name) is None for folder in folders):
         return {}, []
-    left_out = [f for f in folders if f not in parts.values() and any(map(is_image, files_below(f)))]
+    beside = [f for f in folders if not any(part.is_relative_to(f) for part in parts.values())]
+    left_out = [f for f in beside if any(map(is_image, files_below(f)))]
     if left_out and not given:
         raise _stray_folder(left_out[0], parts)
     names = shortened([folder.name for folder in left_out])

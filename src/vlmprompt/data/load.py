@@ -122,8 +122,10 @@ def load_measured(spec: str, **reading: Any) -> Dataset:
     """
     reader, _ = _reader(spec)
     if getattr(reader, "takes_whole", False):
-        return load_dataset(spec, **reading, split_seed=None)
+        reading["split_seed"] = None
     dataset = load_dataset(spec, **reading)
+    if set(dataset.splits) == {"test"}:
+        return dataset
     split = dataset.notes.get("split")
     drawn = isinstance(split, Mapping) and "seed" in split  # by the reader: it has none of its own
     splits, note = to_measure({"": sum(dataset.splits.values(), ())} if drawn else dataset.splits)

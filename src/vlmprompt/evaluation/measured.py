@@ -21,12 +21,14 @@ class Measured:
     Args:
         aliases: other names of its classes.
         contents: know images by their bytes.
+        allow_overlap: accept test images that the run has seen in training.
     """
 
     run: Run
     resources: Resources
     aliases: Aliases
     contents: bool
+    allow_overlap: bool
 
     def load(self, spec: str) -> Dataset:
         """Another data set, by the conventions of the run. Raises: VlmPromptError, see `load_measured`."""
@@ -35,13 +37,10 @@ class Measured:
         return replace(dataset, by_contents=True) if self.contents else dataset
 
     def beside(self, own: Dataset, spec: str) -> Dataset:
-        """Another data set to measure the run on besides its own.
-
-        Raises:
-            InputError: images are among those that the run was trained on.
-        """
+        """Another data set to measure the run on besides its own; images that it has seen in training are told."""
         dataset = self.load(spec)
-        self.run.require_unseen(own, dataset)
+        if seen := self.run.seen_among(own, dataset):
+            self.resources.progress.warn(seen)
         return dataset
 
     def own(self, *, needed: bool) -> Dataset:
@@ -51,7 +50,7 @@ class Measured:
             InputError: it cannot be read, or is not fit to be measured on (see `Run.load_dataset`).
         """
         try:
-            return self.run.load_dataset(self.resources.runtime)
+            return self.run.load_dataset(self.resources.runtime, allow_overlap=self.allow_overlap)
         except InputError as error:
             info = self.run.info
             if needed or len(info.class_names) != info.data.classes:
@@ -77,7 +76,10 @@ class Measured:
             InputError: a class is none of the run's, or images are among those that it was trained on.
         """
         dataset = to_label_space(self.aliases.renamed(self.load(spec)), own.class_names, f"run {self.run.name}")
-        self.run.require_unseen(own, dataset)
+        if seen := self.run.seen_among(own, dataset):
+            if not self.allow_overlap:
+                raise InputError(seen, hint="take them out, or accept it: --allow-overlap")
+            self.resources.progress.warn(seen)
         name = dataset.name if dataset.name != own.name or spec == own.spec else spec
         splits, notes = dataset.splits, dataset.notes
         return replace(own, name=name, spec=spec, splits=splits, notes=notes, by_contents=self.contents)

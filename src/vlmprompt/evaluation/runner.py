@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,6 +59,7 @@ def evaluate(
     data: str | None = None,
     aliases: Path | None = None,
     contents: bool = False,
+    allow_overlap: bool = False,
     descriptions: Path | str | None = None,
     backbone: Backbone | None = None,
     resources: Resources | None = None,
@@ -81,6 +82,7 @@ def evaluate(
         data: spec of a data set to measure on in place of the run's own; its classes are matched by name.
         aliases: file of other names that classes have in `data` and in companions, see `Aliases`.
         contents: know test images by their bytes, so that what was measured holds for copies with other times.
+        allow_overlap: accept test images that the run has seen in training.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
         backbone: towers in memory, in place of loading those of the run.
         resources: towers to share with other calls; `backbone` is then not used.
@@ -102,7 +104,7 @@ def evaluate(
         # So that a mistyped name shows before anything is measured.
         load_outliers(spec, root=runtime.root, exif=run.config.exif)
     called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
-    measured = Measured(run, resources, called, contents)
+    measured = Measured(run, resources, called, contents, allow_overlap)
     own = measured.own(needed=data is None)
     dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
@@ -115,7 +117,7 @@ def evaluate(
         Context,
         dataset=dataset,
         bank=resources.bank(run.config),
-        load=partial(measured.beside, own),
+        load=cache(partial(measured.beside, own)),
         companions=companions,
         aliases=called,
     )

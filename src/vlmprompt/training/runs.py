@@ -54,8 +54,11 @@ class Run:
         """SHA-256 of the checkpoint's bytes: equal runs have equal digests."""
         return file_digest(RunFolder(self.path).checkpoint)
 
-    def load_dataset(self, runtime: Runtime | None = None) -> Dataset:
+    def load_dataset(self, runtime: Runtime | None = None, *, allow_overlap: bool = False) -> Dataset:
         """The whole data set of the run as it is now, with all its classes and, if it read any, their descriptions.
+
+        Args:
+            allow_overlap: accept test images that the run has seen in training.
 
         Raises:
             InputError: its classes are others than in training, or images that were trained on are test images now.
@@ -69,8 +72,9 @@ class Run:
                 f"data set {config.data!r} has other classes than when run {self.name} was trained",
                 hint="restore it, train again, or measure on other data: 'vlmprompt evaluate RUN --data SPEC'",
             )
-        if self.has_changed(dataset) or len(dataset.splits.get("test", ())) <= WHOLE:
-            self.require_unseen(dataset, dataset)
+        doubtful = self.has_changed(dataset) or len(dataset.splits.get("test", ())) <= WHOLE
+        if doubtful and not allow_overlap and (seen := self.seen_among(dataset, dataset)):
+            raise InputError(seen, hint="take them out, train again, or accept it: --allow-overlap")
         return self.described(dataset)
 
     def has_changed(self, dataset: Dataset) -> bool:
@@ -81,24 +85,22 @@ class Run:
         """A data set of the run's classes with the descriptions that the run read, if it read any."""
         return dataset if self.descriptions is None else describe(dataset, self.descriptions)
 
-    def require_unseen(self, own: Dataset, measured: Dataset) -> None:
-        """Refuse to measure on images that the run was trained on, or chose by.
+    def seen_among(self, own: Dataset, measured: Dataset) -> str | None:
+        """Which test images of some data the run was trained on, or chose by, in words; None where there are none.
+
+        What was accepted in training, or is so in a published split, does not count.
 
         Args:
-            own: its data set as it is now, where its images are looked for.
-
-        Raises:
-            InputError: some are test images of `measured`, which `allow_overlap` did not accept.
+            own: the run's data set as it is now, where the images that it has seen are looked for.
         """
+        if self.config.allow_overlap or is_published(own):
+            return None
         drawn = {*self.info.data.train_ids, *self.info.data.val_ids}
         records = [record for split in own.splits.values() for record in split if record.id in drawn]
         parts = {"seen in training": records, "test": measured.splits.get("test", ())}
         found = [copies for copies in find_copies(parts, among=["seen in training"]) if copies.across]
-        if found and not self.config.allow_overlap and not is_published(own):
-            raise InputError(
-                in_words(found, f"among the test images of {measured.spec} that run {self.name} has seen in training"),
-                hint="take them out, or train again",
-            )
+        where = f"among the test images of {measured.spec} that run {self.name} has seen in training"
+        return in_words(found, where) if found else None
 
     @cached_property
     def descriptions(self) -> DescriptionFile | None:
