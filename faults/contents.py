@@ -18,7 +18,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 def twice(folder: Path) -> int:
     """Rows that stand in results files more than once."""
-    found = [_row(line) for file in folder.rglob("results.jsonl") for line in file.read_bytes().splitlines()]
+    files = folder.rglob("results.jsonl")
+    found = [_row(json.loads(line)) for file in files for line in file.read_bytes().splitlines()]
     return len(found) - len(set(found))
 
 
@@ -33,8 +34,9 @@ def _hidden(path: Path) -> bool:
 
 def _digest(path: Path) -> str:
     content = path.read_bytes()
-    if path.name == "results.jsonl":
-        content = "\n".join(sorted({_row(line) for line in content.splitlines()})).encode()
+    if path.name == "results.jsonl":  # what failed for want of space gives way to what was measured later
+        newest = {(row["key"], row["metric"]): _row(row) for row in map(json.loads, content.splitlines())}
+        content = "\n".join(sorted(newest.values())).encode()
     elif path.suffix in (".json", ".jsonl"):
         lines = [content] if path.suffix == ".json" else content.splitlines()
         content = json.dumps([_timeless(json.loads(line)) for line in lines], sort_keys=True).encode()
@@ -43,9 +45,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _row(line: bytes) -> str:
+def _row(row: dict[str, Any]) -> str:
     """A number and what it is of; not the run that a reference happened to stand beside."""
-    row = json.loads(line)
     return json.dumps([row["key"], row["metric"], row["value"], row["n"], row["status"]])
 
 
