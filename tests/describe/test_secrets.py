@@ -221,6 +221,25 @@ def test_users_of_addresses_and_tokens_of_headers_are_secrets(
         assert_hidden(secret, err)
 
 
+def test_the_user_of_a_proxy_is_a_secret(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "pets.txt").write_text("fox")
+    server: ChatServer
+
+    def behave(name: str, nth: int) -> Behaviour:
+        return fails(407, f"{server.requests[-1].headers['proxy-authorization']} of reader:pass-word-1")
+
+    with serving(behave) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url.replace("//", "//reader:pass-word-1@").removesuffix("/v1"))
+        url = "http://elsewhere.invalid/v1"
+        code = main(["describe-classes", "--classes", "pets.txt", "--provider", "openai", "--base-url", url])
+    err = capsys.readouterr().err
+    assert code == 5 and "elsewhere.invalid answers 407 (Basic [key]" in err
+    for secret in ("pass-word-1", b64encode(b"reader:pass-word-1").decode()):
+        assert_hidden(secret, err)
+
+
 @pytest.mark.parametrize("key", [f"{PLAIN}\n", f"{PLAIN[:9]}\n{PLAIN[9:]}", f"{PLAIN}\u00e9"])
 def test_an_odd_key_is_refused_before_a_request(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, key: str

@@ -49,6 +49,13 @@ def parse_address(url: str, *, hide: Callable[[str], str], hint: str) -> Address
         raise InputError(f"{hide(_without_user(url))!r} is not the address of a server{why}", hint=hint) from None
 
 
+def user_in(url: str) -> tuple[str, ...]:
+    """User and password in an address, together and apart, as they are written and as they are sent."""
+    user = url.partition("://")[2].rpartition("@")[0]
+    parts = (user, *user.split(":"))
+    return tuple(dict.fromkeys(form for part in parts for form in (part, unquote(part)) if form))
+
+
 class _NoAddressError(ValueError):
     """Says why, without the address."""
 
@@ -65,7 +72,7 @@ def _parse(url: str) -> Address:
         raise _NoAddressError
     if url.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1:
         raise _NoAddressError("it has an @ that does not end the user; write %40 for @ and %2F for / there")
-    user, _, place = parts.netloc.rpartition("@")
+    place = parts.netloc.rpartition("@")[2]
     try:
         port = parts.port
     except ValueError:
@@ -74,9 +81,8 @@ def _parse(url: str) -> Address:
         raise _NoAddressError("its port is no number from 1 to 65535")
     if not _is_host(parts.hostname):
         raise _NoAddressError("its host cannot be read")
-    secrets = [user, *user.split(":"), *(value for _, value in parse_qsl(parts.query))]
-    spellings = dict.fromkeys(form for secret in secrets for form in (secret, unquote(secret)) if form)
-    return Address(url, parts.hostname, f"{parts.scheme}://{place}{parts.path}", tuple(spellings))
+    secrets = (*user_in(url), *(value for _, value in parse_qsl(parts.query)))
+    return Address(url, parts.hostname, f"{parts.scheme}://{place}{parts.path}", secrets)
 
 
 def _is_host(name: str) -> bool:

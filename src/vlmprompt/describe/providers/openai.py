@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar
+from urllib.request import getproxies
 
 import openai
 from openai import AsyncOpenAI
 from pydantic import AfterValidator, Field
 
-from vlmprompt.describe.address import parse_address
+from vlmprompt.describe.address import parse_address, user_in
 from vlmprompt.describe.completion import read_completion
 from vlmprompt.describe.exchange import exchange, retry_after
 from vlmprompt.describe.provider import KEY_VARIABLE, ProviderConfig, Question, Reply, RequestError
@@ -96,7 +97,9 @@ class OpenAIProvider:
         hint = f"--base-url or {BASE_URL} such as http://localhost:8000/v1"
         address = parse_address(url, hide=Secrets(*secret).hide, hint=hint)
         self._url, self._host = address.url, address.host
-        self._secrets = Secrets(*secret, *address.secrets)
+        # A proxy is told its user as a server is.
+        proxies = [part for proxy in getproxies().values() for part in user_in(proxy)]
+        self._secrets = Secrets(*secret, *address.secrets, *proxies)
         self._shown_url = self._secrets.hide(address.shown)
         self.source = self._host
         if not key.strip():
