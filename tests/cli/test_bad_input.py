@@ -172,6 +172,19 @@ def test_ctrl_c_flushes_the_state_and_is_exit_130(photos: Path, capsys: pytest.C
         assert train("--resume", method="breaking", steps="8") == 0
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_other_signals_flush_the_state_too(
+    name: str, code: int, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with registered("breaking", Breaking):
+        Breaking.act = staticmethod(lambda: os.kill(os.getpid(), getattr(signal, name)))
+        assert train("--json", method="breaking", steps="8") == code
+        Breaking.act = staticmethod(lambda: None)
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == code and "stopped after step 3 of 8" in error["message"]
+    assert Checkpoint.load(Path("run/checkpoint.safetensors")).header.position.total == 3
+
+
 def test_numbers_gone_wrong(photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Exploding, "gradient_only", False)
     with registered("exploding", Exploding):

@@ -133,7 +133,9 @@ def test_in_an_import_the_process_ends_at_once(tmp_path: Path) -> None:
             check=False,
         )
         assert (done.returncode, done.stderr) == (exit_code, "error: interrupted\n")
-        assert when or json.loads(done.stdout)["error"]["code"] == exit_code
+        if not when:
+            document = json.loads(done.stdout)
+            assert (document["command"], document["error"]["code"]) == ("try", exit_code)
 
 
 def test_python_m_ends_with_the_code_even_if_a_library_ran_a_text(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def _run(call: Invocation) -> int:
         _require_text(call.args)
         app = _load(call)
         command = _command_name(app, call.args)
+        output.running(command)
         _check_plugins(command)
         _require_values(call.args, command)
         code = _invoke(app, call.args)

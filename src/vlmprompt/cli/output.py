@@ -33,6 +33,7 @@ class Document:
 
     warnings: list[str] = field(default_factory=list)
     written: bool = False
+    command: str = ""  # known once the arguments are read
     stream: TextIO | Shown | None = None  # the true stdout while sys.stdout is redirected
 
 
@@ -53,6 +54,11 @@ def begin(stream: TextIO | Shown | None = None) -> Document:
     global _document
     _document = Document(stream=stream)
     return _document
+
+
+def running(command: str) -> None:
+    """Say what runs, for a document that is written when it ends before its time."""
+    _document.command = command
 
 
 def warn(text: str) -> None:
@@ -100,7 +106,8 @@ def write_document(command: str, data: Mapping[str, Any] | None, error: BaseExce
     if _document.written:
         return
     _document.written = True
-    document: dict[str, Any] = {"schema": SCHEMA, "command": command, "ok": error is None, "data": data}
+    name = command or _document.command
+    document: dict[str, Any] = {"schema": SCHEMA, "command": name, "ok": error is None, "data": data}
     document |= {"warnings": _document.warnings, "plugin_failures": _plugin_failures()}
     if error is not None:
         document["error"] = describe(error)
