@@ -85,8 +85,8 @@ def sweep(
 ) -> None:
     """Train and measure every combination of methods, data sets, shots and seeds.
 
-    The same command goes on where it stopped. A run that fails is reported and
-    does not stop the others.
+    The same command goes on where it stopped; started several times, the processes
+    share the work. A run that fails is reported and does not stop the others.
     """
     suites = suite or ["accuracy"]
     require(methods=flags.method or (), suites=suites, reporter=reporter)

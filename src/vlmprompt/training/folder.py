@@ -49,9 +49,14 @@ class RunFolder:
         for file in (self.path / RUN_FILE, self.checkpoint, self.log, self.descriptions, self.card):
             file.unlink(missing_ok=True)
 
+    @property
+    def parts(self) -> list[Path]:
+        """The half-written files of a process that was killed."""
+        return list(self.path.glob(".*.tmp"))
+
     def sweep(self) -> None:
-        """Remove the half-written files of a process that was killed."""
-        for file in self.path.glob(".*.tmp"):
+        """Remove what is half-written."""
+        for file in self.parts:
             file.unlink(missing_ok=True)
 
 
@@ -148,7 +153,8 @@ def start_of(
 
 
 def _require_empty(folder: RunFolder, force: bool) -> None:
-    if folder.path.is_dir() and not force and any(file.name != FOLDER for file in folder.path.iterdir()):
+    ours = {folder.path / FOLDER, *folder.parts}  # of a process that was killed before it wrote anything whole
+    if folder.path.is_dir() and not force and not ours.issuperset(folder.path.iterdir()):
         raise InputError(
             f"{folder.path} is not empty, and holds no run", hint="choose another folder with --out, or use --force"
         )
