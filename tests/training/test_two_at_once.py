@@ -101,8 +101,12 @@ def test_maybe_resumes_what_is_there_and_is_silent_where_nothing_is(go: Any, tmp
     assert (first.steps, rest.steps) == (3, STEPS - 3)
 
 
-def test_a_folder_with_nothing_but_a_dead_claim_is_empty(go: Any, tmp_path: Path) -> None:
+def test_what_a_process_leaves_that_was_killed_before_its_first_file_was_whole_is_nothing(
+    go: Any, tmp_path: Path
+) -> None:
     whole = contents(go())
     shutil.rmtree(tmp_path / "run")
     (tmp_path / "run" / FOLDER / "run").mkdir(parents=True)
+    (tmp_path / "run" / ".probe-77.tmp").write_bytes(bytes(9))
     assert contents(go()) == whole
+    assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]

@@ -51,7 +51,7 @@ def split_word(file: PurePosixPath) -> str:
     Raises:
         InputError: words say several splits.
     """
-    for words in (file.parts[:-1], re.split(r"[^A-Za-z]+", file.name)):
+    for words in (file.parts[:-1], _words_of_file(file)):
         said = [word for word in words if split_named(word)]
         splits = list(dict.fromkeys(map(split_named, said)))
         if len(splits) > 1:
@@ -62,6 +62,14 @@ def split_word(file: PurePosixPath) -> str:
         if said:
             return said[0]
     return ""
+
+
+def _words_of_file(file: PurePosixPath) -> list[str]:
+    """The whole name if it is a split's, else its words but for those that may mean something else: "dev_board-0"."""
+    stem = file.name.partition(".")[0]
+    if split_named(stem):
+        return [stem]
+    return [word for word in re.split(r"[^A-Za-z]+", stem) if word.lower() not in ("dev", "eval", "evaluation")]
 
 
 def looks_like_splits(names: Iterable[str]) -> bool:

@@ -33,7 +33,7 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import DATA, ResultRow
 from vlmprompt.results.store import EVERYTHING, ResultStore
-from vlmprompt.training.folder import RunFolder, is_finished, run_name
+from vlmprompt.training.folder import RunFolder, hold, is_finished, run_name
 from vlmprompt.training.run import train
 
 RUNS_DIR = "runs"
@@ -195,6 +195,7 @@ class _Sweep:
         self._ledger = Ledger(ResultStore(out / RESULTS_FILE), fresh=force)
         self._rows: dict[Path, Sequence[ResultRow]] = {}
         self._trained: set[Path] = set()
+        self._looked: set[Path] = set()
         self._suites = load_suites(suites)
         self._references = references
         self._resources = resources
@@ -242,7 +243,11 @@ class _Sweep:
             self._ledger.append(self._rows[job.folder])
 
     def _do_train(self, job: _Job) -> None:
-        done = is_finished(RunFolder(job.folder)) and not self._force  # and needs no towers
+        folder = RunFolder(job.folder)
+        done = is_finished(folder) and not self._force  # and needs no towers
+        if not done:
+            with hold(folder):  # else data would be read at every look at a run that somebody has
+                pass
         train(
             job.config,
             self._resources.runtime,
@@ -255,6 +260,8 @@ class _Sweep:
         )
 
     def _do_measure(self, job: _Job) -> None:
+        patient = job.folder in self._looked  # first to the other runs, then wait here
+        self._looked.add(job.folder)
         self._rows[job.folder] = evaluate(
             job.folder,
             [suite.name for suite in self._suites],
@@ -262,7 +269,7 @@ class _Sweep:
             reference=self._references,
             force=self._force,
             ledger=self._ledger,
-            patient=False,
+            patient=patient,
             references_dir=self._out / REFERENCES_DIR,
             **self._measured_on,
             resources=self._resources,
