@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from vlmprompt.data.counts import split_origin
 from vlmprompt.data.load import load_dataset, load_measured, load_outliers
 from vlmprompt.data.records import Dataset
-from vlmprompt.data.split_names import looks_like_splits, split_named
+from vlmprompt.data.split_names import looks_like_splits, said_split, split_named
 from vlmprompt.errors import InputError, UsageError
 
 MakeTree = Callable[[Iterable[str]], Path]
@@ -208,3 +208,19 @@ def test_readers_of_other_packages_are_measured_whole_as_well() -> None:
         assert found(load_measured("plain:x"))[1] == {"test": 10}
     finally:
         host().datasets.withdraw(source)
+
+
+@pytest.mark.parametrize(
+    ("file", "split"),
+    [
+        ("train/0.tar", "train"),
+        ("seg_test/0.tar", "test"),
+        ("train-000000.tar", "train"),
+        ("imagenet-val-0001.tar", "val"),
+        ("dev-00.tar", "val"),
+        ("dev_board-0.tar", ""),
+        ("birds-0.tar", ""),
+    ],
+)
+def test_files_of_many_images_say_their_split(file: str, split: str) -> None:
+    assert said_split(PurePosixPath(file)) == split
