@@ -210,9 +210,12 @@ class _Sweep:
             yield from (_Step(job, partial(self._measure, group), True) for job in group)
 
     def rows(self, groups: Sequence[Sequence[_Job]]) -> list[ResultRow]:
-        """Every number once, in the order of the grid, whoever measured it."""
-        rows = (row for group in groups for job in group for row in self._rows[job.folder])
-        return list({(row.key, row.metric): row for row in rows}.values())
+        """Every number once, in the order of the grid, beside the first run that has it: whoever measured it."""
+        found: dict[tuple[str, str], ResultRow] = {}
+        for job in (job for group in groups for job in group):
+            for row in self._rows[job.folder]:
+                found.setdefault((row.key, row.metric), row.model_copy(update={"run": job.folder.name}))
+        return list(found.values())
 
     def _train(self, job: _Job) -> None:
         with claim(self._out, f"train {job.folder.name}", f"training of {job.folder.name}"):
