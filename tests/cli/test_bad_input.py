@@ -237,4 +237,4 @@ def test_a_name_that_no_system_has(arguments: Sequence[str], capsys: pytest.Capt
     assert main([argument.format("x" * 5000) for argument in arguments]) == 3
     shown = errors(capsys)
     assert shown["error"].startswith("File name too long: ") and len(shown["error"]) < 120
-    assert shown["hint"] == "check the path"
+    assert shown["hint"] == "give a shorter name"

@@ -76,6 +76,7 @@ def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         "protocol": "coop",
         "preset": None,
         "allow_fewer": True,
+        "exif": True,
         "accept_split": False,
         "allow_overlap": False,
         "allow_outside": False,

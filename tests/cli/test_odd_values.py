@@ -131,7 +131,7 @@ def test_keys(method: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["--config", "deep.toml"], 2, "deep.toml is not TOML: it is nested too deeply", "shows the keys"),
         (["--config", "huge.toml"], 2, "huge.toml is not TOML: Exceeds the limit (4300 digits)", "shows the keys"),
         (["--config", "photos"], 2, "cannot read the configuration file photos: Is a directory", "--config"),
-        (["--config", "/dev/zero"], 2, "/dev/zero is not TOML: it has more than 10,000,000 bytes", "shows the keys"),
+        (["--config", "/dev/zero"], 2, "cannot read the configuration file /dev/zero: it is a device", "--config"),
     ],
 )  # fmt: skip
 def test_the_value_is_named(
@@ -169,7 +169,7 @@ def _endless() -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), f"File name too long: {'a' * 300}"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), f"File name too long: {'a' * 78}..."),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), "No such file or directory: x"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "Is a directory: x"),
         (MemoryError(), "memory is too short: for what was asked"),

@@ -29,10 +29,9 @@ from tests.describe.server import (
     stops_halfway,
     torn,
 )
-from vlmprompt.describe import asking
+from vlmprompt.describe import asking, exchange
 from vlmprompt.describe.asking import Asker, Limits
 from vlmprompt.describe.provider import RequestError
-from vlmprompt.describe.providers import openai
 from vlmprompt.describe.service import Summary, describe_classes
 from vlmprompt.errors import InputError
 from vlmprompt.progress import SilentProgress
@@ -178,7 +177,7 @@ def test_a_rate_limit_holds_all_questions_back(here: Path, clock: Clock) -> None
 
 def test_a_wait_may_be_a_date(here: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     when = datetime(2030, 1, 1, 12, 0, 7, tzinfo=UTC)
-    monkeypatch.setattr(openai, "time", lambda: when.timestamp() - 7.0)
+    monkeypatch.setattr(exchange, "time", lambda: when.timestamp() - 7.0)
     fault = fails(503, headers={"retry-after": format_datetime(when, usegmt=True)})
     with serving(lambda name, nth: fault if nth == 0 else good(name)) as server:
         assert described(server, "fox").described == 1

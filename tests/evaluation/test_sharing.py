@@ -175,7 +175,7 @@ def test_a_training_that_failed_elsewhere_meanwhile_is_not_tried_once_more(photo
         groups = sweeps._jobs(grid, resolver(*SETS), tmp_path / "sweep" / "runs")
         resources = Resources(runtime(tmp_path), progress)
         both = [
-            sweeps._Sweep(["accuracy"], (), resources, tmp_path / "sweep", force=False, companions=None)
+            sweeps._Sweep(["accuracy"], (), resources, tmp_path / "sweep", force=False, measured_on={})
             for _ in range(2)
         ]
         found = []

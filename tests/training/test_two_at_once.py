@@ -107,6 +107,6 @@ def test_what_a_process_leaves_that_was_killed_before_its_first_file_was_whole_i
     whole = contents(go())
     shutil.rmtree(tmp_path / "run")
     (tmp_path / "run" / FOLDER / "run").mkdir(parents=True)
-    (tmp_path / "run" / ".probe-77.tmp").write_bytes(bytes(9))
+    (tmp_path / "run" / ".0123456789abcdef.vlmprompt-part").write_bytes(bytes(9))
     assert contents(go()) == whole
     assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]

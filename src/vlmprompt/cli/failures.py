@@ -26,6 +26,7 @@ _STEPS = {
     errno.ENOTDIR: "name a folder",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+_SHOWN = 80  # characters of a name that is too long
 _OTHER_STEP = "free some space, or name a folder that can be written"
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 # Modules whose recursion is as deep as what they read.
@@ -70,6 +71,8 @@ def _of_the_machine(error: BaseException) -> VlmPromptError | None:
     text = message_of(error)
     if isinstance(error, OSError) and (error.filename is not None or error.errno in _ENVIRONMENT):
         where = "" if error.filename is None else f": {error.filename}"
+        if error.errno == errno.ENAMETOOLONG:
+            where = f"{where[:_SHOWN]}..."
         return InputError(f"{error.strerror}{where}", hint=_STEPS.get(error.errno or 0, _OTHER_STEP))
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _NO_MEMORY):
         return InputError(

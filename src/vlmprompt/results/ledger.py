@@ -63,7 +63,7 @@ class Ledger:
         return None
 
     def show(self, rows: Sequence[ResultRow]) -> None:
-        """Make sure that a table shows rows of one run and suite: those that somebody has just asked for.
+        """Make sure that a table shows rows that somebody has just asked for.
 
         A failure since may hide some, and one that nobody asks for any more may stand beside them; what is stored
         once more holds anew.
@@ -71,13 +71,20 @@ class Ledger:
         Raises:
             InputError: see `ResultStore.append`.
         """
+        works: dict[tuple[object, ...], list[ResultRow]] = {}
+        for row in rows:
+            works.setdefault(work_of(row), []).append(row)
+        again = [row for work, own in works.items() for row in self._to_repeat(work, own)]
+        if again:
+            self.append(again)
+
+    def _to_repeat(self, work: tuple[object, ...], rows: Sequence[ResultRow]) -> Sequence[ResultRow]:
         asked = {(row.key, row.metric) for row in rows}
-        there = current(self._works.get(work_of(rows[0]), ())) if rows else []
-        obsolete = [row for row in there if row.status == "failed" and (row.key, row.metric) not in asked]
+        there = current(self._works.get(work, ()))
         shown = {(row.key, row.metric) for row in there}
         hidden = [row for row in rows if (row.key, row.metric) not in shown]
-        if hidden or obsolete:
-            self.append(hidden or rows[-1:])
+        obsolete = any(row.status == "failed" and (row.key, row.metric) not in asked for row in there)
+        return hidden or (rows[-1:] if obsolete else [])
 
     def was_there(self, key: str) -> bool:
         """Whether nothing has been added to a unit since the ledger was opened."""

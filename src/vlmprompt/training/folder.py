@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -176,6 +176,13 @@ def hold(folder: RunFolder) -> AbstractContextManager[Claim]:
         InputError: the folder cannot be written to.
     """
     return claim(folder.path, "run", f"run {folder.path}")
+
+
+def tidy(folder: RunFolder) -> None:
+    """Remove what a killed process has left of its claim."""
+    if folder.claims.exists():
+        with suppress(InputError), hold(folder):  # whoever gives a claim up takes those of the dead along
+            pass
 
 
 def is_finished(folder: RunFolder) -> bool:

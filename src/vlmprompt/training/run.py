@@ -22,7 +22,7 @@ from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
 from vlmprompt.training.device import make_accelerator
-from vlmprompt.training.folder import RunFolder, hold, is_finished, run_folder, start_of
+from vlmprompt.training.folder import RunFolder, hold, is_finished, run_folder, start_of, tidy
 from vlmprompt.training.loop import Work, fit
 from vlmprompt.training.model_card import model_card
 from vlmprompt.training.provenance import (
@@ -97,8 +97,11 @@ def train(
     folder = run_folder(config, data.dataset.name, runtime, out)
     file = data.description_file
     digests = data.digests, None if file is None else file.digest
-    # A finished run is looked at as it is, in a folder that may be read-only; what a killed process left there goes.
-    with nullcontext() if is_finished(folder) and not force and not folder.claims.exists() else hold(folder) as claim:
+    # A finished run is looked at as it is: its folder may be read-only, or somebody else may hold it.
+    finished = is_finished(folder) and not force
+    if finished:
+        tidy(folder)
+    with nullcontext() if finished else hold(folder) as claim:
         start = start_of(folder, config, *digests, resume=bool(resume), force=force)
         if start != "new":
             _warn_of_other_code(folder, config.method, progress)
