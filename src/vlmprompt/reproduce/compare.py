@@ -9,10 +9,12 @@ from functools import cached_property
 from statistics import fmean, stdev
 
 from vlmprompt.reproduce.recipe import Column, PublishedSpec, Recipe
+from vlmprompt.results.cells import DDOF
+from vlmprompt.results.frame import MISSING
 from vlmprompt.results.harmonic import h
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING, current
-from vlmprompt.results.tables import DDOF, MISSING, SummaryTable
+from vlmprompt.results.tables import SummaryTable
 
 HEADERS = ("method", "number", "seeds", "measured", "published", "difference")
 GAIN_HEADERS = ("gain of", "over", "number", "measured", "published", "difference")

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from vlmprompt.results.frame import frame_of
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW
+from vlmprompt.results.layout import Layout, differing, is_fraction
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING
-from vlmprompt.results.tables import Layout, SummaryTable, differing, frame_of, is_fraction, table_of
+from vlmprompt.results.tables import SummaryTable, table_of
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,91 @@
+"""The texts in a table: means and spreads, what stands where there is no number, and how many images are behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from vlmprompt.results.frame import MISSING, Column
+from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW, h
+from vlmprompt.results.layout import Layout
+
+DDOF = 1  # sample standard deviation; CoOp's scripts use numpy's default, 0
+# What a number that cannot be shown stands as, by the row's status.
+STATES = {"failed": "failed", "not_applicable": "n/a", "missing": "missing"}
+
+
+@dataclass
+class Notes:
+    """Footnotes in the making."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def marks(self, rows: pd.DataFrame) -> str:
+        """References such as "[1][2]" to the notes of rows without a number."""
+        numbers = dict.fromkeys(self._number(row) for row in rows.itertuples())
+        return "".join(f"[{number}]" for number in numbers)
+
+    def _number(self, row: Any) -> int:
+        text = f"{row.status.replace('_', ' ')}: {row.note or 'no reason given'}"
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+def cell(part: pd.DataFrame, column: Column, layout: Layout, notes: Notes) -> str:
+    """Mean and spread of the numbers, and references to what is said of those that are missing."""
+    mine = part[part["column"] == column]
+    values = mine["value"].dropna()
+    lacking = mine[mine["status"] != "ok"]
+    marks = notes.marks(lacking)
+    if values.empty:
+        states = [text for status, text in STATES.items() if (lacking["status"] == status).any()]
+        return f"{states[0]} {marks}" if states else MISSING
+    mean = _mean(part, column)
+    spread = values.std(ddof=DDOF) if len(values) > 1 and column[1] != H_OF_MEANS else None
+    text = _number(mean, layout.percent[column])
+    if spread is not None:
+        text += f" ± {_number(spread, layout.percent[column])}"
+    return f"{text} {marks}".rstrip()
+
+
+def average_cell(groups: Sequence[pd.DataFrame], column: Column, layout: Layout, needed: int) -> str:
+    """The mean over data sets of the means over seeds, if all of the data sets that are needed have one."""
+    complete = [g for g in groups if g["value"][g["column"] == column].notna().any()]
+    if len(complete) < needed:
+        return MISSING
+    if column[1] == H_OF_MEANS:
+        base, new = (sum(_mean(g, (half, "top1")) for g in complete) / needed for half in (BASE, NEW))
+        return _number(h(base, new), layout.percent[column])
+    return _number(sum(_mean(g, column) for g in complete) / needed, layout.percent[column])
+
+
+def _mean(part: pd.DataFrame, column: Column) -> float:
+    """The mean over runs; H of means is taken from the means of the runs that have both halves."""
+    if column[1] != H_OF_MEANS:
+        return float(part["value"][part["column"] == column].mean())
+    halves = part[part["metric"] == "top1"].pivot_table(index="run", columns="cell", values="value")
+    base, new = halves[[BASE, NEW]].dropna().mean()
+    return h(float(base), float(new))
+
+
+def _number(value: float, percent: bool) -> str:
+    return f"{100 * value:.2f}" if percent else f"{value:.4g}"
+
+
+def images_behind(datasets: Sequence[pd.DataFrame]) -> str:
+    """Images behind a column's numbers, a range where they differ; of a mean over sets, how many sets."""
+    sets = {len(of) for part in datasets for of in part["of"] if of}
+    if sets:
+        return f"mean of {_range(sets)}"
+    counts = [{int(n) for n in part["n"][part["value"].notna()].dropna()} for part in datasets]
+    known = [n for n in counts if n]
+    return _range({sum(map(min, known)), sum(map(max, known))}) if known else MISSING
+
+
+def _range(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
