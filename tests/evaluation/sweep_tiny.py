@@ -17,7 +17,8 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.resolve import Resolved, resolve
 from vlmprompt.errors import VlmPromptError
 from vlmprompt.evaluation import resources
-from vlmprompt.evaluation.sweep import Grid, sweep
+from vlmprompt.evaluation.grid import Grid
+from vlmprompt.evaluation.sweep import sweep
 from vlmprompt.results.rows import ResultRow
 
 SETS = ("n_ctx=2", "epochs=3", "batch_size=4", "checkpoint_every=2", "lr=0.02")

@@ -26,8 +26,9 @@ from vlmprompt.data.ood_sets import OodSet, benchmarks
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.evaluation.context import Context
+from vlmprompt.evaluation.failures import incomplete
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
-from vlmprompt.evaluation.runner import Runner, evaluate, incomplete
+from vlmprompt.evaluation.runner import Runner, evaluate
 from vlmprompt.evaluation.scored import score_split
 from vlmprompt.evaluation.scores import SCORES
 from vlmprompt.evaluation.suites.ood import OodSuite

@@ -15,7 +15,8 @@ from tests.evaluation.test_context import make_bank, make_context
 from tests.training.material import runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import CapabilityError
-from vlmprompt.evaluation.runner import evaluate, incomplete
+from vlmprompt.evaluation.failures import incomplete
+from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.evaluation.suites.prompts import PromptsSuite, mean_cosine
 from vlmprompt.methods.build import build_method
 from vlmprompt.plugins import host

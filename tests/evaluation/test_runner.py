@@ -15,7 +15,8 @@ from tests.training.material import Hooked, config, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import CapabilityError, InputError, Interrupted, PluginError, UsageError
 from vlmprompt.evaluation.contract import MetricValue
-from vlmprompt.evaluation.runner import RESULTS_FILE, evaluate, incomplete
+from vlmprompt.evaluation.failures import incomplete
+from vlmprompt.evaluation.runner import RESULTS_FILE, evaluate
 from vlmprompt.methods.coop import CoOp
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore, current
@@ -136,7 +137,7 @@ def test_what_the_numbers_depend_on_is_in_the_key(
     if change == "version":
         monkeypatch.setattr(scripted, "version", 2)
     elif change == "code":  # of the method's distribution, the suite's, or the core
-        monkeypatch.setattr("vlmprompt.evaluation.runner.code_version", lambda name: f"another {name}")
+        monkeypatch.setattr("vlmprompt.evaluation.keys.code_version", lambda name: f"another {name}")
     elif change == "cell":
         scripted.cells_by_name = {"b": gives(0.5)}
     elif change == "parts":

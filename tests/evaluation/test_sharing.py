@@ -20,10 +20,10 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.claim import FOLDER, BusyError, claim
 from vlmprompt.evaluation import sweep as sweeps
 from vlmprompt.evaluation.contract import MetricValue
+from vlmprompt.evaluation.grid import Grid, jobs
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import RESULTS_FILE, evaluate
 from vlmprompt.evaluation.subjects import References, reference_config
-from vlmprompt.evaluation.sweep import Grid
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
@@ -172,7 +172,7 @@ def test_a_training_that_failed_elsewhere_meanwhile_is_not_tried_once_more(photo
     progress = Hooked()
     with registered("exploding", Exploding):
         grid = Grid(["exploding"], [f"folder:{photos}"], [2], [1])
-        groups = sweeps._jobs(grid, resolver(*SETS), tmp_path / "sweep" / "runs")
+        groups = jobs(grid, resolver(*SETS), tmp_path / "sweep" / "runs")
         resources = Resources(runtime(tmp_path), progress)
         both = [
             sweeps._Sweep(["accuracy"], (), resources, tmp_path / "sweep", force=False, measured_on={})

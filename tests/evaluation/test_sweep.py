@@ -21,8 +21,9 @@ from tests.training.material import Exploding, Hooked, Noisy, registered, runtim
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.load import short_names
 from vlmprompt.errors import Interrupted, UsageError
-from vlmprompt.evaluation.runner import incomplete
-from vlmprompt.evaluation.sweep import Grid, sweep
+from vlmprompt.evaluation.failures import incomplete
+from vlmprompt.evaluation.grid import Grid
+from vlmprompt.evaluation.sweep import sweep
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
 from vlmprompt.results.reporters import TerminalReporter

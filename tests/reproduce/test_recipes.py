@@ -13,7 +13,7 @@ from vlmprompt.backbones.features import CachedFeatures, extract
 from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation import images
-from vlmprompt.evaluation.runner import Runner, load_suites
+from vlmprompt.evaluation.load import load_suites
 from vlmprompt.reproduce.missing import Present
 from vlmprompt.reproduce.recipe import REFERENCE_NAMES, Recipe, load_recipe, recipe_names
 from vlmprompt.reproduce.report import report
@@ -120,7 +120,7 @@ def test_a_table_of_somebody_elses_is_not_replaced(
 def test_a_second_run_measures_nothing(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = load_recipe(str(small)), tmp_path / "out"
     first = reproduce(recipe, runtime(tmp_path), out=out, seeds=[1])
-    monkeypatch.setattr(Runner, "_compute", lambda *a: pytest.fail("measured again"))
+    monkeypatch.setattr("vlmprompt.evaluation.runner.measured_rows", lambda *a: pytest.fail("measured again"))
     assert reproduce(recipe, runtime(tmp_path), out=out, seeds=[1]) == first
 
 

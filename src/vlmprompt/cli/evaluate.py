@@ -83,9 +83,9 @@ def evaluate(
     suites = suites_for(suite, companions)
     require(suites=suites, reporter=reporter)
     from vlmprompt.config.models import Runtime
+    from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.resources import Resources
     from vlmprompt.evaluation.runner import evaluate as measure
-    from vlmprompt.evaluation.runner import incomplete
     from vlmprompt.training.runs import load_run, newest_run
 
     progress = CliProgress()

@@ -145,7 +145,7 @@ def _require_own_table(folder: Path) -> None:
 def _incomplete(rows: list[ResultRow], present: Present) -> IncompleteError | None:
     """What failed, or else was skipped."""
     from vlmprompt.errors import IncompleteError
-    from vlmprompt.evaluation.runner import incomplete
+    from vlmprompt.evaluation.failures import incomplete
 
     if not present.missing:
         return incomplete(rows)

@@ -25,7 +25,7 @@ from vlmprompt.cli.rows import emit_rows, require
 from vlmprompt.cli.run_flags import BaseFlags, command_with, mention_defaults
 
 if TYPE_CHECKING:
-    from vlmprompt.evaluation.sweep import Grid
+    from vlmprompt.evaluation.grid import Grid
 
 _AXES = "What is combined (each may be repeated)"
 
@@ -55,7 +55,7 @@ class SweepFlags(BaseFlags, _Axes):
             UsageError: a configuration that is not allowed.
         """
         from vlmprompt.config.keys import show_value
-        from vlmprompt.evaluation.sweep import Grid
+        from vlmprompt.evaluation.grid import Grid
 
         first = {key: values[0] for key in ("method", "data", "shots", "seed") if (values := getattr(self, key))}
         run = self.resolve(**first).run
@@ -99,7 +99,8 @@ def sweep(
     require(methods=flags.method or (), suites=suites, reporter=reporter)
     grid = flags.grid()
     mention_defaults(flags.resolve(method=grid.methods[0], data=grid.datasets[0]))
-    from vlmprompt.evaluation.runner import RESULTS_FILE, incomplete
+    from vlmprompt.evaluation.failures import incomplete
+    from vlmprompt.evaluation.runner import RESULTS_FILE
     from vlmprompt.evaluation.sweep import sweep as run_sweep
 
     progress = CliProgress()

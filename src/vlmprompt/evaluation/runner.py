@@ -5,44 +5,35 @@ Any number of processes may measure into one results file: each cell is measured
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, cast
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.claims.claim import BusyError, claim
+from vlmprompt.claims.claim import claim
 from vlmprompt.claims.work import shared, take
-from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.config.models import Runtime
 from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile
-from vlmprompt.distributions import code_version
-from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, UsageError, VlmPromptError
+from vlmprompt.errors import Interrupted
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Subject, Suite
+from vlmprompt.evaluation.contract import Subject, Suite
+from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
-from vlmprompt.evaluation.variants import unusual
-from vlmprompt.plugins import CORE, host
+from vlmprompt.evaluation.units import Unit, measured_rows, units_of
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
-from vlmprompt.results.means import mean_note
-from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, ResultRow, Status
-from vlmprompt.results.store import EVERYTHING, ResultStore
+from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.store import ResultStore
 from vlmprompt.training.runs import Run, load_run
 
 RESULTS_FILE = "results.jsonl"
 REFERENCES_DIR = "references"
-DIGITS = 12  # of digests that only tell a few things apart
-log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -142,55 +133,6 @@ def _subjects(run: Run, dataset: Dataset, references: References, names: Sequenc
     return [measured, *references.beside(measured, others, dataset)]
 
 
-def load_suites(names: Sequence[str]) -> list[Suite]:
-    """Suites by name or `<name>:<argument>`, each once.
-
-    Raises:
-        UsageError: no such suite, or it takes no such argument.
-        PluginError: its plugin failed.
-    """
-    return [_load_suite(name) for name in dict.fromkeys(names)]
-
-
-def _load_suite(spec: str) -> Suite:
-    name, _, argument = spec.partition(":")
-    suite: Any = host().suites.get(name).load()
-    if not argument:
-        return cast(Suite, suite())
-    if not hasattr(suite, "of"):
-        raise UsageError(f"suite {name!r} takes no argument, but {spec!r} gives one", hint=f"write --suite {name}")
-    return cast(Suite, suite.of(argument))
-
-
-def incomplete(rows: Sequence[ResultRow]) -> IncompleteError | None:
-    """The error for a command whose work is done but in part failed (exit 5); None if nothing failed."""
-    failed = {(row.run, row.method, row.suite, row.cell): row for row in rows if row.status == "failed"}
-    if not failed:
-        return None
-    first = next(iter(failed.values()))
-    what = f"{first.suite} {first.cell} of {first.method}"
-    return IncompleteError(
-        f"{len(failed)} of {len({(r.run, r.method, r.suite, r.cell) for r in rows})} cells failed; "
-        f"the first: {what}: {first.note}",
-        hint="all other results are saved; the same command tries the failed ones again",
-    )
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """A cell of a suite, for one subject; equal keys have equal numbers. See `ResultRow.listing`."""
-
-    context: Context
-    suite: Suite
-    cell: Cell
-    key: str
-    listing: str
-
-    def __str__(self) -> str:
-        subject = self.cell.subject or self.context.subject
-        return f"{self.suite.name} {self.cell.name} of {subject.config.method} beside {subject.run}"
-
-
 class Runner:
     """Measures cells into a ledger, those that no other process is measuring first.
 
@@ -217,7 +159,7 @@ class Runner:
         Raises:
             BusyError: all that is left is being measured by others, and nobody is to wait.
         """
-        listings = [self._units(context, suite) for context in contexts for suite in suites]
+        listings = [units_of(context, suite, self._backbone_digest) for context in contexts for suite in suites]
         units = [unit for listing in listings for unit in listing]
         for _ in take(units, self._settle, self._progress, patient=self._patient):
             pass
@@ -226,12 +168,7 @@ class Runner:
             self._ledger.show([row.model_copy(update={"listing": listing[0].listing}) for row in rows])
         return [row for unit in units for row in self._rows[unit.key]]
 
-    def _units(self, context: Context, suite: Suite) -> list[_Unit]:
-        cells = _listed(suite, context)
-        listing = _digest([cell.name for cell in cells])[:DIGITS]
-        return [_Unit(context, suite, cell, self._key(context, suite, cell), listing) for cell in cells]
-
-    def _settle(self, unit: _Unit) -> None:
+    def _settle(self, unit: Unit) -> None:
         """Have a unit's rows, measured by whomever."""
         ledger, metrics = self._ledger, unit.cell.metrics
         rows = ledger.rows(unit.key, metrics)
@@ -240,7 +177,7 @@ class Runner:
                 ledger.refresh()
                 rows = ledger.rows(unit.key, metrics)
                 if rows is None:
-                    rows = self._compute(unit)
+                    rows = measured_rows(unit, self._backbone_digest, self._progress)
                     held.check()
                     ledger.append(rows)
         elif ledger.was_there(unit.key):
@@ -251,137 +188,3 @@ class Runner:
         """Say how much was done before."""
         if self._skipped:
             self._progress.message(f"{self._skipped} cells were measured before (--force measures them again)")
-
-    def _key(self, context: Context, suite: Suite, cell: Cell) -> str:
-        """SHA-256 of everything that the numbers depend on."""
-        subject = cell.subject or context.subject
-        content = {
-            "config": subject.config.model_dump(mode="json"),
-            "learned": subject.digest,
-            "backbone": self._backbone_digest,
-            "data": context.data_digest,
-            "suite": suite.name,
-            "version": suite.version,
-            "code": _code(subject.config.method, suite),
-            "cell": cell.name,
-            "parts": cell.parts,
-        }
-        return _digest(content)
-
-    def _compute(self, unit: _Unit) -> list[ResultRow]:
-        """Rows of one cell, whatever happens in it; only an interruption gets through, and others at work."""
-        context, suite, cell = unit.context, unit.suite, unit.cell
-        setup = _setup(cell.subject or context.subject, suite, context.data_digest, self._backbone_digest)
-        row = partial(_row, context, suite, cell, key=unit.key, listing=unit.listing, setup=setup)
-        try:
-            values = _as_promised(suite, cell, cell.compute())
-            return [row(value.metric, value) for value in values]
-        except (KeyboardInterrupt, Interrupted, BusyError):
-            raise
-        except CapabilityError as error:
-            return [row(metric, status="not_applicable", note=error.message) for metric in cell.metrics]
-        except MissingError as error:
-            return [row(metric, status="missing", note=error.message) for metric in cell.metrics]
-        except Exception as error:
-            log.debug("cell %s of suite %s failed", cell.name, suite.name, exc_info=True)
-            note = reason(error)
-            method = unit.context.subject.config.method
-            self._progress.warn(f"{suite.name} {cell.name} of {method} failed: {note}")
-            return [row(metric, status="failed", note=note) for metric in cell.metrics]
-
-
-def _digest(content: object) -> str:
-    """SHA-256 of JSON types, in one notation."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _setup(subject: Subject, suite: Suite, data_digest: str, backbone_digest: str) -> dict[str, str]:
-    """See `ResultRow.setup`."""
-    config = subject.config
-    code = ", ".join(f"{name} {version}" for name, version in sorted(_code(config.method, suite).items()))
-    digests = {DATA_DIGEST: data_digest, BACKBONE_DIGEST: backbone_digest}
-    if subject.descriptions is not None:
-        digests["descriptions"] = subject.descriptions.digest
-    short = {name: digest[:DIGITS] for name, digest in digests.items()}
-    return unusual(config) | {DATA: config.data, "code": code} | short
-
-
-def _code(method: str, suite: Suite) -> dict[str, str]:
-    """Versions of the distributions that a number comes from: the core, the method's and the suite's."""
-    entries = host().methods.get(method), host().suites.get(suite.name.partition(":")[0])
-    return {name: code_version(name) for name in {CORE, *(entry.distribution for entry in entries)}}
-
-
-def reason(error: Exception) -> str:
-    """An error in one line, with the next step where it knows one; a bug is named by its type."""
-    if isinstance(error, VlmPromptError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _listed(suite: Suite, context: Context) -> Sequence[Cell]:
-    """The cells of a suite; if it cannot even list them, one that fails in its place."""
-    try:
-        return suite.cells(context)
-    except (KeyboardInterrupt, Interrupted, BusyError):
-        raise
-    except Exception as error:
-        problem = error
-
-        def compute() -> Sequence[MetricValue]:
-            raise problem
-
-        return [Cell(EVERYTHING, (EVERYTHING,), compute)]
-
-
-def _as_promised(suite: Suite, cell: Cell, values: Sequence[MetricValue]) -> Sequence[MetricValue]:
-    """Refuse metrics other than those announced: a rerun could not tell whether they are all there."""
-    given = tuple(value.metric for value in values)
-    if sorted(given) != sorted(cell.metrics):
-        raise InputError(
-            f"suite {suite.name} announced {', '.join(cell.metrics)} for cell {cell.name}, but gave {', '.join(given)}",
-            hint="tell the suite's author",
-        )
-    return values
-
-
-def _row(
-    context: Context,
-    suite: Suite,
-    cell: Cell,
-    metric: str,
-    value: MetricValue | None = None,
-    *,
-    status: Status = "ok",
-    note: str = "",
-    **identifying: Any,
-) -> ResultRow:
-    subject = cell.subject or context.subject
-    config = subject.config
-    notes = [note] if value is None else [value.note, mean_note(value.of), _towers(config)]
-    return ResultRow(
-        run=subject.run,
-        method=config.method,
-        dataset=context.dataset.name,
-        backbone=config.backbone,
-        shots=subject.shots,
-        seed=subject.seed,
-        suite=suite.name,
-        suite_version=suite.version,
-        cell=cell.name,
-        metric=metric,
-        value=None if value is None else value.value,
-        n=None if value is None else value.n,
-        higher_is_better=True if value is None else value.higher_is_better,
-        status=status,
-        note="; ".join(part for part in notes if part),
-        enters=cell.enters,
-        of=() if value is None else value.of,
-        **identifying,
-    )
-
-
-def _towers(config: RunConfig) -> str:
-    """What a reader of any number must know of the towers."""
-    return "" if config.random_weights is None else f"random tower weights (seed {config.random_weights})"

@@ -11,8 +11,8 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, VlmPromptError, did_you_mean
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
+from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
-from vlmprompt.evaluation.runner import load_suites
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import SilentProgress
 from vlmprompt.reproduce.recipe import Column, GridSpec, Recipe

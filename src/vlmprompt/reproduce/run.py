@@ -14,10 +14,12 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.config.resolve import Resolved, resolve
 from vlmprompt.data.load import short_names
 from vlmprompt.errors import UsageError
+from vlmprompt.evaluation.grid import Grid, run_names
+from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
-from vlmprompt.evaluation.runner import RESULTS_FILE, load_suites
+from vlmprompt.evaluation.runner import RESULTS_FILE
 from vlmprompt.evaluation.subjects import REFERENCES
-from vlmprompt.evaluation.sweep import Grid, run_names, sweep
+from vlmprompt.evaluation.sweep import sweep
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.results.rows import ResultRow

@@ -1,0 +1,66 @@
+"""What is said of cells and runs that failed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from vlmprompt.errors import IncompleteError, VlmPromptError
+from vlmprompt.evaluation.contract import Suite
+from vlmprompt.evaluation.grid import Job
+from vlmprompt.evaluation.subjects import is_training_free
+from vlmprompt.evaluation.variants import unusual
+from vlmprompt.results.rows import DATA, ResultRow
+from vlmprompt.results.store import EVERYTHING
+
+
+def reason(error: Exception) -> str:
+    """An error in one line, with the next step where it knows one; a bug is named by its type."""
+    if isinstance(error, VlmPromptError):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def incomplete(rows: Sequence[ResultRow]) -> IncompleteError | None:
+    """The error for a command whose work is done but in part failed (exit 5); None if nothing failed."""
+    failed = {(row.run, row.method, row.suite, row.cell): row for row in rows if row.status == "failed"}
+    if not failed:
+        return None
+    first = next(iter(failed.values()))
+    what = f"{first.suite} {first.cell} of {first.method}"
+    return IncompleteError(
+        f"{len(failed)} of {len({(r.run, r.method, r.suite, r.cell) for r in rows})} cells failed; "
+        f"the first: {what}: {first.note}",
+        hint="all other results are saved; the same command tries the failed ones again",
+    )
+
+
+def failure_rows(job: Job, suites: Sequence[Suite], error: Exception) -> list[ResultRow]:
+    """A row for each suite, in place of everything that it would have measured of a run."""
+    config, untrained = job.config, is_training_free(job.config.method)
+    return [
+        ResultRow(
+            run=job.folder.name,
+            method=config.method,
+            dataset=job.dataset,
+            backbone=config.backbone,
+            shots=None if untrained else config.shots,
+            seed=None if untrained else config.seed,
+            suite=suite.name,
+            suite_version=suite.version,
+            cell=EVERYTHING,
+            metric=EVERYTHING,
+            value=None,
+            n=None,
+            status="failed",
+            note=reason(error),
+            setup=unusual(config) | {DATA: config.data},
+            key=failure_key(job, suite),
+        )
+        for suite in suites
+    ]
+
+
+def failure_key(job: Job, suite: Suite) -> str:
+    """The key of such a row."""
+    return hashlib.sha256(f"{suite.name} {job.config.model_dump_json()}".encode()).hexdigest()

@@ -1,0 +1,58 @@
+"""What a number depends on: as a key that reruns skip by, and as text for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from vlmprompt.distributions import code_version
+from vlmprompt.evaluation.contract import Cell, Subject, Suite
+from vlmprompt.evaluation.variants import unusual
+from vlmprompt.plugins import CORE, host
+from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST
+
+_DIGITS = 12  # of digests that only tell a few things apart
+
+
+def key_of(subject: Subject, suite: Suite, cell: Cell, data_digest: str, backbone_digest: str) -> str:
+    """SHA-256 of everything that the numbers of a cell depend on."""
+    content = {
+        "config": subject.config.model_dump(mode="json"),
+        "learned": subject.digest,
+        "backbone": backbone_digest,
+        "data": data_digest,
+        "suite": suite.name,
+        "version": suite.version,
+        "code": _code(subject.config.method, suite),
+        "cell": cell.name,
+        "parts": cell.parts,
+    }
+    return _digest(content)
+
+
+def listing_of(cells: list[str]) -> str:
+    """See `ResultRow.listing`."""
+    return _digest(cells)[:_DIGITS]
+
+
+def setup_of(subject: Subject, suite: Suite, data_digest: str, backbone_digest: str) -> dict[str, str]:
+    """See `ResultRow.setup`."""
+    config = subject.config
+    code = ", ".join(f"{name} {version}" for name, version in sorted(_code(config.method, suite).items()))
+    digests = {DATA_DIGEST: data_digest, BACKBONE_DIGEST: backbone_digest}
+    if subject.descriptions is not None:
+        digests["descriptions"] = subject.descriptions.digest
+    short = {name: digest[:_DIGITS] for name, digest in digests.items()}
+    return unusual(config) | {DATA: config.data, "code": code} | short
+
+
+def _code(method: str, suite: Suite) -> dict[str, str]:
+    """Versions of the distributions that a number comes from: the core, the method's and the suite's."""
+    entries = host().methods.get(method), host().suites.get(suite.name.partition(":")[0])
+    return {name: code_version(name) for name in {CORE, *(entry.distribution for entry in entries)}}
+
+
+def _digest(content: object) -> str:
+    """SHA-256 of JSON types, in one notation."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
