@@ -15,8 +15,8 @@ from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.folder import RunFolder, hold, run_name, start_of
 from vlmprompt.training.foreign import read_foreign
 from vlmprompt.training.provenance import RunInfo
+from vlmprompt.training.record import finish, make_header, make_info, recorded
 from vlmprompt.training.rescue import keep
-from vlmprompt.training.run import finish, make_header, make_info, recorded
 from vlmprompt.training.setup import Setup, complete, settle_device, untrained
 from vlmprompt.training.trainset import load_trainset
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,24 +17,16 @@ from vlmprompt.backbones.features import extract
 from vlmprompt.claims.claim import BusyError, Claim
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
-from vlmprompt.errors import InputError, Interrupted
+from vlmprompt.errors import InputError
 from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
+from vlmprompt.training.checkpoint import Checkpoint, Header
 from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.folder import RunFolder, hold, is_finished, run_folder, start_of, tidy
 from vlmprompt.training.loop import Work, fit
-from vlmprompt.training.model_card import model_card
-from vlmprompt.training.provenance import (
-    RunInfo,
-    backbone_info,
-    data_info,
-    descriptions_info,
-    now,
-    peak_memory,
-    versions,
-)
-from vlmprompt.training.rescue import VanishedError, keep
+from vlmprompt.training.provenance import RunInfo, peak_memory, versions
+from vlmprompt.training.record import finish, make_header, make_info, recorded
+from vlmprompt.training.rescue import keep
 from vlmprompt.training.setup import (
     Setup,
     build,
@@ -217,56 +209,6 @@ def _fit_closed_form(setup: Setup, progress: Progress) -> tuple[dict[str, Any], 
     return dict(fitted), {"train_accuracy": float(right.double().mean())}
 
 
-def make_header(setup: Setup) -> Header:
-    """What its checkpoints say of themselves."""
-    data = setup.data
-    digests = {
-        "dataset": data.digests.learned,
-        "few-shot sample": data.split.digest,
-        "backbone": setup.backbone.digest,
-    }
-    if data.description_file is not None:
-        digests["descriptions"] = data.description_file.digest
-    names, found = data.class_names, versions(setup.config.method)
-    return Header(config=setup.config, class_names=names, digests=digests, versions=found)
-
-
-def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunInfo:
-    """What run.json says of a run that begins."""
-    return RunInfo(
-        name=folder.path.resolve().name,
-        status="running",
-        config=setup.config,
-        sources=sources,
-        class_names=setup.data.class_names,
-        data=data_info(setup.data),
-        descriptions=descriptions_info(setup.data),
-        backbone=backbone_info(setup.backbone),
-        versions=versions(setup.config.method),
-        device=str(setup.device),
-        features=setup.features,
-        trainable_parameters=sum(p.numel() for p in setup.method.trainable_parameters()),
-        started=now(),
-        files=tuple(file.name for file in _files(setup, folder)),
-    )
-
-
-def finish(folder: RunFolder, info: RunInfo, outcome: Mapping[str, Any]) -> RunInfo:
-    """Write what is written last, run.json at the very end; gives its content."""
-    done = {"status": "finished", "finished": now(), "checkpoint": file_digest(folder.checkpoint)}
-    info = info.model_copy(update=done | dict(outcome))
-    write_atomic(folder.card, model_card(info).encode(), make_folder=False)
-    info.write(folder.path)
-    return info
-
-
-def _files(setup: Setup, folder: RunFolder) -> list[Path]:
-    """What the run will write beside run.json."""
-    log = [] if setup.plan is None else [folder.log]
-    descriptions = [] if setup.data.description_file is None else [folder.descriptions]
-    return [folder.checkpoint, *log, *descriptions, folder.card]
-
-
 def _resumable(folder: RunFolder, header: Header) -> Checkpoint:
     """The checkpoint to go on from, of the same data and towers."""
     checkpoint = folder.load(RunInfo.read(folder.path))
@@ -277,21 +219,3 @@ def _resumable(folder: RunFolder, header: Header) -> Checkpoint:
                 hint="restore it, or start over with --force",
             )
     return checkpoint
-
-
-@contextmanager
-def recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
-    """Keep run.json true: running, and if it ends early, why."""
-    folder.create()
-    info.write(folder.path)
-    try:
-        yield
-    except BusyError:  # it is somebody else's now
-        raise
-    except BaseException as error:
-        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-        place = error.folder.path if isinstance(error, VanishedError) else folder.path
-        why = {"name": place.resolve().name, "status": status, "error": str(error) or type(error).__name__}
-        with suppress(InputError):  # the error under way is the one to see
-            info.model_copy(update=why).write(place)
-        raise

@@ -1,0 +1,86 @@
+"""What a run says of itself: in its checkpoints, and in run.json from its beginning to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from vlmprompt.atomic import write_atomic
+from vlmprompt.claims.claim import BusyError
+from vlmprompt.errors import InputError, Interrupted
+from vlmprompt.training.checkpoint import Header, file_digest
+from vlmprompt.training.folder import RunFolder
+from vlmprompt.training.model_card import model_card
+from vlmprompt.training.provenance import RunInfo, backbone_info, data_info, descriptions_info, now, versions
+from vlmprompt.training.rescue import VanishedError
+from vlmprompt.training.setup import Setup
+
+
+def make_header(setup: Setup) -> Header:
+    """What its checkpoints say of themselves."""
+    data = setup.data
+    digests = {
+        "dataset": data.digests.learned,
+        "few-shot sample": data.split.digest,
+        "backbone": setup.backbone.digest,
+    }
+    if data.description_file is not None:
+        digests["descriptions"] = data.description_file.digest
+    names, found = data.class_names, versions(setup.config.method)
+    return Header(config=setup.config, class_names=names, digests=digests, versions=found)
+
+
+def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunInfo:
+    """What run.json says of a run that begins."""
+    return RunInfo(
+        name=folder.path.resolve().name,
+        status="running",
+        config=setup.config,
+        sources=sources,
+        class_names=setup.data.class_names,
+        data=data_info(setup.data),
+        descriptions=descriptions_info(setup.data),
+        backbone=backbone_info(setup.backbone),
+        versions=versions(setup.config.method),
+        device=str(setup.device),
+        features=setup.features,
+        trainable_parameters=sum(p.numel() for p in setup.method.trainable_parameters()),
+        started=now(),
+        files=tuple(file.name for file in _files(setup, folder)),
+    )
+
+
+def _files(setup: Setup, folder: RunFolder) -> list[Path]:
+    """What the run will write beside run.json."""
+    log = [] if setup.plan is None else [folder.log]
+    descriptions = [] if setup.data.description_file is None else [folder.descriptions]
+    return [folder.checkpoint, *log, *descriptions, folder.card]
+
+
+@contextmanager
+def recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
+    """Keep run.json true: running, and if it ends early, why."""
+    folder.create()
+    info.write(folder.path)
+    try:
+        yield
+    except BusyError:  # it is somebody else's now
+        raise
+    except BaseException as error:
+        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        place = error.folder.path if isinstance(error, VanishedError) else folder.path
+        why = {"name": place.resolve().name, "status": status, "error": str(error) or type(error).__name__}
+        with suppress(InputError):  # the error under way is the one to see
+            info.model_copy(update=why).write(place)
+        raise
+
+
+def finish(folder: RunFolder, info: RunInfo, outcome: Mapping[str, Any]) -> RunInfo:
+    """Write what is written last, run.json at the very end; gives its content."""
+    done = {"status": "finished", "finished": now(), "checkpoint": file_digest(folder.checkpoint)}
+    info = info.model_copy(update=done | dict(outcome))
+    write_atomic(folder.card, model_card(info).encode(), make_folder=False)
+    info.write(folder.path)
+    return info
