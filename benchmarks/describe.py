@@ -26,10 +26,11 @@ from benchmarks.frame import Mark, Row, side_by_side, timed
 from vlmprompt.describe.asking import Limits
 from vlmprompt.describe.cache import DescriptionCache
 from vlmprompt.describe.fitting import shortened
+from vlmprompt.describe.order import Order
 from vlmprompt.describe.provider import KEY_VARIABLE, AnswerError, Reply
 from vlmprompt.describe.reading import read_reply
 from vlmprompt.describe.secrets import Secrets
-from vlmprompt.describe.service import Order, describe_classes
+from vlmprompt.describe.service import describe_classes
 from vlmprompt.describe.templates import load_template
 from vlmprompt.describe.work import ClassList
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vlmprompt.describe.asking import Limits
-from vlmprompt.describe.service import Order
+from vlmprompt.describe.order import Order
 from vlmprompt.describe.work import ClassList
 
 KEY = "sk-test-0123456789-secret"

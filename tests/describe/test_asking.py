@@ -31,8 +31,9 @@ from tests.describe.server import (
 )
 from vlmprompt.describe import asking, exchange
 from vlmprompt.describe.asking import Asker, Limits
+from vlmprompt.describe.order import Summary
 from vlmprompt.describe.provider import RequestError
-from vlmprompt.describe.service import Summary, describe_classes
+from vlmprompt.describe.service import describe_classes
 from vlmprompt.errors import InputError
 from vlmprompt.progress import SilentProgress
 

@@ -15,7 +15,8 @@ import pytest
 from tests.describe.material import order
 from tests.describe.server import Behaviour, ChatServer, Handler, always_good, good, phrases, says, serving
 from vlmprompt.describe.exchange import LARGEST_REPLY, NEVER_S, retry_after
-from vlmprompt.describe.service import Summary, describe_classes
+from vlmprompt.describe.order import Summary
+from vlmprompt.describe.service import describe_classes
 from vlmprompt.errors import InputError
 
 PATH = "/v1/chat/completions"

@@ -11,8 +11,9 @@ import pytest
 
 from vlmprompt.data.doodles.pictures import members
 from vlmprompt.describe.library import DescriptionFile
+from vlmprompt.describe.order import Order, Summary
 from vlmprompt.describe.providers.file import _is_sentence
-from vlmprompt.describe.service import Order, Summary, describe_classes
+from vlmprompt.describe.service import describe_classes
 from vlmprompt.describe.work import ClassList
 from vlmprompt.errors import InputError, UsageError
 

@@ -18,7 +18,7 @@ from vlmprompt.errors import IncompleteError, UsageError
 if TYPE_CHECKING:
     from vlmprompt.data.records import Dataset
     from vlmprompt.describe.library import DescriptionFile
-    from vlmprompt.describe.service import Order, Summary
+    from vlmprompt.describe.order import Order, Summary
 
 COMMAND = "describe-classes"
 CONTEXT_TOKENS = 77  # of CLIP's text towers, start and end included
@@ -95,7 +95,7 @@ def describe_classes(
             _emit_known(describe(dataset, known), known, as_json)
             return
     from vlmprompt.describe.asking import Limits
-    from vlmprompt.describe.service import Order
+    from vlmprompt.describe.order import Order
     from vlmprompt.describe.work import ClassList
 
     name = provider or ("file" if from_ else "openai")
