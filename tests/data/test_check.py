@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.benchmark_trees import LAYOUTS, PIXELS, write_split, write_tree
-from vlmprompt.data.check import Report, check, survey
+from vlmprompt.data.check import Report, check
+from vlmprompt.data.survey import survey
 from vlmprompt.progress import SilentProgress
 
 NAMES = list(LAYOUTS)

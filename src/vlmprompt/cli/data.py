@@ -52,7 +52,7 @@ def list_benchmarks(root: RootOption = None, as_json: JsonFlag = False) -> None:
 
     Nothing is read but split files: 'vlmprompt data check' looks for every image.
     """
-    from vlmprompt.data.check import survey
+    from vlmprompt.data.survey import survey
 
     rows = survey(root)
     cells = [
@@ -93,7 +93,7 @@ def check(
     they are no error.
     """
     from vlmprompt.data.check import check as look
-    from vlmprompt.data.check import survey
+    from vlmprompt.data.survey import survey
 
     specs = data or [row["spec"] for row in survey(root) if row["status"] != "absent"]
     if not specs:
@@ -141,8 +141,8 @@ def show(
 
     A benchmark is shown also where it is not there.
     """
-    from vlmprompt.data.check import published_facts
     from vlmprompt.data.load import load_dataset
+    from vlmprompt.data.survey import published_facts
 
     facts = published_facts(data, protocol)
     dataset, problem = None, None

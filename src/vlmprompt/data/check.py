@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from vlmprompt.data.coop.facts import COPIES, SPLITS_SOURCE, Benchmark, benchmark, benchmarks
-from vlmprompt.data.coop.listing import published_split, read_listing
+from vlmprompt.data.coop.listing import read_listing
 from vlmprompt.data.coop.place import Place
 from vlmprompt.data.coop.reader import compare, images_folder
 from vlmprompt.data.copies import Copies, Parts, Spot, find_copies, in_words, overlap_error
@@ -19,6 +18,7 @@ from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.near import Look, look_of, pairs_alike
 from vlmprompt.data.records import Record
+from vlmprompt.data.survey import facts_of
 from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress
 
@@ -70,70 +70,6 @@ class Report:
         }
 
 
-def survey(root: Path | None) -> list[dict[str, Any]]:
-    """Every benchmark, and what is there of it by the looks of it: no image is looked for, no list is read."""
-    return [_surveyed(Place.below(root, facts)) for facts in benchmarks().values()]
-
-
-def _surveyed(place: Place) -> dict[str, Any]:
-    facts = place.benchmark
-    lacks = _split_state(place)
-    base = place.find_images(facts.within) if facts.within else _first_images(place)
-    if base is None:
-        lacks.append("no images")
-    return {
-        "name": facts.name,
-        "spec": facts.spec,
-        "title": facts.title,
-        "classes": facts.classes,
-        "images": facts.images,
-        "template": facts.template,
-        "source": facts.source,
-        "folders": [str(folder) for folder in place.folders],
-        "status": "absent" if not place.folders else "incomplete" if lacks else "there",
-        "lacks": lacks,
-    }
-
-
-def _split_state(place: Place) -> list[str]:
-    """What is wrong with the files of the split, by the looks of them."""
-    facts = place.benchmark
-    if facts.lists:
-        files = [facts.lists.classes, *facts.lists.splits.values()]
-        return [f"no {file}" for file in files if place.find(file) is None]
-    if facts.split is None:
-        return []
-    found = place.find(facts.split.file)
-    if found is None:
-        return ["no split file"]
-    return [] if published_split(facts.split, found) else ["not the published split file"]
-
-
-def _first_images(place: Place) -> Path | None:
-    """The image folder, as far as one can know without reading the split."""
-    named = [name for name in place.benchmark.image_folders if name != "."]
-    found = [folder / name for folder in place.folders for name in named if (folder / name).is_dir()]
-    return found[0] if found else place.folders[0] if place.folders and "." in place.benchmark.image_folders else None
-
-
-def published_facts(spec: str, protocol: str) -> dict[str, Any] | None:
-    """What is known of a benchmark without looking for it; None for any other data set.
-
-    Raises:
-        UsageError: there is no benchmark of this name.
-    """
-    facts = _facts(spec)
-    if facts is None:
-        return None
-    facts = facts.under(protocol)
-    known = {key: getattr(facts, key) for key in ("name", "spec", "title", "classes", "images", "template", "source")}
-    if facts.archive:
-        known["copy"] = f"{facts.archive} of https://huggingface.co/{COPIES}"
-    files = [facts.split.file] if facts.split else list(facts.lists.splits.values()) if facts.lists else []
-    known |= {"layout": f"{facts.layout}/", "split_file": ", ".join(files)}
-    return known | ({"split_source": SPLITS_SOURCE, "sha256": facts.split.sha256} if facts.split else {})
-
-
 def check(
     spec: str,
     root: Path | None,
@@ -159,7 +95,7 @@ def check(
     Raises:
         UsageError: there is no such data set.
     """
-    facts = _facts(spec)
+    facts = facts_of(spec)
     report = Report(spec) if facts is None else Report(facts.spec, facts.had_from, expected=facts.images)
     parts: Parts = {}
     try:
@@ -177,13 +113,6 @@ def check(
     absent = facts is not None and not Place.below(root, facts).folders
     report.status = "absent" if absent else "problems" if _is_wrong(report) else "ok"
     return report
-
-
-def _facts(spec: str) -> Benchmark | None:
-    scheme, colon, name = spec.partition(":")
-    if scheme == "coop":
-        return benchmark(name)
-    return benchmarks().get(spec) if not colon else None
 
 
 def _check_loaded(report: Report, root: Path | None, reading: Mapping[str, Any]) -> Parts:
