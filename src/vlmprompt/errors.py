@@ -43,6 +43,11 @@ class VlmPromptError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def told(self) -> str:
+        """Message and hint where there is one line for both."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class UsageError(VlmPromptError):
     """The command line or a configuration value is wrong (exit 2)."""

@@ -1,1 +1,1 @@
-"""Configuration: pydantic models, layers merged with their source known, run provenance."""
+"""Configuration: pydantic models, layers merged with their source known."""

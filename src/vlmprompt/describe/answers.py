@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from vlmprompt.digests import digest_of
 
 KEY_VERSION = 1
 MOST = 2**53  # beyond, a number counts nothing, and no reader of JSON need keep it
@@ -17,7 +17,7 @@ def _usable(asked: dict[str, Any]) -> dict[str, Any]:
     sample = asked.get("sample", 0)
     if type(sample) is not int or not 0 <= sample <= MOST or not isinstance(asked.get("parameters", {}), dict):
         raise ValueError("nobody has asked so")
-    key_of(asked)  # ValueError: a number without end
+    digest_of(asked)  # ValueError: a number without end
     return asked
 
 
@@ -58,7 +58,7 @@ class Answer(BaseModel):
     @property
     def key(self) -> str:
         """Where it belongs."""
-        return key_of(self.asked)
+        return digest_of(self.asked)
 
     def dump(self) -> str:
         """As the cache stores it."""
@@ -76,7 +76,7 @@ class Answer(BaseModel):
 def asked(
     provider: str, identity: Mapping[str, Any], question: str, template_sha256: str, *, sample: int, twin: int
 ) -> dict[str, Any]:
-    """Everything that decides an answer.
+    """Everything that decides an answer; its digest is the answer's key.
 
     Args:
         provider: its registered name.
@@ -87,9 +87,3 @@ def asked(
     """
     about = {"version": KEY_VERSION, "provider": provider, "question": question, "template_sha256": template_sha256}
     return {**about, "parameters": dict(identity), "sample": sample, "twin": twin}
-
-
-def key_of(content: Mapping[str, Any]) -> str:
-    """SHA-256 of `asked`."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vlmprompt.describe.answers import Answer, asked, key_of
+from vlmprompt.describe.answers import Answer, asked
 from vlmprompt.describe.cache import DescriptionCache
 from vlmprompt.describe.lines import Line, unicode, written
 from vlmprompt.describe.provider import Provider, Question
 from vlmprompt.describe.templates import Template, question_name
+from vlmprompt.digests import digest_of
 from vlmprompt.errors import InputError
 
 CHARACTERS_A_TOKEN = 4
@@ -96,7 +97,7 @@ def jobs(classes: ClassList, provider_name: str, provider: Provider, template: T
             text = name if provider.template else template.ask(name)
             question = Question(index, name, text, template.kind, sample)
             about = asked(provider_name, identity, question.text, sha256, sample=sample, twin=twin)
-            found.append(Job(question, about, key_of(about)))
+            found.append(Job(question, about, digest_of(about)))
     return found
 
 

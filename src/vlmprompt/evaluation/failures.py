@@ -17,7 +17,7 @@ from vlmprompt.results.store import EVERYTHING
 def reason(error: Exception) -> str:
     """An error in one line, with the next step where it knows one; a bug is named by its type."""
     if isinstance(error, VlmPromptError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
+        return error.told
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
+from vlmprompt.digests import digest_of
 from vlmprompt.distributions import code_version
 from vlmprompt.evaluation.contract import Cell, Subject, Suite
 from vlmprompt.evaluation.variants import unusual
@@ -27,12 +25,12 @@ def key_of(subject: Subject, suite: Suite, cell: Cell, data_digest: str, backbon
         "cell": cell.name,
         "parts": cell.parts,
     }
-    return _digest(content)
+    return digest_of(content)
 
 
 def listing_of(cells: list[str]) -> str:
     """See `ResultRow.listing`."""
-    return _digest(cells)[:_DIGITS]
+    return digest_of(cells)[:_DIGITS]
 
 
 def setup_of(subject: Subject, suite: Suite, data_digest: str, backbone_digest: str) -> dict[str, str]:
@@ -50,9 +48,3 @@ def _code(method: str, suite: Suite) -> dict[str, str]:
     """Versions of the distributions that a number comes from: the core, the method's and the suite's."""
     entries = host().methods.get(method), host().suites.get(suite.name.partition(":")[0])
     return {name: code_version(name) for name in {CORE, *(entry.distribution for entry in entries)}}
-
-
-def _digest(content: object) -> str:
-    """SHA-256 of JSON types, in one notation."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()

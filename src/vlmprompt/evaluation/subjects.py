@@ -109,8 +109,7 @@ class References:
             if file is not None:
                 describe(dataset, file, need=() if config.allow_missing else range(len(dataset.class_names)))
         except InputError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            self.resources.progress.warn(f"no row of {name} beside {beside.run}: {error.message}{hint}")
+            self.resources.progress.warn(f"no row of {name} beside {beside.run}: {error.told}")
             return None
         return file
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vlmprompt.data.coop.facts import Benchmark, benchmarks
 from vlmprompt.data.files import entries
+from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError
 
 
@@ -116,5 +117,4 @@ def _beside(folder: Path) -> str:
     """What else is in a folder, for messages: folders first."""
     found = entries(folder)
     names = [entry.name for kind in (True, False) for entry in found if entry.is_dir() is kind]
-    shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return f" (there is: {shown})" if names else ", which is empty"
+    return f" (there is: {shortened(names, 4)})" if names else ", which is empty"

@@ -182,5 +182,4 @@ def _about_sets(context: Context, sets: Sequence[OodSet], problems: Sequence[Vlm
 
 def _fail(problems: Sequence[VlmPromptError]) -> Sequence[MetricValue]:
     """Several problems as one; each knows its own next step."""
-    texts = [f"{error.message} ({error.hint})" if error.hint else error.message for error in problems]
-    raise InputError("; ".join(texts))
+    raise InputError("; ".join(error.told for error in problems))
