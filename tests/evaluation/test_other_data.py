@@ -123,6 +123,7 @@ def test_other_data_of_the_same_name_get_a_row_of_their_own(measure: Measure, ph
     spec = f"folder:{tmp_path / 'new' / 'photos'}"
     own, other = measure(), measure(data=spec)
     assert own.value == other.value and (own.dataset, other.dataset) == ("photos", spec)
+    assert (own.setup["data"], other.setup["data"]) == (f"folder:{photos}", spec)
 
 
 def test_images_that_were_trained_on_are_not_measured(measure: Measure, photos: Path, tmp_path: Path) -> None:

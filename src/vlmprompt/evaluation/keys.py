@@ -33,15 +33,15 @@ def listing_of(cells: list[str]) -> str:
     return digest_of(cells)[:_DIGITS]
 
 
-def setup_of(subject: Subject, suite: Suite, data_digest: str, backbone_digest: str) -> dict[str, str]:
-    """See `ResultRow.setup`."""
+def setup_of(subject: Subject, suite: Suite, data: str, data_digest: str, backbone_digest: str) -> dict[str, str]:
+    """See `ResultRow.setup`; `data` is the spec of what is measured on."""
     config = subject.config
     code = ", ".join(f"{name} {version}" for name, version in sorted(_code(config.method, suite).items()))
     digests = {DATA_DIGEST: data_digest, BACKBONE_DIGEST: backbone_digest}
     if subject.descriptions is not None:
         digests["descriptions"] = subject.descriptions.digest
     short = {name: digest[:_DIGITS] for name, digest in digests.items()}
-    return unusual(config) | {DATA: config.data, "code": code} | short
+    return unusual(config) | {DATA: data, "code": code} | short
 
 
 def _code(method: str, suite: Suite) -> dict[str, str]:

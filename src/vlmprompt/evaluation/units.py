@@ -55,7 +55,8 @@ def units_of(context: Context, suite: Suite, backbone_digest: str) -> list[Unit]
 def measured_rows(unit: Unit, backbone_digest: str, progress: Progress) -> list[ResultRow]:
     """Rows of one unit, whatever happens in it; only an interruption gets through, and others at work."""
     suite, cell = unit.suite, unit.cell
-    setup = setup_of(unit.subject, suite, unit.context.data_digest, backbone_digest)
+    context = unit.context
+    setup = setup_of(unit.subject, suite, context.dataset.spec, context.data_digest, backbone_digest)
     try:
         values = _as_promised(suite, cell, cell.compute())
         return [_row(unit, setup, value.metric, value) for value in values]
