@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from vlmprompt.atomic import parts, probe, unwritable
-from vlmprompt.claims.claim import FOLDER, Claim, claim
+from vlmprompt.claims.claim import Claim, claim
+from vlmprompt.claims.place import FOLDER
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
