@@ -16,8 +16,9 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.claim import BusyError
 from vlmprompt.claims.place import FOLDER
 from vlmprompt.errors import Interrupted
-from vlmprompt.training.folder import RunFolder, hold
+from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.run import train
+from vlmprompt.training.start import hold
 
 
 @pytest.fixture

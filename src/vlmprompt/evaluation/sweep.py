@@ -31,8 +31,9 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING, ResultStore
-from vlmprompt.training.folder import RunFolder, hold, is_finished
+from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.run import train
+from vlmprompt.training.start import hold, is_finished
 
 RUNS_DIR = "runs"
 log = logging.getLogger(__name__)
