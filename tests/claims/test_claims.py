@@ -15,8 +15,9 @@ import pytest
 
 from vlmprompt.claims import claim as claims
 from vlmprompt.claims import owner as owners
-from vlmprompt.claims.claim import FOLDER, STALE_S, BusyError, Claim, claim, turn
+from vlmprompt.claims.claim import BusyError, Claim, claim, turn
 from vlmprompt.claims.owner import Owner
+from vlmprompt.claims.place import FOLDER, STALE_S, is_stale
 from vlmprompt.errors import ExitCode, InputError
 
 
@@ -113,7 +114,7 @@ def test_a_process_of_another_machine_is_judged_by_its_heartbeat(folder: Path, d
     for age_s, stale in ((STALE_S - 1, False), (STALE_S, False), (STALE_S + 1, True), (-5000, False)):
         os.utime(fresh, (2e9, 2e9))
         os.utime(file, (2e9 - age_s, 2e9 - age_s))
-        assert claims._is_stale(file, Owner.parse(file.read_text()), fresh) is stale
+        assert is_stale(file, Owner.parse(file.read_text()), fresh) is stale
     os.utime(file, (1e9, 1e9))  # long ago
     with claim(folder, "run", "run"):
         assert not file.exists()

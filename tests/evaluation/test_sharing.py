@@ -17,7 +17,8 @@ from tests.evaluation.material import Scripted, gives
 from tests.evaluation.sweep_tiny import SETS, resolver, run_sweep
 from tests.training.material import Exploding, Hooked, Noisy, log_lines, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.claims.claim import FOLDER, BusyError, claim
+from vlmprompt.claims.claim import BusyError, claim
+from vlmprompt.claims.place import FOLDER
 from vlmprompt.evaluation import sweep as sweeps
 from vlmprompt.evaluation.contract import MetricValue
 from vlmprompt.evaluation.grid import Grid, jobs

@@ -13,10 +13,12 @@ import pytest
 
 from tests.training.material import STEPS, Hooked, config, log_lines, runtime
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.claims.claim import FOLDER, BusyError
+from vlmprompt.claims.claim import BusyError
+from vlmprompt.claims.place import FOLDER
 from vlmprompt.errors import Interrupted
-from vlmprompt.training.folder import RunFolder, hold
+from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.run import train
+from vlmprompt.training.start import hold
 
 
 @pytest.fixture

@@ -21,13 +21,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vlmprompt.claims.owner import Owner
+from vlmprompt.claims.place import FOLDER, holder, is_stale, remove, rmdir, tidy
 from vlmprompt.errors import InputError
 
-FOLDER = ".claims"
-# The heart beats in a thread of its own, and at every check. Code that keeps Python's lock for minutes starves it,
-# so a holder on another machine, which cannot be asked, is given ten of them.
+# The heart beats in a thread of its own, and at every check; see `STALE_S`.
 HEARTBEAT_S = 20.0
-STALE_S = 600.0
 # Of `turn`, between two looks.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.1
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
@@ -79,8 +77,8 @@ class Claim:
         # A folder that was deleted with all that lay in it is nobody's; the write that is to come will tell.
         if self.beat() or not self.folder.is_dir():
             return
-        holder = _holder(self.place)
-        raise BusyError(self.thing, None if holder is None else holder[1], lost=True)
+        found = holder(self.place)
+        raise BusyError(self.thing, None if found is None else found[1], lost=True)
 
     def beat(self) -> bool:
         """One heartbeat; whether the claim is still held."""
@@ -100,8 +98,8 @@ class Claim:
         """Give it up."""
         self._stop.set()
         if self.beat():
-            _tidy(self.place.parent, self.file)
-        _remove(self.file)
+            tidy(self.place.parent, self.file)
+        remove(self.file)
 
     def _beat_on(self) -> None:
         while not self._stop.wait(HEARTBEAT_S) and self.beat():
@@ -144,7 +142,7 @@ def claim(folder: Path, name: str, thing: str) -> Iterator[Claim]:
     finally:
         wanted.release()
         if new:
-            _rmdir(folder)
+            rmdir(folder)
 
 
 @contextmanager
@@ -170,7 +168,7 @@ def holders(folder: Path, mine: Claim) -> Iterator[Owner | None]:
         for file in (place / name for name in files if place.parent.name == FOLDER):
             with suppress(FileNotFoundError):
                 owner = Owner.parse(file.read_text(encoding="utf-8", errors="replace"))
-                if file != mine.file and not _is_stale(file, owner, mine.file):
+                if file != mine.file and not is_stale(file, owner, mine.file):
                     yield owner
 
 
@@ -182,17 +180,17 @@ def _take(wanted: Claim) -> None:
             _prepare(wanted, prepared)
             if _moved(prepared.parent, wanted):
                 return
-            holder = _holder(wanted.place)
-            if holder is None:
-                _rmdir(wanted.place)  # where a directory is not renamed onto another one, this has to go first
-            elif _is_stale(*holder, prepared):
-                holder[0].unlink(missing_ok=True)
+            found = holder(wanted.place)
+            if found is None:
+                rmdir(wanted.place)  # where a directory is not renamed onto another one, this has to go first
+            elif is_stale(*found, prepared):
+                found[0].unlink(missing_ok=True)
             else:
-                raise BusyError(wanted.thing, holder[1])
+                raise BusyError(wanted.thing, found[1])
         except FileNotFoundError:  # somebody has tidied up meanwhile
             continue
         finally:
-            _remove(prepared)
+            remove(prepared)
     raise _impossible(wanted.folder, f"nobody holds {wanted.place.name}, and yet it cannot be had")
 
 
@@ -215,52 +213,6 @@ def _moved(prepared: Path, wanted: Claim) -> bool:
         if error.errno not in TAKEN and not wanted.file.exists():  # if it is there, the network lost the answer
             raise
     return wanted.file.exists()
-
-
-def _holder(place: Path) -> tuple[Path, Owner | None] | None:
-    """The file of whoever holds a claim, and what it says; None where nobody does."""
-    try:
-        for file in place.iterdir():
-            return file, Owner.parse(file.read_text(encoding="utf-8", errors="replace"))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    return None
-
-
-def _is_stale(file: Path, owner: Owner | None, fresh: Path) -> bool:
-    """Whether a holder is dead, as far as can be told.
-
-    Args:
-        fresh: a file that was written just now.
-    """
-    if owner is not None and owner.is_gone():
-        return True
-    return fresh.stat().st_mtime - file.stat().st_mtime > STALE_S
-
-
-def _tidy(claims: Path, fresh: Path) -> None:
-    """Remove what the dead have left, for nobody may ever want it again."""
-    with suppress(OSError):
-        for place in list(claims.iterdir()):
-            holder = _holder(place)
-            if holder is None:
-                _rmdir(place)
-            elif _is_stale(*holder, fresh):
-                _remove(holder[0])
-
-
-def _remove(file: Path) -> None:
-    """Remove a token's file, the claim that it made, and the folder of claims if that was the last."""
-    with suppress(OSError):
-        file.unlink(missing_ok=True)
-    _rmdir(file.parent)
-    _rmdir(file.parent.parent)
-
-
-def _rmdir(folder: Path) -> None:
-    """Remove a folder that is empty."""
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def _impossible(folder: Path, reason: str) -> InputError:

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from vlmprompt.claims.claim import FOLDER, BusyError, Claim, claim, holders
+from vlmprompt.claims.claim import BusyError, Claim, claim, holders
+from vlmprompt.claims.place import FOLDER
 from vlmprompt.progress import Progress
 
 # Between two looks at what others hold; each wait is twice the last.

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.data_pages import check_page, numbers, sample_page, show_page
-from vlmprompt.cli.options import JsonFlag, RootOption, WorkersOption
+from vlmprompt.cli.data_pages import check_page, numbers, show_page
+from vlmprompt.cli.data_sample import sample
+from vlmprompt.cli.options import (
+    AcceptSplitFlag,
+    AllowOutsideFlag,
+    ClassNamesOption,
+    JsonFlag,
+    ProtocolOption,
+    RootOption,
+    SpecArgument,
+    SplitSeedOption,
+    WorkersOption,
+)
 from vlmprompt.cli.output import Table, emit, warn
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.config.limits import MOST_SEED, MOST_SHOTS
-from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from vlmprompt.data.records import Dataset, Record
-
-SpecArgument = Annotated[
-    str, typer.Argument(metavar="DATA", help="Data set, such as coop:dtd or folder:photos.", show_default=False)
-]
-AcceptSplitFlag = Annotated[bool, typer.Option("--accept-split", help="Accept a split that is not the published one.")]
-ProtocolOption = Annotated[
-    str, typer.Option("--protocol", metavar="NAME", help="Data conventions: coop or gallop-code.")
-]
-ClassNamesOption = Annotated[
-    Path | None, typer.Option("--class-names", metavar="FILE", help="File with one class name a line, in label order.")
-]
-SplitSeedOption = Annotated[
-    int, typer.Option("--split-seed", min=0, help="Seed of the split of a data set that has none.")
-]
-AllowOutsideFlag = Annotated[
-    bool, typer.Option("--allow-outside", help="Accept absolute paths in a list that lead anywhere.")
-]
+    from vlmprompt.data.records import Dataset
 
 
 def register(app: typer.Typer) -> None:
@@ -196,84 +188,3 @@ def _write_sheet(dataset: Dataset, file: Path) -> None:
     if file.suffix.lower() != ".png":
         raise UsageError(f"--sheet {file} is no PNG file", hint=f"such as {file / 'sheet.png'}")
     write_atomic(file, sample_sheet(dataset))
-
-
-def sample(
-    data: SpecArgument,
-    shots: Annotated[str, typer.Option("--shots", metavar="INT|all", help="Training images per class, or all.")] = "16",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of the sample.")] = 1,
-    sampler: Annotated[
-        str | None, typer.Option("--sampler", metavar="NAME", help="coop or gallop; default: the protocol's.")
-    ] = None,
-    protocol: ProtocolOption = "coop",
-    root: RootOption = None,
-    accept_split: AcceptSplitFlag = False,
-    allow_fewer: Annotated[
-        bool, typer.Option("--allow-fewer", help="Accept classes with fewer images than shots.")
-    ] = False,
-    class_names: ClassNamesOption = None,
-    split_seed: SplitSeedOption = 1,
-    allow_outside: AllowOutsideFlag = False,
-    as_json: JsonFlag = False,
-) -> None:
-    """Print the images that a run would train on and choose by, in order.
-
-    Read from the split file alone where there is one: the images need not be there.
-    """
-    from vlmprompt.data.copies import settle_copies
-    from vlmprompt.data.fewshot import SAMPLER_OF, SAMPLERS, with_val
-    from vlmprompt.data.fewshot import sample as draw
-    from vlmprompt.data.load import load_dataset
-
-    _require("protocol", protocol, SAMPLER_OF)
-    sampler = sampler or SAMPLER_OF[protocol]
-    _require("sampler", sampler, SAMPLERS)
-    number = _shots(shots)
-    dataset = load_dataset(
-        data,
-        root=root,
-        class_names_file=class_names,
-        split_seed=split_seed,
-        accept_split=accept_split,
-        protocol=protocol,
-        need_images=False,
-        allow_outside=allow_outside,
-    )
-    drawn = draw(dataset, number, seed, allow_fewer=allow_fewer, sampler=sampler)
-    split, val_source = with_val(dataset, drawn)
-    try:
-        dataset, split = settle_copies(dataset, split, allow=False)
-    except InputError as error:
-        warn(f"a run would stop: {error.message}")
-    content = {
-        "spec": dataset.spec,
-        "shots": number,
-        "seed": seed,
-        "sampler": sampler,
-        "protocol": protocol,
-        "val_source": val_source,
-        "digest": split.digest,
-        "notes": dataset.notes,
-        "train": _rows(split.train, dataset),
-        "val": _rows(split.val, dataset),
-    }
-    for doubt in (*dataset.warnings, *split.doubts):
-        warn(doubt)
-    emit("data sample", content, as_json=as_json, table=sample_page(content))
-
-
-def _require(what: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
-        raise UsageError(f"unknown {what} {name!r}", hint=did_you_mean(name, known))
-
-
-def _shots(text: str) -> int | None:
-    if text.lower() == "all":
-        return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:11]) <= MOST_SHOTS):
-        raise UsageError(f"--shots {text!r} is neither a number of images nor all", hint="such as --shots 16")
-    return int(text)
-
-
-def _rows(records: Sequence[Record], dataset: Dataset) -> list[dict[str, Any]]:
-    return [{"path": r.id, "label": r.label, "class": dataset.class_names[r.label]} for r in records]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.data import AcceptSplitFlag
-from vlmprompt.cli.options import DataOption, ForceFlag, JsonFlag, RootOption
+from vlmprompt.cli.options import AcceptSplitFlag, DataOption, ForceFlag, JsonFlag, RootOption
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.errors import IncompleteError, UsageError

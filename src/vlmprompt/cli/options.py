@@ -143,3 +143,21 @@ ContentsFlag = Annotated[
 ReporterOption = Annotated[
     str, typer.Option("--reporter", help="How the results are shown. See 'vlmprompt reporters list'.")
 ]
+
+# Of commands that read a data set and train nothing.
+SpecArgument = Annotated[
+    str, typer.Argument(metavar="DATA", help="Data set, such as coop:dtd or folder:photos.", show_default=False)
+]
+AcceptSplitFlag = Annotated[bool, typer.Option("--accept-split", help="Accept a split that is not the published one.")]
+ProtocolOption = Annotated[
+    str, typer.Option("--protocol", metavar="NAME", help="Data conventions: coop or gallop-code.")
+]
+ClassNamesOption = Annotated[
+    Path | None, typer.Option("--class-names", metavar="FILE", help="File with one class name a line, in label order.")
+]
+SplitSeedOption = Annotated[
+    int, typer.Option("--split-seed", min=0, help="Seed of the split of a data set that has none.")
+]
+AllowOutsideFlag = Annotated[
+    bool, typer.Option("--allow-outside", help="Accept absolute paths in a list that lead anywhere.")
+]

@@ -8,7 +8,7 @@ from typing import Any
 
 from vlmprompt.regular import regular
 
-MOST_BYTES = 10_000_000  # of a file; a device would never end
+MOST_BYTES = 10_000_000  # of a file; more is no configuration
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -1,11 +1,13 @@
-"""What is said of cells and runs that failed."""
+"""What is said of cells and runs that failed, and of work that was interrupted."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from vlmprompt.errors import IncompleteError, VlmPromptError
+from vlmprompt.errors import IncompleteError, Interrupted, VlmPromptError
 from vlmprompt.evaluation.contract import Suite
 from vlmprompt.evaluation.grid import Job
 from vlmprompt.evaluation.subjects import is_training_free
@@ -33,6 +35,20 @@ def incomplete(rows: Sequence[ResultRow]) -> IncompleteError | None:
         f"the first: {what}: {first.note}",
         hint="all other results are saved; the same command tries the failed ones again",
     )
+
+
+@contextmanager
+def kept_in(results: Path, what: str = "") -> Iterator[None]:
+    """Say of an interruption where the numbers are that were there by then.
+
+    Raises:
+        Interrupted: by Ctrl-C, with that said.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted) as error:
+        text = f"{what} interrupted; what was measured is kept in {results}".lstrip()
+        raise Interrupted(text, hint="the same command goes on from there") from error
 
 
 def failure_rows(job: Job, suites: Sequence[Suite], error: Exception) -> list[ResultRow]:

@@ -18,9 +18,9 @@ from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile
-from vlmprompt.errors import Interrupted
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
+from vlmprompt.evaluation.failures import kept_in
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.resources import Resources
@@ -114,12 +114,8 @@ def evaluate(
     )
     contexts = [context(subject) for subject in subjects]
     try:
-        with beside_others:
+        with kept_in(ledger.store.path), beside_others:
             return runner.measure(contexts, chosen)
-    except (KeyboardInterrupt, Interrupted) as error:
-        raise Interrupted(
-            f"interrupted; what was measured is kept in {ledger.store.path}", hint="the same command goes on from there"
-        ) from error
     finally:
         runner.report()
         for name in called.unused:

@@ -21,7 +21,7 @@ from vlmprompt.claims.work import shared, take
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import Resolved
 from vlmprompt.errors import Interrupted
-from vlmprompt.evaluation.failures import failure_key, failure_rows, reason
+from vlmprompt.evaluation.failures import failure_key, failure_rows, kept_in, reason
 from vlmprompt.evaluation.grid import Grid, Job, jobs
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
@@ -31,8 +31,9 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING, ResultStore
-from vlmprompt.training.folder import RunFolder, hold, is_finished
+from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.run import train
+from vlmprompt.training.start import hold, is_finished
 
 RUNS_DIR = "runs"
 log = logging.getLogger(__name__)
@@ -79,15 +80,10 @@ def sweep(
     beside_data = {"companions": companions, "aliases": aliases, "contents": contents}
     with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         work = _Sweep(suites, beside, resources, out, force=force, measured_on=beside_data)
-        try:
+        with kept_in(out / RESULTS_FILE, "sweep"):
             for step in take(work.steps(groups), lambda step: step.act(step.job), progress):
                 if step.last:
                     task.advance(run=step.job.folder.name)
-        except (KeyboardInterrupt, Interrupted) as error:
-            raise Interrupted(
-                f"sweep interrupted; what was measured is kept in {out / RESULTS_FILE}",
-                hint="the same command goes on from there",
-            ) from error
     order = {method: place for place, method in enumerate(grid.methods)}
     return sorted(work.rows(groups), key=lambda row: order.get(row.method, len(order)))
 

@@ -76,7 +76,7 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}" if percent else f"{value:.4g}"
 
 
-def images_behind(datasets: Sequence[pd.DataFrame]) -> str:
+def behind(datasets: Sequence[pd.DataFrame]) -> str:
     """Images behind a column's numbers, a range where they differ; of a mean over sets, how many sets."""
     sets = {len(of) for part in datasets for of in part["of"] if of}
     if sets:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from vlmprompt.results.cells import DDOF, Notes, average_cell, cell, images_behind
+from vlmprompt.results.cells import DDOF, Notes, average_cell, behind, cell
 from vlmprompt.results.frame import MISSING, frame_of
 from vlmprompt.results.harmonic import H_OF_MEANS, MEAN_OF_H
 from vlmprompt.results.layout import Layout
@@ -103,7 +103,7 @@ def _average(title: str, part: pd.DataFrame, layout: Layout) -> SummaryTable:
 
 def _images(layout: Layout, labels: int, datasets: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     """A last row that says how many images are behind the numbers of each column, over all data sets."""
-    texts = [images_behind([part[part["column"] == column] for part in datasets]) for column in layout.headers]
+    texts = [behind([part[part["column"] == column] for part in datasets]) for column in layout.headers]
     return ("images", *[""] * (labels - 1), *texts) if set(texts) - {MISSING} else ()
 
 

@@ -12,12 +12,13 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint
-from vlmprompt.training.folder import RunFolder, hold, run_name, start_of
+from vlmprompt.training.folder import RunFolder, run_name
 from vlmprompt.training.foreign import read_foreign
 from vlmprompt.training.provenance import RunInfo
 from vlmprompt.training.record import finish, make_header, make_info, recorded
 from vlmprompt.training.rescue import keep
 from vlmprompt.training.setup import Setup, complete, settle_device, untrained
+from vlmprompt.training.start import hold, start_of
 from vlmprompt.training.trainset import load_trainset
 
 

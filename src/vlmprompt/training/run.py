@@ -22,7 +22,7 @@ from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint, Header
 from vlmprompt.training.device import make_accelerator
-from vlmprompt.training.folder import RunFolder, hold, is_finished, run_folder, start_of, tidy
+from vlmprompt.training.folder import RunFolder, run_folder
 from vlmprompt.training.loop import Work, fit
 from vlmprompt.training.provenance import RunInfo, peak_memory, versions
 from vlmprompt.training.record import finish, make_header, make_info, recorded
@@ -36,6 +36,7 @@ from vlmprompt.training.setup import (
     train_features,
     warn,
 )
+from vlmprompt.training.start import hold, is_finished, start_of, tidy
 from vlmprompt.training.trainset import load_trainset
 
 
