@@ -237,16 +237,21 @@ def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:
 
 def _images(layout: Layout, labels: int, datasets: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     """A last row that says how many images are behind the numbers of each column, over all data sets."""
-    texts = [_behind([part[part["column"] == column] for part in datasets]) for column in layout.headers]
+    shown = [[part[part["column"] == column] for part in datasets] for column in layout.headers]
+    texts = [behind([list(part.itertuples()) for part in parts]) for parts in shown]
     return ("images", *[""] * (labels - 1), *texts) if set(texts) - {MISSING} else ()
 
 
-def _behind(datasets: Sequence[pd.DataFrame]) -> str:
-    """Images behind a column's numbers, a range where they differ; of a mean over sets, how many sets."""
-    sets = {len(of) for part in datasets for of in part["of"] if of}
+def behind(datasets: Sequence[Sequence[Any]]) -> str:
+    """Images behind numbers, a range where they differ; of a mean over sets, how many sets.
+
+    Args:
+        datasets: the rows of each data set, whose images are added up.
+    """
+    sets = {len(row.of) for rows in datasets for row in rows if row.of}
     if sets:
         return f"mean of {_range(sets)}"
-    counts = [{int(n) for n in part["n"][part["value"].notna()].dropna()} for part in datasets]
+    counts = [{int(row.n) for row in rows if pd.notna(row.value) and pd.notna(row.n)} for rows in datasets]
     known = [n for n in counts if n]
     return _range({sum(map(min, known)), sum(map(max, known))}) if known else MISSING
 
