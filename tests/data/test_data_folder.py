@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlmprompt.data.folder import FolderReader
+from vlmprompt.data.load import load_dataset
 from vlmprompt.data.names import clean
 from vlmprompt.data.records import Dataset, records_digest
 from vlmprompt.errors import InputError, UsageError
@@ -214,3 +215,16 @@ def test_a_file_name_that_is_not_utf8(make_tree: MakeTree) -> None:
         pytest.skip("this file system refuses names that are not UTF-8")
     with pytest.raises(InputError, match=r"not UTF-8, at .*caf\\udce9"):
         read(photos)
+
+
+def test_numbered_folders_meet_a_names_file_in_the_order_of_their_numbers(make_tree: MakeTree, tmp_path: Path) -> None:
+    folder = make_tree([f"{split}/{number}/a{split}.png" for split in ("train", "test") for number in (1, 2, 10)])
+    (tmp_path / "names.txt").write_text("one\ntwo\nten\n")
+    named = load_dataset(f"folder:{folder}", class_names_file=tmp_path / "names.txt")
+    assert [(r.id, named.class_names[r.label]) for r in named.split("test")] == [
+        ("test/1/atest.png", "one"),
+        ("test/2/atest.png", "two"),
+        ("test/10/atest.png", "ten"),
+    ]
+    assert any("line 2 of" in told and "is folder 2, not 10" in told for told in named.warnings)
+    assert load_dataset(f"folder:{folder}").class_names == ("1", "10", "2")

@@ -116,3 +116,56 @@ def test_absolute_paths(photos: Path, tmp_path: Path) -> None:
     assert load_dataset(spec, root=photos).split("train")[0].id == "../photos/a/1.png"
     outside = load_dataset(spec, allow_outside=True).split("train")[0]
     assert (outside.id, outside.image) == (f"{photos}/a/1.png", photos / "a/1.png")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "options", "splits"),
+    [
+        ("is_valid", ("False", "True"), "?split=is_valid&val=true&train=false", {"train": 2, "val": 2}),
+        ("Test?", ("no", "YES"), "?split=test%3F&test=yes&train=no", {"train": 2, "test": 2}),
+        ("train_flag", ("1", "0"), "?split=train_flag&train=1&test=0", {"train": 2, "test": 2}),
+    ],
+)
+def test_a_column_of_truth_values_that_names_a_split_is_asked_about(
+    photos: Path, column: str, values: tuple[str, str], options: str, splits: dict[str, int]
+) -> None:
+    text = f"path,label,{column}\n" + "".join(
+        f"{letter}/{i}.png,{letter},{values[i - 1]}\n" for letter in "ab" for i in (1, 2)
+    )
+    with pytest.raises(InputError, match=r"names splits, but nothing says that it is the split") as error:
+        read(photos, text)
+    assert error.value.hint and options in error.value.hint
+    assert {split: len(rows) for split, rows in read(photos, text, options).splits.items()} == splits
+
+
+def test_other_columns_of_truth_values_say_no_split(photos: Path) -> None:
+    text = "path,label,split,valid_exif,flipped\na/1.png,fox,train,True,False\nb/1.png,owl,train,False,True\n"
+    assert len(read(photos, text).split("train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (("0.0", "1.0"), r"labels such as '0.0' \(.*line 2\) are numbers that are no index"),
+        (("1", "2.5e0"), r"are numbers that are no index"),
+        (("-5", "3"), r"are numbers that are no index"),
+        (("True", "false"), r"labels such as 'True' \(.*line 2\) are true or false, no names"),
+        (("fox", "[0, 1]"), r"line 3: label '\[0, 1\]' is not one class"),
+        (("{'id': 3}", "fox"), r"line 2: label .* is not one class"),
+    ],
+)
+def test_labels_that_were_something_else_before_they_became_text(
+    photos: Path, labels: tuple[str, str], problem: str
+) -> None:
+    rows = "".join(f'{path},"{label}",train\n' for path, label in zip(("a/1.png", "b/1.png"), labels, strict=True))
+    with pytest.raises(InputError, match=problem):
+        read(photos, f"path,label,split\n{rows}")
+
+
+def test_rows_marked_as_unlabelled_are_left_out_and_named(photos: Path) -> None:
+    text = "path,label,split\na/1.png,fox,train\na/2.png,-1,train\nb/1.png,owl,train\nb/2.png,-100,train\n"
+    found = read(photos, text)
+    assert labelled(found) == {"train": [("a/1.png", "fox"), ("b/1.png", "owl")]}
+    assert f"2 row(s) with no label left out: {photos}/list.csv, line 3, {photos}/list.csv, line 5" in found.warnings
+    with pytest.raises(InputError, match=r"no image has a label: .*line 2 has -1"):
+        read(photos, "path,label,split\na/1.png,-1,train\n")

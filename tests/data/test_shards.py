@@ -14,6 +14,7 @@ from PIL import Image
 
 from vlmprompt.data.images import read_image
 from vlmprompt.data.load import load_dataset
+from vlmprompt.data.parts import gaps
 from vlmprompt.data.records import Dataset
 from vlmprompt.data.shards import braces
 from vlmprompt.data.shards.index import split_name
@@ -248,6 +249,22 @@ def test_shards_that_are_not_there_are_named(tmp_path: Path) -> None:
         InputError, match=r"2 file\(s\) are missing.*train-00000-of-00003\.tar, .*train-00002-of-00003\.tar"
     ):
         load_dataset("wds:whole", root=tmp_path)
+
+
+def test_numbers_that_are_left_out_are_told(tmp_path: Path) -> None:
+    for split, numbers in {
+        "train": ("000000", "000001", "000004"),
+        "test": ("2014", "2017"),
+        "val": ("0", "12"),
+    }.items():
+        for number in numbers:
+            write_shard(tmp_path / f"{split}-{number}.tar", {"0.png": png((1, 0, 0)), "0.cls": "fox"})
+    told = ["2 files are not there, by the numbers of the others: train-000002.tar, train-000003.tar"]
+    for spec in (f"wds:{tmp_path}", "wds:*.tar"):
+        assert [w for w in load_dataset(spec, root=tmp_path).warnings if "numbers" in w] == told
+    meant = load_dataset("wds:train-{000000,000004}.tar", root=tmp_path, split_seed=None)
+    assert not [w for w in meant.warnings if "numbers" in w]
+    assert gaps(["a-00.tar", f"a-{10**17}.tar", "b-01.tar", "b-03-of-03.tar"]) == []
 
 
 def test_a_shard_that_says_two_splits(tmp_path: Path) -> None:

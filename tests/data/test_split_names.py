@@ -35,6 +35,14 @@ def test_names_to_ask_about() -> None:
     assert looks_like_splits(["my_train", "my_test"]) and looks_like_splits(["trainA", "testA", "trainB"])
     assert not looks_like_splits(["bullet train", "train station", "test_tube", "dev_board"])
     assert not looks_like_splits(["my_train", "my_test", "cat"])
+    assert looks_like_splits(["train", "test", "holdout"]) and not looks_like_splits(["train", "bus", "test tube"])
+
+
+def test_folders_of_images_called_like_splits_are_no_classes(make_tree: MakeTree) -> None:
+    folder = make_tree(tree("train", "test", "unlabelled", n=4))
+    with pytest.raises(InputError, match=r"the folders test, train, unlabelled of .* look like splits"):
+        load_dataset(f"folder:{folder}")
+    assert load_dataset(f"folder:{folder}?depth=1").class_names == ("test", "train", "unlabelled")
 
 
 def tree(*folders: str, n: int = 2) -> list[str]:

@@ -63,16 +63,29 @@ def lines(rows: list[ResultRow], present: Present = NOTHING_MISSING) -> dict[tup
 def test_differences_by_hand() -> None:
     found = lines(ROWS)
     # dtd: mean(59, 62) = 60.5, sd = 3/sqrt(2) = 2.12; eurosat 79; their mean 69.75 against (60 + 80)/2 = 70
-    assert found["coop", "dtd base"] == ("2", "60.50 ± 2.12", "60.00", "+0.50")
-    assert found["coop", "eurosat base"] == ("1", "79.00", "80.00", "-1.00")
-    assert found["coop", "average base"] == ("1", "69.75", "75.00 [1]", "-0.25")
-    assert found["coop", "dtd new"] == ("1", "40.00", "–", "–")
-    assert found["coop", "dtd H"] == ("1", "48.16", "–", "–")  # 2 * 60.5 * 40 / 100.5
-    assert found["maple", "dtd base"] == ("1", "62.00", "61.25", "+0.75")
-    assert found["maple", "eurosat base"] == ("–", "–", "80.50", "–")
-    assert found["maple", "average base"] == ("–", "–", "70.88", "–")
-    assert found["maple", "dtd new"] == ("–", "failed [2]", "50.00", "–")
+    assert found["coop", "dtd base"] == ("2", "10", "60.50 ± 2.12", "60.00", "+0.50")
+    assert found["coop", "eurosat base"] == ("1", "10", "79.00", "80.00", "-1.00")
+    assert found["coop", "average base"] == ("1", "mean of 2", "69.75", "75.00 [1]", "-0.25")
+    assert found["coop", "dtd new"] == ("1", "10", "40.00", "–", "–")
+    assert found["coop", "dtd H"] == ("1", "–", "48.16", "–", "–")  # 2 * 60.5 * 40 / 100.5
+    assert found["maple", "dtd base"] == ("1", "10", "62.00", "61.25", "+0.75")
+    assert found["maple", "eurosat base"] == ("–", "–", "–", "80.50", "–")
+    assert found["maple", "average base"] == ("–", "–", "–", "70.88", "–")
+    assert found["maple", "dtd new"] == ("–", "–", "failed [2]", "50.00", "–")
     assert ("coop", "eurosat new") not in found  # neither measured nor published
+
+
+def test_a_mean_over_sets_is_that_of_what_is_stored_beside_it() -> None:
+    """Not the one that the last call has stored, which measured one set alone."""
+    sets = [row("coop", "ood", f"{name}/mcm", value, metric="auroc") for name, value in (("a", 0.8), ("b", 0.6))]
+    rows = [one.model_copy(update={"enters": ("mean",)}) for one in sets]
+    last = row("coop", "ood", "mean/mcm", 0.6, metric="auroc").model_copy(update={"of": ("b",), "n": None})
+    column = {"header": "mean", "suite": "ood", "cell": "mean/mcm", "metric": "auroc"}
+    published = {"table": "Table 1", "columns": ["mean"], "rows": {"coop": [71.0]}}
+    grid = {"methods": ["coop"], "data": ["coop:dtd"], "suites": ["ood"]}
+    small = recipe(grid=[grid], column=[column], published=[published], gain=[])
+    table = report(small, [*rows, last], NOTHING_MISSING).tables[0]
+    assert table.rows == (("coop", "mean", "1", "mean of 2", "70.00", "71.00", "-1.00"),)
 
 
 def test_what_stands_around_the_numbers() -> None:
@@ -92,7 +105,7 @@ def test_a_missing_data_set_is_listed() -> None:
     absent = Missing("coop:eurosat", "runs skipped", "there is no folder eurosat in /data", "it is had from its page")
     present = Present({}, (absent,))
     found = lines([r for r in ROWS if r.dataset == "dtd"], present)
-    assert found["coop", "eurosat base"] == ("–", "skipped", "80.00", "–")
+    assert found["coop", "eurosat base"] == ("–", "–", "skipped", "80.00", "–")
     text = report(recipe(), ROWS, present).text(200)
     assert "- coop:eurosat (runs skipped): there is no folder eurosat in /data; it is had from its page" in text
 
@@ -109,7 +122,7 @@ def test_shots_and_labels() -> None:
         row("GPT, node", "accuracy", "test", value, dataset="dtd", shots=shots)
         for shots, value in ((1, 0.47), (16, 0.66))
     ]
-    found = {cells[:2]: cells[3:] for cells in report(few, rows, NOTHING_MISSING).tables[0].rows}
+    found = {cells[:2]: cells[4:] for cells in report(few, rows, NOTHING_MISSING).tables[0].rows}
     assert found["GPT, node", "1-shot dtd"] == ("47.00", "46.83", "+0.17")
     assert found["GPT, node", "16-shot dtd"] == ("66.00", "65.23", "+0.77")
     assert found["GPT, node", "2-shot dtd"] == ("–", "51.53", "–")

@@ -6,6 +6,7 @@ of images that are equally large.
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -127,7 +128,7 @@ def overlap_error(found: Sequence[Copies], spec: str) -> InputError:
     """The error for images that are in several splits."""
     return InputError(
         in_words(found, f"in more than one split of {spec}"),
-        hint=f"keep one of each ('vlmprompt data check {spec}' lists them), or accept it: --allow-overlap",
+        hint=f"keep one of each (listed by: vlmprompt data check {shlex.quote(spec)}), or accept it: --allow-overlap",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from vlmprompt.data.files import images_below, locate
@@ -50,7 +50,7 @@ class FolderReader:
         found = {split: class_folders(folder, depth or 1) for split, folder in (parts or {"": path}).items()}
         if not parts and depth is None:
             ask_about_splits(path, found[""])
-        folders = sorted({key for classes in found.values() for key in classes})
+        folders, order = _ordered({key for classes in found.values() for key in classes}, class_names_file)
         names, origin = _names(folders, class_names_file, root)
         records = {split: _records(classes, folders, path) for split, classes in found.items()}
         splits: Splits = records
@@ -62,7 +62,7 @@ class FolderReader:
             if split_seed is None:
                 splits, notes["split"] = to_measure(splits)
         doubts += nested_warning(found.values(), depth or 1) + code_warning(names) + _single_warning(folders)
-        notes["warnings"] = doubts + check_coverage(splits, names)
+        notes["warnings"] = order + doubts + check_coverage(splits, names)
         return Dataset(path.resolve().name, f"folder:{argument}", names, splits, notes=notes)
 
     def load_outliers(self, argument: str, *, root: Path | None) -> Dataset:
@@ -94,6 +94,22 @@ def outliers(path: Path, images: Sequence[str], spec: str) -> Dataset:
     return Dataset(path.resolve().name, spec, tuple(labels), {"test": tuple(records)}, notes={"path": str(path)})
 
 
+def _ordered(folders: Iterable[str], names_file: Path | None) -> tuple[list[str], list[str]]:
+    """Class folders in the order of labels, and a warning if that is the order of their numbers.
+
+    Whoever writes names for the folders 1 to 10 does not think of 10 as the second, so they are sorted as numbers then.
+    """
+    by_text = sorted(folders)
+    if names_file is None or not all(folder.isdecimal() for folder in by_text):
+        return by_text, []
+    by_number = sorted(by_text, key=int)
+    if by_number == by_text:
+        return by_text, []
+    first = next(i for i, pair in enumerate(zip(by_number, by_text, strict=True)) if pair[0] != pair[1])
+    line = f"line {first + 1} of {names_file} is folder {by_number[first]}, not {by_text[first]}"
+    return by_number, [f"class folders are numbers and are taken in that order: {line}"]
+
+
 def _names(folders: list[str], file: Path | None, root: Path | None) -> tuple[tuple[str, ...], object]:
     """Class names in the order of the folders, and where they are from."""
     if file is None:
@@ -102,7 +118,7 @@ def _names(folders: list[str], file: Path | None, root: Path | None) -> tuple[tu
     if len(names) != len(folders):
         raise InputError(
             f"{origin['file']} has {len(names)} class names, the data set has {len(folders)} class folders",
-            hint=f"one name a line, in the order of the sorted folders: {', '.join(folders[:3])}, ...",
+            hint=f"one name a line, in the order of the folders: {', '.join(folders[:3])}, ...",
         )
     return names, origin
 
@@ -112,7 +128,9 @@ def _records(classes: Classes, folders: list[str], base: Path) -> tuple[Record, 
     labels = {folder: label for label, folder in enumerate(folders)}
     return tuple(
         Record(f"{prefix}/{name}", labels[key], folder / name)
-        for key, (folder, names) in classes.items()
+        for key in folders
+        if key in classes
+        for folder, names in [classes[key]]
         for prefix in [folder.relative_to(base).as_posix()]
         for name in names
     )

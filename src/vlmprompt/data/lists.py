@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vlmprompt.data.files import READABLE, is_image, locate
+from vlmprompt.data.missing import UNLABELLED, left_out
 from vlmprompt.data.options import split_argument
 from vlmprompt.data.records import SPLITS, Dataset, Record
 from vlmprompt.data.rows import Row, labels_of, splits_of
@@ -65,6 +66,7 @@ class _ListReader:
         rows = type(self).read(file, options)
         if not rows:
             raise InputError(f"list {file} has no images", hint="one image a row: path,label,split")
+        rows, unlabelled = _with_labels(rows)
         rows, warnings = _with_splits(rows, options)
         names, labels, origin = labels_of(rows, class_names_file, root)
         places = [folder for folder in (file.parent, root) if folder is not None]
@@ -73,7 +75,7 @@ class _ListReader:
         splits, made = splits_of(rows, records, names, split_seed)
         if made is not None:
             notes["split"] = made
-        notes["warnings"] = warnings + check_coverage(splits, names)
+        notes["warnings"] = unlabelled + warnings + check_coverage(splits, names)
         return Dataset(file.stem, f"{self.scheme}:{argument}", names, splits, notes=notes)
 
 
@@ -98,6 +100,18 @@ class JsonReader(_ListReader):
     scheme, columns, read = "json", JSON_OPTIONS, staticmethod(json_rows)
 
 
+def _with_labels(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """The rows but for those marked as unlabelled, and a warning that names these.
+
+    Raises:
+        InputError: none is left.
+    """
+    kept = [row for row in rows if row.label not in UNLABELLED]
+    if not kept:
+        raise InputError(f"no image has a label: {rows[0].where} has {rows[0].label}", hint="name its class")
+    return kept, left_out({"no label": [row.where for row in rows if row.label in UNLABELLED]})
+
+
 def _with_splits(rows: Sequence[Row], options: Mapping[str, str]) -> tuple[list[Row], list[str]]:
     """The rows with the splits that their words stand for, and a warning of what is left out.
 
@@ -105,7 +119,7 @@ def _with_splits(rows: Sequence[Row], options: Mapping[str, str]) -> tuple[list[
         InputError: a word stands for no split, and the options name none either.
     """
     given = {word.strip().lower(): split for split in SPLITS for word in options.get(split, "").split(",") if word}
-    known, left_out = [], Counter[str]()
+    known, others = [], Counter[str]()
     for row in rows:
         word = row.split.lower()
         said = split_named(row.split)
@@ -116,11 +130,11 @@ def _with_splits(rows: Sequence[Row], options: Mapping[str, str]) -> tuple[list[
             hint = f"one of {', '.join(SPLITS)}; or say what it is: ?train=NAME&test=NAME"
             raise InputError(f"{row.where} has the unknown split {row.split!r}", hint=hint)
         else:
-            left_out[row.split] += 1
+            others[row.split] += 1
     if not known:
-        words = shortened([repr(word) for word in left_out])
+        words = shortened([repr(word) for word in others])
         raise InputError(f"no image is in any of the splits named; there are {words}", hint="check ?train= and ?test=")
-    return known, [f"{n} images of split {word!r} are left out" for word, n in left_out.items()]
+    return known, [f"{n} images of split {word!r} are left out" for word, n in others.items()]
 
 
 def _records(

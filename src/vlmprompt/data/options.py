@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from vlmprompt.errors import UsageError, did_you_mean
 
@@ -33,3 +34,8 @@ def split_argument(scheme: str, argument: str, known: Collection[str], root: Pat
             raise UsageError(f"option {key!r} of {scheme}:{path} {problem}", hint=f"write it once: ?{key}=VALUE")
         options[key] = unquote(value)
     return path, options
+
+
+def as_value(text: str) -> str:
+    """A text as the value of an option, as a user has to write it."""
+    return re.sub(r"[?&%]", lambda sign: quote(sign[0]), text)

@@ -13,6 +13,9 @@ from vlmprompt.data.splits import Splits, seeded_split, to_measure
 from vlmprompt.errors import InputError, did_you_mean
 
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+_LIST = re.compile(r"\[.*\]|\{.*\}", re.DOTALL)
+TRUTH_VALUES = ({"true", "false"}, {"0", "1"}, {"yes", "no"}, {"t", "f"}, {"y", "n"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,14 @@ def labels_of(rows: Sequence[Row], file: Path | None, root: Path | None) -> tupl
 
     Raises:
         InputError: integers without names, an index or a name that the file does not have, two labels that are
-            the same to a text encoder.
+            the same to a text encoder; without names also labels that are fractions, true and false, or lists.
     """
     indices = all(_INTEGER.fullmatch(row.label) for row in rows)
     if file is None:
         if indices:
             hint = "name the classes by --class-names FILE, one a line in label order"
             raise InputError("the labels are integers", hint=hint)
+        _check_words(rows)
         names = label_names(sorted({row.label for row in rows}))
         origin: object = "labels of the list, sorted"
     else:
@@ -64,6 +68,22 @@ def labels_of(rows: Sequence[Row], file: Path | None, root: Path | None) -> tupl
             raise InputError(f"{row.where}: label {row.label!r} is not among the class names", hint=hint)
         labels.append(label)
     return names, labels, origin
+
+
+def _check_words(rows: Sequence[Row]) -> None:
+    """Refuse values of another type that have been written as text: no class is called so."""
+    several = next((row for row in rows if _LIST.fullmatch(row.label)), None)
+    if several is not None:
+        raise InputError(
+            f"{several.where}: label {several.label!r} is not one class", hint="images have one label each"
+        )
+    labels = {row.label.lower() for row in rows}
+    first = f"labels such as {rows[0].label!r} ({rows[0].where})" if rows else ""
+    hint = "write the names of the classes, or integers with --class-names FILE"
+    if labels and all(map(_NUMBER.fullmatch, labels)) and any(not label.isdigit() for label in labels):
+        raise InputError(f"{first} are numbers that are no index", hint=hint)
+    if labels == TRUTH_VALUES[0]:
+        raise InputError(f"{first} are true or false, no names", hint=hint)
 
 
 def _index(row: Row, n_classes: int) -> int:

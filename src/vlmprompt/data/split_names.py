@@ -73,10 +73,15 @@ def _words_of_file(file: PurePosixPath) -> list[str]:
 
 
 def looks_like_splits(names: Iterable[str]) -> bool:
-    """Whether the names are alike but for a word that says a split, "my_train" and "my_test": something to ask about.
+    """Whether names look like splits rather than classes, which is something to ask about.
 
-    Every name must have such a word, and two that say different splits must have the same rest.
+    They do if two are the names of different splits, whatever else is there, or if they are alike but for a word that
+    says a split, "my_train" and "my_test": every name has such a word then, and two that say different splits have
+    the same rest.
     """
+    names = list(names)
+    if len({split_named(name) for name in names} - {None}) > 1:
+        return True
     rests: dict[str, set[str]] = {}
     for name in names:
         parted = [_parted(word) for word in _words(name)]
@@ -85,6 +90,12 @@ def looks_like_splits(names: Iterable[str]) -> bool:
             return False
         rests.setdefault(" ".join(rest for _, rest in parted if rest), set()).update(said)
     return any(len(splits) > 1 for splits in rests.values())
+
+
+def split_within(name: str) -> str | None:
+    """The split of the only word that says one, among whatever others: "is_valid" says val."""
+    said = [WORDS[word] for word in _words(name) if word in WORDS]
+    return said[0] if len(said) == 1 else None
 
 
 def _words(name: str) -> list[str]:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlmprompt.data.rows import Row
-from vlmprompt.data.split_names import split_named
+from vlmprompt.data.options import as_value
+from vlmprompt.data.rows import TRUTH_VALUES, Row
+from vlmprompt.data.split_names import split_named, split_within
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.regular import regular
 
@@ -149,12 +150,23 @@ def _fitting(file: Path, line: int, row: dict[str | None, str | None]) -> Mappin
 def _ask_about_split(file: Path, rows: Sequence[Mapping[Any, object]], names: Iterable[str]) -> None:
     """Stop where the splits stand in a column of another name: drawing one would mix them."""
     for name in sorted(names):
-        said = {split_named(str(row.get(name, ""))) for row in rows}
-        if len(said) > 1 and None not in said:
+        words = sorted({str(row.get(name, "")).strip() for row in rows})
+        said = {split_named(word) for word in words}
+        option = f"?split={as_value(name)}" if len(said) > 1 and None not in said else _by_truth(name, words)
+        if option:
             raise InputError(
                 f"column {name!r} of {file} names splits, but nothing says that it is the split",
-                hint=f"say so after the path: ?split={name}; or remove that column",
+                hint=f"say so after the path: {option}; or remove that column",
             )
+
+
+def _by_truth(name: str, words: Sequence[str]) -> str:
+    """How to say that a column of truth values is the split, where its name says so: is_valid, "test?"."""
+    split, values = split_within(name), {word.lower() for word in words}
+    if split is None or values not in TRUTH_VALUES:
+        return ""
+    no, yes = sorted(values)  # false before true, 0 before 1, n before y
+    return f"?split={as_value(name)}&{split}={yes}&{'test' if split == 'train' else 'train'}={no}"
 
 
 def _row(where: str, path: object, label: object, split: object) -> Row:

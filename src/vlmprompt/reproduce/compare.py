@@ -9,14 +9,15 @@ from functools import cached_property
 from statistics import fmean, stdev
 
 from vlmprompt.reproduce.recipe import Column, PublishedSpec, Recipe
-from vlmprompt.results.cells import DDOF
+from vlmprompt.results.cells import DDOF, behind
 from vlmprompt.results.frame import MISSING
 from vlmprompt.results.harmonic import h
+from vlmprompt.results.means import with_means_of_what_is_shown
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING, current
 from vlmprompt.results.tables import SummaryTable
 
-HEADERS = ("method", "number", "seeds", "measured", "published", "difference")
+HEADERS = ("method", "number", "seeds", "images", "measured", "published", "difference")
 GAIN_HEADERS = ("gain of", "over", "number", "measured", "published", "difference")
 
 
@@ -28,12 +29,14 @@ class Measured:
         mean: over seeds; None where nothing was measured.
         spread: sample standard deviation over seeds; None for one seed and for what is worked out.
         seeds: their number.
+        images: how many are behind it, or of how many numbers it is the mean; empty if nobody knows.
         lacking: why numbers are missing.
     """
 
     mean: float | None = None
     spread: float | None = None
     seeds: int = 0
+    images: str = ""
     lacking: tuple[str, ...] = ()
 
 
@@ -122,7 +125,8 @@ class _Comparison:
 
     def __init__(self, recipe: Recipe, rows: Iterable[ResultRow], skipped: Sequence[str]) -> None:
         self._recipe = recipe
-        self._rows = list({(r.key or id(r), r.method, r.cell, r.metric): r for r in current(rows)}.values())
+        once = {(r.key or id(r), r.method, r.cell, r.metric): r for r in current(rows)}
+        self._rows = with_means_of_what_is_shown(once.values())
         self._skipped = frozenset(skipped)
         self._published = published_figures(recipe)
         self._notes: list[str] = []
@@ -169,14 +173,17 @@ class _Comparison:
         value = derived(column, self._recipe.columns, {header: cell.mean for header, cell in mine.items()})
         if value is None:
             return Measured()
-        return Measured(value, seeds=min(mine[header].seeds for header in sources(column, self._recipe.columns)))
+        parts = sources(column, self._recipe.columns)
+        images = f"mean of {len(parts)}" if column.mean_of else ""
+        return Measured(value, seeds=min(mine[header].seeds for header in parts), images=images)
 
     def _line(self, method: str, column: Column) -> tuple[str, ...]:
         header = column.header
         cell, printed = self.measured[method, header], self._published.get((method, header))
         difference = None if cell.mean is None or printed is None else cell.mean - printed.reference
         seeds = str(cell.seeds) if cell.seeds else MISSING
-        return method, header, seeds, self._shown(cell, column), self._printed(printed), _signed(difference)
+        images = cell.images or MISSING
+        return method, header, seeds, images, self._shown(cell, column), self._printed(printed), _signed(difference)
 
     def _shown(self, cell: Measured, column: Column) -> str:
         if cell.mean is None and not cell.lacking:
@@ -231,4 +238,5 @@ def _over_seeds(rows: Sequence[ResultRow]) -> Measured:
     reasons = tuple(dict.fromkeys(lacking))
     if not values:
         return Measured(lacking=reasons)
-    return Measured(fmean(values), stdev(values) if len(values) > 1 else None, len(values), reasons)
+    images = behind([rows])
+    return Measured(fmean(values), stdev(values) if len(values) > 1 else None, len(values), images, reasons)

@@ -76,12 +76,16 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}" if percent else f"{value:.4g}"
 
 
-def behind(datasets: Sequence[pd.DataFrame]) -> str:
-    """Images behind a column's numbers, a range where they differ; of a mean over sets, how many sets."""
-    sets = {len(of) for part in datasets for of in part["of"] if of}
+def behind(datasets: Sequence[Sequence[Any]]) -> str:
+    """Images behind numbers, a range where they differ; of a mean over sets, how many sets.
+
+    Args:
+        datasets: the rows of each data set, whose images are added up.
+    """
+    sets = {len(row.of) for rows in datasets for row in rows if row.of}
     if sets:
         return f"mean of {_range(sets)}"
-    counts = [{int(n) for n in part["n"][part["value"].notna()].dropna()} for part in datasets]
+    counts = [{int(row.n) for row in rows if pd.notna(row.value) and pd.notna(row.n)} for rows in datasets]
     known = [n for n in counts if n]
     return _range({sum(map(min, known)), sum(map(max, known))}) if known else MISSING
 

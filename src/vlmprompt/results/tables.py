@@ -103,7 +103,8 @@ def _average(title: str, part: pd.DataFrame, layout: Layout) -> SummaryTable:
 
 def _images(layout: Layout, labels: int, datasets: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     """A last row that says how many images are behind the numbers of each column, over all data sets."""
-    texts = [behind([part[part["column"] == column] for part in datasets]) for column in layout.headers]
+    shown = [[part[part["column"] == column] for part in datasets] for column in layout.headers]
+    texts = [behind([list(part.itertuples()) for part in parts]) for parts in shown]
     return ("images", *[""] * (labels - 1), *texts) if set(texts) - {MISSING} else ()
 
 

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from vlmprompt.data.names import code_warning
+from vlmprompt.data.parts import gaps
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.data.rows import Row, labels_of, splits_of
 from vlmprompt.data.shards.index import Part, read_part
@@ -69,6 +70,8 @@ class ShardReader:
         base, shards = find_shards(path, root)
         splits = _shard_splits(base, shards)
         pairs, warnings = pairs_of(shards, options)
+        if "{" not in path:  # braces say which are meant
+            warnings += gaps(shard.relative_to(base).as_posix() for shard in shards)
         rows = [_row(base, pair, splits[pair.sample.shard]) for pair in pairs]
         own_names = base / NAMES_FILE
         names_file = class_names_file or (own_names.absolute() if own_names.is_file() else None)

@@ -69,7 +69,7 @@ def shared_labels(context: Context, domain: Dataset) -> list[int]:
             meant = did_you_mean(name, context.dataset.class_names)
             raise InputError(
                 f"class {name!r} of domain {domain.spec} is none of {context.dataset.spec}'s",
-                hint=f"{meant} classes are matched by name; --aliases FILE gives other names".strip(),
+                hint=f"classes are matched by name; --aliases FILE gives other names; {meant}".removesuffix("; "),
             )
     trained = labels_by_name(domain.class_names, context.trained.class_names)
     labels = [label for label, place in enumerate(trained) if place is not None]
