@@ -24,7 +24,15 @@ from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.distributions import code_version
-from vlmprompt.errors import CapabilityError, IncompleteError, InputError, Interrupted, UsageError, VlmPromptError
+from vlmprompt.errors import (
+    CapabilityError,
+    IncompleteError,
+    InputError,
+    Interrupted,
+    UsageError,
+    VlmPromptError,
+    message_of,
+)
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Subject, Suite
 from vlmprompt.evaluation.measured import Measured
@@ -282,7 +290,7 @@ class Runner:
             return [row(metric, status="not_applicable", note=error.message) for metric in cell.metrics]
         except MissingError as error:
             return [row(metric, status="missing", note=error.message) for metric in cell.metrics]
-        except Exception as error:
+        except BaseException as error:  # a plugin that calls sys.exit ends its cell, and not the work of hours
             log.debug("cell %s of suite %s failed", cell.name, suite.name, exc_info=True)
             note = reason(error)
             method = unit.context.subject.config.method
@@ -313,11 +321,11 @@ def _code(method: str, suite: Suite) -> dict[str, str]:
     return {name: code_version(name) for name in {CORE, *(entry.distribution for entry in entries)}}
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """An error in one line, with the next step where it knows one; a bug is named by its type."""
     if isinstance(error, VlmPromptError):
         return f"{error.message} ({error.hint})" if error.hint else error.message
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return " ".join(f"{type(error).__name__}: {message_of(error)}".split())
 
 
 def _listed(suite: Suite, context: Context) -> Sequence[Cell]:
@@ -326,7 +334,7 @@ def _listed(suite: Suite, context: Context) -> Sequence[Cell]:
         return suite.cells(context)
     except (KeyboardInterrupt, Interrupted, BusyError):
         raise
-    except Exception as error:
+    except BaseException as error:
         problem = error
 
         def compute() -> Sequence[MetricValue]:

@@ -239,7 +239,7 @@ class _Sweep:
             step(job)
         except (KeyboardInterrupt, Interrupted, BusyError):
             raise
-        except Exception as error:
+        except BaseException as error:  # a plugin that calls sys.exit ends its run, and not the work of hours
             log.debug("run %s failed", job.folder, exc_info=True)
             self._resources.progress.warn(f"run {job.folder.name} failed: {reason(error)}")
             self._rows[job.folder] = self._failed(job, error)
@@ -285,7 +285,7 @@ class _Sweep:
         found = [self._ledger.rows(_failure_key(job, suite), [EVERYTHING]) for suite in self._suites]
         return [row for rows in found for row in rows or ()] if all(found) else None
 
-    def _failed(self, job: _Job, error: Exception) -> list[ResultRow]:
+    def _failed(self, job: _Job, error: BaseException) -> list[ResultRow]:
         """A row for each suite, in place of everything that it would have measured."""
         config, untrained = job.config, is_training_free(job.config.method)
         return [
