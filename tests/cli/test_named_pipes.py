@@ -75,7 +75,6 @@ def test_is_named(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
         (("report", "pipe"), 3),
         (("evaluate", "pipe"), 3),
         (("describe-classes", "--data", "folder:photos", "--provider", "file", "--from", "pipe"), 3),
-        (("describe-classes", "--data", "folder:photos", "--template", "pipe", "--dry-run"), 2),
         (("data", "show", "folder:photos", "--class-names", "pipe"), 3),
     ],
 )

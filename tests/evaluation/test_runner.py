@@ -187,6 +187,29 @@ def test_one_failing_cell_leaves_the_others(run: Path, tiny_backbone: Backbone, 
     assert incomplete([rows[0], rows[3]]) is None
 
 
+class Mute(BaseException):
+    """An error that cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit(), "GeneratorExit:"),
+        (Mute(), "Mute: (its message cannot be read)"),
+    ],
+)
+def test_a_cell_that_would_end_the_program_fails_alone(
+    run: Path, tiny_backbone: Backbone, scripted: type[Scripted], error: BaseException, note: str
+) -> None:
+    scripted.cells_by_name = {"a": fails(error), "b": gives(1.0)}
+    rows = measure(run, tiny_backbone, "scripted")
+    assert [(r.cell, r.status, r.note) for r in rows] == [("a", "failed", note), ("b", "ok", "")]
+
+
 def test_failed_cells_are_tried_again(run: Path, tiny_backbone: Backbone, scripted: type[Scripted]) -> None:
     scripted.cells_by_name = {"a": gives(0.5), "b": fails(OSError("busy"))}
     measure(run, tiny_backbone, "scripted")
