@@ -86,6 +86,13 @@ def folder_in_its_place(path: Path) -> None:
     (path / "deep").mkdir(parents=True)
 
 
+def pipe_in_its_place(path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs named pipes")
+    path.unlink()
+    os.mkfifo(path)
+
+
 def of_another_key(path: Path) -> None:
     with safe_open(path, framework="pt") as file:
         tensors, header = {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata()  # noqa: SIM118
@@ -103,6 +110,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "cannot be read"),
     "random bytes": (lambda path: path.write_bytes(np.random.default_rng(1).bytes(3000)), "cannot be read"),
     "a folder": (folder_in_its_place, "cannot be read"),
+    "a named pipe": (pipe_in_its_place, r"cannot be read \(it is a named pipe, not a file\)"),
     "a dangling link": (lambda path: (path.unlink(), path.symlink_to("nowhere")), "cannot be read"),
     "no header": (saved(lambda tensors: None, with_header=False), "have no header of this version"),
     "another header": (header_without_tensors, "have no header of this version"),

@@ -74,6 +74,8 @@ def test_is_named(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
         (("import", "pipe", "--method", "gallop", "--data", "folder:photos", "--backbone", "tiny-vit"), 3),
         (("report", "pipe"), 3),
         (("evaluate", "pipe"), 3),
+        (("describe-classes", "--data", "folder:photos", "--provider", "file", "--from", "pipe"), 3),
+        (("data", "show", "folder:photos", "--class-names", "pipe"), 3),
     ],
 )
 def test_is_not_opened(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], code: int) -> None:
@@ -88,3 +90,10 @@ def test_within_a_run(capsys: pytest.CaptureFixture[str], name: str) -> None:
     os.mkfifo(Path("run", name))
     line = error(capsys, ["evaluate", "run", "--no-reference", "--device", "cpu", "--workers", "0"], 3)
     assert "named pipe, not a file" in line
+
+
+def test_aliases(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TRAIN, *SMALL]) == 0
+    capsys.readouterr()
+    line = error(capsys, ["evaluate", "run", "--aliases", "pipe", "--device", "cpu", "--workers", "0"], 3)
+    assert "it is a named pipe, not a file" in line

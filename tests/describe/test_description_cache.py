@@ -134,6 +134,11 @@ def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot use the cache"):
         DescriptionCache(tmp_path / "file" / "descriptions")
+    if hasattr(os, "mkfifo"):
+        (folder / "cache.db").unlink()
+        os.mkfifo(folder / "cache.db")
+        with pytest.raises(InputError, match="descriptions: it is a named pipe, not a file"):
+            DescriptionCache(folder)
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {

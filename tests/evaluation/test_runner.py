@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,52 @@ def test_one_failing_cell_leaves_the_others(run: Path, tiny_backbone: Backbone, 
     assert error.exit_code == 5
     assert error.message == "2 of 4 cells failed; the first: scripted b of coop: no such file x (give one)"
     assert incomplete([rows[0], rows[3]]) is None
+
+
+def away(run: Path) -> None:
+    shutil.rmtree(run)
+
+
+def renamed(run: Path) -> None:
+    run.rename(run.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("vanish", [away, renamed])
+def test_a_run_that_vanishes_is_named_at_the_next_write(
+    run: Path, tiny_backbone: Backbone, scripted: type[Scripted], vanish: Callable[[Path], None]
+) -> None:
+    def measured() -> Any:
+        vanish(run)
+        return gives(0.5)()
+
+    scripted.cells_by_name = {"a": measured, "b": gives(1.0)}
+    with pytest.raises(InputError, match="was removed, renamed or emptied while it was being measured") as caught:
+        measure(run, tiny_backbone, "scripted")
+    assert str(run / RESULTS_FILE) in caught.value.message and scripted.runs == ["coop a"]
+    assert [(r.cell, r.value) for r in ResultStore(run / RESULTS_FILE).read().rows] == [("a", 0.5)]
+
+
+class Mute(BaseException):
+    """An error that cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "note"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit(), "GeneratorExit:"),
+        (Mute(), "Mute: (its message cannot be read)"),
+    ],
+)
+def test_a_cell_that_would_end_the_program_fails_alone(
+    run: Path, tiny_backbone: Backbone, scripted: type[Scripted], error: BaseException, note: str
+) -> None:
+    scripted.cells_by_name = {"a": fails(error), "b": gives(1.0)}
+    rows = measure(run, tiny_backbone, "scripted")
+    assert [(r.cell, r.status, r.note) for r in rows] == [("a", "failed", note), ("b", "ok", "")]
 
 
 def test_failed_cells_are_tried_again(run: Path, tiny_backbone: Backbone, scripted: type[Scripted]) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,6 +165,18 @@ def test_a_failing_run_leaves_the_others(
     assert incomplete(rows) is None
     assert ("exploding", 2, 1) in top1(rows)
     assert not [r for r in current(ResultStore(out / "results.jsonl").read().rows) if r.status == "failed"]
+
+
+def test_a_method_that_leaves_ends_its_run_alone(
+    photos: Path, tmp_path: Path, loads: list[str], exploding: type[Exploding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*_: object, **__: object) -> None:
+        sys.exit("enough")
+
+    monkeypatch.setattr(exploding, "loss", leave)
+    rows = run_sweep(photos, tmp_path / "sweep", Hooked(), methods=["exploding", "zeroshot"], shots=[1], seeds=[1])
+    assert {r.note for r in rows if r.status == "failed"} == {"SystemExit: enough"}
+    assert {r.method for r in rows if r.status == "ok"} == {"zeroshot", "linear_probe"}
 
 
 def test_force_does_everything_again(photos: Path, tmp_path: Path, loads: list[str]) -> None:

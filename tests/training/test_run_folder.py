@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -259,6 +260,10 @@ def test_a_garbage_log_is_named_on_resume(go: Go, tmp_path: Path, content: bytes
     log.unlink()
     log.mkdir()
     assert "cannot read" in refusal(go, method="coop", resume=True)
+    if hasattr(os, "mkfifo"):
+        log.rmdir()
+        os.mkfifo(log)
+        assert "log.jsonl: it is a named pipe, not a file" in refusal(go, method="coop", resume=True)
 
 
 # -- a folder that vanishes --------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from vlmprompt.atomic import replacing
 from vlmprompt.backbones.digest import tensors_digest
 from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress
+from vlmprompt.regular import regular
 
 HEADER_KEY = "vlmprompt"
 LABELS = "labels"
@@ -76,12 +77,13 @@ class FeatureFile:
 
     def _checked(self) -> dict[str, Tensor]:
         try:
-            with safe_open(self.path, framework="pt") as file:
+            with safe_open(regular(self.path), framework="pt") as file:
                 header = json.loads((file.metadata() or {})[HEADER_KEY])
                 named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             state = self.path.stat()
         except (OSError, SafetensorError) as error:
-            raise UnfitError(f"cannot be read ({error})") from error
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise UnfitError(f"cannot be read ({reason})") from error
         except (KeyError, ValueError, RecursionError) as error:
             raise UnfitError("have no header of this version") from error
         self._require(header, named)

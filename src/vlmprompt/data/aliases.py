@@ -9,6 +9,7 @@ from vlmprompt.data.files import locate
 from vlmprompt.data.names import label_names, labels_by_name, read_as
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 
 Reading = tuple[str, ...]
 
@@ -33,7 +34,7 @@ class Aliases:
         """
         path = locate(str(file), root)
         try:
-            lines = path.read_bytes().decode("utf-8-sig").splitlines()
+            lines = regular(path).read_bytes().decode("utf-8-sig").splitlines()
         except OSError as error:
             raise InputError(f"cannot read aliases from {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ from diskcache import Cache, Disk, Timeout
 from diskcache.core import DBNAME, DEFAULT_SETTINGS, METADATA, MODE_RAW, UNKNOWN
 
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 
 LOCK_WAIT_S = 10.0  # others hold the lock for milliseconds
 # All that diskcache knows, so that none is taken from the file. Nothing is ever evicted: an answer was paid for.
@@ -73,7 +74,7 @@ def open_database(folder: Path) -> Cache:
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (folder / DBNAME).exists():
             _create(folder)
-        empty = (folder / DBNAME).exists() and (folder / DBNAME).stat().st_size == 0
+        empty = (folder / DBNAME).exists() and regular(folder / DBNAME).stat().st_size == 0
     except OSError as error:
         hint = "name a folder that can be written with VLMPROMPT_CACHE_DIR"
         raise InputError(f"cannot use the cache {folder}: {error.strerror or error}", hint=hint) from error

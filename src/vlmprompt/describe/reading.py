@@ -61,7 +61,7 @@ def read_reply(reply: Reply, kind: Kind, *, least: int = 1) -> list[str]:
     except (ValueError, RecursionError) as error:
         remark = f"That cannot be read: it is no whole JSON. {plainly}"
         raise AnswerError("malformed JSON", earlier=text[:LONGEST_EARLIER], remark=remark) from error
-    found = distinct(clean(item, kind) for item in items)
+    found = distinct(clean(item, kind) for item in dict.fromkeys(items))
     if found and len(found) < 3 and _REFUSALS.match(found[0]):
         raise AnswerError(f"refused: {_short(text)}", remark=plainly)
     if len(found) > MOST_FOUND:

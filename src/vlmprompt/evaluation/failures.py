@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlmprompt.errors import IncompleteError, Interrupted, VlmPromptError
+from vlmprompt.errors import IncompleteError, Interrupted, VlmPromptError, message_of
 from vlmprompt.evaluation.contract import Suite
 from vlmprompt.evaluation.grid import Job
 from vlmprompt.evaluation.subjects import is_training_free
@@ -16,11 +16,11 @@ from vlmprompt.results.rows import DATA, ResultRow
 from vlmprompt.results.store import EVERYTHING
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """An error in one line, with the next step where it knows one; a bug is named by its type."""
     if isinstance(error, VlmPromptError):
         return error.told
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return " ".join(f"{type(error).__name__}: {message_of(error)}".split())
 
 
 def incomplete(rows: Sequence[ResultRow]) -> IncompleteError | None:
@@ -51,7 +51,7 @@ def kept_in(results: Path, what: str = "") -> Iterator[None]:
         raise Interrupted(text, hint="the same command goes on from there") from error
 
 
-def failure_rows(job: Job, suites: Sequence[Suite], error: Exception) -> list[ResultRow]:
+def failure_rows(job: Job, suites: Sequence[Suite], error: BaseException) -> list[ResultRow]:
     """A row for each suite, in place of everything that it would have measured of a run."""
     config, untrained = job.config, is_training_free(job.config.method)
     return [

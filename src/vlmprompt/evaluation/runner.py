@@ -18,6 +18,7 @@ from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile
+from vlmprompt.errors import InputError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
 from vlmprompt.evaluation.failures import kept_in
@@ -30,6 +31,7 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
+from vlmprompt.training.provenance import RUN_FILE
 from vlmprompt.training.runs import Run, load_run
 
 RESULTS_FILE = "results.jsonl"
@@ -103,7 +105,7 @@ def evaluate(
     subjects = _subjects(run, own, kept, REFERENCES if reference is True else reference or ())
     beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
     ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
-    runner = Runner(ledger, run.info.backbone.digest, progress=progress, patient=patient)
+    runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
     context = partial(
         Context,
         dataset=dataset,
@@ -135,12 +137,22 @@ class Runner:
     Args:
         ledger: what it knows is not measured again.
         backbone_digest: of the towers' weights, a part of every key.
+        folder: of the run that is measured, if it has one; it must stay where it is.
         patient: wait for what others are measuring.
     """
 
-    def __init__(self, ledger: Ledger, backbone_digest: str, *, progress: Progress, patient: bool = True) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        backbone_digest: str,
+        *,
+        folder: Path | None = None,
+        progress: Progress,
+        patient: bool = True,
+    ) -> None:
         self._ledger = ledger
         self._backbone_digest = backbone_digest
+        self._folder = folder
         self._progress = progress
         self._patient = patient
         self._skipped = 0
@@ -154,6 +166,7 @@ class Runner:
 
         Raises:
             BusyError: all that is left is being measured by others, and nobody is to wait.
+            InputError: the run's folder is gone.
         """
         listings = [units_of(context, suite, self._backbone_digest) for context in contexts for suite in suites]
         units = [unit for listing in listings for unit in listing]
@@ -176,9 +189,19 @@ class Runner:
                     rows = measured_rows(unit, self._backbone_digest, self._progress)
                     held.check()
                     ledger.append(rows)
+                    self._require_run()
         elif ledger.was_there(unit.key):
             self._skipped += 1
         self._rows[unit.key] = rows
+
+    def _require_run(self) -> None:
+        """Stop when the run has vanished; asked once its rows are kept, for which the folder is made anew."""
+        if self._folder is not None and not (self._folder / RUN_FILE).exists():
+            raise InputError(
+                f"{self._folder} was removed, renamed or emptied while it was being measured; what was measured "
+                f"since is in {self._ledger.store.path}",
+                hint="put the run back; the same command goes on from there",
+            )
 
     def report(self) -> None:
         """Say how much was done before."""

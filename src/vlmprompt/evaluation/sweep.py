@@ -161,7 +161,7 @@ class _Sweep:
             step(job)
         except (KeyboardInterrupt, Interrupted, BusyError):
             raise
-        except Exception as error:
+        except BaseException as error:  # a plugin that calls sys.exit ends its run, and not the work of hours
             log.debug("run %s failed", job.folder, exc_info=True)
             self._resources.progress.warn(f"run {job.folder.name} failed: {reason(error)}")
             self._rows[job.folder] = failure_rows(job, self._suites, error)

@@ -66,7 +66,7 @@ def measured_rows(unit: Unit, backbone_digest: str, progress: Progress) -> list[
         return [_row(unit, setup, metric, status="not_applicable", note=error.message) for metric in cell.metrics]
     except MissingError as error:
         return [_row(unit, setup, metric, status="missing", note=error.message) for metric in cell.metrics]
-    except Exception as error:
+    except BaseException as error:  # a plugin that calls sys.exit ends its cell, and not the work of hours
         log.debug("cell %s of suite %s failed", cell.name, suite.name, exc_info=True)
         note = reason(error)
         progress.warn(f"{suite.name} {cell.name} of {unit.context.subject.config.method} failed: {note}")
@@ -79,7 +79,7 @@ def _listed(suite: Suite, context: Context) -> Sequence[Cell]:
         return suite.cells(context)
     except (KeyboardInterrupt, Interrupted, BusyError):
         raise
-    except Exception as error:
+    except BaseException as error:
         problem = error
 
         def compute() -> Sequence[MetricValue]:

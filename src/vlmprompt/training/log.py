@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from vlmprompt.atomic import unwritable
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 from vlmprompt.training.checkpoint import AGAIN
 
 
@@ -89,7 +90,7 @@ class TrainLog:
         if not keep:
             return []
         try:
-            lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+            lines = regular(self.path).read_bytes().splitlines(keepends=True) if self.path.exists() else []
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror}", hint=AGAIN) from error
         if len(lines) < keep:
