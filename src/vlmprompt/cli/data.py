@@ -218,7 +218,8 @@ def sample(
 ) -> None:
     """Print the images that a run would train on and choose by, in order.
 
-    Read from the split file alone where there is one: the images need not be there.
+    Read from the split file alone where there is one: the images need not be
+    there.
     """
     from vlmprompt.data.copies import settle_copies
     from vlmprompt.data.fewshot import SAMPLER_OF, SAMPLERS, with_val
