@@ -129,7 +129,7 @@ def sweep(
                     task.advance(run=step.job.folder.name)
         except (KeyboardInterrupt, Interrupted) as error:
             raise Interrupted(
-                f"sweep interrupted; what was measured is kept in {out / RESULTS_FILE}",
+                f"interrupted; what was measured is kept in {out / RESULTS_FILE}",
                 hint="the same command goes on from there",
             ) from error
     order = {method: place for place, method in enumerate(grid.methods)}
