@@ -201,7 +201,7 @@ def _write_sheet(dataset: Dataset, file: Path) -> None:
 def sample(
     data: SpecArgument,
     shots: Annotated[str, typer.Option("--shots", metavar="INT|all", help="Training images per class, or all.")] = "16",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of the sample.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sample.")] = 1,
     sampler: Annotated[
         str | None, typer.Option("--sampler", metavar="NAME", help="coop or gallop; default: the protocol's.")
     ] = None,
@@ -229,6 +229,8 @@ def sample(
     _require("protocol", protocol, SAMPLER_OF)
     sampler = sampler or SAMPLER_OF[protocol]
     _require("sampler", sampler, SAMPLERS)
+    if seed > MOST_SEED:  # as an option's bound it would fill the help page
+        raise UsageError(f"--seed {seed} is beyond 2^63 - 1", hint="such as --seed 1")
     number = _shots(shots)
     dataset = load_dataset(
         data,
