@@ -188,3 +188,17 @@ def test_check_of_copies(photos: Path, capsys: pytest.CaptureFixture[str]) -> No
     report = run(capsys, "check", spec, "--allow-overlap", "--near", "--json")[0]["data"]["reports"][0]
     assert report["copies"] == [{"images": ["train/ant/0.jpg", "test/ant/copy.jpg"], "splits": ["train", "test"]}]
     assert {"images": ["train/ant/0.jpg", "train/ant/1.jpg"], "splits": ["train", "train"]} in report["near"]
+
+
+def test_a_seed_that_no_generator_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = run(capsys, "sample", "doodles", "--seed", str(2**63), code=2)
+    assert err == f"error: --seed {2**63} is beyond 2^63 - 1\nhint: such as --seed 1\n"
+
+
+def test_what_the_numbers_of_a_check_stand_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    text, _ = run(capsys, "check", f"folder:{tmp_path}", "--quick", code=3)
+    assert text.splitlines()[0].split() == ["data", "set", "state", "found", "missing", "stray", "broken"]
+    assert "\nfound: images in train/val/test\n" in text

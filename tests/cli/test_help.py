@@ -71,6 +71,18 @@ def test_pages_fit_80_columns(
     assert "Usage: vlmprompt" in captured.out
 
 
+@pytest.mark.parametrize("path", pages(), ids=" ".join)
+def test_no_line_of_a_description_is_too_long_for_its_page(path: list[str]) -> None:
+    """Lines behind the first paragraph are kept as they stand; a longer one leaves its last word on a line alone."""
+    from vlmprompt.cli.app import build
+
+    command = build(plugins.load_host())
+    for name in path:
+        command = command.get_command(None, name)
+    _, _, more = (command.help or "").partition("\n\n")
+    assert [line for line in more.splitlines() if len(line) > 78] == []
+
+
 def test_the_first_page_has_examples_in_lines_of_their_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

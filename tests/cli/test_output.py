@@ -255,3 +255,33 @@ def test_tables_keep_one_line_a_row_in_a_pipe_and_fit_80_columns(
     assert max(map(len, narrow)) <= 80
     assert sum(line.count("word") for line in narrow) == 30
     assert any(line.startswith("a-name-that-stays-whole  [x]") for line in narrow)
+
+
+def test_a_long_first_column_gives_way_before_a_head_is_broken(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = ("data set", "state", "expected", "found", "missing", "stray", "broken")
+    path = "folder:/" + "photographs/" * 5 + "of-the-year"
+
+    def command() -> None:
+        emit("try", {}, as_json=False, table=Table(heads, [(path, "ok", "100/-/40", "100/-/40", 0, 0, 0)]))
+
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["data", "set", *heads[1:]]
+    assert lines[1].split()[1:] == ["ok", "100/-/40", "100/-/40", "0", "0", "0"]
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[0] + "".join(lines[2:]) == path
+
+
+def test_a_warning_is_said_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(as_json: JsonFlag = False) -> None:
+        for text in ("take care", "of this", "take care"):
+            output.warn(text)
+        emit("try", {}, as_json=as_json)
+
+    assert run(command, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["warnings"] == ["take care", "of this"]
+    assert captured.err == "warning: take care\nwarning: of this\n"

@@ -249,7 +249,7 @@ def test_an_interruption_says_how_to_go_on(photos: Path, tmp_path: Path, swept: 
             signal.raise_signal(signal.SIGINT)
 
     out = tmp_path / "sweep"
-    with pytest.raises(Interrupted, match="sweep interrupted") as caught:
+    with pytest.raises(Interrupted, match=r"^interrupted; what was measured") as caught:
         run_sweep(photos, out, Hooked(interrupt))
     assert caught.value.exit_code == 130
     assert str(out / "results.jsonl") in caught.value.message

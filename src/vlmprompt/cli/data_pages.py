@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # names of files in a report
 CLASSES_SHOWN = 20
+SPLITS = "train/val/test"  # what `numbers` stand for
 
 
 def numbers(images: Mapping[str, int]) -> str:
@@ -21,12 +22,13 @@ def numbers(images: Mapping[str, int]) -> str:
 
 def check_page(reports: Sequence[Report]) -> list[Table | str]:
     """A line a data set, and below what is wrong with each."""
-    columns = ("data set", "state", "expected", "found", "missing", "stray", "broken")
+    published = any(r.expected for r in reports)  # of other data nothing is expected
+    columns = ("data set", "state", *(("expected",) if published else ()), "found", "missing", "stray", "broken")
     rows = [
         (
             r.spec,
             r.status,
-            numbers(r.expected) if r.expected else "",
+            *((numbers(r.expected) if r.expected else "",) if published else ()),
             numbers(r.found) if r.found else "",
             len(r.missing),
             len(r.stray),
@@ -34,7 +36,8 @@ def check_page(reports: Sequence[Report]) -> list[Table | str]:
         )
         for r in reports
     ]
-    return [Table(columns, rows), *(line for report in reports for line in _details(report))]
+    what = f"{'expected and found' if published else 'found'}: images in {SPLITS}"
+    return [Table(columns, rows), what, *(line for report in reports for line in _details(report))]
 
 
 def _details(report: Report) -> Iterator[str]:
@@ -69,8 +72,8 @@ def show_page(content: Mapping[str, Any], everything: bool) -> list[Table | str]
     rows = [
         ("title", content.get("title")),
         ("classes", shown or content.get("classes")),
-        ("images", numbers(found) if found else None),
-        ("published", numbers(published) if published else None),
+        ("images", f"{numbers(found)} in {SPLITS}" if found else None),
+        ("published", f"{numbers(published)} in {SPLITS}" if published else None),
         ("split", content.get("split")),
         ("imbalance", _imbalance(content.get("imbalance", {}))),
         ("template", content["template"]),

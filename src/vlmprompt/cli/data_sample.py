@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def sample(
     data: SpecArgument,
     shots: Annotated[str, typer.Option("--shots", metavar="INT|all", help="Training images per class, or all.")] = "16",
-    seed: Annotated[int, typer.Option("--seed", min=0, max=MOST_SEED, help="Seed of the sample.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the sample.")] = 1,
     sampler: Annotated[
         str | None, typer.Option("--sampler", metavar="NAME", help="coop or gallop; default: the protocol's.")
     ] = None,
@@ -46,7 +46,8 @@ def sample(
 ) -> None:
     """Print the images that a run would train on and choose by, in order.
 
-    Read from the split file alone where there is one: the images need not be there.
+    Read from the split file alone where there is one: the images need not be
+    there.
     """
     from vlmprompt.data.copies import settle_copies
     from vlmprompt.data.fewshot import SAMPLER_OF, SAMPLERS, with_val
@@ -56,6 +57,8 @@ def sample(
     _require("protocol", protocol, SAMPLER_OF)
     sampler = sampler or SAMPLER_OF[protocol]
     _require("sampler", sampler, SAMPLERS)
+    if seed > MOST_SEED:  # as an option's bound it would fill the help page
+        raise UsageError(f"--seed {seed} is beyond 2^63 - 1", hint="such as --seed 1")
     number = _shots(shots)
     dataset = load_dataset(
         data,

@@ -74,10 +74,11 @@ def describe_classes(
 ) -> None:
     """Describe classes in words: ask a language model.
 
-    Or import what others have published. Writes prompts_cache/<data set>/<provider>--<model>--<template>.jsonl, one
-    description a line, to be reviewed. Answers are cached: a second run asks
-    only for what is missing. With nothing given: the descriptions of the
-    built-in classes.
+    Or import what others have published. Writes
+    prompts_cache/<data set>/<provider>--<model>--<template>.jsonl, one
+    description a line, to be reviewed. Answers are cached: a second run asks only
+    for what is missing. With nothing given: the descriptions of the built-in
+    classes.
     """
     dataset = _dataset(data, classes, root, class_names, accept_split)
     flags = {"model": model, "base_url": base_url, "file": from_, "aliases": aliases}

@@ -33,7 +33,8 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: JsonFlag = False) -> None:
     """Check the installation: versions, devices, folders, plugins, and why one failed.
 
-    Imports everything that is registered, so that what would fail later shows now.
+    Imports everything that is registered, so that what would fail later shows
+    now.
     """
     host = loaded_host() or load_host()
     broken = _broken_targets(host)
@@ -100,7 +101,7 @@ def _broken_targets(host: PluginHost) -> list[dict[str, str]]:
     """Registered names whose target cannot be imported."""
     entries = [entry for registry in host.registries.values() for entry in registry.entries()]
     broken = []
-    with CliProgress().task("importing", len(entries), unit="target") as task:
+    with CliProgress().task("importing what plugins provide", len(entries), unit="entries") as task:
         for entry in entries:
             try:
                 entry.load()

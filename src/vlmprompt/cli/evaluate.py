@@ -75,7 +75,8 @@ def evaluate(
 
     Where the classes are described, zero-shot by descriptions joins them. The
     default suite is accuracy; with --domain, --target or --ood it is theirs.
-    Numbers are kept in each run's results.jsonl; what is there is not measured again.
+    Numbers are kept in each run's results.jsonl; what is there is not measured
+    again.
     """
     if descriptions is not None and no_reference:
         raise UsageError("--descriptions has no effect with --no-reference", hint="leave one of them out")

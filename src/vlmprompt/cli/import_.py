@@ -30,8 +30,9 @@ def import_checkpoint(
 ) -> None:
     """Make a run of a checkpoint that a method's published code has trained.
 
-    Give method, options and backbone as it was trained with, and the data to evaluate on.
-    Only tensors and plain values are read from the file; anything else in it is refused.
+    Give method, options and backbone as it was trained with, and the data to
+    evaluate on. Only tensors and plain values are read from the file; anything
+    else in it is refused.
     """
     resolved, runtime = flags.resolve(), flags.runtime()
     mention_defaults(resolved)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vlmprompt.cli.streams import Shown
 
 SCHEMA = 1
+GAP = 2  # blanks between the columns of a table
 
 
 @dataclass
@@ -39,7 +40,10 @@ class Document:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to show; the first column keeps its words whole, the others wrap on a narrow terminal."""
+    """Rows to show; on a narrow terminal columns wrap, the first one only where no other has room to give.
+
+    Words of the heads stay whole.
+    """
 
     columns: Sequence[str]
     rows: Iterable[Sequence[object]]
@@ -62,7 +66,9 @@ def running(command: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Say something on stderr that also goes into the document's `warnings`."""
+    """Say something on stderr that also goes into the document's `warnings`; once, however often it is met."""
+    if text in _document.warnings:
+        return
     _document.warnings.append(text)
     say("warning", text, "yellow")
 
@@ -155,6 +161,7 @@ def _show(part: Table | str) -> None:
     if isinstance(part, str):
         print(shown.block(part))
         return
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -167,13 +174,18 @@ def _show(part: Table | str) -> None:
         title_style="bold",
         box=None,
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, GAP, 0, 0),
         header_style="bold",
     )
-    for i, column in enumerate(part.columns):
-        table.add_column(Text(shown.cell(column)), no_wrap=i == 0, overflow="fold")
-    for row in part.rows:
-        table.add_row(*(Text("" if cell is None else shown.cell(str(cell))) for cell in row))
+    rows = [[Text("" if cell is None else shown.cell(str(cell))) for cell in row] for row in part.rows]
+    heads = [Text(shown.cell(column)) for column in part.columns]
+    least = [max(map(cell_len, head.plain.split()), default=0) for head in heads]
+    first = max((row[0].cell_len for row in rows if row), default=0)
+    whole = first + GAP + sum(width + GAP for width in least[1:]) <= console.width
+    for i, head in enumerate(heads):
+        table.add_column(head, no_wrap=i == 0 and whole, min_width=least[i], overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # The runner's name for it; importing the runner would import torch, and a table needs none.
 RESULTS_FILE = "results.jsonl"
+_NEXT = "measure a run with 'vlmprompt evaluate'; a sweep's results are in its own folder: 'vlmprompt report sweep'"
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +30,7 @@ def report(
     sources: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...", help="Results files, run folders, or folders of runs; default: --runs-dir."
+            metavar="[PATH]...", help="Results files, or folders of runs or of a sweep; default: --runs-dir."
         ),
     ] = None,
     reporter: ReporterOption = "terminal",
@@ -50,7 +51,7 @@ def _files(source: Path) -> list[Path]:
     files = [own] if own.exists() else sorted(source.glob(f"*/{RESULTS_FILE}"))
     if not files:
         what = "holds no results" if source.exists() else "does not exist"
-        raise InputError(f"{source} {what}", hint="measure a run with 'vlmprompt evaluate'")
+        raise InputError(f"{source} {what}", hint=_NEXT)
     return files
 
 

@@ -56,8 +56,9 @@ def reproduce(
 ) -> None:
     """Train and measure all that a table needs, and print it.
 
-    The same command goes on where it stopped; started several times, the processes
-    share the work. A run that fails is reported and does not stop the others.
+    The same command goes on where it stopped; started several times, the
+    processes share the work. A run that fails is reported and does not stop the
+    others.
     """
     from vlmprompt.reproduce.recipe import load_recipe
 

@@ -90,9 +90,10 @@ def sweep(
 ) -> None:
     """Train and measure every combination of methods, data sets, shots and seeds.
 
-    The same command goes on where it stopped; started several times, the processes
-    share the work. A run that fails is reported and does not stop the others. The
-    default suite is accuracy; with --domain, --target or --ood it is theirs.
+    The same command goes on where it stopped; started several times, the
+    processes share the work. A run that fails is reported and does not stop the
+    others. The default suite is accuracy; with --domain, --target or --ood it is
+    theirs.
     """
     companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
     suites = suites_for(suite, companions)

@@ -38,7 +38,7 @@ def incomplete(rows: Sequence[ResultRow]) -> IncompleteError | None:
 
 
 @contextmanager
-def kept_in(results: Path, what: str = "") -> Iterator[None]:
+def kept_in(results: Path) -> Iterator[None]:
     """Say of an interruption where the numbers are that were there by then.
 
     Raises:
@@ -47,7 +47,7 @@ def kept_in(results: Path, what: str = "") -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Interrupted) as error:
-        text = f"{what} interrupted; what was measured is kept in {results}".lstrip()
+        text = f"interrupted; what was measured is kept in {results}"
         raise Interrupted(text, hint="the same command goes on from there") from error
 
 

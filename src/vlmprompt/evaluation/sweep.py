@@ -80,7 +80,7 @@ def sweep(
     beside_data = {"companions": companions, "aliases": aliases, "contents": contents}
     with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         work = _Sweep(suites, beside, resources, out, force=force, measured_on=beside_data)
-        with kept_in(out / RESULTS_FILE, "sweep"):
+        with kept_in(out / RESULTS_FILE):
             for step in take(work.steps(groups), lambda step: step.act(step.job), progress):
                 if step.last:
                     task.advance(run=step.job.folder.name)

@@ -15,6 +15,8 @@ from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageErro
 from vlmprompt.methods.contract import REQUIREMENTS, MethodConfig, PromptMethod
 from vlmprompt.plugins import host
 
+NAMES_SHOWN = 5  # in a warning
+
 
 def list_methods() -> list[str]:
     """Names of all registered methods, sorted."""
@@ -120,11 +122,15 @@ def _check_names(class_names: Sequence[str]) -> None:
 
 def _warn_of_unknown(backbone: Backbone, class_names: Sequence[str]) -> None:
     """A name without a known word has a text feature like any other, but one that means nothing."""
-    for name in backbone.text.unknown_names(class_names):
-        warnings.warn(
-            f"backbone {backbone.spec!r} has never seen a word of class {name!r}: its text means nothing to it",
-            stacklevel=3,
-        )
+    names = backbone.text.unknown_names(class_names)
+    if not names:
+        return
+    shown = ", ".join(map(repr, names[:NAMES_SHOWN])) + (", ..." if len(names) > NAMES_SHOWN else "")
+    warnings.warn(
+        f"backbone {backbone.spec!r} has never seen a word of {len(names)} of {len(class_names)} class names: {shown}; "
+        "such a text means nothing to it",
+        stacklevel=3,
+    )
 
 
 def _preset(name: str, model: type[MethodConfig], preset: Any) -> Mapping[str, Any]:

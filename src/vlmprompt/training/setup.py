@@ -126,8 +126,8 @@ def warn(setup: Setup, progress: Progress) -> None:
         progress.warn(f"method {setup.config.method!r} has no training loop: views and max_steps have no effect")
     if plan is not None and train.warmup_epochs >= plan.epochs:
         progress.warn(
-            f"all {plan.epochs} epochs are warm-up at the rate {train.warmup_lr:g}, lr = {train.lr:g} is never "
-            "reached; lower warmup_epochs or train longer"
+            f"the whole run ({plan.epochs} of {train.warmup_epochs} epochs of warm-up) is at the rate "
+            f"{train.warmup_lr:g}, lr = {train.lr:g} is never reached; lower warmup_epochs or train longer"
         )
 
 
