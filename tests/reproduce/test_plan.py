@@ -133,7 +133,7 @@ def test_what_is_there_is_measured_and_the_rest_listed(
     captured = capsys.readouterr()
     assert "not there: coop:dtd (runs skipped)" in captured.err and str(tmp_path) in captured.err
     table = Path("reproduce/two/table.md").read_text(encoding="utf-8")
-    assert "| zeroshot | dtd | – | skipped | 44.10 | – |" in table and "- coop:dtd" in table
+    assert "| zeroshot | dtd | – | – | skipped | 44.10 | – |" in table and "- coop:dtd" in table
     assert "| zeroshot | photos | 1 |" in table
 
 
