@@ -146,7 +146,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "garbage": (lambda file: file.write_bytes(bytes(range(256)) * 99), "file is not a database"),
     "cut off": (lambda file: file.write_bytes(file.read_bytes()[:5000]), "is malformed"),
     "overwritten": (lambda file: file.write_bytes(file.read_bytes()[:100] + bytes(20_000)), "is malformed"),
-    "a folder": (lambda file: (file.unlink(), file.mkdir()), "unable to open database file"),
+    "a folder": (lambda file: (file.unlink(), file.mkdir()), "cache.db: Is a directory"),
     "a circle": (lambda file: (file.unlink(), file.symlink_to(file)), "unable to open database file"),
     "no answers": (lambda file: change(file, "DROP TABLE Cache"), "has no table Cache"),
     "no settings": (lambda file: change(file, "DROP TABLE Settings"), "has no table Settings"),

@@ -77,7 +77,7 @@ def open_database(folder: Path) -> Cache:
         empty = (folder / DBNAME).exists() and regular(folder / DBNAME).stat().st_size == 0
     except OSError as error:
         hint = "name a folder that can be written with VLMPROMPT_CACHE_DIR"
-        raise InputError(f"cannot use the cache {folder}: {error.strerror or error}", hint=hint) from error
+        raise InputError(f"cannot use the cache {error.filename or folder}: {error.strerror}", hint=hint) from error
     if empty:
         raise InputError(
             f"the cache {folder / DBNAME} is empty (0 bytes): the answers that were in it are lost",
