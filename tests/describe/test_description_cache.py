@@ -137,7 +137,7 @@ def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
     if hasattr(os, "mkfifo"):
         (folder / "cache.db").unlink()
         os.mkfifo(folder / "cache.db")
-        with pytest.raises(InputError, match="descriptions: it is a named pipe, not a file"):
+        with pytest.raises(InputError, match=r"cache\.db: it is a named pipe, not a file"):
             DescriptionCache(folder)
 
 

@@ -74,11 +74,10 @@ def open_database(folder: Path) -> Cache:
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (folder / DBNAME).exists():
             _create(folder)
-        empty = (folder / DBNAME).exists() and regular(folder / DBNAME).stat().st_size == 0
     except OSError as error:
         hint = "name a folder that can be written with VLMPROMPT_CACHE_DIR"
-        raise InputError(f"cannot use the cache {error.filename or folder}: {error.strerror}", hint=hint) from error
-    if empty:
+        raise InputError(f"cannot use the cache {folder}: {error.strerror or error}", hint=hint) from error
+    if _is_empty(folder):
         raise InputError(
             f"the cache {folder / DBNAME} is empty (0 bytes): the answers that were in it are lost",
             hint=f"put a copy back, or remove the file: then {PAID_AGAIN}",
@@ -86,6 +85,14 @@ def open_database(folder: Path) -> Cache:
     if (folder / DBNAME).exists():
         _check(folder)
     return _opened(folder)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether the database is there, but nothing is in the file."""
+    try:
+        return (folder / DBNAME).exists() and regular(folder / DBNAME).stat().st_size == 0
+    except OSError as error:
+        raise _unusable(folder, f"{DBNAME}: {error.strerror}") from error
 
 
 @contextmanager
