@@ -72,10 +72,18 @@ def test_twice_in_one_split_is_said(photos: Path) -> None:
     copy(photos, "train/cat/0.png", "train/cat/again.png")
     copy(photos, "train/cat/0.png", "train/dog/wrong.png")
     dataset, split = settled(f"folder:{photos}")
-    (doubt,) = split.doubts
+    doubt, _ = split.doubts
     assert doubt.startswith(f"1 image is repeated within a split of folder:{photos} and counted each time, such as ")
     assert all(name in doubt for name in ("train/cat/0.png", "train/cat/again.png", "train/dog/wrong.png"))
     assert "overlap" not in dataset.notes
+
+
+def test_one_image_under_two_classes_is_said(photos: Path) -> None:
+    copy(photos, "train/cat/0.png", "train/cat/again.png")
+    copy(photos, "train/cat/1.png", "train/dog/of a cat.png")
+    repeated, torn = settled(f"folder:{photos}")[1].doubts
+    assert repeated.startswith("2 images are repeated within a split")
+    assert torn.startswith("1 image is under different classes, such as train/cat/1.png (train)")
 
 
 @pytest.mark.parametrize("pair", [("train", "val"), ("val", "test")])

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from vlmprompt.data.coop.listing import read_listing
 from vlmprompt.data.coop.place import Place
 from vlmprompt.data.coop.reader import compare, images_folder
-from vlmprompt.data.copies import Copies, Parts, Spot, find_copies, in_words, overlap_error
+from vlmprompt.data.copies import Copies, Parts, Spot, find_copies, in_words, overlap_error, within_words
 from vlmprompt.data.images import read_image
 from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.load import load_dataset
@@ -147,8 +147,7 @@ def _judge_copies(report: Report, *, allowed: bool) -> None:
         report.notes.append(in_words(across, "in more than one split"))
     elif across:
         report.problem(overlap_error(across, report.spec))
-    if within:
-        report.notes.append(in_words(within, "repeated within a split"))
+    report.notes += within_words(within, "repeated within a split")
 
 
 def _is_wrong(report: Report) -> bool:

@@ -39,6 +39,11 @@ class Copies:
         """Whether it is in more than one split."""
         return len(self.splits) > 1
 
+    @property
+    def contradictory(self) -> bool:
+        """Whether it is said to show several classes."""
+        return len({record.label for _, record in self.places}) > 1
+
     def __str__(self) -> str:
         return shortened([f"{record.id} ({split})" for split, record in self._telling()])
 
@@ -137,6 +142,12 @@ def in_words(found: Sequence[Copies], where: str) -> str:
     return f"{len(found)} image{'s are' if len(found) > 1 else ' is'} {where}, such as {found[0]}"
 
 
+def within_words(within: Sequence[Copies], where: str) -> list[str]:
+    """What is said of images that are repeated within a split, those under different classes apart."""
+    torn = [copies for copies in within if copies.contradictory]
+    return [in_words(found, text) for found, text in ((within, where), (torn, "under different classes")) if found]
+
+
 def settle_copies(dataset: Dataset, split: FewShotSplit, *, allow: bool) -> tuple[Dataset, FewShotSplit]:
     """Refuse images in several splits before they are trained on; what is accepted or counts twice is noted.
 
@@ -154,7 +165,7 @@ def settle_copies(dataset: Dataset, split: FewShotSplit, *, allow: bool) -> tupl
     found = find_copies(dataset.splits) if whole else find_copies(drawn, among=("train", "val"))
     across = [copies for copies in found if copies.across]
     within = [copies for copies in found if not copies.across]
-    doubts = [in_words(within, f"repeated within a split of {dataset.spec} and counted each time")] if within else []
+    doubts = within_words(within, f"repeated within a split of {dataset.spec} and counted each time")
     if across:
         if not allow and not is_published(dataset):
             raise overlap_error(across, dataset.spec)
