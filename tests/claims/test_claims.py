@@ -18,6 +18,7 @@ from vlmprompt.claims import owner as owners
 from vlmprompt.claims.claim import BusyError, Claim, claim, turn
 from vlmprompt.claims.owner import Owner
 from vlmprompt.claims.place import FOLDER, STALE_S, is_stale
+from vlmprompt.claims.work import tidy
 from vlmprompt.errors import ExitCode, InputError
 
 
@@ -146,6 +147,17 @@ def test_claims_of_the_dead_are_tidied_up_with_ones_own(folder: Path, dead: int)
         pass
     assert not half_made.exists()
     assert [p.name for p in (folder / FOLDER).iterdir()] == [alive.parent.name]
+
+
+def test_claims_of_the_dead_go_from_all_folders_below_once_nobody_wants_them(folder: Path, dead: int) -> None:
+    below = folder / "references" / "probe"
+    below.mkdir(parents=True)
+    for place in (folder, below):
+        plant(place, replace(Owner.here(), pid=dead))
+    with claim(below, "mine", "mine"):
+        tidy(folder)
+        assert [path.parent.name for path in below.rglob("*") if path.is_file()] == ["mine"]
+    assert not (folder / FOLDER).exists() and not (below / FOLDER).exists()
 
 
 # -- those who stood still ----------------------------------------------------------------------------

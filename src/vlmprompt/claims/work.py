@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from vlmprompt.claims.claim import BusyError, Claim, claim, holders
 from vlmprompt.claims.place import FOLDER
+from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress
 
 # Between two looks at what others hold; each wait is twice the last.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
-ALONE = "alone"
+ALONE, TIDY = "alone", "tidy"
 Item = TypeVar("Item")
 
 
@@ -88,3 +89,12 @@ def shared(folder: Path, progress: Progress, *, alone: bool) -> Iterator[None]:
         for attempt in (enter, clear) if alone else (look,):
             list(take([ALONE], attempt, progress))
         yield
+        tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove claims of the dead in a folder and below it: of what is done nobody may ever want them again."""
+    for claims in list(folder.rglob(FOLDER)):
+        # Whoever gives a claim up takes those of the dead along.
+        with suppress(InputError), claim(claims.parent, TIDY, f"claims in {claims.parent}"):
+            pass

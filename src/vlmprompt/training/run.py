@@ -15,6 +15,7 @@ from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import extract
 from vlmprompt.claims.claim import BusyError, Claim
+from vlmprompt.claims.work import tidy
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError
@@ -36,7 +37,7 @@ from vlmprompt.training.setup import (
     train_features,
     warn,
 )
-from vlmprompt.training.start import hold, is_finished, start_of, tidy
+from vlmprompt.training.start import hold, is_finished, start_of
 from vlmprompt.training.trainset import load_trainset
 
 
@@ -93,7 +94,7 @@ def train(
     # A finished run is looked at as it is: its folder may be read-only, or somebody else may hold it.
     finished = is_finished(folder) and not force
     if finished:
-        tidy(folder)
+        tidy(folder.path)
     with nullcontext() if finished else hold(folder) as claim:
         start = start_of(folder, config, *digests, resume=bool(resume), force=force)
         if start != "new":

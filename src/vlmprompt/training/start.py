@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from vlmprompt.atomic import parts, probe
@@ -24,13 +24,6 @@ def hold(folder: RunFolder) -> AbstractContextManager[Claim]:
         InputError: the folder cannot be written to.
     """
     return claim(folder.path, "run", f"run {folder.path}")
-
-
-def tidy(folder: RunFolder) -> None:
-    """Remove what a killed process has left of its claim."""
-    if folder.claims.exists():
-        with suppress(InputError), hold(folder):  # whoever gives a claim up takes those of the dead along
-            pass
 
 
 def is_finished(folder: RunFolder) -> bool:
