@@ -342,6 +342,8 @@ def test_one_cell_is_named_in_the_title() -> None:
     (table,) = summarise(rows)
     assert table.title == "ood on photos, ViT-B-32-quickgelu: textures (%)"
     assert table.columns == ("method", "shots", "score", "fpr95 id pos", "auroc")
+    (table,) = summarise([row(suite="ood", cell="test/mcm", metric=m) for m in ("fpr95_id_pos", "auroc")])
+    assert table.title.endswith(": test (%)")
 
 
 def test_missing_runs_are_missing_not_impossible() -> None:

@@ -53,7 +53,8 @@ class Layout:
         """A title that also says what all columns have in common: metric, cell, or that they are percent."""
         cells, metrics = ({column[i] for column in self.headers} for i in (0, 1))
         common = metrics if len(metrics) == 1 and len(self.headers) > 1 else cells if len(cells) == 1 else set()
-        only = f": {', '.join(common)}" if common - {PLAIN_CELL} else ""
+        said = common if "score" in self.index else common - {PLAIN_CELL}  # a set of other images may be called so
+        only = f": {', '.join(common)}" if said else ""
         return f"{text}{only}{' (%)' if all(self.percent.values()) else ''}"
 
 
