@@ -149,6 +149,15 @@ def test_claims_of_the_dead_are_tidied_up_with_ones_own(folder: Path, dead: int)
     assert [p.name for p in (folder / FOLDER).iterdir()] == [alive.parent.name]
 
 
+def test_a_named_pipe_among_claims_is_not_waited_for(folder: Path) -> None:
+    """Nobody can tell whose it is: somebody's, until it is stale."""
+    place = folder / FOLDER / "run"
+    place.mkdir(parents=True)
+    os.mkfifo(place / "pipe")
+    with pytest.raises(BusyError, match="in use by another process"), claim(folder, "run", "run a"):
+        pass
+
+
 def test_claims_of_the_dead_go_from_all_folders_below_once_nobody_wants_them(folder: Path, dead: int) -> None:
     below = folder / "references" / "probe"
     below.mkdir(parents=True)

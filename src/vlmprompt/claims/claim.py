@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vlmprompt.claims.owner import Owner
-from vlmprompt.claims.place import FOLDER, holder, is_stale, remove, rmdir, tidy
+from vlmprompt.claims.place import FOLDER, holder, is_stale, owner_in, remove, rmdir, tidy
 from vlmprompt.errors import InputError
 
 # The heart beats in a thread of its own, and at every check; see `STALE_S`.
@@ -167,7 +167,7 @@ def holders(folder: Path, mine: Claim) -> Iterator[Owner | None]:
         place = Path(path)
         for file in (place / name for name in files if place.parent.name == FOLDER):
             with suppress(FileNotFoundError):
-                owner = Owner.parse(file.read_text(encoding="utf-8", errors="replace"))
+                owner = owner_in(file)
                 if file != mine.file and not is_stale(file, owner, mine.file):
                     yield owner
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vlmprompt.claims.owner import Owner
+from vlmprompt.regular import regular
 
 FOLDER = ".claims"
 # Without a heartbeat for so long a holder is dead. Code that keeps Python's lock for minutes starves the heart, so a
@@ -17,10 +18,24 @@ def holder(place: Path) -> tuple[Path, Owner | None] | None:
     """The file of whoever holds a claim, and what it says; None where nobody does."""
     try:
         for file in place.iterdir():
-            return file, Owner.parse(file.read_text(encoding="utf-8", errors="replace"))
+            return file, owner_in(file)
     except (FileNotFoundError, NotADirectoryError):
         pass
     return None
+
+
+def owner_in(file: Path) -> Owner | None:
+    """Who a claim's file says that it is; None where it says nothing, or is no file that could.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: it is gone.
+    """
+    try:
+        return Owner.parse(regular(file).read_text(encoding="utf-8", errors="replace"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError:
+        return None
 
 
 def is_stale(file: Path, owner: Owner | None, fresh: Path) -> bool:
