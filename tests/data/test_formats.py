@@ -190,7 +190,7 @@ def test_short_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     path = tmp_path / "large.png"
     Image.new("L", (4, 4)).save(path)
-    monkeypatch.setattr(type(Image.open(path)), step, short)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, step, short)
     with pytest.raises(InputError, match=r"large\.png: there is not enough memory for its pixels"):
         read_image(Record("large.png", 0, path))
 
