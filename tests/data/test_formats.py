@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image, features
+from PIL import EpsImagePlugin, Image, PngImagePlugin, features
 
 from tests.data.conftest import MakeTree
 from vlmprompt.data import formats, images
