@@ -75,6 +75,12 @@ class TextEngine:
         """Where the tower lives."""
         return self._tower.positional_embedding.device
 
+    def landmarks(self) -> Mapping[str, Tensor]:
+        """What tells this tower from others: its start-of-text embedding `start` (D) and its `positions` (T,D)."""
+        start = torch.tensor(self._tower.sot_id, device=self.device)
+        with torch.no_grad():
+            return {"start": self._tower.token_embedding(start), "positions": self._tower.positional_embedding}
+
     # -- words and classes --------------------------------------------------------------------------
     def class_tokens(self, names: Sequence[str], *, tail: str = ".", keep_underscores: bool = False) -> ClassTokens:
         """Tokenise class names.
