@@ -71,7 +71,7 @@ class CoOp(PromptMethod):
     def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
         """`ctx` of the official code, (V,D) or class-specific (K,V,D); where the class name stands is not in it."""
         saved = dassl_state(content, f"{cls.__name__}'s code")
-        saved.require({"ctx"})
+        saved.require(["ctx"])
         ctx = saved.tensor("ctx", 2, 3)
         own = ctx.dim() == 3
         if own and saved.classes not in (None, len(ctx)):

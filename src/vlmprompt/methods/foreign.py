@@ -8,7 +8,7 @@ Shapes: K classes, V context tokens, D text width, T positions of the text tower
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ class ForeignState:
     classes: int | None = None
     landmarks: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def require(self, names: Collection[str]) -> None:
+    def require(self, names: Sequence[str]) -> None:
         """Check that these tensors are there, and no others.
 
         Raises:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from vlmprompt.backbones.file_kind import PICKLE, PROGRAM, SAFETENSORS, TORCH, file_kind
 from vlmprompt.errors import InputError
+from vlmprompt.training.checkpoint import HEADER_KEY
 
 # What training scripts save beside tensors and plain values, and nobody here reads: optimisers and schedules (Dassl's
 # warm-up keeps the schedule behind it as an object, so that each of its files holds one), metrics as NumPy keeps them.
@@ -77,10 +77,15 @@ def read_foreign(path: Path) -> Mapping[str, Any]:
 
 def _safetensors(path: Path) -> Any:
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            ours = HEADER_KEY in (file.metadata() or {})
+            content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, the file is no mapping
     except (SafetensorError, OSError) as error:
         kind = file_kind(path)
         raise _unreadable(path, f"{kind}, damaged" if kind == SAFETENSORS else kind) from error
+    if ours:
+        raise InputError(f"{path} is the checkpoint of a run of this program", hint="evaluate the run's folder instead")
+    return content
 
 
 def _torch(path: Path) -> Any:

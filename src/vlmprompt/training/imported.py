@@ -116,7 +116,8 @@ def _require_towers(backbone: Backbone, foreign: ForeignState) -> None:
         if ours.shape != here.shape or F.cosine_similarity(ours.flatten(), here.flatten(), dim=0) < ALIKE:
             widths = f", of width {here.shape[-1]} in place of {ours.shape[-1]}" if ours.shape != here.shape else ""
             raise InputError(
-                f"the checkpoint was trained with other towers than {backbone.spec!r}: its text tower is another{widths}",
+                f"the checkpoint was trained with other towers than {backbone.spec!r}: "
+                f"its text tower is another one{widths}",
                 hint="give the one that it was trained with, such as --backbone ViT-B-16-quickgelu/openai",
             )
 
@@ -125,8 +126,10 @@ def _load(setup: Setup, foreign: ForeignState) -> None:
     try:
         setup.method.load_trainable_state(foreign.state)
     except InputError as error:
-        hint = "give the options and the backbone that it was trained with; what its shapes decide may be left out"
-        raise InputError(error.message, hint=error.hint or hint) from None
+        hint = "options and --backbone must be those that it was trained with"
+        if foreign.options:
+            hint += f"; its shapes decide {', '.join(foreign.options)}, which may be left out"
+        raise InputError(error.message, hint=hint) from None
 
 
 def _sha256(file: Path) -> str:

@@ -23,9 +23,7 @@ def foreign_state(method: str, content: Mapping[str, Any]) -> ForeignState:
         fitting = fitting_methods(content)
         if error.hint or not fitting:
             raise
-        raise type(error)(
-            error.message, hint=f"its tensors are such as --method {' or '.join(fitting)} saves"
-        ) from None
+        raise type(error)(error.message, hint=f"such tensors are read by --method {' or '.join(fitting)}") from None
 
 
 def recognise(content: Mapping[str, Any], where: object) -> str:

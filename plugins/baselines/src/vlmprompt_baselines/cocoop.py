@@ -79,7 +79,7 @@ class CoCoOp(PromptMethod):
             for theirs, ours in MAPS.items()
             for kind in ("weight", "bias")
         }
-        saved.require({"ctx", *names})
+        saved.require(["ctx", *names])
         state = {names.get(name, name): tensor for name, tensor in saved.state.items()}
         # Initial words would set the number of tokens, and mean nothing once a context is trained.
         return replace(saved, state=state, options={"n_ctx": saved.tensor("ctx", 2).shape[0], "ctx_init": None})

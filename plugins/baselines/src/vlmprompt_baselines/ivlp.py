@@ -101,9 +101,9 @@ class IVLP(PromptMethod):
         saved = dassl_state(content, f"{cls.__name__}'s code", unused=cls.saved_beside)
         text = tower_prompts(saved, "ctx", "text_encoder")
         vision = tower_prompts(saved, "image_encoder.VPT", "image_encoder")
-        if len(vision) == 1 and vision[0] not in saved.state:
+        if vision[0] not in saved.state and len(text) > 1:
             vision = []
-        saved.require({*text, *vision})
+        saved.require([*text, *vision])
         state = {"text_prompts": stacked(saved, text)}
         options = {"depth_text": len(text), "n_ctx_text": state["text_prompts"].shape[1], "depth_vision": len(vision)}
         if vision:

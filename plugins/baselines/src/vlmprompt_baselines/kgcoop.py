@@ -85,6 +85,6 @@ class KgCoOp(PromptMethod):
     def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
         """`ctx` of the official code; class-specific contexts, which it can have, are none of this method's."""
         saved = dassl_state(content, "KgCoOp's code", unused=UNUSED)
-        saved.require({"ctx"})
+        saved.require(["ctx"])
         # Initial words would set the number of tokens, and mean nothing once a context is trained.
         return replace(saved, options={"n_ctx": saved.tensor("ctx", 2).shape[0], "ctx_init": None})

@@ -88,7 +88,7 @@ class MaPLe(PromptMethod):
         prompts = ["ctx", *(f"compound_prompts_text.{i}" for i in range(depth - 1))]
         maps = ["proj", *(f"compound_prompt_projections.{i}" for i in range(depth - 1))]
         kinds = ("weight", "bias")
-        saved.require({*prompts, *(f"{own}.{kind}" for own in maps for kind in kinds)})
+        saved.require([*prompts, *(f"{own}.{kind}" for own in maps for kind in kinds)])
         state = {
             f"projections.{i}.{kind}": saved.state[f"{own}.{kind}"] for i, own in enumerate(maps) for kind in kinds
         }

@@ -104,7 +104,7 @@ class PLOT(PromptMethod):
     def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
         """`ctx` (N,V,D) of the official code, which saves the texts of each class N times."""
         saved = dassl_state(content, "PLOT's code")
-        saved.require({"ctx"})
+        saved.require(["ctx"])
         n_prompts, n_ctx, _ = saved.tensor("ctx", 3).shape
         texts = saved.classes
         if texts is not None and (texts % n_prompts or texts == n_prompts):

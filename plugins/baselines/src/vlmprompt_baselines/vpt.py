@@ -84,7 +84,7 @@ class VPT(PromptMethod):
         """The prompts of MaPLe's code of this baseline, which stand among the weights of the image tower."""
         saved = dassl_state(content, "VPT's code")
         names = tower_prompts(saved, "image_encoder.VPT", "image_encoder")
-        saved.require(set(names))
+        saved.require(names)
         prompts_JLD = stacked(saved, names)
         options = {"depth": len(names), "n_ctx": prompts_JLD.shape[1]}
         return replace(saved, state={"visual_prompts": prompts_JLD}, options=options)
