@@ -54,7 +54,8 @@ def save(path: Path, state: Mapping[str, Tensor], **more: Any) -> Path:
 
 def texts(backbone: Backbone, n_texts: int, n_ctx: int) -> dict[str, Tensor]:
     """The token buffers that every prompt learner saves: the start-of-text token, and what follows the context."""
-    start_D = backbone.text.landmarks()["start"].detach()
+    start_D = backbone.text.start_embedding()
+    assert start_D is not None
     suffix = torch.zeros(n_texts, LENGTH - 1 - n_ctx, len(start_D))
     return {"token_prefix": start_D.expand(n_texts, 1, -1).clone(), "token_suffix": suffix}
 

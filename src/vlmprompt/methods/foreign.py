@@ -3,7 +3,7 @@
 Most of them train with Dassl, whose `model.pth.tar-N` holds under "state_dict" what the trainer registered: the prompt
 learner alone (CoOp and its relatives), or the whole model with its towers (MaPLe and its relatives).
 
-Shapes: K classes, V context tokens, D text width, T positions of the text tower.
+Shapes: K texts, D text width.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class ForeignState:
         state: the trained tensors, in float32; under the method's names once a method has read them.
         options: options of the method that the shapes decide.
         classes: the number of classes that it was trained on, where that shows.
-        landmarks: what it holds of its text tower, by the names of `TextEngine.landmarks`.
+        start_D: embedding of the start-of-text token in the tower that it was trained with, where it is in it.
     """
 
     code: str
     state: Mapping[str, Tensor]
     options: Mapping[str, Any] = field(default_factory=dict)
     classes: int | None = None
-    landmarks: Mapping[str, Tensor] = field(default_factory=dict)
+    start_D: Tensor | None = None
 
     def require(self, names: Sequence[str]) -> None:
         """Check that these tensors are there, and no others.
@@ -99,13 +99,10 @@ def dassl_state(content: Mapping[str, Any], code: str, *, unused: tuple[str, ...
     whole = any(name.startswith((LEARNER, *TOWERS)) for name in table)
     named = {name.removeprefix(LEARNER): value for name, value in table.items() if not whole or _learned(name)}
     state = {n: _float32(n, value) for n, value in named.items() if n not in BUFFERS and not n.startswith(unused)}
-    prefix, positions = named.get("token_prefix"), table.get("text_encoder.positional_embedding")
-    classes, landmarks = None, {}
-    if isinstance(prefix, Tensor) and prefix.dim() == 3 and prefix.numel():
-        classes, landmarks["start"] = len(prefix), prefix[0, 0]
-    if isinstance(positions, Tensor):
-        landmarks["positions"] = positions
-    return ForeignState(code, state, classes=classes, landmarks=landmarks)
+    prefix_K1D = named.get("token_prefix")
+    if not isinstance(prefix_K1D, Tensor) or prefix_K1D.dim() != 3 or not prefix_K1D.numel():
+        return ForeignState(code, state)
+    return ForeignState(code, state, classes=len(prefix_K1D), start_D=prefix_K1D[0, 0])
 
 
 def _learned(name: str) -> bool:

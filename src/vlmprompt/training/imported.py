@@ -28,7 +28,7 @@ from vlmprompt.training.start import hold, start_of
 from vlmprompt.training.trainset import load_trainset
 
 FROM_SHAPES = "checkpoint"  # the source of options that its shapes decide
-ALIKE = 0.99  # least cosine of a tower's tensors with what a code saved of them, in fp16 or averaged over epochs
+ALIKE = 0.99  # least cosine of an embedding with what a code saved of it, in fp16 or averaged over epochs
 
 
 def import_run(
@@ -104,22 +104,23 @@ def _require_classes(config: RunConfig, foreign: ForeignState, n_classes: int, p
 
 
 def _require_towers(backbone: Backbone, foreign: ForeignState) -> None:
-    """Fail where the checkpoint holds parts of another text tower: its prompts mean nothing to this one.
+    """Fail where the checkpoint's text tower is another one: its prompts mean nothing to ours.
 
     Raises:
-        InputError: see above.
+        InputError: its start-of-text token has another embedding.
     """
-    own = backbone.text.landmarks()
-    for name, theirs in foreign.landmarks.items():
-        ours = own[name].detach().float().cpu()
-        here = theirs.detach().float()
-        if ours.shape != here.shape or F.cosine_similarity(ours.flatten(), here.flatten(), dim=0) < ALIKE:
-            widths = f", of width {here.shape[-1]} in place of {ours.shape[-1]}" if ours.shape != here.shape else ""
-            raise InputError(
-                f"the checkpoint was trained with other towers than {backbone.spec!r}: "
-                f"its text tower is another one{widths}",
-                hint="give the one that it was trained with, such as --backbone ViT-B-16-quickgelu/openai",
-            )
+    ours_D, theirs_D = backbone.text.start_embedding(), foreign.start_D
+    if ours_D is None or theirs_D is None:
+        return
+    ours_D, theirs_D = ours_D.float().cpu(), theirs_D.detach().float()
+    same_width = ours_D.shape == theirs_D.shape
+    if same_width and F.cosine_similarity(ours_D, theirs_D, dim=0) >= ALIKE:
+        return
+    width = "" if same_width else f", of width {len(theirs_D)} in place of {len(ours_D)}"
+    raise InputError(
+        f"the checkpoint was trained with other towers than {backbone.spec!r}: its text tower is another one{width}",
+        hint="give the one that it was trained with, such as --backbone ViT-B-16-quickgelu/openai",
+    )
 
 
 def _load(setup: Setup, foreign: ForeignState) -> None:
