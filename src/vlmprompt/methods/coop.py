@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vlmprompt.backbones.types import ClassPosition, TextPrompts
 from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt.methods.foreign import ForeignState, dassl_state
+from vlmprompt.methods.foreign import ForeignState, context_options, dassl_state
 from vlmprompt.methods.initial import ContextConfig, initial_context
 
 
@@ -79,6 +79,5 @@ class CoOp(PromptMethod):
                 f"the checkpoint holds {len(ctx)} contexts and {saved.classes} texts: these are no class-specific "
                 f"contexts of {saved.code}, which has one for each"
             )
-        # Initial words would set the number of tokens, and mean nothing once a context is trained.
-        options = {"n_ctx": ctx.shape[-2], "ctx_init": None, "class_specific": own}
+        options = {**context_options(ctx), "class_specific": own}
         return replace(saved, options=options, classes=len(ctx) if own else saved.classes)

@@ -3,7 +3,7 @@
 Most of them train with Dassl, whose `model.pth.tar-N` holds under "state_dict" what the trainer registered: the prompt
 learner alone (CoOp and its relatives), or the whole model with its towers (MaPLe and its relatives).
 
-Shapes: K texts, D text width.
+Shapes: K texts, V context tokens, D text width.
 """
 
 from __future__ import annotations
@@ -103,6 +103,11 @@ def dassl_state(content: Mapping[str, Any], code: str, *, unused: tuple[str, ...
     if not isinstance(prefix_K1D, Tensor) or prefix_K1D.dim() != 3 or not prefix_K1D.numel():
         return ForeignState(code, state)
     return ForeignState(code, state, classes=len(prefix_K1D), start_D=prefix_K1D[0, 0])
+
+
+def context_options(ctx: Tensor) -> dict[str, Any]:
+    """What a trained context (*,V,D) decides of a `ContextConfig`: its length, which no initial words set any more."""
+    return {"n_ctx": ctx.shape[-2], "ctx_init": None}
 
 
 def _learned(name: str) -> bool:

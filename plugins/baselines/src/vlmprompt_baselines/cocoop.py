@@ -18,6 +18,7 @@ from vlmprompt.api import (
     ForeignState,
     PromptMethod,
     TextPrompts,
+    context_options,
     dassl_state,
     initial_context,
     meta_net,
@@ -81,5 +82,4 @@ class CoCoOp(PromptMethod):
         }
         saved.require(["ctx", *names])
         state = {names.get(name, name): tensor for name, tensor in saved.state.items()}
-        # Initial words would set the number of tokens, and mean nothing once a context is trained.
-        return replace(saved, state=state, options={"n_ctx": saved.tensor("ctx", 2).shape[0], "ctx_init": None})
+        return replace(saved, state=state, options=context_options(saved.tensor("ctx", 2)))

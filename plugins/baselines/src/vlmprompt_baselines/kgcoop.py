@@ -20,6 +20,7 @@ from vlmprompt.api import (
     MethodOutput,
     PromptMethod,
     TextPrompts,
+    context_options,
     dassl_state,
     initial_context,
 )
@@ -86,5 +87,4 @@ class KgCoOp(PromptMethod):
         """`ctx` of the official code; class-specific contexts, which it can have, are none of this method's."""
         saved = dassl_state(content, "KgCoOp's code", unused=UNUSED)
         saved.require(["ctx"])
-        # Initial words would set the number of tokens, and mean nothing once a context is trained.
-        return replace(saved, options={"n_ctx": saved.tensor("ctx", 2).shape[0], "ctx_init": None})
+        return replace(saved, options=context_options(saved.tensor("ctx", 2)))
