@@ -234,14 +234,18 @@ def test_shapes_decide_what_nobody_chose(photos: Path, tiny_backbone: Backbone, 
     assert "decide n_ctx, ctx_init, class_specific, which may be left out" in str(error.value.hint)
 
 
-def test_a_shipped_setting_is_nobodys_choice(photos: Path, tiny_spec: None, tmp_path: Path, capsys: Any) -> None:
+def test_a_shipped_setting_is_nobodys_choice(
+    photos: Path, tiny_spec: None, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CoOp's setting for new classes has four tokens from words; the checkpoint has three."""
-    from tests.cli.tiny_loader import TinyLoader
-
-    backbone = TinyLoader().load("tiny-vit", device="cpu", precision="fp32")
+    backbone = load_backbone("tiny-vit")
     file = save(tmp_path / "model.pth.tar-50", coop(backbone, 3, classes=2))
     data = ["--data", f"folder:{photos}", "--backbone", "tiny-vit", "--device", "cpu", "--setting", "base-to-new"]
-    assert main(["import", str(file), "-m", "coop", *data, "--out", str(tmp_path / "run")]) == 0
+    command = ["import", str(file), *data, "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert "may be of coop, kgcoop, locoop" in capsys.readouterr().err
+    monkeypatch.setenv("VLMPROMPT_METHOD", "coop")
+    assert main(command) == 0
     assert "warning" not in capsys.readouterr().err
     run = load_run(tmp_path / "run")
     assert run.config.options["n_ctx"] == 3 and run.info.sources["options.n_ctx"] == "checkpoint"
