@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
     from vlmprompt.methods.coop import CoOp as CoOp
     from vlmprompt.methods.coop import CoOpConfig as CoOpConfig
+    from vlmprompt.methods.foreign import ForeignState as ForeignState
+    from vlmprompt.methods.foreign import context_options as context_options
+    from vlmprompt.methods.foreign import dassl_state as dassl_state
+    from vlmprompt.methods.foreign import saved_tensors as saved_tensors
     from vlmprompt.methods.initial import ContextConfig as ContextConfig
     from vlmprompt.methods.initial import embedded_words as embedded_words
     from vlmprompt.methods.initial import gaussian as gaussian
@@ -99,6 +103,7 @@ _MODULES = {
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
+    "vlmprompt.methods.foreign": ("ForeignState", "context_options", "dassl_state", "saved_tensors"),
     "vlmprompt.methods.initial": (
         "ContextConfig",
         "embedded_words",

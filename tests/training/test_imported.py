@@ -155,7 +155,10 @@ def test_other_shapes_and_other_methods(
     with pytest.raises(InputError, match="holds an unknown tensor 'local_proj"):
         attempt(settings(photos, learn_local_proj=False))
     with pytest.raises(CapabilityError, match="reads no checkpoints of other codes"):
+        attempt(config(photos, method="zeroshot"))
+    with pytest.raises(InputError, match=r"CoOp's code saves a tensor 'ctx'.* has global_prompt") as error:
         attempt(config(photos))
+    assert error.value.hint == "such tensors are read by --method gallop"
     torch.save({"model": {}}, checkpoint)
     with pytest.raises(InputError, match="has a state_dict, this one has model"):
         attempt(settings(photos))

@@ -31,6 +31,11 @@ class Layer:
     bare: bool = False
 
 
+def is_shipped(source: str) -> bool:
+    """Whether nobody here chose what this source says: it is a default, or a setting that its method ships."""
+    return source == "default" or source.startswith(("default of ", "override "))
+
+
 def file_layer(path: Path) -> Layer:
     """A run.toml: run-level keys at the top, tables [train] and [options].
 

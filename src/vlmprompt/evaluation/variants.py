@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmprompt.config.keys import NULL, RUN_FIELDS, show_value
+from vlmprompt.config.layers import is_shipped
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import resolve
-
-# How the sources of values that nobody gave explicitly begin, beside "default" itself.
-IMPLIED = ("default of ", "override ", "preset ")
 
 
 def variant(config: RunConfig, sources: Mapping[str, str], **changes: Any) -> RunConfig:
@@ -98,7 +96,7 @@ def _given(config: RunConfig, sources: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _implied(source: str) -> bool:
-    return source == "default" or source.startswith(IMPLIED)
+    return is_shipped(source) or source.startswith("preset ")
 
 
 def _tables(config: RunConfig) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from vlmprompt.errors import CapabilityError, InputError
 
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
+    from vlmprompt.methods.foreign import ForeignState
 
 CAPABILITIES = frozenset(
     {"new_classes", "feature_cache", "local", "image_conditioned", "class_shard", "closed_form", "training_free"}
@@ -429,8 +430,9 @@ class PromptMethod(nn.Module):
                 )
         self.load_state_dict(dict(state))
 
-    def foreign_state(self, content: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """The trained state in a checkpoint of the method's published code, under this method's names.
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """The trained state in a checkpoint of the method's published code, and the options that its shapes decide.
 
         Args:
             content: tensors and plain values, as that code's file holds them.
@@ -439,7 +441,7 @@ class PromptMethod(nn.Module):
             CapabilityError: no such files are known for the method (default).
             InputError: the content is not what that code writes.
         """
-        raise CapabilityError(f"method {type(self).__name__} reads no checkpoints of other codes")
+        raise CapabilityError(f"method {cls.__name__} reads no checkpoints of other codes")
 
     def rng_state(self) -> Tensor:
         """State of the method's generator (uint8), for checkpoints."""

@@ -6,12 +6,16 @@ Shapes: K classes, V context tokens, D text width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from vlmprompt.backbones.types import ClassPosition, TextPrompts
+from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.foreign import ForeignState, context_options, dassl_state
 from vlmprompt.methods.initial import ContextConfig, initial_context
 
 
@@ -62,3 +66,18 @@ class CoOp(PromptMethod):
             scope="class" if self.config.class_specific else "shared",
             position=self.config.class_position,
         )
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """`ctx` of the official code, (V,D) or class-specific (K,V,D); where the class name stands is not in it."""
+        saved = dassl_state(content, f"{cls.__name__}'s code")
+        saved.require(["ctx"])
+        ctx = saved.tensor("ctx", 2, 3)
+        own = ctx.dim() == 3
+        if own and saved.classes not in (None, len(ctx)):
+            raise InputError(
+                f"the checkpoint holds {len(ctx)} contexts and {saved.classes} texts: these are no class-specific "
+                f"contexts of {saved.code}, which has one for each"
+            )
+        options = {**context_options(ctx), "class_specific": own}
+        return replace(saved, options=options, classes=len(ctx) if own else saved.classes)

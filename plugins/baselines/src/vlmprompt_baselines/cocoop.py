@@ -6,6 +6,8 @@ Shapes: B images, V context tokens, D text width, d joint width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,12 +15,18 @@ from vlmprompt.api import (
     CapabilityError,
     ContextConfig,
     Field,
+    ForeignState,
     PromptMethod,
     TextPrompts,
+    context_options,
+    dassl_state,
     initial_context,
     meta_net,
     unit,
 )
+
+# The maps of `meta_net`: the official code's name -> ours.
+MAPS = {"linear1": "0", "linear2": "2"}
 
 
 class CoCoOpConfig(ContextConfig):
@@ -62,3 +70,16 @@ class CoCoOp(PromptMethod):
             raise CapabilityError("the text of CoCoOp depends on the image: its global feature is needed")
         shift_BD = self.meta_net(unit(global_Bd))
         return TextPrompts((self.ctx + shift_BD[:, None])[:, None], scope="image")
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """`ctx` and the two linear maps of the official code."""
+        saved = dassl_state(content, "CoCoOp's code")
+        names = {
+            f"meta_net.{theirs}.{kind}": f"meta_net.{ours}.{kind}"
+            for theirs, ours in MAPS.items()
+            for kind in ("weight", "bias")
+        }
+        saved.require(["ctx", *names])
+        state = {names.get(name, name): tensor for name, tensor in saved.state.items()}
+        return replace(saved, state=state, options=context_options(saved.tensor("ctx", 2)))

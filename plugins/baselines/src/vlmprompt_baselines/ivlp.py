@@ -6,12 +6,31 @@ Shapes: J prompted layers, L prompt tokens a layer, d_l and d_v widths of the te
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from vlmprompt.api import Field, ImageNeeds, MethodConfig, PromptMethod, TextPrompts, VisualPrompts, gaussian
-from vlmprompt_baselines.layers import CTX_INIT, initial_layers, layered_text, opening, prompted_layers
+from vlmprompt.api import (
+    Field,
+    ForeignState,
+    ImageNeeds,
+    MethodConfig,
+    PromptMethod,
+    TextPrompts,
+    VisualPrompts,
+    dassl_state,
+    gaussian,
+)
+from vlmprompt_baselines.layers import (
+    CTX_INIT,
+    initial_layers,
+    layered_text,
+    opening,
+    prompted_layers,
+    stacked,
+    tower_prompts,
+)
 
 
 class IVLPConfig(MethodConfig):
@@ -45,6 +64,8 @@ class IVLP(PromptMethod):
     capabilities = frozenset({"new_classes"})
     requires = frozenset({"visual_prompts"})
     usual_depth: ClassVar[int] = 12
+    # How names begin of what the official code saves beside the prompts.
+    saved_beside: ClassVar[tuple[str, ...]] = ()
     config: IVLPConfig
 
     def create(self) -> None:
@@ -73,3 +94,19 @@ class IVLP(PromptMethod):
     def visual_prompts(self, *, draws: Mapping[str, Tensor] | None = None) -> VisualPrompts:
         """The image prompts of each layer: (L,d_v)."""
         return VisualPrompts(dict(enumerate(self.parameter("visual_prompts"))) if self.depth_vision else {})
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """The official code's prompts: those of deeper layers stand among the weights of the towers."""
+        saved = dassl_state(content, f"{cls.__name__}'s code", unused=cls.saved_beside)
+        text = tower_prompts(saved, "ctx", "text_encoder")
+        vision = tower_prompts(saved, "image_encoder.VPT", "image_encoder")
+        if vision[0] not in saved.state and len(text) > 1:
+            vision = []
+        saved.require([*text, *vision])
+        state = {"text_prompts": stacked(saved, text)}
+        options = {"depth_text": len(text), "n_ctx_text": state["text_prompts"].shape[1], "depth_vision": len(vision)}
+        if vision:
+            state["visual_prompts"] = stacked(saved, vision)
+            options["n_ctx_vision"] = state["visual_prompts"].shape[1]
+        return replace(saved, state=state, options=options)

@@ -6,12 +6,28 @@ Shapes: K classes, V context tokens, D text width, d joint width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmprompt.api import ContextConfig, Field, Losses, MethodOutput, PromptMethod, TextPrompts, initial_context
+from vlmprompt.api import (
+    ContextConfig,
+    Field,
+    ForeignState,
+    Losses,
+    MethodOutput,
+    PromptMethod,
+    TextPrompts,
+    context_options,
+    dassl_state,
+    initial_context,
+)
 from vlmprompt_baselines.templates import PHOTO, Template, teacher_features
+
+# The official code makes and saves these, trains them not, and reads them nowhere.
+UNUSED = ("bias_vectors", "meta_net.linear1.")
 
 
 class KgCoOpConfig(ContextConfig):
@@ -65,3 +81,10 @@ class KgCoOp(PromptMethod):
         distance = 1 - (text_Kd * self.teacher_text_Kd).sum(dim=-1).mean()
         total = ce + self.config.weight * distance
         return Losses(total, {"ce": ce.detach(), "distance": distance.detach()})
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """`ctx` of the official code; class-specific contexts, which it can have, are none of this method's."""
+        saved = dassl_state(content, "KgCoOp's code", unused=UNUSED)
+        saved.require(["ctx"])
+        return replace(saved, options=context_options(saved.tensor("ctx", 2)))

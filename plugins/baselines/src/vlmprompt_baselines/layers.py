@@ -5,10 +5,12 @@ Shapes: J prompted layers (the first J of a tower), L prompt tokens a layer, W w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from vlmprompt.api import TextEngine, TextPrompts, UsageError, embedded_words, gaussian
+from vlmprompt.api import ForeignState, InputError, TextEngine, TextPrompts, UsageError, embedded_words, gaussian
 
 CTX_INIT = (
     "words at the start of the text: their first n_ctx tokens are the initial prompts of the first layer, the "
@@ -65,3 +67,29 @@ def layered_text(prompts_JLD: Tensor, words: str) -> TextPrompts:
     """Text prompts that replace positions 1..L in the first J layers; words, then the class name, follow."""
     first_1LD, *deeper = prompts_JLD[:, None]
     return TextPrompts(first_1LD, deep=dict(enumerate(deeper, start=1)), words=words)
+
+
+def tower_prompts(saved: ForeignState, first: str, encoder: str) -> list[str]:
+    """The names of a tower's prompts in a checkpoint of MaPLe's or PromptSRC's code, a layer each, from the first.
+
+    The code calls the prompts of every deeper layer "VPT_shallow", and numbers layers from 0.
+
+    Args:
+        first: the name of those of the first layer.
+        encoder: how the names of the tower's weights begin.
+    """
+    blocks = f"{encoder}.transformer.resblocks."
+    deeper = sum(name.startswith(blocks) for name in saved.state)
+    return [first, *(f"{blocks}{layer}.VPT_shallow" for layer in range(1, deeper + 1))]
+
+
+def stacked(saved: ForeignState, names: Sequence[str]) -> Tensor:
+    """Prompts of one shape (L,D) as those of layers (J,L,D).
+
+    Raises:
+        InputError: the shapes differ, or are none of prompts.
+    """
+    shapes = {tuple(saved.tensor(name, 2).shape) for name in names}
+    if len(shapes) > 1:
+        raise InputError(f"prompts of the checkpoint have different shapes in different layers: {sorted(shapes)}")
+    return torch.stack([saved.state[name] for name in names])

@@ -6,11 +6,23 @@ Shapes: J prompted layers, L prompt tokens a layer, d_l and d_v widths of the te
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
-from vlmprompt.api import Field, ImageNeeds, MethodConfig, PromptMethod, TextPrompts, VisualPrompts, seeded_linear
-from vlmprompt_baselines.layers import CTX_INIT, initial_layers, layered_text, opening, prompted_layers
+from vlmprompt.api import (
+    Field,
+    ForeignState,
+    ImageNeeds,
+    MethodConfig,
+    PromptMethod,
+    TextPrompts,
+    VisualPrompts,
+    dassl_state,
+    seeded_linear,
+)
+from vlmprompt_baselines.layers import CTX_INIT, initial_layers, layered_text, opening, prompted_layers, stacked
 
 USUAL_DEPTH = 9
 
@@ -67,3 +79,18 @@ class MaPLe(PromptMethod):
         """W P + b of each layer: (L,d_v)."""
         pairs = zip(self.projections, self.parameter("text_prompts"), strict=True)
         return VisualPrompts({layer: project(own_Ld) for layer, (project, own_Ld) in enumerate(pairs)})
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """The official code's prompts: those of the first layer have names of their own, deeper ones a number."""
+        saved = dassl_state(content, "MaPLe's code")
+        depth = 1 + sum(name.startswith("compound_prompts_text.") for name in saved.state)
+        prompts = ["ctx", *(f"compound_prompts_text.{i}" for i in range(depth - 1))]
+        maps = ["proj", *(f"compound_prompt_projections.{i}" for i in range(depth - 1))]
+        kinds = ("weight", "bias")
+        saved.require([*prompts, *(f"{own}.{kind}" for own in maps for kind in kinds)])
+        state = {
+            f"projections.{i}.{kind}": saved.state[f"{own}.{kind}"] for i, own in enumerate(maps) for kind in kinds
+        }
+        state["text_prompts"] = stacked(saved, prompts)
+        return replace(saved, state=state, options={"n_ctx": state["text_prompts"].shape[1], "depth": depth})

@@ -14,13 +14,16 @@ from torch import Tensor, nn
 
 from vlmprompt.api import (
     Field,
+    ForeignState,
     ImageFeatures,
     ImageNeeds,
+    InputError,
     MethodConfig,
     MethodOutput,
     PromptMethod,
     TextFeatures,
     TextPrompts,
+    dassl_state,
     gaussian,
     transport_plan,
     unit,
@@ -96,3 +99,18 @@ class PLOT(PromptMethod):
                 matched_BK = matched_BK + features.unit_Bd @ unit(text.features_PKd.float().mean(dim=0)).T
         aux = {"plan": plan_BKMN} if method_options.get("keep_plan") else {}
         return replace(output, logits=output.scale * matched_BK, global_cosines=None, aux=aux)
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """`ctx` (N,V,D) of the official code, which saves the texts of each class N times."""
+        saved = dassl_state(content, "PLOT's code")
+        saved.require(["ctx"])
+        n_prompts, n_ctx, _ = saved.tensor("ctx", 3).shape
+        texts = saved.classes
+        if texts is not None and (texts % n_prompts or texts == n_prompts):
+            raise InputError(
+                f"the checkpoint holds {n_prompts} contexts and {texts} texts: {saved.code} has every context "
+                "in a text of every class"
+            )
+        options = {"n_prompts": n_prompts, "n_ctx": n_ctx}
+        return replace(saved, options=options, classes=None if texts is None else texts // n_prompts)

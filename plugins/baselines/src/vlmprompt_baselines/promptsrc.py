@@ -53,10 +53,11 @@ class PromptSRC(IVLP):
     after epoch e, weighted by N(e; gpa_mean, gpa_std^2), the weights made to sum to 1.
 
     Same as the official code, but all stays in fp32, and where the mean is far from all epochs the weights are
-    those of the nearest instead of undefined.
+    those of the nearest instead of undefined. Of its checkpoints, that of the last epoch holds the average.
     """
 
     usual_depth = 9
+    saved_beside = ("ZS_image_encoder.",)  # the frozen image tower
     passing: ClassVar[frozenset[str]] = frozenset({AVERAGE + "text_prompts", AVERAGE + "visual_prompts"})
     config: PromptSRCConfig
     teacher_text_Kd: Tensor

@@ -6,12 +6,23 @@ Shapes: J prompted layers, L prompt tokens a layer, d_v image-tower width, K cla
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from vlmprompt.api import Field, ImageNeeds, MethodConfig, PromptMethod, TextFeatures, VisualPrompts, gaussian
-from vlmprompt_baselines.layers import prompted_layers
+from vlmprompt.api import (
+    Field,
+    ForeignState,
+    ImageNeeds,
+    MethodConfig,
+    PromptMethod,
+    TextFeatures,
+    VisualPrompts,
+    dassl_state,
+    gaussian,
+)
+from vlmprompt_baselines.layers import prompted_layers, stacked, tower_prompts
 from vlmprompt_baselines.templates import PHOTO, teacher_features
 
 
@@ -67,6 +78,16 @@ class VPT(PromptMethod):
     def renew(self, template: str | None) -> None:
         """Other classes stand in the same text."""
         self.class_text_Kd = self._class_text()
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """The prompts of MaPLe's code of this baseline, which stand among the weights of the image tower."""
+        saved = dassl_state(content, "VPT's code")
+        names = tower_prompts(saved, "image_encoder.VPT", "image_encoder")
+        saved.require(names)
+        prompts_JLD = stacked(saved, names)
+        options = {"depth": len(names), "n_ctx": prompts_JLD.shape[1]}
+        return replace(saved, state={"visual_prompts": prompts_JLD}, options=options)
 
     def _class_text(self) -> Tensor:
         return teacher_features(self.backbone.text, [PHOTO], self.class_names)

@@ -18,6 +18,7 @@ from vlmprompt.api import (
     Backbone,
     CapabilityError,
     ClassTokens,
+    ForeignState,
     ImageFeatures,
     ImageNeeds,
     InputError,
@@ -27,11 +28,13 @@ from vlmprompt.api import (
     PromptMethod,
     TextFeatures,
     TextPrompts,
+    saved_tensors,
 )
 from vlmprompt_gallop.config import GalLoPConfig
 from vlmprompt_gallop.topk import topk_means
 
 Branch = Literal["both", "global", "local"]
+SAVED = frozenset({"global_prompt", "local_prompts", "local_proj.linear.weight"})  # by the released code
 
 
 class LocalProjection(nn.Module):
@@ -166,12 +169,15 @@ class GalLoP(PromptMethod):
             parts["local"] = share.mean() if self.config.local_loss == "mean" else share.sum()
         return Losses(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})
 
-    def foreign_state(self, content: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """What the released code saves under "state_dict": the three trained tensors, by the same names."""
-        state = content.get("state_dict")
-        if not isinstance(state, Mapping):
-            raise InputError(f"a checkpoint of GalLoP's code has a state_dict, this one has {', '.join(content)}")
-        return state
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """What the released code saves: the three trained tensors, by the same names."""
+        code = "GalLoP's code"
+        state = saved_tensors(content, code)
+        unknown = sorted(state.keys() - SAVED)
+        if unknown:
+            raise InputError(f"the checkpoint holds a tensor {unknown[0]!r}, which {code} does not save")
+        return ForeignState(code, state)
 
     def dropout_draws(self, n_images: int) -> Mapping[str, Tensor]:
         """What prompt dropout draws for a batch; nothing outside training."""

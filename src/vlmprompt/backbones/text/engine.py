@@ -75,6 +75,12 @@ class TextEngine:
         ids = torch.tensor(self.tower.words.ids(words), dtype=torch.long, device=self.device)
         return self.tower.embed(ids).detach()
 
+    def start_embedding(self) -> Tensor | None:
+        """Embedding (D) of the token in front of every text, which tells a tower from others; None: there is none."""
+        if not self.tower.words.start:
+            return None
+        return self.tower.embed(torch.tensor(self.tower.words.start[0], device=self.device)).detach()
+
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """Whole texts as they are: (n, d), not normalised, no graph."""
         with torch.no_grad():
