@@ -59,10 +59,11 @@ class Reply:
 
     Attributes:
         text: of the answer.
-        finish_reason: "length" says that it was cut off; other values are only recorded.
+        finish_reason: why it ended: "length" says that it was cut off, "content_filter" that it was refused.
         refusal: why the model would not answer.
         prompt_tokens, completion_tokens: what it cost, as far as the server says.
         fingerprint: of the system that answered.
+        beside: what came in the place of a text, in words, such as thoughts alone.
     """
 
     text: str
@@ -71,6 +72,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     fingerprint: str = ""
+    beside: str = ""
 
 
 class RequestError(Exception):
