@@ -84,6 +84,7 @@ class RequestError(Exception):
         wait_s: how long the server asks to wait.
         changed: the provider will ask in another way next time (without a parameter that was rejected).
         stops: no request can succeed; all asking ends. The hint is the next step.
+        refuses: the server heard the question and will not have it; if it says so to all, it is not the question.
     """
 
     def __init__(
@@ -94,11 +95,12 @@ class RequestError(Exception):
         wait_s: float | None = None,
         changed: bool = False,
         stops: bool = False,
+        refuses: bool = False,
         hint: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason, self.hint = reason, hint
-        self.retry, self.wait_s, self.changed, self.stops = retry, wait_s, changed, stops
+        self.retry, self.wait_s, self.changed, self.stops, self.refuses = retry, wait_s, changed, stops, refuses
 
 
 class AnswerError(Exception):
