@@ -13,7 +13,7 @@ BASE_URL = "OPENAI_BASE_URL"
 RETRIED = frozenset({408, 409, 425, 429})
 UNPAID = 402
 CHECK_ADDRESS = f"check --base-url or {BASE_URL} (it usually ends in /v1) and --model"
-CHECK_KEY_AND_MODEL = f"check {KEY_VARIABLE} and --model; 'curl BASE_URL/models' lists what most servers know"
+CHECK_KEY_AND_MODEL = f"check {KEY_VARIABLE} and --model"
 
 
 @dataclass(frozen=True)
