@@ -96,11 +96,20 @@ def test_objects_of_all_kinds(text: str) -> None:
 SCHEMA = '{"type": "object", "properties": {"descriptions": {"type": "array", "items": {"type": "string"}}}}'
 UNCLEAR = {
     "a schema": (SCHEMA, "repeats the schema"),
-    "a schema in its wrapping": (f'{{"name": "descriptions", "strict": true, "schema": {SCHEMA}}}', "repeats the schema"),
+    "a schema in its wrapping": (
+        f'{{"name": "descriptions", "strict": true, "schema": {SCHEMA}}}',
+        "repeats the schema",
+    ),
     "types in the place of texts": ('{"descriptions": ["string", "String"]}', "repeats the schema"),
-    "several texts each": ('[{"part": "tail", "look": "bushy"}, {"part": "fur", "look": "red"}]', "several texts, 'part'"),
+    "several texts each": (
+        '[{"part": "tail", "look": "bushy"}, {"part": "fur", "look": "red"}]',
+        "several texts, 'part'",
+    ),
     "texts as keys": ('{"bushy tail": "long and red", "fur": "orange"}', "it describes 'bushy tail'"),
-    "one text as a key each": ('[{"a bushy tail": "It is long."}, {"orange fur": "It is soft."}]', "it describes 'a bushy"),
+    "one text as a key each": (
+        '[{"a bushy tail": "It is long."}, {"orange fur": "It is soft."}]',
+        "it describes 'a bushy",
+    ),
     "YAML": ("- name: tail\n  look: bushy\n- name: fur\n  look: red", "objects of several texts, each with 'name'"),
     "thinking aloud": ("Okay, so the user wants features of a fox.\n\nIt has a tail.", "it thinks aloud"),
     "thinking aloud, and a list": ("We need to list features.\n- a tail\n- ears", "it thinks aloud"),
@@ -142,7 +151,10 @@ def test_words_that_are_no_thoughts(text: str) -> None:
 
 
 def test_what_was_left_out_is_told() -> None:
-    assert read(Reply("<think>Hm.</think>- a tail<|im_end|>"), "phrase").left_out == ("thoughts", "marks of a chat format")
+    assert read(Reply("<think>Hm.</think>- a tail<|im_end|>"), "phrase").left_out == (
+        "thoughts",
+        "marks of a chat format",
+    )
     assert read(Reply("- a tail"), "phrase").left_out == ()
 
 
@@ -202,8 +214,14 @@ def test_whatever_a_model_writes_is_read_or_refused(text: str) -> None:
         (Reply('{"descriptions": []}'), "no list in the answer"),
         (Reply("- a tail", finish_reason="length"), "cut off"),
         (Reply("- a tail", finish_reason="MAX_TOKENS"), "cut off (finish reason MAX_TOKENS)"),
-        (Reply("<think>Hm", finish_reason="length"), "cut off (finish reason length); it thought too long: --set max_tokens"),
-        (Reply("", finish_reason="length", beside="thoughts alone"), "cut off (finish reason length); it thought too long"),
+        (
+            Reply("<think>Hm", finish_reason="length"),
+            "cut off (finish reason length); it thought too long: --set max_tokens",
+        ),
+        (
+            Reply("", finish_reason="length", beside="thoughts alone"),
+            "cut off (finish reason length); it thought too long",
+        ),
         (Reply("", finish_reason="content_filter"), "refused by a content filter"),
         (Reply("", finish_reason="SAFETY"), "refused by a content filter"),
         (Reply("", beside="a call of a tool"), "no text, but a call of a tool"),
@@ -256,7 +274,19 @@ def test_long_answers_take_no_longer_than_they_are(text: str, found: list[str]) 
     assert read_reply(Reply(text), "phrase")[-len(found) :] == found
 
 
-@pytest.mark.parametrize("text", ["<think>" * N + "\n- a tail", "<|x|>" * N + "<", '{"a":' * N, "okay, " * N, 'x\n["a\n' * N, "x\n" + "\n\n[" * N, "[" * N, 'x\n["a"' + "] " * N + "y"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>" * N + "\n- a tail",
+        "<|x|>" * N + "<",
+        '{"a":' * N,
+        "okay, " * N,
+        'x\n["a\n' * N,
+        "x\n" + "\n\n[" * N,
+        "[" * N,
+        'x\n["a"' + "] " * N + "y",
+    ],
+)
 def test_long_answers_that_are_no_json(text: str) -> None:
     with suppress(AnswerError):
         read_reply(Reply(text), "phrase")

@@ -32,7 +32,7 @@ WITH_THOUGHTS = [
     f"{HARMONY}{LIST}<|return|>",
     f"{HARMONY}{LIST}",
     f"<|channel|>analysis Hm.<|channel|>final\n{LIST}",
-    f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>{LIST}<|end|>",
+    f"<|channel|>analysis<|message|>Hm.<|end|><|channel|>final <|constrain|>json<|message|>{LIST}<|end|>",
     f"<|channel>thought\nHm.<channel|>{LIST}<turn|>",
     f"analysisWe need a list.assistantfinal{LIST}",
 ]
@@ -96,7 +96,11 @@ def test_thoughts_between() -> None:
 
 
 @settings(max_examples=60)
-@given(st.lists(st.sampled_from(["<think>", "</think>", "<|end|>", "<|x|>", "<|channel|>final<|message|>", "a "]), max_size=9))
+@given(
+    st.lists(
+        st.sampled_from(["<think>", "</think>", "<|end|>", "<|x|>", "<|channel|>final<|message|>", "a "]), max_size=9
+    )
+)
 def test_no_mark_stays_in_what_is_read(parts: list[str]) -> None:
     try:
         found = spoken("".join(parts))

@@ -174,7 +174,12 @@ def _samples(plan: dict[str, Any]) -> list[Table | str]:
     if not plan["samples"]:
         return []
     rows = [
-        (one["class"], one["answered"] or "(in the file)", one["refused"] or "; ".join(one["descriptions"]), ", ".join(one["left_out"]))
+        (
+            one["class"],
+            one["answered"] or "(in the file)",
+            one["refused"] or "; ".join(one["descriptions"]),
+            ", ".join(one["left_out"]),
+        )
         for one in plan["samples"]
     ]
     return ["", Table(("class", "answer", "what is read in it", "left out"), rows)]

@@ -1,8 +1,8 @@
 """What a server says in an error, in whatever form: an object, a text, a list, or one with status 200.
 
-Every gateway has a form of its own: OpenAI's object under "error", Google's list of one, a bare text of LM Studio, lists
-of faults with places by FastAPI, JSON in JSON where one gateway hands on another's. Common to them are words for people,
-a code, and at times the name of a parameter; these are looked for wherever they may stand.
+Every gateway has a form of its own: OpenAI's object under "error", Google's list of one, a bare text of LM Studio,
+lists of faults with places by FastAPI, JSON in JSON where one gateway hands on another's. Common to them are words for
+people, a code, and at times the name of a parameter; these are looked for wherever they may stand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from typing import Any
 
 DEEPEST = 6  # of errors within errors
 _WITHIN = ("error", "errors", "detail", "details", "fault", "base_resp", "metadata", "raw", "innererror", "body")
-_WORDS = ("message", "msg", "error_msg", "error_message", "status_msg", "error_description", "reason", "title", "detail")
+_WORDS = (
+    "message",
+    "msg",
+    "error_msg",
+    "error_message",
+    "status_msg",
+    "error_description",
+    "reason",
+    "title",
+    "detail",
+)
 _CODES = ("code", "status", "status_code", "statusCode", "error_code", "type", "reason", "error_type")
 # What servers call the faults that HTTP has a number for; words of a code, in small letters.
 _STATUS = {

@@ -52,7 +52,9 @@ def fault_of(server: Server, status: int, complaint: Complaint, said: str, heade
     retry = wanted == "true" or (wanted != "false" and (meant in RETRIED or meant >= 500))
     what = "limits the rate" if meant == 429 else f"answers {shown}"
     wait_s = _wait(complaint, headers) if retry else None
-    return RequestError(f"{server.host} {what}{said}", retry=retry, wait_s=wait_s, refuses=400 <= meant < 500 and not retry)
+    return RequestError(
+        f"{server.host} {what}{said}", retry=retry, wait_s=wait_s, refuses=400 <= meant < 500 and not retry
+    )
 
 
 def _meant(status: int, complaint: Complaint) -> int:

@@ -1,8 +1,8 @@
 """Whether a server refuses everything: told by its first words, before all classes are asked about.
 
-A gateway may answer a wrong key or an unknown model as it answers a question that it does not like. One such answer says
-nothing of the other questions. Several of the same words, and no other answer yet, do; then no further question goes
-out until those under way are settled, and if they are all refused in these words, that is the end.
+A gateway may answer a wrong key or an unknown model as it answers a question that it does not like. One such answer
+says nothing of the other questions. Several in the same words, and no other answer yet, do: then no further question
+goes out until those under way are settled, and if all were refused in these words, that is the end.
 """
 
 from __future__ import annotations
@@ -69,4 +69,3 @@ class Opening:
                 self._words.add(_VARYING.sub("#", refusal.replace(name, "#")))
                 self._over = self._over or len(self._words) > 1
             self._settled.notify_all()
-

@@ -15,7 +15,9 @@ from enum import Enum, auto
 from functools import lru_cache
 
 THOUGHTS, MARKS = "thoughts", "marks of a chat format"
-_THOUGHT = r"think(?:ing)?|thoughts?|reason(?:ing)?|analysis|reflection|scratchpad|inner[_-]?monologue|chain[_-]of[_-]thought"
+_THOUGHT = (
+    r"think(?:ing)?|thoughts?|reason(?:ing)?|analysis|reflection|scratchpad|inner[_-]?monologue|chain[_-]of[_-]thought"
+)
 _ANSWER = r"answer|final[_-]?answer|final|response|solution|output"
 _OWN, _OTHERS = ("assistant", "model", "bot"), ("user", "system", "developer", "human", "tool", "ipython")
 _ROLE = re.compile(rf"\s*({'|'.join((*_OWN, *_OTHERS))})\b:?", re.IGNORECASE)
@@ -69,8 +71,8 @@ def spoken(text: str) -> Spoken:
     """What a model wrote to be read.
 
     Raises:
-        UnclearError: thoughts without an end, nothing but thoughts, a call of a tool, or a mark within the text of which
-            nobody knows what it means.
+        UnclearError: thoughts without an end, nothing but thoughts, a call of a tool, or a mark within the text whose
+            meaning is not known.
     """
     if _BARE_CHANNEL.match(text):
         _, found, answer = text.rpartition(_BARE_ANSWER)
@@ -94,7 +96,7 @@ class _Reader:
         kept: what is read so far.
         said: whether there is anything in it.
         thinking: by what kind of mark thoughts have begun.
-        unknown: a mark of which nobody knows what it means, behind what is kept.
+        unknown: a mark behind what is kept whose meaning is not known.
     """
 
     text: str
