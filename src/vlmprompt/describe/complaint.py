@@ -11,9 +11,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-DEEPEST = 6  # of errors within errors
+DEEPEST = 10  # of errors within errors
+MOST_PARTS = 100  # of an error that are looked at
+MOST_WORDS = 4  # of its parts that are told
 _WITHIN = ("error", "errors", "detail", "details", "fault", "base_resp", "metadata", "raw", "innererror", "body")
 _WORDS = (
     "message",
@@ -73,8 +76,8 @@ def read_complaint(text: str) -> Complaint:
         is_page = body.lstrip()[:1] == "<"
         title = _TITLE.search(body) if is_page else None
         return Complaint(" ".join(title[1].split()) if title else "" if is_page else body.strip())
-    parts = list(_parts(body, DEEPEST))
-    words = dict.fromkeys(said for part in parts for said in _words(part))
+    parts = list(islice(_parts(body, DEEPEST), MOST_PARTS))
+    words = list(dict.fromkeys(said for part in parts for said in _words(part)))[:MOST_WORDS]
     # What a gateway hands on says more than its own words do.
     distinct = [said for said in words if not any(said != other and said in other for other in words)]
     objects = [part for part in parts if isinstance(part, Mapping)]
