@@ -16,7 +16,7 @@ from vlmprompt.describe.thoughts import UnclearError
 
 _LABEL = r"(?:feature|descriptor|description|phrase|sentence|characteristic|item)\s?#?\d{1,3}\s?[.:)]"
 BULLET = re.compile(
-    r"\s*(?:[-*+•‣◦▪●·–—]+(?=\s|\w)|\(?\d{1,3}\s*[.):](?=\s|\D)|\[\w{1,3}\]|\(?[A-Za-z][.)](?=\s)"
+    r"\s*(?:(?!\*\*\w)[-*+•‣◦▪●·–—]+(?=\s|\w)|\(?\d{1,3}\s*[.):](?=\s|\D)|\[\w{1,3}\]|\(?[A-Za-z][.)](?=\s)"
     rf"|(?i:{_LABEL})(?=\s))\s*"
 )
 _FENCE_LINE = re.compile(r"```[\w-]*[^\S\n]*\n")
@@ -24,6 +24,9 @@ _JSON_BEGINS = re.compile(r"^[^\S\n]*([{\[]\s*[\"'{\[])", re.MULTILINE)
 _JSON_ENDS = re.compile(r"[}\]](?=[^\S\n]*$)", re.MULTILINE)
 _BRACKETS = re.compile(r"[\s{}\[\],;]+")
 _KEY = re.compile(r"\W{0,8}([^\W\d]\w{1,20})[\"'*]{0,3}:\s")
+_HEADING = re.compile(r"\s*(?:#{1,6}\s|(\*\*|__)[^*_]{1,200}\1:?\s*$)")
+_SPEAKER = re.compile(r"\s*(?:assistant|model|final)\s*(?::|\n)", re.IGNORECASE)  # what is left of a mark of a turn
+_NUMBERS = re.compile(r"(?:^|[\s,;])\(?\d{1,2}[.)]\s")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'“(]?[A-Z0-9])")
 # Thoughts without any mark around them.
 _ALOUD = re.compile(
@@ -56,15 +59,14 @@ def raw_items(text: str, kind: Kind) -> list[str]:
     text = _unquoted(_unfenced(text))
     embedded = text if text[:1] in "{[" and not _is_list_of_lines(text) else _embedded_json(text)
     if embedded:
-        return [item for found in descriptions(documents(embedded)) for item in _parts(found, kind)]
+        found = descriptions(documents(embedded))
+        is_one = len(found) == 1 and "[" not in embedded  # all of them in one text
+        return [item for text in found for item in (_lines(text, kind) if is_one or "\n" in text.strip() else [text])]
+    if speaker := _SPEAKER.match(text):
+        text = text[speaker.end() :]
     if _ALOUD.match(text):
         raise UnclearError("it thinks aloud")
     return _lines(text, kind)
-
-
-def _parts(text: str, kind: Kind) -> list[str]:
-    """A text within JSON, which may be a list by itself."""
-    return _lines(text, kind) if "\n" in text.strip() else [text]
 
 
 def _unquoted(text: str) -> str:
@@ -106,10 +108,13 @@ def _lines(text: str, kind: Kind) -> list[str]:
         raise ValueError("brackets of what is no JSON")
     lines[0] = lines[0][greeting.end() :] if (greeting := _GREETING.match(lines[0])) else lines[0]
     marked = [bool(BULLET.match(line)) for line in lines]
+    if len(lines) == 1 and len(numbered := _NUMBERS.split(lines[0])) > 2:
+        return numbered
     if any(marked):
         # Of what has no bullet only a short beginning is part of the list: the question ended with the first one.
         listed = [line for i, line in enumerate(lines) if marked[i] or (i == 0 and _leads(line))]
         return _without_keys(listed, [line for i, line in enumerate(lines) if not marked[i]])
+    lines = [line for line in lines if not _HEADING.match(line)] or lines
     if len(lines) > 1:
         return [line for i, line in enumerate(lines) if line.strip() and not _is_around(line, i, len(lines))]
     if kind == "sentence":
@@ -142,7 +147,7 @@ def _bare(line: str) -> str:
 
 
 def _leads(line: str) -> bool:
-    if not line.strip() or _LEAD_IN.match(line):
+    if not line.strip() or _LEAD_IN.match(line) or _HEADING.match(line):
         return False
     return not line.rstrip().endswith((":", ".", "!", "?")) and len(line.split()) <= LONGEST_LEAD
 

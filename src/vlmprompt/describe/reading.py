@@ -16,7 +16,7 @@ from vlmprompt.describe.listing import BULLET, raw_items
 from vlmprompt.describe.provider import AnswerError, Reply
 from vlmprompt.describe.thoughts import UnclearError, spoken
 
-_NOTHING = frozenset({"none", "n/a", "null"})
+_NOTHING = frozenset({"none", "n/a", "null", "undefined", "nan", "true", "false", "yes", "no"})
 _MARKS = re.compile(r"(\*\*|__|`)(.+?)\1")
 _MARKUP = re.compile(r"<[|｜]|[|｜]>|</?[a-z][\w:-]{0,40}(?:\s[^<>]{0,200})?/?>|^\||```", re.IGNORECASE)
 _REFUSALS = re.compile(

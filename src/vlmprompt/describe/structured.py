@@ -59,6 +59,8 @@ def descriptions(values: Sequence[Any]) -> list[str]:
         schemas = [one for one in values if _is_schema(one)]
         if schemas:
             raise UnclearError("it repeats the schema and fills nothing in")
+        if any(_is_call(one) for one in values):
+            raise UnclearError("it calls a tool in place of an answer")
     found = list(_texts(asked if asked else value))
     if found and _TYPES.issuperset(text.strip(" .").casefold() for text in found):
         raise UnclearError("it repeats the schema and fills nothing in")
@@ -84,6 +86,14 @@ def _is_schema(value: Any) -> bool:
     if any(isinstance(value.get(key), Mapping) for key in ("schema", "json_schema", "properties")):
         return True
     return "$schema" in value or (value.get("type") in _TYPES and ("items" in value or "required" in value))
+
+
+def _is_call(value: Any) -> bool:
+    """Whether an object names a tool and what it is to be given."""
+    if not isinstance(value, Mapping):
+        return False
+    named, given = ("name", "tool", "function", "tool_name"), ("arguments", "parameters", "args", "input", "tool_input")
+    return any(key in value for key in given) and any(isinstance(value.get(key), str) for key in named)
 
 
 def _texts(value: Any) -> Iterator[str]:

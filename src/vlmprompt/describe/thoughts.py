@@ -29,8 +29,8 @@ _MARK = re.compile(
     r"|<[|｜](?P<special>[^<>|｜\s]{1,60})[|｜]?>|<(?P<ended>\w{1,40})[|｜]>"
     r"|<(?P<plain>/?s|[be]os|pad|(?:start|begin|end)_of_\w{1,20})>|\[(?P<inst>/?INST)\]"
     r"|(?P<tool></?(?:tool|function)_calls?\b[^<>]{0,80}>|\[TOOL_CALLS\])"
-    rf"|(?:<|&lt;|◁)(?P<close>/?)\s?(?:\w{{1,20}}:)?(?:(?P<thought>{_THOUGHT})|(?P<answer>{_ANSWER}))(?:\s[^<>&]{{0,99}})?"
-    r"(?:>|&gt;|▷)"
+    rf"|(?:\\?<|&lt;|◁)(?P<close>/?)\s?(?:(?:[a-z]{{1,20}}[:_-]){{0,2}}(?P<thought>{_THOUGHT})(?:[_-][a-z]{{1,20}})?"
+    rf"|(?P<answer>{_ANSWER}))(?:\s[^<>&]{{0,99}})?(?:\\?>|&gt;|▷)"
     r"|<(?P<details>/?details)\b[^<>]{0,200}>"
     r"|\[(?P<bracket>/?)THINK(?:ING)?\]",
     re.IGNORECASE,
