@@ -68,7 +68,9 @@ def describe_classes(
     max_retries: Annotated[int, _how("--max-retries", "Further requests after one failed.", min=0, max=1000)] = 6,
     timeout: Annotated[float, _how("--timeout", "Seconds for one answer.", min=0.001, max=86_400)] = 60.0,
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("prompts_cache"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked, show a few answers that are there; ask nothing.")
+    ] = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
