@@ -25,6 +25,7 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / ".installed"  # digest of what was installed from
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 GROUPS = ("test", "lint", "types", "imports")
+LITELLM = "litellm[proxy]==1.100.4"  # later ones ask for packages of their own that are not published
 
 
 @nox.session(venv_backend="none")
@@ -90,6 +91,13 @@ def published_lists(session: nox.Session) -> None:
     if len(session.posargs) != 1:
         session.error("name the folder of the lists: python -m nox -s published_lists -- DIR")
     python(session, "tests/published_lists.py", *session.posargs)
+
+
+@nox.session
+def gateway(session: nox.Session) -> None:
+    """Ask LiteLLM's proxy, in an environment of its own, for class descriptions: answers and refusals (minutes)."""
+    session.install(LITELLM)
+    python(session, "-m", "tests.describe.gateway", str(Path(session.bin) / "litellm"), env={"OMP_NUM_THREADS": "1"})
 
 
 def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:

@@ -28,6 +28,7 @@ class Request:
         name: the class that it asks about.
         nth: how many requests about that class came before.
         at: seconds, on the server's clock.
+        path: what was asked of the server, query and all.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Request:
     body: Mapping[str, Any]
     headers: Mapping[str, str]
     at: float
+    path: str = ""
 
 
 Behaviour = Callable[["Handler"], None]
@@ -63,13 +65,13 @@ class ChatServer:
     _counts: Counter[str] = field(default_factory=Counter)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def enter(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
+    def enter(self, body: Mapping[str, Any], headers: Mapping[str, str], path: str) -> Request:
         """A request has come."""
         question = body["messages"][0]["content"]
         found = NAME.search(question)
         name = found.group(1) if found else question
         with self._changed:
-            request = Request(name, self._counts[name], body, headers, self.clock())
+            request = Request(name, self._counts[name], body, headers, self.clock(), path)
             self._counts[name] += 1
             self.requests.append(request)
             self._at_once += 1
@@ -101,10 +103,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """A question."""
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if not self.path.endswith("/chat/completions"):
+        if not self.path.partition("?")[0].endswith("/chat/completions"):
             self.send(404, {"error": {"message": f"there is no {self.path}"}})
             return
-        self.request_in = self.state.enter(body, {name.lower(): value for name, value in self.headers.items()})
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.request_in = self.state.enter(body, headers, self.path)
         self.state.leave()
         with suppress(BrokenPipeError, ConnectionResetError):
             self.state.script(self.request_in.name, self.request_in.nth)(self)

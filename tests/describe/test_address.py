@@ -13,19 +13,21 @@ def parse(url: str) -> Address:
 
 
 @pytest.mark.parametrize(
-    ("url", "host", "shown"),
+    ("url", "bare", "query", "host", "shown"),
     [
-        ("https://api.openai.com/v1", "api.openai.com", "https://api.openai.com/v1"),
-        ("http://127.0.0.1:8000/v1/", "127.0.0.1", "http://127.0.0.1:8000/v1/"),
-        ("http://[::1]:8000/v1", "::1", "http://[::1]:8000/v1"),
-        ("HTTP://Host_1.local", "host_1.local", "http://Host_1.local"),
-        ("http://m\u00fcnchen.de/v1", "m\u00fcnchen.de", "http://m\u00fcnchen.de/v1"),
-        ("http://user:pass@host:1/v1?token=t#f", "host", "http://host:1/v1"),
+        ("https://api.openai.com/v1", "https://api.openai.com/v1", "", "api.openai.com", "https://api.openai.com/v1"),
+        ("http://127.0.0.1:8000/v1/", "http://127.0.0.1:8000/v1/", "", "127.0.0.1", "http://127.0.0.1:8000/v1/"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1", "", "::1", "http://[::1]:8000/v1"),
+        ("HTTP://Host_1.local", "http://Host_1.local", "", "host_1.local", "http://Host_1.local"),
+        ("http://m\u00fcnchen.de/v1", "http://m\u00fcnchen.de/v1", "", "m\u00fcnchen.de", "http://m\u00fcnchen.de/v1"),
+        ("http://user:pass@host:1/v1?token=t#f", "http://user:pass@host:1/v1", "token=t", "host", "http://host:1/v1"),
+        ("http://h/a/b?api-version=1&x=%20", "http://h/a/b", "api-version=1&x=%20", "h", "http://h/a/b"),
+        ("http://h/v1/chat/completions/?a=b", "http://h/v1", "a=b", "h", "http://h/v1"),
     ],
 )
-def test_addresses(url: str, host: str, shown: str) -> None:
+def test_addresses(url: str, bare: str, query: str, host: str, shown: str) -> None:
     address = parse(url)
-    assert (address.url, address.host, address.shown) == (url, host, shown)
+    assert (address.url, address.query, address.host, address.shown) == (bare, query, host, shown)
 
 
 def test_what_stands_in_an_address_and_is_secret() -> None:

@@ -29,7 +29,7 @@ from tests.describe.server import (
     stops_halfway,
     torn,
 )
-from vlmprompt.describe import asking, exchange
+from vlmprompt.describe import exchange
 from vlmprompt.describe.asking import Asker, Limits
 from vlmprompt.describe.order import Summary
 from vlmprompt.describe.provider import RequestError
@@ -61,15 +61,6 @@ REPAIRED: dict[str, Behaviour] = {
     "no choices": lambda handler: handler.send(200, {"choices": []}),
     "prose": says("..."),
 }
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Of whoever asks."""
-    clock = Clock()
-    for module in ("asyncio", "time"):
-        monkeypatch.setattr(asking, module, clock)
-    return clock
 
 
 def described(server: ChatServer, *names: str, **changes: object) -> Summary:

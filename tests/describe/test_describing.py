@@ -32,7 +32,7 @@ from vlmprompt.cli.main import main
 from vlmprompt.describe.cache import DescriptionCache, cache_folder
 from vlmprompt.describe.providers.openai import OpenAIProvider
 from vlmprompt.describe.service import Service, describe_classes
-from vlmprompt.describe.upkeep import answers, problems
+from vlmprompt.describe.upkeep import Which, answers, export, problems
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.progress import SilentProgress, Task
 
@@ -215,6 +215,30 @@ def test_a_plan_asks_nothing(here: Path) -> None:
     assert plan["estimated_tokens"] == {"prompt": 8 * each, "completion": 80}
 
 
+def test_a_thought_that_was_stored_is_shown_and_asked_for_again(here: Path) -> None:
+    """An earlier version took it for descriptions; what it cost is spent, and it is no description."""
+    with serving(lambda name, nth: says("<think>Hm.</think>- a tail\n- ears<|im_end|>")) as server:
+        path = describe_classes(order(server.url, NAMES[:3])).path
+        path.unlink()
+        with closing(DescriptionCache(cache_folder())) as cache:
+            (key,) = (answer.key for answer in answers(cache) if answer.class_index == 1)
+            stored = json.loads(str(cache.get(key)))
+            cache.put(key, json.dumps(stored | {"text": "<think>Hm.\n- a nose", "items": ["<think>Hm.", "a nose"]}))
+        with closing(Service(order(server.url, NAMES[:3]))) as service:
+            plan = service.plan()
+        written, _ = exported(here / "again")
+        assert len(server.requests) == 3
+        summary = describe_classes(order(server.url, NAMES[:3]))
+    assert (plan["in_cache"], plan["to_fetch"], plan["unusable"]) == (2, 1, 1)
+    assert plan["question"] == service.origin.template.ask(NAMES[1])
+    refused, read, _ = plan["samples"]
+    assert (refused["class"], refused["refused"]) == (NAMES[1], "unclear answer: its thoughts have no end")
+    assert (refused["answered"], refused["descriptions"]) == ("<think>Hm. - a nose", [])
+    assert (read["descriptions"], read["left_out"]) == (["a tail", "ears"], ["thoughts", "marks of a chat format"])
+    assert texts_by_class(written[0]) == {0: ["a tail", "ears"], 2: ["a tail", "ears"]}
+    assert (summary.described, summary.cached, summary.spent.requests) == (3, 2, 1)
+
+
 def test_what_a_reviewer_should_look_at(here: Path) -> None:
     names = ("fox", "fox terrier", "arctic_wolf", "owl")
     said = {
@@ -343,6 +367,11 @@ def test_two_processes_share_the_work(here: Path, monkeypatch: pytest.MonkeyPatc
     assert [data["described"] for data in done] == [120, 120]
     assert sum(data["requests"] for data in done) == 120
     assert (here / done[0]["file"]).read_bytes() == (here / done[1]["file"]).read_bytes()
+
+
+def exported(out: Path) -> tuple[list[Path], list[Path]]:
+    with closing(DescriptionCache(cache_folder())) as cache:
+        return export(cache, out, Which(), force=False)
 
 
 def all_bytes(*folders: Path) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.describe.clock import Clock
 from tests.describe.material import order
 from tests.describe.server import Behaviour, ChatServer, Handler, always_good, good, phrases, says, serving
 from vlmprompt.describe.exchange import LARGEST_REPLY, NEVER_S, retry_after
@@ -134,7 +135,7 @@ def test_the_bound_counts_what_was_compressed(here: Path) -> None:
         assert texts(described(server)) == ["a", "b"]
 
 
-def test_an_answer_that_drips_ends_with_the_time(here: Path) -> None:
+def test_an_answer_that_drips_ends_with_the_time(here: Path, clock: Clock) -> None:
     """The whole request has so much time, not each byte; the server notices that nobody listens any more."""
     noticed = threading.Event()
 
@@ -142,6 +143,8 @@ def test_an_answer_that_drips_ends_with_the_time(here: Path) -> None:
         handler.send_response(200)
         handler.send_header("content-length", "1000000")
         handler.end_headers()
+        handler.wfile.write(b" ")
+        clock.run_out()
         try:
             while True:
                 handler.wfile.write(b" ")

@@ -68,7 +68,9 @@ def describe_classes(
     max_retries: Annotated[int, _how("--max-retries", "Further requests after one failed.", min=0, max=1000)] = 6,
     timeout: Annotated[float, _how("--timeout", "Seconds for one answer.", min=0.001, max=86_400)] = 60.0,
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("prompts_cache"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be asked, show a few answers that are there; ask nothing.")
+    ] = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -162,7 +164,27 @@ def _dry_run(order: Order, as_json: bool) -> None:
     cells = [plan[key] for key in ("template", "classes", "answers", "in_file", "in_cache", "to_fetch")]
     cells.append(f"{tokens['prompt']:,} in questions, {tokens['completion']:,} in answers")
     lines = [f"file  {plan['file']}", f"at most {plan['most_requests']:,} requests; nothing was asked"]
-    emit(COMMAND, {"dry_run": plan}, as_json=as_json, table=[Table(columns, [cells]), "", *lines])
+    if plan["question"]:
+        lines.append(f"the first question: {plan['question']}")
+    if plan["unusable"]:
+        lines.append(f"cached answers that are no descriptions, and are asked for again: {plan['unusable']}")
+    emit(COMMAND, {"dry_run": plan}, as_json=as_json, table=[Table(columns, [cells]), "", *lines, *_samples(plan)])
+
+
+def _samples(plan: dict[str, Any]) -> list[Table | str]:
+    """A few of the answers that are there, as they are read."""
+    if not plan["samples"]:
+        return []
+    rows = [
+        (
+            one["class"],
+            one["answered"] or "(in the file)",
+            one["refused"] or "; ".join(one["descriptions"]),
+            ", ".join(one["left_out"]),
+        )
+        for one in plan["samples"]
+    ]
+    return ["", Table(("class", "answer", "what is read in it", "left out"), rows)]
 
 
 def _carry_out(order: Order, dataset: Dataset, as_json: bool) -> None:
@@ -215,7 +237,8 @@ def _incomplete(summary: Summary, order: Order) -> IncompleteError | None:
     total = len(order.classes.described)
     first = summary.failed[0]
     why = f"asking ended early: {summary.stopped}" if summary.stopped else f"the first: {first.name!r}: {first.reason}"
-    what = "name them in --aliases" if order.provider == "file" else "the same command asks for what is missing"
+    again = "name them in --aliases" if order.provider == "file" else "the same command asks for what is missing"
+    what = summary.next_step or again
     return IncompleteError(
         f"{len(summary.failed)} of {total} classes lack descriptions, or some; {why}",
         hint=f"the others are saved; {what}",

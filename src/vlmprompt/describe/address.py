@@ -6,12 +6,13 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from vlmprompt.describe.secrets import MOST_SAID
 from vlmprompt.errors import InputError
 
 _NEVER = re.compile(r"[\x00-\x20\x7f-\xa0\\<>\"{}|^`\ud800-\udfff\u2028\u2029]")
+ASKED_PATH = "/chat/completions"
 _AT = re.compile("@|%40|\uff20|\ufe6b")  # and what people or programs write in its place
 
 
@@ -20,13 +21,15 @@ class Address:
     """Where a server is.
 
     Attributes:
-        url: whole, as the client needs it.
+        url: without its query, as the client puts its paths behind it.
+        query: what is to stand behind the path of each request, such as "api-version=1".
         host: its name or number, for messages and provenance.
         shown: the address without user, password and query.
         secrets: what stands there in their place.
     """
 
     url: str
+    query: str
     host: str
     shown: str
     secrets: tuple[str, ...]
@@ -82,7 +85,10 @@ def _parse(url: str) -> Address:
     if not _is_host(parts.hostname):
         raise _NoAddressError("its host cannot be read")
     secrets = (*user_in(url), *(value for _, value in parse_qsl(parts.query)))
-    return Address(url, parts.hostname, f"{parts.scheme}://{place}{parts.path}", secrets)
+    whole = parts.path.rstrip("/")  # as it may stand in a server's manual
+    path = whole.removesuffix(ASKED_PATH) if whole.endswith(ASKED_PATH) else parts.path
+    bare = urlunsplit(parts._replace(path=path, query="", fragment=""))
+    return Address(bare, parts.query, parts.hostname, f"{parts.scheme}://{place}{path}", secrets)
 
 
 def _is_host(name: str) -> bool:

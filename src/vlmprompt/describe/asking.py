@@ -51,11 +51,12 @@ class UnansweredError(Exception):
 
     Args:
         unheard: it was the server or the way to it that failed, not a model that answered badly.
+        refused: the server would not have the question.
     """
 
-    def __init__(self, reason: str, *, unheard: bool) -> None:
+    def __init__(self, reason: str, *, unheard: bool, refused: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.unheard = reason, unheard
+        self.reason, self.unheard, self.refused = reason, unheard, refused
 
 
 class StoppedError(Exception):
@@ -112,7 +113,7 @@ class Asker:
                 elif repairs and fault.changed:
                     repairs -= 1  # asking otherwise is a repair, too
                 else:
-                    raise UnansweredError(fault.reason, unheard=True) from None
+                    raise UnansweredError(fault.reason, unheard=True, refused=fault.refuses) from None
                 await self._wait(fault, self._limits.max_retries - retries)
 
     async def _request(self, question: Question) -> Reply:

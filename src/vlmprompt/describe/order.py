@@ -63,6 +63,7 @@ class Summary:
         cut: descriptions that were longer than a text tower reads.
         notes: in what way was asked otherwise than told.
         stopped: why asking ended before its end.
+        next_step: what to do about that.
     """
 
     path: Path
@@ -74,3 +75,4 @@ class Summary:
     cut: int = 0
     notes: tuple[str, ...] = ()
     stopped: str | None = None
+    next_step: str | None = None

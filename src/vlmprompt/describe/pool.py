@@ -18,6 +18,8 @@ from math import gcd
 from vlmprompt.describe.answers import Answer
 from vlmprompt.describe.asking import Asker, Limits, StoppedError, UnansweredError
 from vlmprompt.describe.cache import DescriptionCache
+from vlmprompt.describe.faults import CHECK_KEY_AND_MODEL
+from vlmprompt.describe.opening import Opening
 from vlmprompt.describe.provider import Provider, Reply
 from vlmprompt.describe.work import Job, stored
 from vlmprompt.errors import InputError
@@ -64,12 +66,14 @@ class Pool:
         self._ready: deque[Job] = deque()
         self._elsewhere: deque[Job] = deque()  # claimed by another process
         self._claims: set[str] = set()
+        self._opening = Opening(0)
         self._unheard = 0
         self._said = 0
 
     async def run(self, jobs: Sequence[Job], task: Task) -> None:
         """Ask for all of them; whatever happens, what was answered is stored and in `answers`."""
         self._ready.extend(spread(jobs))
+        self._opening = Opening(len(jobs))
         workers = [asyncio.create_task(self._work(task)) for _ in range(min(self._limits.concurrency, len(jobs)))]
         heart = asyncio.create_task(self._renew_claims())
         try:
@@ -117,6 +121,22 @@ class Pool:
         return True
 
     async def _ask(self, job: Job) -> None:
+        if not await self._opening.enter():
+            self.failed[job.key] = f"not asked: {self._refused_alike()}"
+            return
+        refusal = None
+        try:
+            refusal = await self._ask_now(job)
+        finally:
+            await self._opening.leave(job.question.class_name, refusal)
+        if self._opening.is_closed:
+            self._stop(StoppedError(self._refused_alike(), CHECK_KEY_AND_MODEL))
+
+    def _refused_alike(self) -> str:
+        return f"the first {self._opening.refused} questions were all refused alike: {self._opening.reason}"
+
+    async def _ask_now(self, job: Job) -> str | None:
+        """The words in which a question was refused, if it was."""
         self.asked.add(job.key)
         try:
             reply, items = await self._asker.answer(job.question)
@@ -125,6 +145,7 @@ class Pool:
             self._unheard = self._unheard + 1 if error.unheard else 0
             if self._unheard >= max(GIVE_UP_AFTER, 2 * self._limits.concurrency):
                 self._stop(StoppedError(f"{self._unheard} answers in a row never came, the last: {error.reason}"))
+            return error.reason if error.refused else None
         except StoppedError as error:
             self.failed[job.key] = error.reason
             self._stop(error)
@@ -133,6 +154,7 @@ class Pool:
             answer = self.answers[job.key] = self._make(job, reply, items)
             if self._cache is not None:
                 self._cache.put(job.key, answer.dump())
+        return None
 
     def _stop(self, error: StoppedError) -> None:
         self.stopped = self.stopped or error

@@ -59,10 +59,11 @@ class Reply:
 
     Attributes:
         text: of the answer.
-        finish_reason: "length" says that it was cut off; other values are only recorded.
+        finish_reason: why it ended: "length" says that it was cut off, "content_filter" that it was refused.
         refusal: why the model would not answer.
         prompt_tokens, completion_tokens: what it cost, as far as the server says.
         fingerprint: of the system that answered.
+        beside: what came in the place of a text, in words, such as thoughts alone.
     """
 
     text: str
@@ -71,6 +72,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     fingerprint: str = ""
+    beside: str = ""
 
 
 class RequestError(Exception):
@@ -82,6 +84,7 @@ class RequestError(Exception):
         wait_s: how long the server asks to wait.
         changed: the provider will ask in another way next time (without a parameter that was rejected).
         stops: no request can succeed; all asking ends. The hint is the next step.
+        refuses: the server heard the question and will not have it; if it says so to all, it is not the question.
     """
 
     def __init__(
@@ -92,11 +95,12 @@ class RequestError(Exception):
         wait_s: float | None = None,
         changed: bool = False,
         stops: bool = False,
+        refuses: bool = False,
         hint: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason, self.hint = reason, hint
-        self.retry, self.wait_s, self.changed, self.stops = retry, wait_s, changed, stops
+        self.retry, self.wait_s, self.changed, self.stops, self.refuses = retry, wait_s, changed, stops, refuses
 
 
 class AnswerError(Exception):

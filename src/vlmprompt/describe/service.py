@@ -22,6 +22,7 @@ from vlmprompt.describe.order import Failure, Order, Summary
 from vlmprompt.describe.pool import Pool, now, versions
 from vlmprompt.describe.provider import Provider, Reply
 from vlmprompt.describe.reading import read_reply
+from vlmprompt.describe.samples import samples
 from vlmprompt.describe.templates import DEFAULT, load_template
 from vlmprompt.describe.work import Found, Job, estimated_tokens, jobs, look_up
 from vlmprompt.describe.writing import Origin, Shorten, lines_of, merged, reviewed
@@ -78,8 +79,11 @@ class Service:
             "in_file": len(found.in_file),
             "in_cache": len(found.in_cache),
             "to_fetch": len(found.open),
+            "unusable": len(found.unusable),
             "most_requests": len(found.open) * (2 + self._order.limits.max_retries) if self._provider.online else 0,
             "estimated_tokens": tokens if self._provider.online else {"prompt": 0, "completion": 0},
+            "question": found.open[0].question.text if found.open else "",
+            "samples": samples(found, self._before),
         }
 
     def carry_out(self, progress: Progress | None = None) -> Summary:
@@ -161,6 +165,7 @@ class Service:
             cut=cut,
             notes=tuple(self._provider.notes),
             stopped=pool.stopped.reason if pool.stopped else None,
+            next_step=pool.stopped.hint if pool.stopped else None,
         )
 
     def _failures(self, pool: Pool, lines: Mapping[int, int]) -> tuple[Failure, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,9 @@ from vlmprompt.atomic import write_atomic
 from vlmprompt.describe.answers import Answer
 from vlmprompt.describe.cache import DescriptionCache
 from vlmprompt.describe.lines import Line, dump_lines
+from vlmprompt.describe.provider import AnswerError
 from vlmprompt.describe.templates import Template
+from vlmprompt.describe.work import as_read_now
 from vlmprompt.describe.writing import Origin, is_there, once_a_class
 
 
@@ -66,6 +69,8 @@ def groups(cache: DescriptionCache) -> list[dict[str, object]]:
 def export(cache: DescriptionCache, out: Path, which: Which, *, force: bool) -> tuple[list[Path], list[Path]]:
     """Write answers as description files, one a group; gives those written and those left as they were.
 
+    Answers are read anew: those that are no descriptions, such as thoughts, are left out.
+
     Args:
         force: replace files that are there; without, they are left alone, for they may have been reviewed.
     """
@@ -74,9 +79,10 @@ def export(cache: DescriptionCache, out: Path, which: Which, *, force: bool) -> 
         kept = files.setdefault(_origin(answer).path(out, answer.dataset), {})
         place = answer.class_index, _sample(answer)
         if place not in kept or kept[place].created < answer.created:
-            kept[place] = answer
+            with suppress(AnswerError):
+                kept[place] = as_read_now(answer)
     written, left = [], []
-    for path, found in sorted(files.items()):
+    for path, found in sorted((path, found) for path, found in files.items() if found):
         if not force and is_there(path):
             left.append(path)
             continue

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from vlmprompt.describe.answers import Answer, asked
 from vlmprompt.describe.cache import DescriptionCache
 from vlmprompt.describe.lines import Line, unicode, written
-from vlmprompt.describe.provider import Provider, Question
+from vlmprompt.describe.provider import AnswerError, Provider, Question, Reply
+from vlmprompt.describe.reading import read_reply
 from vlmprompt.describe.templates import Template, question_name
 from vlmprompt.digests import digest_of
 from vlmprompt.errors import InputError
@@ -78,11 +80,13 @@ class Found:
         in_file: jobs whose lines stand in the file already, reviewed or not.
         in_cache: jobs whose answer was paid for, with it.
         open: jobs to be asked.
+        unusable: those of them with an answer that was paid for and is none as it is read now, with the reason.
     """
 
     in_file: list[Job] = field(default_factory=list)
     in_cache: list[tuple[Job, Answer]] = field(default_factory=list)
     open: list[Job] = field(default_factory=list)
+    unusable: list[tuple[Job, Answer, str]] = field(default_factory=list)
 
 
 def jobs(classes: ClassList, provider_name: str, provider: Provider, template: Template, samples: int) -> list[Job]:
@@ -112,23 +116,42 @@ def look_up(wanted: Sequence[Job], lines: Sequence[Line], cache: DescriptionCach
     for job in wanted:
         if (job.question.class_index, job.question.sample) in there:
             found.in_file.append(job)
-        elif (answer := stored(cache, job.key)) is not None:
-            found.in_cache.append((job, answer))
-        else:
+        elif (answer := _kept(cache, job.key)) is None:
             found.open.append(job)
+        else:
+            try:
+                found.in_cache.append((job, as_read_now(answer)))
+            except AnswerError as error:
+                found.unusable.append((job, answer, error.reason))
+                found.open.append(job)
     return found
 
 
 def stored(cache: DescriptionCache | None, key: str) -> Answer | None:
     """The answer of a key, if there is one; what is there but is none is forgotten, to be asked for again."""
+    if cache is None or cache.get(key) is None:
+        return None
+    with suppress(AnswerError):
+        if (answer := _kept(cache, key)) is not None:
+            return as_read_now(answer)
+    cache.discard([key])
+    return None
+
+
+def _kept(cache: DescriptionCache | None, key: str) -> Answer | None:
     text = None if cache is None else cache.get(key)
-    if cache is None or text is None:
-        return None
-    answer = Answer.parse(text)
-    if answer is None or answer.key != key:
-        cache.discard([key])
-        return None
-    return answer
+    answer = None if text is None else Answer.parse(text)
+    return answer if answer is not None and answer.key == key else None
+
+
+def as_read_now(answer: Answer) -> Answer:
+    """An answer with the descriptions that are read in it today; what was taken for one before may be a thought.
+
+    Raises:
+        AnswerError: there are none.
+    """
+    items = read_reply(Reply(answer.text, answer.finish_reason), answer.kind)
+    return answer if items == answer.items else answer.model_copy(update={"items": items})
 
 
 def estimated_tokens(open_jobs: Sequence[Job], known: Sequence[Answer]) -> dict[str, int]:

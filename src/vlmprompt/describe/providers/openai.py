@@ -14,18 +14,24 @@ from openai import AsyncOpenAI
 from pydantic import AfterValidator, Field
 
 from vlmprompt.describe.address import parse_address, user_in
+from vlmprompt.describe.complaint import Complaint, complains, read_complaint
 from vlmprompt.describe.completion import read_completion
-from vlmprompt.describe.exchange import exchange, retry_after
-from vlmprompt.describe.provider import KEY_VARIABLE, ProviderConfig, Question, Reply, RequestError
+from vlmprompt.describe.exchange import exchange
+from vlmprompt.describe.faults import BASE_URL, Server, fault_of
+from vlmprompt.describe.provider import KEY_VARIABLE, AnswerError, ProviderConfig, Question, Reply, RequestError
 from vlmprompt.describe.secrets import Secrets, check_key
 from vlmprompt.errors import InputError
 
-BASE_URL = "OPENAI_BASE_URL"
 DEFAULT_URL = "https://api.openai.com/v1"
 # Lines "name: value" that the client sends with every request; what may be a token in them is none of anybody's.
 HEADERS = "OPENAI_CUSTOM_HEADERS"
 CONNECT_S = 10.0
-RETRIED = frozenset({408, 409, 425, 429})
+# By what other words servers speak of a parameter.
+ALSO_CALLED = {
+    "response_format": r"response[_ .]?format|json[_ ]schema|response[_ ]?schema|guided_json|structured|json mode",
+    "top_p": r"top_p|topP",
+    "max_tokens": r"max_tokens|max_output_tokens|maxOutputTokens",
+}
 LIST_SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -68,11 +74,13 @@ class OpenAIConfig(ProviderConfig):
 class _Client(openai.DefaultAsyncHttpxClient):
     """Sends each request to the server that was named, and reads no more than an answer."""
 
-    def __init__(self, secrets: Secrets) -> None:
+    def __init__(self, secrets: Secrets, query: str) -> None:
         super().__init__()
-        self._secrets = secrets
+        self._secrets, self._query = secrets, query.encode()
 
     async def send(self, request: Any, **options: Any) -> Any:
+        if self._query:  # of the server's address: behind the path, and not in its midst
+            request.url = request.url.copy_with(query=self._query)
         hop = partial(super().send, **options | {"stream": True, "follow_redirects": False})
         return await exchange(hop, request, self._secrets.told)
 
@@ -96,11 +104,11 @@ class OpenAIProvider:
         url = config.base_url or os.environ.get(BASE_URL) or DEFAULT_URL
         hint = f"--base-url or {BASE_URL} such as http://localhost:8000/v1"
         address = parse_address(url, hide=Secrets(*secret).hide, hint=hint)
-        self._url, self._host = address.url, address.host
+        self._url, self._query, self._host = address.url, address.query, address.host
         # A proxy is told its user as a server is.
         proxies = [part for proxy in getproxies().values() for part in user_in(proxy)]
         self._secrets = Secrets(*secret, *address.secrets, *proxies)
-        self._shown_url = self._secrets.hide(address.shown)
+        self._server = Server(self._host, self._secrets.hide(address.shown), config.model)
         self.source = self._host
         if not key.strip():
             raise InputError(
@@ -127,7 +135,7 @@ class OpenAIProvider:
                 base_url=self._url,
                 max_retries=0,
                 timeout=timeout,
-                http_client=_Client(self._secrets),
+                http_client=_Client(self._secrets, self._query),
             )
         return self._opened
 
@@ -145,7 +153,13 @@ class OpenAIProvider:
             fault = self._fault(error, sent)
         else:
             self._reached = True
-            return read_completion(raw.http_response.text, self._secrets.hide)
+            response = raw.http_response
+            try:
+                return read_completion(response.text, self._secrets.hide)
+            except AnswerError:
+                if not complains(response.text):
+                    raise
+            fault = self._told_fault(response, sent)
         raise fault  # without its cause, which may carry what the server echoed
 
     async def close(self) -> None:
@@ -158,7 +172,7 @@ class OpenAIProvider:
             return error
         if isinstance(error, openai.APIStatusError):
             self._reached = True
-            return self._status_fault(error, sent)
+            return self._told_fault(error.response, sent)
         if isinstance(error, openai.APIConnectionError):
             return self._connection_fault(error)
         what = f"the client cannot ask {self._host}: {type(error).__name__}: {self._secrets.told(error)}"
@@ -169,45 +183,30 @@ class OpenAIProvider:
         unreachable = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
         if unreachable and not self._reached:
             hint = f"check --base-url or {BASE_URL}, and that the server runs"
-            return RequestError(f"cannot reach {self._shown_url}: {cause}", stops=True, hint=hint)
+            return RequestError(f"cannot reach {self._server.shown_url}: {cause}", stops=True, hint=hint)
         return RequestError(f"the connection to {self._host} broke: {cause}", retry=True)
 
-    def _status_fault(self, error: openai.APIStatusError, sent: Mapping[str, Any]) -> RequestError:
-        status, body = error.status_code, error.body if isinstance(error.body, dict) else {}
-        said = self._secrets.told(body.get("message") or body or "")
-        said = f" ({said})" if said else ""
-        if status in (401, 403):
-            return RequestError(
-                f"{self._host} refuses the key: {status}{said}", stops=True, hint=f"check {KEY_VARIABLE}"
-            )
-        if status == 404:
-            hint = f"check --base-url or {BASE_URL} (it usually ends in /v1) and --model"
-            what = f"{self._shown_url} knows no chat completions, or no model {self.model!r}: 404{said}"
-            return RequestError(what, stops=True, hint=hint)
-        if body.get("code") == "insufficient_quota":
-            hint = "the same command goes on from here once there is some"
-            return RequestError(f"{self._host} says that the quota is used up{said}", stops=True, hint=hint)
-        if status in (400, 422) and self._drop_rejected(body, said, sent):
-            return RequestError(f"{self._host} rejects a parameter{said}", changed=True)
-        wanted = error.response.headers.get("x-should-retry", "")
-        retry = wanted == "true" or (wanted != "false" and (status in RETRIED or status >= 500))
-        what = "limits the rate" if status == 429 else f"answers {status}"
-        wait_s = retry_after(error.response.headers) if retry else None
-        return RequestError(f"{self._host} {what}{said}", retry=retry, wait_s=wait_s)
+    def _told_fault(self, response: Any, sent: Mapping[str, Any]) -> RequestError:
+        """What a server says in an error, also where that came with status 200."""
+        complaint = read_complaint(response.text)
+        said = self._secrets.told(complaint.words)
+        fault = fault_of(self._server, response.status_code, complaint, said, response.headers)
+        if fault.refuses and self._drop_rejected(complaint, sent):
+            return RequestError(f"{self._host} rejects a parameter ({said})", changed=True)
+        return fault
 
-    def _drop_rejected(self, body: Mapping[str, Any], said: str, sent: Mapping[str, Any]) -> bool:
+    def _drop_rejected(self, complaint: Complaint, sent: Mapping[str, Any]) -> bool:
         """Leave out the parameter that an error names; whether the request was sent with it."""
-        named = str(body.get("param") or "").split(".")[0]
-        hints = {"response_format": r"response_format|json_schema|structured"}
-        rejected = [name for name in sent if name == named] or [
-            name for name in sent if re.search(rf"\b({hints.get(name, name)})\b", said)
+        words = complaint.words
+        rejected = [name for name in sent if name == complaint.parameter] or [
+            name for name in sent if re.search(rf"\b({ALSO_CALLED.get(name, name)})\b", words, re.IGNORECASE)
         ]
         if not rejected:
             return False
         name = rejected[0]
         if name in self._parameters:
             value = self._parameters.pop(name)
-            if name == "max_tokens" and "max_completion_tokens" in said:
+            if name == "max_tokens" and "max_completion_tokens" in words:
                 self._parameters["max_completion_tokens"] = value
             self.notes.append(f"{self._host} rejects {name} for {self.model}: asked without it")
         return True
