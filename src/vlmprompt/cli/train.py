@@ -62,7 +62,7 @@ def train(
 def _dry_run(resolved: Resolved, runtime: Runtime, as_json: bool) -> None:
     from vlmprompt.training.dry_run import dry_run, report_lines
 
-    report = dry_run(resolved.run, runtime, progress=CliProgress())
+    report = dry_run(resolved.run, runtime, progress=CliProgress(), sources=resolved.sources)
     emit("train", {"dry_run": report}, as_json=as_json, table=report_lines(report))
 
 

@@ -14,6 +14,8 @@ from vlmprompt.errors import UsageError
 
 ENV_PREFIX = "VLMPROMPT_"
 TABLES = ("train", "options")
+# How the sources of values that nobody gave explicitly begin, beside "default" itself.
+IMPLIED = ("default of ", "override ", "preset ")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Layer:
     source: str
     values: Mapping[str, Any]
     bare: bool = False
+
+
+def is_implied(source: str) -> bool:
+    """Whether a value with this source comes from what is shipped: nobody gave it."""
+    return source == "default" or source.startswith(IMPLIED)
 
 
 def file_layer(path: Path) -> Layer:

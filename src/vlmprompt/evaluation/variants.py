@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmprompt.config.keys import NULL, RUN_FIELDS, show_value
+from vlmprompt.config.layers import is_implied
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import resolve
-
-# How the sources of values that nobody gave explicitly begin, beside "default" itself.
-IMPLIED = ("default of ", "override ", "preset ")
 
 
 def variant(config: RunConfig, sources: Mapping[str, str], **changes: Any) -> RunConfig:
@@ -92,13 +90,9 @@ def _given(config: RunConfig, sources: Mapping[str, str]) -> dict[str, Any]:
 
     def given(key: str) -> bool:
         source = sources.get(key)
-        return mine[key] != otherwise[key] if source is None else not _implied(source)
+        return mine[key] != otherwise[key] if source is None else not is_implied(source)
 
     return {key: value for key, value in mine.items() if given(key)}
-
-
-def _implied(source: str) -> bool:
-    return source == "default" or source.startswith(IMPLIED)
 
 
 def _tables(config: RunConfig) -> dict[str, Any]:

@@ -8,9 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vlmprompt.api import ContextConfig, Field, Losses, MethodOutput, PromptMethod, TextPrompts, initial_context
+from vlmprompt.api import (
+    ContextConfig,
+    Field,
+    Losses,
+    MethodOutput,
+    PromptMethod,
+    TextPrompts,
+    cross_entropy,
+    initial_context,
+)
 from vlmprompt_baselines.templates import PHOTO, Template, teacher_features
 
 
@@ -58,9 +66,16 @@ class KgCoOp(PromptMethod):
         """One prompt, the class name at its end."""
         return TextPrompts(self.ctx[None])
 
-    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
-        """Cross-entropy and the weighted distance; parts `ce` and `distance`."""
-        ce = F.cross_entropy(output.logits, labels)
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        """Cross-entropy (of weighted images) and the weighted distance; parts `ce` and `distance`."""
+        ce = cross_entropy(output.logits, labels, weights)
         (text_Kd,) = output.aux["text_PKd"]
         distance = 1 - (text_Kd * self.teacher_text_Kd).sum(dim=-1).mean()
         total = ce + self.config.weight * distance
