@@ -80,8 +80,8 @@ def _slow(train: TrainConfig, plan: Plan) -> Iterator[str]:
     last = learning_rate(train, plan.epochs, plan.epochs - 1)
     if train.schedule in ("cosine", "linear") and last > MOST_LAST_RATE * train.lr:
         yield (
-            f"the run ends at the rate {last:.3g}, {last / train.lr:.0%} of the peak: the rate changes once an epoch, and "
-            f"there are {plan.epochs}; train for more epochs (--epochs), or lower warmup_epochs"
+            f"the run ends at the rate {last:.3g}, {last / train.lr:.0%} of the peak: the rate changes once an epoch, "
+            f"and there are {plan.epochs}; train for more epochs (--epochs), or lower warmup_epochs"
         )
 
 
