@@ -80,9 +80,7 @@ def test_balanced_epochs_repeat_images_in_other_views(tmp_path: Path) -> None:
     records = load_dataset(f"folder:{make_photos(tmp_path / 'p', splits={'train': 6, 'test': 1})}").split("train")
     uneven = [record for record in records if record.label == 0] + [r for r in records if r.label == 1][:1]
     transform = build_transform(PreprocessConfig(16, (0.5,) * 3, (0.5,) * 3), train=True)
-    source = ImageBatches(
-        uneven, transform, 7, seed=3, augment=True, device=CPU, workers=0, sampling="balanced"
-    )
+    source = ImageBatches(uneven, transform, 7, seed=3, augment=True, device=CPU, workers=0, sampling="balanced")
     (batch,) = source.epoch(0, skip=0, steps=1)
     rare = (batch.index_B == 6).nonzero().flatten()
     assert isinstance(batch.images, Tensor) and len(rare) in (3, 4)

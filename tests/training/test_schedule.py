@@ -13,7 +13,6 @@ from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.training.schedule import Plan, learning_rate
 
-
 TORCHS: dict[str, Callable[[torch.optim.Optimizer, int], LRScheduler]] = {
     "cosine": lambda optimizer, epochs: CosineAnnealingLR(optimizer, T_max=epochs),
     "linear": lambda optimizer, epochs: LinearLR(optimizer, 1.0, 0.0, total_iters=epochs),
@@ -25,9 +24,7 @@ TORCHS: dict[str, Callable[[torch.optim.Optimizer, int], LRScheduler]] = {
 @pytest.mark.parametrize("schedule", TORCHS)
 @pytest.mark.parametrize("epochs", [1, 2, 7, 50])
 def test_without_warmup_it_is_torchs(schedule: Any, epochs: int) -> None:
-    train = TrainConfig(
-        lr=0.002, epochs=epochs, warmup_epochs=0, schedule=schedule, milestones=(1, 4, 30), gamma=0.3
-    )
+    train = TrainConfig(lr=0.002, epochs=epochs, warmup_epochs=0, schedule=schedule, milestones=(1, 4, 30), gamma=0.3)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.002)
     theirs = TORCHS[schedule](optimizer, epochs)
     for epoch in range(epochs):

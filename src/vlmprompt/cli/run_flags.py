@@ -100,7 +100,7 @@ _ScheduleOption = Annotated[
     str | None,
     _optimised(
         "--schedule",
-        "cosine, linear, step (--set milestones=[30,60], gamma=0.1) or constant learning rate.",
+        "cosine, linear, constant, or step: with --set milestones=[30,60] and --set gamma=0.1.",
         metavar="NAME",
     ),
 ]

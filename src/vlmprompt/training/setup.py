@@ -153,7 +153,7 @@ def warn(setup: Setup, progress: Progress, sources: Mapping[str, str]) -> None:
             idle.remove("views")  # what a method without a loop reads is one view of each image
         if idle:
             verb = "has" if len(idle) == 1 else "have"
-            progress.warn(f"method {setup.config.method!r} has no training loop: {' and '.join(idle)} {verb} no effect")
+            progress.warn(f"method {setup.config.method!r} has no training loop: {', '.join(idle)} {verb} no effect")
         return
     for doubt in (*doubts(train, plan, sources), *_imbalance(setup), *_unmeasured(setup)):
         progress.warn(doubt)
