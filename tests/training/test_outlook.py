@@ -44,6 +44,7 @@ def test_max_steps_that_the_epochs_do_not_have() -> None:
         ({"epochs": 3, "warmup_epochs": 3}, "the whole run (3 of 3 epochs of warm-up)"),
         ({"epochs": 10, "schedule": "step", "milestones": (5, 10)}, "does not fall at milestones [10]"),
         ({"epochs": 10, "milestones": (5,)}, "milestones and gamma have no effect with schedule = cosine"),
+        ({"epochs": 20, "validate_every": 10, "patience": 1}, "patience = 1 has no effect: the run has 2 measurements"),
         ({"epochs": 10, "gamma": 0.5}, "milestones and gamma have no effect"),
     ],
     ids=str,
@@ -59,6 +60,7 @@ def test_slow_and_idle(values: dict[str, Any], words: str) -> None:
         {"epochs": 10, "schedule": "linear"},  # 2 / 10
         {"epochs": 20, "schedule": "constant"},
         {"epochs": 20, "schedule": "step", "milestones": (19,)},
+        {"epochs": 30, "validate_every": 10, "patience": 1},
     ],
     ids=str,
 )
@@ -76,9 +78,7 @@ def test_in_words() -> None:
     words = in_words(train, Plan.of(train, 16))
     assert words["plan"].startswith("100 steps: 25 epochs of 4 steps, 4 images a step; max_steps = 400 is not reached")
     assert words["rate"] == "1e-05 for 1 epoch of warm-up (4 steps, 4%), then cosine from 0.002 to 3.14e-05"
-    assert words["val"] == (
-        "3 measurements of validation images, ended by 2 in a row that are no better; the best state is kept"
-    )
+    assert words["val"] == ("3 measurements, ended by 2 in a row that are no better; the best state is kept")
     constant = TrainConfig(epochs=2, schedule="constant", warmup_epochs=0, batch_size=4)
     assert in_words(constant, Plan.of(constant, 16)) == {
         "plan": "8 steps: 2 epochs of 4 steps, 4 images a step",

@@ -158,7 +158,7 @@ def test_progress_shows_it(go: Go, with_val: Path) -> None:
     progress = Hooked()
     result = go(config(with_val, validate_every=3), progress=progress)
     assert progress.fields == {"val": result.metrics["val_accuracy"]}
-    assert any("kept is the last state, after epoch 3 of 3" in text for text in progress.messages)
+    assert result.kept is not None and result.kept.words.startswith("the last state, after epoch 3 of 3: ")
 
 
 # -- what is kept ------------------------------------------------------------------------------------

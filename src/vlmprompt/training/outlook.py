@@ -28,9 +28,9 @@ def in_words(train: TrainConfig, plan: Plan) -> dict[str, str]:
     words = {"plan": "; ".join([steps, *([short] if (short := unreached(train, plan)) else [])])}
     words["rate"] = _rates(train, plan)
     if train.validate_every is not None:
-        times = sum(plan.measures_after(epoch, train.validate_every) for epoch in range(plan.epochs))
+        times = _measurements(train, plan)
         stop = "" if train.patience is None else f", ended by {train.patience} in a row that are no better"
-        words["val"] = f"{times} measurements of validation images{stop}; the {train.keep} state is kept"
+        words["val"] = f"{times} measurement{'s' * (times > 1)}{stop}; the {train.keep} state is kept"
     return words
 
 
@@ -53,6 +53,8 @@ def doubts(train: TrainConfig, plan: Plan, sources: Mapping[str, str]) -> Iterat
     """
     if train.schedule != "step" and (train.milestones or train.gamma != TrainConfig.model_fields["gamma"].default):
         yield f"milestones and gamma have no effect with schedule = {train.schedule}"
+    if train.patience is not None and (times := _measurements(train, plan)) <= train.patience + 1:
+        yield f"patience = {train.patience} has no effect: the run has {times} measurement{'s' * (times > 1)} in all"
     if not any(_is_given(name, sources) for name in PACE):
         return
     if (short := unreached(train, plan)) and _is_given("max_steps", sources):
@@ -61,6 +63,11 @@ def doubts(train: TrainConfig, plan: Plan, sources: Mapping[str, str]) -> Iterat
     if late and train.schedule == "step":
         yield f"the rate does not fall at milestones {late}: the run has {plan.epochs} epochs"
     yield from _slow(train, plan)
+
+
+def _measurements(train: TrainConfig, plan: Plan) -> int:
+    """Of the validation images, over the whole plan."""
+    return sum(plan.measures_after(epoch, train.validate_every) for epoch in range(plan.epochs))
 
 
 def _slow(train: TrainConfig, plan: Plan) -> Iterator[str]:

@@ -24,7 +24,7 @@ from vlmprompt.training.checkpoint import Checkpoint, Header
 from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.folder import RunFolder, run_folder
 from vlmprompt.training.loop import fit
-from vlmprompt.training.provenance import RunInfo, peak_memory, versions
+from vlmprompt.training.provenance import KeptInfo, RunInfo, peak_memory, versions
 from vlmprompt.training.record import finish, kept_info, make_header, make_info, recorded
 from vlmprompt.training.rescue import keep
 from vlmprompt.training.setup import (
@@ -50,10 +50,12 @@ class TrainResult:
         run: its folder.
         metrics: `steps`, `seconds`, and as far as the method has them `loss` and `train_accuracy` (means over
             the last epoch, before each step's update), `val_accuracy` (of the state that was kept) and `images_per_s`.
+        kept: which state that is; None for methods without a loop.
     """
 
     run: Path
     metrics: dict[str, float]
+    kept: KeptInfo | None = None
 
 
 def train(
@@ -103,7 +105,7 @@ def train(
             _warn_of_other_code(folder, config.method, progress)
         if start == "done":
             progress.message(f"{folder.path} is already done (--force trains it again)")
-            return TrainResult(folder.path, RunInfo.read(folder.path).metrics)
+            return _result(folder, RunInfo.read(folder.path))
         if claim is None:  # in this very moment somebody has started over
             raise BusyError(f"run {folder.path}", None)
         if resume is True and start == "new":
@@ -112,7 +114,11 @@ def train(
         warn(setup, progress, sources or {})
         run = _Run(setup, folder, make_header(setup), claim, progress)
         resumed = _resumable(folder, run.header) if start == "resume" else None
-        return TrainResult(folder.path, _carry_out(run, resumed, dict(sources or {})).metrics)
+        return _result(folder, _carry_out(run, resumed, dict(sources or {})))
+
+
+def _result(folder: RunFolder, info: RunInfo) -> TrainResult:
+    return TrainResult(folder.path, info.metrics, info.kept)
 
 
 @dataclass(frozen=True)
@@ -188,8 +194,6 @@ def _run_loop(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
     )
     position, seconds = fit(work, resumed, run.progress)
     kept = kept_info(setup, position)
-    if kept.words:
-        run.progress.message(f"kept is {kept.words}")
     images = position.total * min(train_config.batch_size, len(records))
     numbers = {"loss": position.loss, "train_accuracy": position.accuracy, "steps": position.total}
     val = {} if kept.val_accuracy is None else {"val_accuracy": kept.val_accuracy}
