@@ -90,8 +90,12 @@ def _numbers(info: RunInfo) -> str:
     rows = [f"| {name} | {form.format(info.metrics[name])} |\n" for name, form in shown.items() if name in info.metrics]
     if not rows:
         return "## Numbers\n\nNothing was trained. Results come from `vlmprompt evaluate`.\n"
-    chosen = ", and of the images that the state was chosen by" if "val_accuracy" in info.metrics else " only"
-    intro = f"Of the training images{chosen}; they say nothing of new images. Results come from `vlmprompt evaluate`."
+    intro = "Of the training images only; they say nothing of new images. Results come from `vlmprompt evaluate`."
+    if "val_accuracy" in info.metrics:
+        intro = (
+            "Of the training images, and val_accuracy of the validation images, by which state and length of the run "
+            "may have been chosen. Results on new images come from `vlmprompt evaluate`."
+        )
     return f"## Numbers\n\n{intro}{_warning(info)}\n\n| | |\n|---|---|\n" + "".join(rows)
 
 
