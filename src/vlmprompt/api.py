@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
+    from vlmprompt.methods.weighted import cross_entropy as cross_entropy
     from vlmprompt.results.rows import ResultRow as ResultRow
     from vlmprompt.training.runs import load_run as load_run
 
@@ -113,6 +114,7 @@ _MODULES = {
         "seeded_linear",
     ),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
+    "vlmprompt.methods.weighted": ("cross_entropy",),
     "vlmprompt.results.rows": ("ResultRow",),
     "vlmprompt.training.runs": ("load_run",),
 }

@@ -11,6 +11,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tests.baselines.cases import LABELS, NAMES, OPTIONS, SHAPES, THROUGH_IMAGES, build, images
 from tests.conftest import tiny_clip
@@ -25,6 +26,7 @@ from vlmprompt.plugins import host
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.dry_run import dry_run
 from vlmprompt.training.run import train
+from vlmprompt_baselines.proda import upper_logits
 
 each = pytest.mark.parametrize("name", sorted(OPTIONS))
 
@@ -62,6 +64,21 @@ def test_gradients_reach_its_own_tensors_alone(tiny_model, tiny_backbone, name):
         assert not torch.equal(after, before[parameter]), parameter
     for parameter, value in tiny_model.named_parameters():
         assert value.grad is None and torch.equal(value, towers[parameter])
+
+
+@each
+def test_weights_of_images_act_on_the_cross_entropy(tiny_backbone, name):
+    method = build(tiny_backbone, name).train()
+    output = method(images())
+    weights = torch.linspace(0.2, 1.8, len(LABELS))
+    losses, plain = method.loss(output, LABELS, weights=weights), method.loss(output, LABELS)
+    logits = upper_logits(output, LABELS) if name == "proda" else output.logits
+    ce = (weights * F.cross_entropy(logits, LABELS, reduction="none")).mean()
+    part = "upper" if name == "proda" else "ce"
+    torch.testing.assert_close(losses.parts[part], ce.detach())
+    torch.testing.assert_close(losses.total - plain.total, ce - plain.parts[part], atol=1e-5, rtol=1e-4)
+    for other in plain.parts.keys() - {part}:
+        torch.testing.assert_close(losses.parts[other], plain.parts[other])
 
 
 @each

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from vlmprompt.config.keys import Text, read_value, show_value
+from vlmprompt.config.models import TrainConfig
 
 
 class Fields(BaseModel):
@@ -72,6 +73,13 @@ def test_numbers_shown_are_read_back(value: float | int | None) -> None:
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc"]))))
 def test_lists_shown_are_read_back(value: list[str]) -> None:
     assert read("many", show_value("many", value)) == value
+
+
+@given(st.dictionaries(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1), st.integers(1, 9)))
+def test_tables_shown_are_read_back(value: dict[str, int]) -> None:
+    field = TrainConfig.model_fields["class_weights"]
+    shown = show_value("train.class_weights", value)
+    assert read_value("train.class_weights", Text(shown), field, source="--set") == value
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"])).filter(lambda t: t == t.strip()))

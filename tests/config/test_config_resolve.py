@@ -164,6 +164,18 @@ def test_a_whole_run_toml(methods: Methods, tmp_path: Path) -> None:
     assert outcome.sources["shots"] == "run.toml"
 
 
+def test_weights_of_classes_from_text_file_and_environment(methods: Methods, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[train.class_weights]\n'red fox' = 3\n")
+    assert resolved(methods, config_file=file).run.train.class_weights == {"red fox": 3}
+    over = resolved(methods, config_file=file, sets=["class_weights={owl = 0.5}"]).run.train.class_weights
+    assert over == {"owl": 0.5}
+    assert resolved(methods, config_file=file, sets=["class_weights=none"]).run.train.class_weights is None
+    env = {"VLMPROMPT_TRAIN_CLASS_WEIGHTS": "balanced", "VLMPROMPT_TRAIN_MILESTONES": "[2, 4]"}
+    train = resolved(methods, env=env).run.train
+    assert (train.class_weights, train.milestones) == ("balanced", (2, 4))
+
+
 def test_shots_all_and_none_from_text(methods: Methods) -> None:
     assert resolved(methods, {"shots": "all"}).run.shots is None
     assert resolved(methods, sets=["shots=all"]).run.shots is None
@@ -205,6 +217,17 @@ def test_a_method_without_options(methods: Methods) -> None:
             "options.fusion = ad (--set) is not allowed: it should be 'gate', 'add'",
             None,
         ),
+        ({"sets": ["patience=3"]}, "patience = 3 needs measurements on validation images: give validate_every", None),
+        ({"sets": ["keep=best"]}, "keep = best needs measurements on validation images: give validate_every", None),
+        ({"sets": ["keep=first"]}, "train.keep = first (--set) is not allowed: it should be 'last' or 'best'", "state"),
+        ({"sets": ["schedule=step"]}, "schedule = step needs milestones", None),
+        ({"sets": ["schedule=stepp"]}, "it should be 'cosine', 'linear', 'step' or 'constant'", "after warm-up"),
+        ({"sets": ["milestones=[9,3]"]}, "milestones = [9, 3] must rise", None),
+        ({"sets": ["milestones=[0]"]}, "train.milestones = [0] (--set) is not allowed: it should be greater", "gamma"),
+        ({"sets": ["gamma=1"]}, "train.gamma = 1 (--set) is not allowed: it should be less than 1", "factor"),
+        ({"sets": ["class_weights=balanc"]}, "it should be 'balanced' or should be a valid dictionary", "n_c"),
+        ({"sets": ["class_weights={cat=-1}"]}, 'train.class_weights = {"cat" = -1} (--set) is not allowed', "n_c"),
+        ({"sets": ["sampling=even"]}, "train.sampling = even (--set) is not allowed", "each class equally often"),
         ({"sets": ["fusion=concat", "depth=12"]}, "fusion concat reaches no further than depth 11", None),
         ({"sets": ["topk=[1,x]"]}, "options.topk = [1,x] (--set) is not allowed", "patches"),
         ({"env": {"VLMPROMPT_TRAIN_LRR": "1"}}, "'train.lrr' (env VLMPROMPT_TRAIN_LRR)", "'train.lr'"),

@@ -240,6 +240,16 @@ def test_losses_by_hand(tiny_backbone, kind, conditional):
     torch.testing.assert_close(losses.total, 0.3 * llm + 0.7 * ce, atol=2e-6, rtol=1e-5)
 
 
+def test_weights_of_images_act_on_the_cross_entropy(tiny_backbone):
+    method = stirred(dual_pt(tiny_backbone, beta=0.3)).train()
+    output = method(images())
+    weights = torch.linspace(0.2, 1.8, len(LABELS))
+    losses, plain = method.loss(output, LABELS, weights=weights), method.loss(output, LABELS)
+    ce = (weights * F.cross_entropy(output.logits, LABELS, reduction="none")).mean()
+    torch.testing.assert_close(losses.parts["llm"], plain.parts["llm"])
+    torch.testing.assert_close(losses.total, 0.3 * plain.parts["llm"] + 0.7 * ce)
+
+
 def test_all_prompts_get_the_same_gradient_from_the_mean_over_pairs(tiny_backbone):
     method = stirred(dual_pt(tiny_backbone))
     W = method(images()).aux["text_KMd"].detach().requires_grad_()

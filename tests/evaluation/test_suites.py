@@ -178,3 +178,13 @@ def test_a_run_that_is_added_joins_the_curve(runs: dict[Any, Path], photos: Path
     assert curve(after)["4-shot"] == "ok"
     assert list(curve(after))[-1] == "all-shot"
     assert [r for r in after if r.cell == "1-shot"] == [r for r in before if r.cell == "1-shot"]
+
+
+def test_rows_say_which_state_was_measured(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    settings = config(photos, shots=2, epochs=2, validate_every=1, keep="best")
+    run = load_run(train(settings, runtime(tmp_path), backbone=tiny_backbone).run)
+    assert run.info.kept is not None
+    measured, *references = evaluate(run, "accuracy", runtime(tmp_path), backbone=tiny_backbone)
+    assert measured.note == run.info.kept.words and measured.note.startswith("the best state, after epoch ")
+    assert measured.setup["train.keep"] == "best"
+    assert all(row.note == "" for row in references if row.method != "coop")

@@ -227,3 +227,23 @@ def test_with_one_global_prompt_the_loss_is_coops(backbone: Backbone) -> None:
     method = stirred(backbone, n_global=1, use_local=False)
     output = method(images(backbone))
     torch.testing.assert_close(method.loss(output, LABELS).total, F.cross_entropy(output.logits, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("dropout", "loss"), [("none", "mean"), ("none", "sum"), ("official", "mean"), ("bernoulli", "mean")]
+)
+def test_weights_of_images(backbone: Backbone, loss: str, dropout: str) -> None:
+    """The loss of a batch is the weighted mean of those of its images alone."""
+    method = stirred(backbone, prompt_dropout=dropout, global_loss=loss, local_loss=loss)
+    draws = {
+        "none": {},
+        "official": {"dropout_idx": torch.tensor([[0, 2], [1, 1], [2, 0]])},
+        "bernoulli": {"dropout_mask": torch.tensor([[True, False, True], [True, False, False], [True, True, True]])},
+    }[dropout]
+    batch, weights = images(backbone), torch.tensor([2.0, 0.25, 0.75])
+    together = method.loss(method(batch), LABELS, draws=draws, weights=weights).total
+    alone = []
+    for i in range(3):
+        own = {name: drawn[i, None] for name, drawn in draws.items()}
+        alone.append(method.loss(method(batch[i, None]), LABELS[i, None], draws=own).total)
+    torch.testing.assert_close(together, (weights * torch.stack(alone)).mean())

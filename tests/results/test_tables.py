@@ -366,3 +366,12 @@ def test_images_behind_numbers() -> None:
 def test_an_average_counts_the_images_of_all_data_sets() -> None:
     *_, average = summarise([row(dataset="a", key="a", n=1000), row(dataset="b", key="b", n=234)])
     assert average.images == ("images", "", "1,234")
+
+
+def test_a_row_measured_in_the_best_state_is_marked() -> None:
+    chosen = [row(method="coop", seed=seed, setup={"train.keep": "best"}) for seed in (1, 2)]
+    (table,) = summarise([*chosen, row(method="zeroshot", shots=None, seed=None)])
+    assert [r[0] for r in table.rows] == ["coop [1]", "zeroshot"]
+    assert table.footnotes == ("measured in the state that was best on the validation images (keep = best)",)
+    (plain,) = summarise([row(method="coop")])
+    assert plain.footnotes == ()

@@ -74,3 +74,30 @@ def test_image_epochs_can_be_entered_anywhere(tmp_path: Path, augment: bool) -> 
     assert rest.labels_B.tolist() == [records[i].label for i in rest.index_B.tolist()]
     (again,) = source.epoch(3, skip=0, steps=1)
     assert again.index_B.tolist() != whole[0].index_B.tolist()
+
+
+def test_balanced_epochs_repeat_images_in_other_views(tmp_path: Path) -> None:
+    records = load_dataset(f"folder:{make_photos(tmp_path / 'p', splits={'train': 6, 'test': 1})}").split("train")
+    uneven = [record for record in records if record.label == 0] + [r for r in records if r.label == 1][:1]
+    transform = build_transform(PreprocessConfig(16, (0.5,) * 3, (0.5,) * 3), train=True)
+    source = ImageBatches(uneven, transform, 7, seed=3, augment=True, device=CPU, workers=0, sampling="balanced")
+    (batch,) = source.epoch(0, skip=0, steps=1)
+    rare = (batch.index_B == 6).nonzero().flatten()
+    assert isinstance(batch.images, Tensor) and len(rare) in (3, 4)
+    views = [batch.images[i] for i in rare.tolist()]
+    assert not any(torch.equal(views[0], other) for other in views[1:])
+    halves = ImageBatches(uneven, transform, 3, seed=3, augment=True, device=CPU, workers=0, sampling="balanced")
+    whole = list(halves.epoch(0, skip=0, steps=2))
+    (rest,) = halves.epoch(0, skip=1, steps=2)
+    assert isinstance(rest.images, Tensor) and isinstance(whole[1].images, Tensor)
+    assert torch.equal(rest.images, whole[1].images) and torch.equal(rest.images, batch.images[3:6])
+
+
+def test_balanced_epochs_of_features_take_the_views_in_turn() -> None:
+    rows_Bd = torch.tensor([[100.0 * v + i] for v in range(3) for i in range(8)])
+    labels = torch.tensor([0] * 7 + [1])
+    cached = CachedFeatures(ImageFeatures(rows_Bd), labels.repeat(3), 3)
+    (batch,) = FeatureBatches(cached, 8, seed=1, device=CPU, sampling="balanced").epoch(0, skip=0, steps=1)
+    rare = [number // 100 for number in numbers(batch.images) if number % 100 == 7]
+    assert len(rare) == 4 and set(rare) == {0, 1, 2}  # four times the only image, its three views in turn
+    assert batch.labels_B.tolist().count(1) == 4

@@ -11,7 +11,9 @@ from torch import nn
 
 from tests.training.material import config, runtime
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, UsageError
+from vlmprompt.progress import SilentProgress
 from vlmprompt.training.dry_run import SavedBytes, _flops, dry_run, report_lines
 
 
@@ -25,6 +27,7 @@ def test_report(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     }
     assert report["parameters"] == {"tensors": {"ctx": [2, 64]}, "total": 128}
     plan = {"epochs": 5, "steps_per_epoch": 3, "steps": 15, "batch_size": 4, "first_lr": 1e-5}
+    plan |= {"warmup_epochs": 1, "warmup_steps": 3, "schedule": "cosine"}
     assert {key: report["plan"][key] for key in plan} == plan
     assert report["plan"]["last_lr"] == pytest.approx(0.01 * (1 + 0.30901699 * -1))  # cos(3 pi / 5)
     assert report["flops"]["step"] == pytest.approx(report["flops"]["image"] + report["flops"]["text"], rel=0.01)
@@ -34,7 +37,21 @@ def test_report(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     json.dumps(report, allow_nan=False)
     lines = "\n".join(report_lines(report))
     assert "ctx (2, 64)" in lines and "15 steps: 5 epochs of 3 steps" in lines
+    assert "rate      1e-05 for 1 epoch of warm-up (3 steps, 20%), then cosine from 0.02 to 0.00691" in lines
     assert not (tmp_path / "runs").exists()
+
+
+def test_max_steps_that_are_not_reached(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    progress = SilentProgress()
+    settings = config(photos, epochs=20, max_steps=400, validate_every=5)
+    report = dry_run(settings, runtime(tmp_path), progress=progress, backbone=tiny_backbone)
+    why = "max_steps = 400 is not reached: 20 epochs of 3 steps end after 60; --epochs 134 would reach it"
+    assert report["plan"]["steps"] == 60 and progress.warnings == [why]
+    assert why in report["plan"]["in_words"]["plan"] and "val       4 measurements;" in "\n".join(report_lines(report))
+    shipped = {f"train.{name}": "override x:y.toml" for name in TrainConfig.model_fields}
+    quiet = SilentProgress()
+    dry_run(settings, runtime(tmp_path), progress=quiet, sources=shipped, backbone=tiny_backbone)
+    assert quiet.warnings == []
 
 
 def test_image_flops_by_hand(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:

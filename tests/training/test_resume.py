@@ -33,6 +33,15 @@ VARIANTS: list[dict[str, Any]] = [
     {"views": 2},
     {"views": 1, "max_steps": 8},
     {"method": "bloom", "fusion": "routing"},
+    {
+        "validate_every": 1,
+        "keep": "best",
+        "patience": 3,
+        "sampling": "balanced",
+        "class_weights": {"red fox": 3.0},
+        "schedule": "step",
+        "milestones": (1,),
+    },
 ]
 
 

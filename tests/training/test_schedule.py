@@ -1,21 +1,32 @@
-"""Steps and learning rates, against hand calculations and torch's own cosine."""
+"""Steps and learning rates, against hand calculations and torch's own schedulers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, MultiStepLR
 
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.training.schedule import Plan, learning_rate
 
+TORCHS: dict[str, Callable[[torch.optim.Optimizer, int], LRScheduler]] = {
+    "cosine": lambda optimizer, epochs: CosineAnnealingLR(optimizer, T_max=epochs),
+    "linear": lambda optimizer, epochs: LinearLR(optimizer, 1.0, 0.0, total_iters=epochs),
+    "step": lambda optimizer, epochs: MultiStepLR(optimizer, milestones=[1, 4, 30], gamma=0.3),
+    "constant": lambda optimizer, epochs: LambdaLR(optimizer, lambda epoch: 1.0),
+}
 
+
+@pytest.mark.parametrize("schedule", TORCHS)
 @pytest.mark.parametrize("epochs", [1, 2, 7, 50])
-def test_without_warmup_it_is_torchs_cosine(epochs: int) -> None:
-    train = TrainConfig(lr=0.002, epochs=epochs, warmup_epochs=0)
+def test_without_warmup_it_is_torchs(schedule: Any, epochs: int) -> None:
+    train = TrainConfig(lr=0.002, epochs=epochs, warmup_epochs=0, schedule=schedule, milestones=(1, 4, 30), gamma=0.3)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.002)
-    theirs = CosineAnnealingLR(optimizer, T_max=epochs)
+    theirs = TORCHS[schedule](optimizer, epochs)
     for epoch in range(epochs):
         assert learning_rate(train, epochs, epoch) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
         optimizer.step()
@@ -34,6 +45,53 @@ def test_with_two_warmup_epochs_and_constant() -> None:
     assert [learning_rate(cosine, 4, e) for e in range(4)] == pytest.approx([1e-5, 1e-5, 0.002, 0.0017071067811865])
     constant = TrainConfig(lr=0.1, warmup_epochs=1, schedule="constant")
     assert [learning_rate(constant, 3, e) for e in range(3)] == [1e-5, 0.1, 0.1]
+
+
+def test_linear_and_step_after_warmup() -> None:
+    # E = 4, w = 1: lr * (1 - (e - 1) / 4); milestones count from the run's start, warm-up included.
+    linear = TrainConfig(lr=0.4, schedule="linear", warmup_epochs=1)
+    assert [learning_rate(linear, 4, e) for e in range(4)] == pytest.approx([1e-5, 0.4, 0.3, 0.2])
+    step = TrainConfig(lr=0.4, schedule="step", milestones=(1, 3), gamma=0.5, warmup_epochs=1)
+    assert [learning_rate(step, 4, e) for e in range(4)] == pytest.approx([1e-5, 0.2, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_max_steps_anneals_over_the_epochs_that_are_run(schedule: Any) -> None:
+    short = TrainConfig(epochs=50, max_steps=10, batch_size=4, schedule=schedule, warmup_epochs=0)
+    plan = Plan.of(short, 8)  # 2 steps an epoch
+    whole = short.model_copy(update={"epochs": 5, "max_steps": None})
+    rates = [learning_rate(short, plan.epochs, epoch) for epoch in range(plan.epochs)]
+    assert rates == [learning_rate(whole, 5, epoch) for epoch in range(5)]
+    assert rates[-1] <= 0.2 * short.lr * 1.0000001
+
+
+def test_measured_every_so_many_epochs_and_after_the_last() -> None:
+    plan = Plan.of(TrainConfig(epochs=5), 32)
+    assert [plan.measures_after(epoch, 2) for epoch in range(5)] == [False, True, False, True, True]
+    assert [plan.measures_after(epoch, 9) for epoch in range(5)] == [False] * 4 + [True]
+    assert not any(plan.measures_after(epoch, None) for epoch in range(5))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"patience": 3}, r"patience = 3 needs .* give validate_every"),
+        ({"keep": "best"}, r"keep = best needs .* give validate_every"),
+        ({"schedule": "step"}, "needs milestones"),
+        ({"schedule": "step", "milestones": (4, 4)}, "must rise"),
+        ({"milestones": (0,)}, "greater than or equal to 1"),
+        ({"gamma": 1.0}, "less than 1"),
+        ({"gamma": 0.0}, "greater than 0"),
+        ({"validate_every": 0}, "greater than or equal to 1"),
+        ({"validate_every": 1, "patience": 0}, "greater than or equal to 1"),
+        ({"class_weights": {"cat": 0.0}}, "greater than 0"),
+        ({"class_weights": {}}, "at least 1 item"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit_together(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**values)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,41 @@ _SplitSeedOption = Annotated[
 _EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
 _LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
 _BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
-_MaxStepsOption = Annotated[int | None, _optimised("--max-steps", "Stop after so many steps.")]
+_MaxStepsOption = Annotated[
+    int | None, _optimised("--max-steps", "Stop after so many steps, where the epochs have so many.")
+]
+_ScheduleOption = Annotated[
+    str | None,
+    _optimised(
+        "--schedule",
+        "cosine, linear, constant, or step: with --set milestones=[30,60] and --set gamma=0.1.",
+        metavar="NAME",
+    ),
+]
+_SamplingOption = Annotated[
+    str | None,
+    _optimised("--sampling", "shuffled, or balanced: each class equally often in an epoch.", metavar="NAME"),
+]
+_ClassWeightsOption = Annotated[
+    str | None,
+    _optimised(
+        "--class-weights",
+        "Weights in the loss: none, balanced (n / (C * n_c)), or a table such as '{cat = 2}'.",
+        metavar="none|balanced|TABLE",
+    ),
+]
+_ValidateEveryOption = Annotated[
+    int | None,
+    _optimised("--validate-every", "Epochs between measurements on the val images; default: never.", metavar="N"),
+]
+_KeepOption = Annotated[
+    str | None,
+    _optimised("--keep", "State that the run ends with: last, or best by --validate-every.", metavar="last|best"),
+]
+_PatienceOption = Annotated[
+    int | None,
+    _optimised("--patience", "Stop after so many measurements without a better one; default: never.", metavar="N"),
+]
 _PrecisionOption = Annotated[
     str | None, _optimised("--precision", "Arithmetic of the towers: fp32, bf16 or fp16.", metavar="NAME")
 ]
@@ -128,8 +162,14 @@ class BaseFlags:
     lr: _LrOption = None
     batch_size: _BatchSizeOption = None
     max_steps: _MaxStepsOption = None
+    schedule: _ScheduleOption = None
     precision: _PrecisionOption = None
     views: _ViewsOption = None
+    sampling: _SamplingOption = None
+    class_weights: _ClassWeightsOption = None
+    validate_every: _ValidateEveryOption = None
+    keep: _KeepOption = None
+    patience: _PatienceOption = None
     device: DeviceOption = "auto"
     workers: WorkersOption = 2
     root: RootOption = None
@@ -141,6 +181,7 @@ class BaseFlags:
         Args:
             more: further run-level flags, such as `method`; None where not given.
         """
+        from vlmprompt.config.keys import Text
         from vlmprompt.config.resolve import resolve
 
         run_level = (
@@ -154,9 +195,22 @@ class BaseFlags:
             "exif",
             "split_seed",
         )
-        train = ("epochs", "lr", "batch_size", "max_steps", "precision", "views")
+        train = (
+            "epochs",
+            "lr",
+            "batch_size",
+            "max_steps",
+            "schedule",
+            "precision",
+            "views",
+            "sampling",
+            "validate_every",
+            "keep",
+            "patience",
+        )
         flags = more | {name: getattr(self, name) for name in run_level}
         flags |= {f"train.{name}": getattr(self, name) for name in train}
+        flags |= {"train.class_weights": None if self.class_weights is None else Text(self.class_weights)}
         # Absent, such a flag says nothing, so that a file may allow it.
         flags |= {key: getattr(self, key) or None for key in _LEAVE}
         flags |= {"class_names": None if self.class_names is None else str(self.class_names)}

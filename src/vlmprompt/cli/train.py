@@ -55,21 +55,23 @@ def train(
         progress=CliProgress(),
         sources=resolved.sources,
     )
-    data = {"run": result.run, "metrics": result.metrics}
+    data = {"run": result.run, "metrics": result.metrics, "kept": result.kept}
     emit("train", data, as_json=as_json, table=_summary(result, resolved.run, flags.root))
 
 
 def _dry_run(resolved: Resolved, runtime: Runtime, as_json: bool) -> None:
     from vlmprompt.training.dry_run import dry_run, report_lines
 
-    report = dry_run(resolved.run, runtime, progress=CliProgress())
+    report = dry_run(resolved.run, runtime, progress=CliProgress(), sources=resolved.sources)
     emit("train", {"dry_run": report}, as_json=as_json, table=report_lines(report))
 
 
 def _summary(result: TrainResult, run: RunConfig, root: Path | None) -> list[str]:
     """Where the run is, its last numbers, and the command that measures it."""
-    numbers = "  ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+    metrics = {name: value for name, value in result.metrics.items() if name != "val_accuracy"}  # of what is kept
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    kept = [f"kept  {result.kept.words}"] if result.kept is not None and result.kept.words else []
     suite = "base-to-new" if run.setting == "base-to-new" else "accuracy"
     where = [] if root is None else ["--root", str(root)]
     command = shlex.join(["vlmprompt", "evaluate", str(result.run), "--suite", suite, *where])
-    return [f"run   {result.run}", *([f"last  {numbers}"] if numbers else []), f"next  {command}"]
+    return [f"run   {result.run}", *([f"last  {numbers}"] if numbers else []), *kept, f"next  {command}"]

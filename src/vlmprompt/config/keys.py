@@ -90,6 +90,9 @@ def show_value(key: str, value: Any) -> str:
     """A value as `--set` would read it back."""
     if value is None:
         return "all" if key == "shots" else NULL
+    if isinstance(value, Mapping):  # JSON and TOML write all else alike
+        pairs = (f"{json.dumps(name, ensure_ascii=False)} = {show_value(key, inner)}" for name, inner in value.items())
+        return f"{{{', '.join(pairs)}}}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -36,6 +36,11 @@ def is_shipped(source: str) -> bool:
     return source == "default" or source.startswith(("default of ", "override "))
 
 
+def is_implied(source: str) -> bool:
+    """Whether a value with this source was not given by itself: it is shipped, or part of a preset."""
+    return is_shipped(source) or source.startswith("preset ")
+
+
 def file_layer(path: Path) -> Layer:
     """A run.toml: run-level keys at the top, tables [train] and [options].
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from vlmprompt.config.limits import (
     MOST_EPOCHS,
@@ -30,6 +31,8 @@ def _plain(text: str) -> str:
 
 Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
+Weight = Annotated[float, Field(gt=0)]
+Epoch = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 
 
 class TrainConfig(BaseModel):
@@ -52,8 +55,42 @@ class TrainConfig(BaseModel):
     eval_batch_size: int = Field(100, ge=1, le=MOST_IMAGES, description="images a step in evaluation; Dassl: 100")
     warmup_epochs: int = Field(1, ge=0, le=MOST_EPOCHS, description="epochs at the constant warm-up rate; CoOp code: 1")
     warmup_lr: float = Field(1e-5, gt=0, description="learning rate in warm-up; CoOp code: 1e-5")
-    schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="learning-rate schedule after warm-up, stepped per epoch"
+    schedule: Literal["cosine", "linear", "step", "constant"] = Field(
+        "cosine",
+        description="learning rate after warm-up, set anew each epoch: cosine or linear from lr towards 0 over the "
+        "epochs that are run, step (see milestones), constant; CoOp code: cosine",
+    )
+    milestones: tuple[Epoch, ...] = Field(
+        (), description="with schedule step: the rate is multiplied by gamma after each of so many epochs of the run"
+    )
+    gamma: float = Field(0.1, gt=0, lt=1, description="with schedule step: factor at each milestone; torch: 0.1")
+    class_weights: Literal["balanced"] | Annotated[dict[Name, Weight], Field(min_length=1)] | None = Field(
+        None,
+        description="weight of an image in the loss by its class: balanced, n / (C * n_c) for n_c of n images in C "
+        "classes, as scikit-learn; or a table such as {cat = 2.0}, 1 for others, scaled to a mean of 1 over all images",
+    )
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled",
+        description="images of an epoch: shuffled, each once; balanced, as many, each class equally often (small "
+        "classes repeat theirs, large ones take turns)",
+    )
+    validate_every: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="epochs between measurements of the accuracy on the validation images (also after the last epoch); "
+        "none: never, as in the papers' protocols",
+    )
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="state that the run ends with: last, or best by validation (of equal ones the earliest); "
+        "CoOp code: last",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="stop after so many measurements in a row that were no better than the best before; none: never",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="arithmetic of the towers; prompts stay fp32"
@@ -74,6 +111,17 @@ class TrainConfig(BaseModel):
         le=MOST_STEPS,
         description="optimiser steps between checkpoints for --resume (one is always written at an epoch's end)",
     )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.validate_every is None and (self.keep == "best" or self.patience is not None):
+            asked = "keep = best" if self.keep == "best" else f"patience = {self.patience}"
+            raise ValueError(f"{asked} needs measurements on validation images: give validate_every, such as 1")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule = step needs milestones, such as [30, 60]: epochs after which the rate falls")
+        if any(later <= earlier for earlier, later in pairwise(self.milestones)):
+            raise ValueError(f"milestones = {list(self.milestones)} must rise: each epoch later than the one before")
+        return self
 
 
 class RunConfig(BaseModel):

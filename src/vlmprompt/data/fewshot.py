@@ -95,7 +95,8 @@ def with_val(dataset: Dataset, split: FewShotSplit) -> tuple[FewShotSplit, str]:
     """Validation shots for a data set without a val split: min(k, 4) of each class's other train images.
 
     Drawn by `random.Random(seed)`, classes in order of first appearance; a class with fewer gives them all.
-    They choose hyper-parameters of closed-form methods and are never trained on.
+    They choose hyper-parameters of closed-form methods and, where that is asked for, the state that a run ends with;
+    they are never trained on.
 
     Returns:
         The split with them, and in words where they are from.

@@ -54,10 +54,10 @@ class ImageLoader:
     """One pass over records in a given order; may be iterated again, with the same result.
 
     The result does not depend on `workers`. Random transforms see torch's global generator seeded from
-    (`augment_seed`, position of the record), and it is restored: the view of an image is a pure function of
-    these, and the caller's random numbers are not touched. Workers live as long as one pass, so few images are
-    decoded in the main process: up to 64, or 4096 where processes are spawned (macOS, Windows). So are images that
-    their source keeps (`ImageSource.kept`).
+    (`augment_seed`, position of the record, `again` where it is not 0), and it is restored: the view of an image is
+    a pure function of these, and the caller's random numbers are not touched. Workers live as long as one pass, so
+    few images are decoded in the main process: up to 64, or 4096 where processes are spawned (macOS, Windows). So are
+    images that their source keeps (`ImageSource.kept`).
 
     Args:
         records: all that `order` may point to.
@@ -65,6 +65,7 @@ class ImageLoader:
         device: where batches arrive; on CUDA through pinned memory and one batch ahead.
         workers: decoding processes; 0 = decode in the main process.
         order: positions in `records`, each pass in this order; default: all, as they are.
+        again: of each place in `order`, how often its record came before; 0 for all by default.
         augment_seed: such as (seed, epoch).
         drop_last: leave out an incomplete last batch, unless it is the only one (Dassl's rule).
 
@@ -83,12 +84,14 @@ class ImageLoader:
         device: torch.device | str = "cpu",
         workers: int = 0,
         order: Sequence[int] | None = None,
+        again: Sequence[int] | None = None,
         augment_seed: tuple[int, ...] | None = None,
         drop_last: bool = False,
     ) -> None:
         indices = list(range(len(records)) if order is None else order)
+        places = list(zip(indices, again or [0] * len(indices), strict=True))
         self._device = torch.device(device)
-        self._batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+        self._batches = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
         if drop_last and len(self._batches) > 1 and len(self._batches[-1]) < batch_size:
             self._batches.pop()
         self._images = _Images(records, transform, augment_seed or ())
@@ -154,7 +157,8 @@ class _Images(TorchDataset[Any]):
         self._transform = transform
         self._seed = seed
 
-    def __getitem__(self, index: int) -> _Item | _Failure:
+    def __getitem__(self, place: tuple[int, int]) -> _Item | _Failure:
+        index, again = place
         record = self._records[index]
         try:
             image = read_image(record)
@@ -162,7 +166,7 @@ class _Images(TorchDataset[Any]):
             return _Failure(error.message, error.hint)
         with torch.random.fork_rng(devices=[]):
             # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
-            torch.default_generator.manual_seed(_sample_seed(self._seed, index))
+            torch.default_generator.manual_seed(_sample_seed(self._seed, index, again))
             return self._transform(image), record.label, index, GUESSED in image.info
 
 
@@ -172,9 +176,10 @@ def _in_process() -> int:
     return IN_PROCESS if method == "fork" else IN_PROCESS_SPAWN
 
 
-def _sample_seed(seed: tuple[int, ...], index: int) -> int:
-    """64 well-mixed bits; neighbouring seeds or positions share nothing."""
-    return int.from_bytes(hashlib.blake2b(repr((*seed, index)).encode(), digest_size=8).digest(), "little")
+def _sample_seed(seed: tuple[int, ...], index: int, again: int) -> int:
+    """64 well-mixed bits; neighbouring seeds, positions or repetitions share nothing."""
+    parts = (*seed, index, again) if again else (*seed, index)
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
 
 
 def _collate(items: list[_Item | _Failure]) -> list[Tensor] | _Failure:

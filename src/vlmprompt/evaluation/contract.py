@@ -56,6 +56,7 @@ class Subject:
         sources: where the values of `config` came from, by dotted key.
         reference: stands beside a run, and is measured where the run is.
         descriptions: what it reads of the classes, if it reads any.
+        state: which state of its training it is, in words; empty where nothing chose or measured it.
     """
 
     run: str
@@ -68,6 +69,7 @@ class Subject:
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     reference: bool = False
     descriptions: DescriptionFile | None = None
+    state: str = ""
 
     @property
     def untrained(self) -> bool:

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import CachedFeatures, extract, feature_bytes
-from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.config.models import Runtime
-from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.records import Dataset
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.passes import Labelled, feature_batches, image_batches, tower_is_frozen
 from vlmprompt.progress import Progress
 
 # Features of test images are kept for other methods up to this size in all; above, each reads the images.
@@ -106,9 +105,7 @@ class ImageBank:
         """The towers."""
         return self._load()
 
-    def batches(
-        self, method: PromptMethod, dataset: Dataset, split: str
-    ) -> tuple[Iterator[tuple[Tensor | ImageFeatures, Tensor]], bool]:
+    def batches(self, method: PromptMethod, dataset: Dataset, split: str) -> tuple[Iterator[Labelled], bool]:
         """Images or their features with labels, in the order of the split; and whether they are features.
 
         Features are computed before this returns, images are read while iterating.
@@ -117,15 +114,15 @@ class ImageBank:
             InputError: no such split, or an image cannot be read.
         """
         if self._shares(method, dataset, split):
-            return self._from_features(self._extracted(method, dataset, split)), True
-        return self._from_images(dataset, split), False
+            kept = self._extracted(method, dataset, split)
+            return feature_batches(kept, self._batch_size, self.backbone.device), True
+        records, workers = dataset.split(split), self._runtime.workers
+        return image_batches(records, self.backbone, self._batch_size, workers=workers), False
 
     def _shares(self, method: PromptMethod, dataset: Dataset, split: str) -> bool:
         """A tower that the method does not touch gives the same features to all, if they can be held."""
-        needs = method.image_needs()
-        if needs.grad or "feature_cache" not in method.capabilities:
-            return False
-        return feature_bytes(needs, self.backbone, len(dataset.split(split))) <= self._features.limit
+        size = feature_bytes(method.image_needs(), self.backbone, len(dataset.split(split)))
+        return tower_is_frozen(method) and size <= self._features.limit
 
     def _extracted(self, method: PromptMethod, dataset: Dataset, split: str) -> CachedFeatures:
         key = (dataset.spec, dataset.measured_digest, split, method.image_needs(), method.feature_key())
@@ -141,18 +138,3 @@ class ImageBank:
                 description=f"{split} images of {dataset.name}",
             ),
         )
-
-    def _from_features(self, kept: CachedFeatures) -> Iterator[tuple[ImageFeatures, Tensor]]:
-        for start in range(0, len(kept.labels), self._batch_size):
-            part = slice(start, start + self._batch_size)
-            yield kept.features[part].to(self.backbone.device), kept.labels[part]
-
-    def _from_images(self, dataset: Dataset, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        loader = ImageLoader(
-            dataset.split(split),
-            self.backbone.transform(train=False),
-            self._batch_size,
-            device=self.backbone.device,
-            workers=self._runtime.workers,
-        )
-        return ((batch.images_B3HW, batch.labels_B) for batch in loader)

@@ -41,6 +41,7 @@ def run_subject(run: Run, resources: Resources) -> Subject:
         siblings=partial(_sibling_runs, run, resources),
         descriptions=run.descriptions,
         sources=run.info.sources,
+        state="" if run.info.kept is None else run.info.kept.words,
     )
 
 

@@ -109,7 +109,7 @@ def _row(
     note: str = "",
 ) -> ResultRow:
     subject, config = unit.subject, unit.subject.config
-    notes = [note] if value is None else [value.note, mean_note(value.of), _towers(config)]
+    notes = [note] if value is None else [value.note, mean_note(value.of), _towers(config), subject.state]
     return ResultRow(
         run=subject.run,
         method=config.method,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmprompt.config.keys import NULL, RUN_FIELDS, show_value
-from vlmprompt.config.layers import is_shipped
+from vlmprompt.config.layers import is_implied
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import resolve
 
@@ -90,13 +90,9 @@ def _given(config: RunConfig, sources: Mapping[str, str]) -> dict[str, Any]:
 
     def given(key: str) -> bool:
         source = sources.get(key)
-        return mine[key] != otherwise[key] if source is None else not _implied(source)
+        return mine[key] != otherwise[key] if source is None else not is_implied(source)
 
     return {key: value for key, value in mine.items() if given(key)}
-
-
-def _implied(source: str) -> bool:
-    return is_shipped(source) or source.startswith("preset ")
 
 
 def _tables(config: RunConfig) -> dict[str, Any]:

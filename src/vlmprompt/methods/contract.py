@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vlmprompt.backbones.types import (
     ClassTokens,
@@ -28,6 +27,7 @@ from vlmprompt.backbones.types import (
 )
 from vlmprompt.config.limits import MOST_SIZE
 from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.methods.weighted import cross_entropy
 
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
@@ -173,6 +173,8 @@ class PromptMethod(nn.Module):
     # Names of buffers that only training fills (a running average): None before, and perhaps after it; part of
     # the trained state while they hold something.
     passing: ClassVar[frozenset[str]] = frozenset()
+    # What is learned is only made after the last epoch (an average over all): a run has no earlier state to keep.
+    made_at_end: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -337,14 +339,23 @@ class PromptMethod(nn.Module):
         return other
 
     # -- training -----------------------------------------------------------------------------------
-    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
         """Loss of a batch; default cross-entropy.
 
         Args:
             labels: (B,) indices into `class_names`.
             draws: recorded random draws of the loss, in place of fresh ones.
+            weights: (B,) of the images in the cross-entropy; given for `class_weights` alone, and a method whose own
+                loss lacks the parameter is refused then.
         """
-        ce = F.cross_entropy(output.logits, labels)
+        ce = cross_entropy(output.logits, labels, weights)
         return Losses(ce, {"ce": ce.detach()})
 
     def start_epoch(self, epoch: int, epochs: int) -> None:

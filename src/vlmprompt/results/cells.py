@@ -28,8 +28,14 @@ class Notes:
         numbers = dict.fromkeys(self._number(row) for row in rows.itertuples())
         return "".join(f"[{number}]" for number in numbers)
 
+    def mark(self, text: str) -> str:
+        """The reference to a note of one's own."""
+        return f"[{self._place(text)}]"
+
     def _number(self, row: Any) -> int:
-        text = f"{row.status.replace('_', ' ')}: {row.note or 'no reason given'}"
+        return self._place(f"{row.status.replace('_', ' ')}: {row.note or 'no reason given'}")
+
+    def _place(self, text: str) -> int:
         if text not in self.texts:
             self.texts.append(text)
         return self.texts.index(text) + 1

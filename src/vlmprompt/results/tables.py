@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from vlmprompt.results.cells import DDOF, Notes, average_cell, behind, cell
-from vlmprompt.results.frame import MISSING, frame_of
+from vlmprompt.results.frame import MISSING, SETUP, frame_of
 from vlmprompt.results.harmonic import H_OF_MEANS, MEAN_OF_H
 from vlmprompt.results.layout import Layout
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING
 
+KEEP = SETUP + "train.keep"
 HOW = {
     H_OF_MEANS: "harmonic mean of the averaged base and new accuracy",
     MEAN_OF_H: "average of each run's harmonic mean of base and new accuracy",
@@ -30,7 +31,7 @@ class SummaryTable:
         rows: texts, as long as `columns`.
         images: how many are behind the numbers of a column, as long as `columns`; empty if nobody knows.
         caption: how to read the numbers.
-        footnotes: why numbers are missing; numbered from 1, referred to as "[1]".
+        footnotes: why numbers are missing, and what rows are of; numbered from 1, referred to as "[1]".
     """
 
     title: str
@@ -69,15 +70,22 @@ def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:
     for names, part in by_row:
         untrained = notes.marks(part[part["cell"] == EVERYTHING])
         head, *others = (str(name) for name in names)
+        marks = untrained + _kept(part, notes)
         cells = [cell(part, column, layout, notes) for column in layout.headers]
         seeds = [str(_seeds(part) or MISSING)] if several else []
-        body.append((f"{head} {untrained}".rstrip(), *others, *seeds, *cells))
+        body.append((f"{head} {marks}".rstrip(), *others, *seeds, *cells))
     spread = [f"mean ± sample standard deviation (ddof={DDOF}) over seeds"] if several else []
     caption = _caption(layout, group, spread)
     columns = (*layout.labels, *(["seeds"] if several else []), *layout.headers.values())
     labels = len(columns) - len(layout.headers)
     images = _images(layout, labels, [group])
     return SummaryTable(layout.title(title), columns, labels, tuple(body), caption, tuple(notes.texts), images)
+
+
+def _kept(part: pd.DataFrame, notes: Notes) -> str:
+    """A reference to what is said of runs that are measured in another state than their last."""
+    chosen = KEEP in part and (part[KEEP] == "best").any()
+    return notes.mark("measured in the state that was best on the validation images (keep = best)") if chosen else ""
 
 
 def _seeds(part: pd.DataFrame) -> int:

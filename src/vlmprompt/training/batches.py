@@ -6,10 +6,9 @@ epoch can be entered at any step and goes on as if it had never been left.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +18,9 @@ from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
+from vlmprompt.training.order import Order, balanced, epoch_generator, shuffled
+
+Sampling = Literal["shuffled", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,9 @@ class Batches(Protocol):
         """The batches `skip` .. `steps` - 1 of an epoch."""
 
 
-def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """The generator of an epoch's order; neighbouring seeds and epochs share nothing."""
-    digest = hashlib.blake2b(f"order {seed} {epoch}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+def draw(sampling: Sampling, labels_n: Tensor, generator: torch.Generator) -> Order:
+    """The order of an epoch."""
+    return balanced(labels_n, generator) if sampling == "balanced" else shuffled(len(labels_n), generator)
 
 
 class ImageBatches:
@@ -57,6 +58,7 @@ class ImageBatches:
         transform: random where `augment` is set.
         seed: of order and augmentation.
         augment: the transform draws random numbers.
+        sampling: see `TrainConfig.sampling`; an image that comes again in an epoch gets another view.
     """
 
     def __init__(
@@ -69,21 +71,26 @@ class ImageBatches:
         augment: bool,
         device: torch.device,
         workers: int,
+        sampling: Sampling = "shuffled",
     ) -> None:
         self._records, self._transform, self._batch_size = records, transform, batch_size
         self._seed, self._augment = seed, augment
         self._device, self._workers = device, workers
+        self._sampling = sampling
+        self._labels_n = torch.tensor([record.label for record in records])
 
     def epoch(self, epoch: int, *, skip: int, steps: int) -> Iterator[TrainBatch]:
         """See `Batches.epoch`."""
-        order = torch.randperm(len(self._records), generator=epoch_generator(self._seed, epoch))
+        order = draw(self._sampling, self._labels_n, epoch_generator(self._seed, epoch))
+        part = slice(skip * self._batch_size, steps * self._batch_size)
         loader = ImageLoader(
             self._records,
             self._transform,
             self._batch_size,
             device=self._device,
             workers=self._workers,
-            order=order[skip * self._batch_size : steps * self._batch_size].tolist(),
+            order=order.index_n[part].tolist(),
+            again=order.again_n[part].tolist(),
             augment_seed=(self._seed, epoch) if self._augment else None,
         )
         for batch in loader:
@@ -93,25 +100,39 @@ class ImageBatches:
 class FeatureBatches:
     """Batches of features that were computed once; no loader and no image tower.
 
-    An epoch takes every image once, in one of its V views drawn at random.
+    An epoch takes every image once, in one of its V views drawn at random; with balanced sampling an image that comes
+    again does so in its next view.
 
     Args:
         cached: features of V views of n images, view after view.
         seed: of order and views.
         device: where batches go; features that were too large for it lie in main memory.
+        sampling: see `TrainConfig.sampling`.
     """
 
-    def __init__(self, cached: CachedFeatures, batch_size: int, *, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        cached: CachedFeatures,
+        batch_size: int,
+        *,
+        seed: int,
+        device: torch.device,
+        sampling: Sampling = "shuffled",
+    ) -> None:
         self._cached, self._batch_size, self._seed, self._device = cached, batch_size, seed, device
         self._n = len(cached.labels) // cached.views
+        self._sampling = sampling
+        self._labels_n = cached.labels[: self._n].cpu()
 
     def epoch(self, epoch: int, *, skip: int, steps: int) -> Iterator[TrainBatch]:
         """See `Batches.epoch`."""
         generator = epoch_generator(self._seed, epoch)
-        order = torch.randperm(self._n, generator=generator)
-        views = torch.randint(self._cached.views, (self._n,), generator=generator)
+        order = draw(self._sampling, self._labels_n, generator)
+        views_n = torch.randint(self._cached.views, (self._n,), generator=generator)
         for step in range(skip, steps):
-            index_B = order[step * self._batch_size : (step + 1) * self._batch_size]
-            rows_B = (views[index_B] * self._n + index_B).to(self._cached.labels.device)
+            part = slice(step * self._batch_size, (step + 1) * self._batch_size)
+            index_B = order.index_n[part]
+            view_B = (views_n[index_B] + order.again_n[part]) % self._cached.views
+            rows_B = (view_B * self._n + index_B).to(self._cached.labels.device)
             features = self._cached.features[rows_B].to(self._device)
             yield TrainBatch(features, self._cached.labels[rows_B].to(self._device), index_B)

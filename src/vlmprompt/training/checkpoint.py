@@ -1,6 +1,7 @@
 """Checkpoints: safetensors with a JSON header, from which a run is used and from which it goes on.
 
-Tensors: the trained state by its own names, `optimizer/<parameter>/<slot>`, `rng/method` (uint8). The header
+Tensors: the trained state by its own names, `optimizer/<parameter>/<slot>`, `rng/method` (uint8); in a run that is to
+end with its best state, `best/<name>` is that state so far, until the run ends and it is the trained state. The header
 is the single metadata entry "vlmprompt", so that equal content gives equal bytes; it holds no time, but a digest
 of the tensors and of all else that it says.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,7 @@ from vlmprompt.training.trainset import StoredConfig
 
 HEADER_KEY = "vlmprompt"
 OPTIMIZER = "optimizer/"
+BEST = "best/"
 RNG = "rng/"
 AGAIN = "restore it, or train again with --force"
 
@@ -41,6 +43,9 @@ class Position(BaseModel):
         log_lines: lines of the log up to here.
         seen, correct, loss_sum: images of this epoch so far, how many were right, their summed loss.
         loss, accuracy: means over the last whole epoch.
+        val_accuracy: on the validation images after that epoch; None where they were not measured then.
+        best_epoch, best_accuracy: the best measurement so far, after so many epochs; of equal ones the first.
+        waited: measurements since then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +59,10 @@ class Position(BaseModel):
     loss_sum: float = 0.0
     loss: float | None = None
     accuracy: float | None = None
+    val_accuracy: float | None = None
+    best_epoch: int | None = None
+    best_accuracy: float | None = None
+    waited: int = 0
 
     def after(self, loss: float, images: int, correct: int) -> Position:
         """The position one step on, with the step's mean loss."""
@@ -63,8 +72,16 @@ class Position(BaseModel):
 
     def next_epoch(self) -> Position:
         """The position at the start of the next epoch."""
-        loss, accuracy = self.loss_sum / self.seen, self.correct / self.seen
-        return Position(epoch=self.epoch + 1, total=self.total, loss=loss, accuracy=accuracy)
+        means = {"loss": self.loss_sum / self.seen, "accuracy": self.correct / self.seen, "val_accuracy": None}
+        start = {"epoch": self.epoch + 1, "step": 0, "seen": 0, "correct": 0, "loss_sum": 0.0}
+        return self.model_copy(update=start | means)
+
+    def measured(self, accuracy: float) -> Position:
+        """The same position, its accuracy on the validation images known."""
+        better = self.best_accuracy is None or accuracy > self.best_accuracy
+        found = {"best_epoch": self.epoch, "best_accuracy": accuracy, "waited": 0}
+        waiting = {"waited": self.waited + 1}
+        return self.model_copy(update={"val_accuracy": accuracy, **(found if better else waiting)})
 
 
 class Header(BaseModel):
@@ -94,12 +111,14 @@ class Checkpoint:
         state: trained state by name.
         optimizer: see `optim.optimizer_tensors`; empty for methods without a loop.
         rng: generator states (uint8) by name.
+        best: the best trained state before the end of a run that keeps it; empty in others.
     """
 
     header: Header
     state: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     rng: Mapping[str, Tensor]
+    best: Mapping[str, Tensor] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write it, atomically, into a folder that is there.
@@ -111,6 +130,7 @@ class Checkpoint:
             **self.state,
             **{OPTIMIZER + name: tensor for name, tensor in self.optimizer.items()},
             **{RNG + name: tensor for name, tensor in self.rng.items()},
+            **{BEST + name: tensor for name, tensor in self.best.items()},
         }
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in named.items()}
         content = _content_digest(self.header.model_dump_json(), tensors)
@@ -136,9 +156,9 @@ class Checkpoint:
             raise InputError(f"{path} is damaged, or no checkpoint of this version: {reason}", hint=AGAIN) from error
         if header.content not in (None, _content_digest(text, tensors)):
             raise InputError(f"{path} is damaged: its content is not that of its digest", hint=AGAIN)
-        state = {name: tensor for name, tensor in tensors.items() if not name.startswith((OPTIMIZER, RNG))}
+        state = {name: tensor for name, tensor in tensors.items() if not name.startswith((OPTIMIZER, RNG, BEST))}
         header = header.model_copy(update={"content": None})
-        return cls(header, state, _below(tensors, OPTIMIZER), _below(tensors, RNG))
+        return cls(header, state, _below(tensors, OPTIMIZER), _below(tensors, RNG), _below(tensors, BEST))
 
     @staticmethod
     def lies_at(path: Path) -> bool:

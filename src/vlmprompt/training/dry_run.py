@@ -21,6 +21,7 @@ from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.batches import ImageBatches, TrainBatch
+from vlmprompt.training.outlook import in_words, warmup_steps
 from vlmprompt.training.provenance import peak_memory
 from vlmprompt.training.schedule import learning_rate
 from vlmprompt.training.setup import Setup, build, complete, settle_device, warn
@@ -34,12 +35,13 @@ def dry_run(
     runtime: Runtime | None = None,
     *,
     progress: Progress | None = None,
+    sources: Mapping[str, str] | None = None,
     backbone: Backbone | None = None,
 ) -> dict[str, Any]:
     """Build a run and put one batch through it.
 
     Args:
-        backbone: towers in memory, in place of loading `config.backbone`.
+        sources, backbone: see `train`.
 
     Returns:
         A JSON-able report: `data`, `shapes`, `parameters` (by name, and `total`), `plan`, `features`, `flops`
@@ -56,7 +58,7 @@ def dry_run(
     config = complete(config)
     device = settle_device(config, runtime)
     setup = build(config, runtime, load_trainset(config, runtime), device, backbone)
-    warn(setup, progress)
+    warn(setup, progress, sources or {})
     setup.method.train()
     with progress.task("dry run", None, unit="step") as task:
         batch = _first_batch(setup)
@@ -86,10 +88,12 @@ def _static(setup: Setup) -> dict[str, Any]:
     data, plan, train, method = setup.data, setup.plan, setup.config.train, setup.method
     learned = {name: p for name, p in method.named_parameters() if p.requires_grad}
     steps: dict[str, Any] = {"epochs": 0, "steps_per_epoch": 0, "steps": 0, "batch_size": train.batch_size}
+    steps |= {"in_words": {"plan": "0 steps: nothing is trained in a loop"}}
     if plan is not None:
         steps |= {"epochs": plan.epochs, "steps_per_epoch": plan.steps_per_epoch, "steps": plan.steps}
-        steps |= {"first_lr": learning_rate(train, plan.epochs, 0)}
-        steps |= {"last_lr": learning_rate(train, plan.epochs, plan.epochs - 1)}
+        steps |= {"warmup_epochs": train.warmup_epochs, "warmup_steps": warmup_steps(train, plan)}
+        steps |= {"schedule": train.schedule, "first_lr": learning_rate(train, plan.epochs, 0)}
+        steps |= {"last_lr": learning_rate(train, plan.epochs, plan.epochs - 1), "in_words": in_words(train, plan)}
     rows = len(data.split.train) * max(1, train.views)
     return {
         "method": setup.config.method,
@@ -252,7 +256,6 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
         f"trains    {report['parameters']['total']:,} parameters in all",
         f"FLOPs     {flops} (forward and backward, a step)",
         f"memory    {memory}",
-        f"plan      {plan['steps']} steps: {plan['epochs']} epochs of {plan['steps_per_epoch']} steps, "
-        f"{plan['batch_size']} images a step",
+        *(f"{what:<10}{words}" for what, words in plan["in_words"].items()),
         f"time      about {seconds['total']:.0f} s, {seconds['step']:.3g} s a step; decoding images is not counted",
     ]

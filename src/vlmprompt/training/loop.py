@@ -6,57 +6,25 @@ Shapes: B images, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
 
-from vlmprompt.claims.claim import Claim
-from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.methods.contract import Losses, MethodOutput, PromptMethod
 from vlmprompt.methods.ranks import label_ranks
-from vlmprompt.progress import Progress
-from vlmprompt.training.batches import Batches, TrainBatch
-from vlmprompt.training.checkpoint import Checkpoint, Header, Position
-from vlmprompt.training.folder import RunFolder
+from vlmprompt.progress import Progress, Task
+from vlmprompt.training.batches import TrainBatch
+from vlmprompt.training.checkpoint import Checkpoint, Position
 from vlmprompt.training.log import TrainLog
-from vlmprompt.training.optim import (
-    build_optimizer,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    set_learning_rate,
-)
-from vlmprompt.training.rescue import keep
-from vlmprompt.training.schedule import Plan, learning_rate
-from vlmprompt.training.stop import stop_on_signals
-
-
-@dataclass(frozen=True)
-class Work:
-    """All that a loop needs.
-
-    Attributes:
-        method: with fresh initial values, on its device.
-        image_ids: names of the training images, for errors.
-        header: of the checkpoints, but for position and scaler.
-        folder: where they and the log go.
-        claim: on it.
-    """
-
-    method: PromptMethod
-    batches: Batches
-    plan: Plan
-    train: TrainConfig
-    accelerator: Any
-    image_ids: Sequence[str]
-    header: Header
-    folder: RunFolder
-    claim: Claim
+from vlmprompt.training.optim import build_optimizer, set_learning_rate
+from vlmprompt.training.schedule import learning_rate
+from vlmprompt.training.stop import StopRequest, stop_on_signals
+from vlmprompt.training.validation import is_over
+from vlmprompt.training.work import Work, end_with, restore, save
 
 
 @dataclass(frozen=True)
@@ -79,24 +47,24 @@ class Step:
 
 
 def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Position, float]:
-    """Train the method; it is left in eval mode.
+    """Train the method; it is left in eval mode, in the state that is kept.
 
     Args:
         resumed: the state to go on from; on a CPU the outcome equals, bit for bit, that without a break.
 
     Returns:
-        The final position and the seconds spent in the loop.
+        The final position and the seconds spent in the loop, measurements on validation images included.
 
     Raises:
-        InputError: the loss or a parameter is not finite (the last good checkpoint stays), or a file cannot
-            be written.
+        InputError: the loss, a parameter or a validation image's logit is not finite (the last good checkpoint
+            stays), or a file cannot be written.
         VanishedError: the run's folder is gone; the state was saved beside it.
         BusyError: another process took the run over while this one stood still.
         Interrupted: Ctrl-C or SIGTERM; the state was saved after the step under way.
     """
     method, plan, train = work.method, work.plan, work.train
     optimizer = work.accelerator.prepare(build_optimizer(method, train))
-    position = restore(work, optimizer, resumed)
+    position, best = restore(work, optimizer, resumed)
     method.train()
     with (
         TrainLog(work.folder.log, keep=position.log_lines) as log,
@@ -104,6 +72,8 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
         stop_on_signals() as stop,
     ):
         for epoch in range(position.epoch, plan.epochs):
+            if is_over(train, position):
+                break
             lr = learning_rate(train, plan.epochs, epoch)
             set_learning_rate(optimizer, lr)
             if position.step == 0:  # else what it set is part of the method's restored state
@@ -111,7 +81,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
             for batch in work.batches.epoch(epoch, skip=position.step, steps=plan.steps_in(epoch)):
                 optimizer.zero_grad()
                 output = method(batch.images)
-                losses = method.loss(output, batch.labels_B)
+                losses = loss_of(work, output, batch.labels_B)
                 work.accelerator.backward(losses.total)
                 optimizer.step()
                 step = observe(output, losses, batch.labels_B, method)  # the one wait for the device
@@ -122,41 +92,47 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 accuracy = position.correct / position.seen
                 task.advance(1, epoch=f"{epoch + 1}/{plan.epochs}", loss=step.loss, acc=accuracy)
                 if stop.requested or position.total % train.checkpoint_every == 0 or log.gone():
-                    position = save(work, optimizer, position, log)
+                    position = save(work, optimizer, position, best, log)
                 if stop.requested:
                     raise interrupted(work, position)
+            measured = plan.measures_after(epoch, train.validate_every)
+            if measured:  # whoever stops the measurement loses no step
+                position = save(work, optimizer, position, best, log)
             method.end_epoch(epoch, plan.epochs)
             position = position.next_epoch()
+            if measured:
+                position = measure(work, position, stop, task)
+                if train.keep == "best" and position.waited == 0:
+                    best = {name: tensor.clone() for name, tensor in method.trainable_state().items()}
             work.claim.check()
             log.append(epoch_record(method, position, lr))
-            position = save(work, optimizer, position, log)
+            position = save(work, optimizer, position, best, log)
+        if best:
+            position = end_with(work, best, position, log)
         seconds = log.seconds
     method.eval()
     return position, seconds
 
 
-def restore(work: Work, optimizer: Optimizer, resumed: Checkpoint | None) -> Position:
-    """Put method, optimiser, scaler and random generator where the checkpoint was; the start without one."""
-    if resumed is None:
-        return Position()
-    work.method.load_trainable_state(resumed.state)
-    work.method.set_rng_state(resumed.rng["method"])
-    load_optimizer_tensors(optimizer, work.method, resumed.optimizer)
-    if resumed.header.scaler is not None and work.accelerator.scaler is not None:
-        work.accelerator.scaler.load_state_dict(resumed.header.scaler)
-    return resumed.header.position
+def loss_of(work: Work, output: MethodOutput, labels_B: Tensor) -> Losses:
+    """The method's loss, of weighted images where classes have weights."""
+    if work.weights_K is None:
+        return work.method.loss(output, labels_B)
+    return work.method.loss(output, labels_B, weights=work.weights_K[labels_B])
 
 
-def save(work: Work, optimizer: Optimizer, position: Position, log: TrainLog) -> Position:
-    """Write a checkpoint; gives the position with the number of log lines that belong to it."""
-    position = position.model_copy(update={"log_lines": log.lines})
-    scaler = work.accelerator.scaler
-    header = work.header.model_copy(
-        update={"position": position, "scaler": None if scaler is None else scaler.state_dict()}
-    )
-    state, slots = work.method.trainable_state(), optimizer_tensors(optimizer, work.method)
-    keep(Checkpoint(header, state, slots, {"method": work.method.rng_state()}), work.folder, work.claim, log)
-    return position
+def measure(work: Work, position: Position, stop: StopRequest, task: Task) -> Position:
+    """The position at an epoch's end with the accuracy on the validation images.
+
+    Raises:
+        Interrupted: it was stopped before; the saved state is that after the epoch's last step.
+    """
+    assert work.validation is not None
+    accuracy = work.validation.accuracy(lambda: stop.requested)
+    if accuracy is None:
+        raise interrupted(work, position)
+    task.advance(0, val=accuracy)
+    return position.measured(accuracy)
 
 
 def observe(output: MethodOutput, losses: Losses, labels_B: Tensor, method: PromptMethod) -> Step:
@@ -176,9 +152,14 @@ def step_record(step: Step, position: Position, lr: float) -> dict[str, Any]:
 
 
 def epoch_record(method: PromptMethod, position: Position, lr: float) -> dict[str, Any]:
-    """A finished epoch's line in the log: means over its images, and what the method says of itself."""
+    """A finished epoch's line in the log: means over its images, and what the method says of itself.
+
+    Where validation images were measured also the accuracy on them, and whether it is the best so far.
+    """
     where = {"step": position.total, "epoch": position.epoch, "epoch_end": True, "lr": lr}
     means = {"loss": position.loss, "accuracy": position.accuracy}
+    if position.val_accuracy is not None:
+        means |= {"val_accuracy": position.val_accuracy, "best": position.waited == 0}
     return where | means | {"diagnostics": dict(method.diagnostics())}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vlmprompt.config.keys import show_value
+from vlmprompt.config.models import TrainConfig
 from vlmprompt.training.provenance import RunInfo
 
 MAX_NAMES = 50
@@ -62,20 +64,38 @@ def _training(info: RunInfo) -> str:
         ("time", f"{info.seconds:.1f} s"),
     ]
     if info.steps:
-        rate = f"lr {train.lr:g}, {train.schedule}, {train.warmup_epochs} warm-up epochs at {train.warmup_lr:g}"
+        steps = f" at epochs {list(train.milestones)} by {train.gamma:g}" if train.schedule == "step" else ""
+        warmup = f"{train.warmup_epochs} warm-up epochs at {train.warmup_lr:g}"
+        rate = f"lr {train.lr:g}, {train.schedule}{steps}, {warmup}"
         rows.append(("steps", f"{info.steps} of up to {train.batch_size} images"))
         rows.append(("optimiser", f"{train.optimizer}, {rate}, weight decay {train.weight_decay:g}"))
+        rows += _unusual(train)
+    if info.kept is not None and info.kept.words:
+        rows.append(("state", info.kept.words))
     rows += [(name, str(value)) for name, value in info.fit.items()]
     rows.append(("versions", ", ".join(f"{name} {v}" for name, v in info.versions.items())))
     return "## Training\n\n| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
 
 
+def _unusual(train: TrainConfig) -> list[tuple[str, str]]:
+    """How classes of unequal size were evened out, if they were."""
+    rows = [("sampling", "balanced: each class equally often")] if train.sampling == "balanced" else []
+    if train.class_weights is not None:
+        rows.append(("class weights", show_value("class_weights", train.class_weights)))
+    return rows
+
+
 def _numbers(info: RunInfo) -> str:
-    shown = {"loss": "{:.4f}", "train_accuracy": "{:.2%}"}
+    shown = {"loss": "{:.4f}", "train_accuracy": "{:.2%}", "val_accuracy": "{:.2%}"}
     rows = [f"| {name} | {form.format(info.metrics[name])} |\n" for name, form in shown.items() if name in info.metrics]
     if not rows:
         return "## Numbers\n\nNothing was trained. Results come from `vlmprompt evaluate`.\n"
     intro = "Of the training images only; they say nothing of new images. Results come from `vlmprompt evaluate`."
+    if "val_accuracy" in info.metrics:
+        intro = (
+            "Of the training images, and val_accuracy of the validation images, by which state and length of the run "
+            "may have been chosen. Results on new images come from `vlmprompt evaluate`."
+        )
     return f"## Numbers\n\n{intro}{_warning(info)}\n\n| | |\n|---|---|\n" + "".join(rows)
 
 

@@ -84,6 +84,35 @@ class DescriptionsInfo(_Model):
     missing: tuple[str, ...]
 
 
+class KeptInfo(_Model):
+    """Which state of a training loop the checkpoint holds.
+
+    Attributes:
+        state: the last, or the best by validation.
+        epoch: after which it was taken, counted from 1.
+        epochs: that were run, fewer than `planned` where the run was stopped early for want of progress.
+        val_accuracy: of that state on the validation images; None where it was not measured.
+        val_images: their number, 0 where nothing was measured.
+    """
+
+    state: Literal["last", "best"]
+    epoch: int
+    epochs: int
+    planned: int
+    val_accuracy: float | None
+    val_images: int
+
+    @property
+    def words(self) -> str:
+        """For people; empty where nothing was measured."""
+        if self.val_accuracy is None:
+            return ""
+        early = f", stopped early of {self.planned} planned" if self.epochs < self.planned else ""
+        which = "the best" if self.state == "best" else "the last"
+        measured = f"{self.val_accuracy:.2%} of {self.val_images} validation images right"
+        return f"{which} state, after epoch {self.epoch} of {self.epochs}{early}: {measured}"
+
+
 class RunInfo(_Model):
     """The content of run.json.
 
@@ -95,6 +124,7 @@ class RunInfo(_Model):
         seconds: of training, resumed parts included.
         peak_memory: bytes, of main memory ("rss") and of the device ("cuda").
         metrics: numbers of the training itself (evaluation is kept elsewhere).
+        kept: which state the checkpoint holds; None before the end, of methods without a loop, and in older versions.
         fit: what a closed-form method recorded of its fit.
         imported: of a run whose state another code has trained: the file's name and SHA-256.
         files: what the run writes into its folder; empty in runs of older versions.
@@ -121,6 +151,7 @@ class RunInfo(_Model):
     seconds: float = 0.0
     peak_memory: dict[str, int] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
+    kept: KeptInfo | None = None
     fit: dict[str, Any] = Field(default_factory=dict)
     imported: dict[str, str] = Field(default_factory=dict)
     files: tuple[str, ...] = ()

@@ -10,10 +10,18 @@ from typing import Any
 from vlmprompt.atomic import write_atomic
 from vlmprompt.claims.claim import BusyError
 from vlmprompt.errors import InputError, Interrupted
-from vlmprompt.training.checkpoint import Header, file_digest
+from vlmprompt.training.checkpoint import Header, Position, file_digest
 from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.model_card import model_card
-from vlmprompt.training.provenance import RunInfo, backbone_info, data_info, descriptions_info, now, versions
+from vlmprompt.training.provenance import (
+    KeptInfo,
+    RunInfo,
+    backbone_info,
+    data_info,
+    descriptions_info,
+    now,
+    versions,
+)
 from vlmprompt.training.rescue import VanishedError
 from vlmprompt.training.setup import Setup
 
@@ -49,6 +57,21 @@ def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunIn
         trainable_parameters=sum(p.numel() for p in setup.method.trainable_parameters()),
         started=now(),
         files=tuple(file.name for file in _files(setup, folder)),
+    )
+
+
+def kept_info(setup: Setup, position: Position) -> KeptInfo:
+    """Which state a loop has ended with."""
+    train, plan = setup.config.train, setup.plan
+    assert plan is not None
+    best = train.keep == "best"
+    return KeptInfo(
+        state=train.keep,
+        epoch=position.best_epoch if best and position.best_epoch is not None else position.epoch,
+        epochs=position.epoch,
+        planned=plan.epochs,
+        val_accuracy=position.best_accuracy if best else position.val_accuracy,
+        val_images=0 if train.validate_every is None else len(setup.data.split.val),
     )
 
 

@@ -13,7 +13,6 @@ import torch
 
 from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.features import extract
 from vlmprompt.claims.claim import BusyError, Claim
 from vlmprompt.claims.work import tidy
 from vlmprompt.config.models import RunConfig, Runtime
@@ -24,9 +23,9 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.checkpoint import Checkpoint, Header
 from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.folder import RunFolder, run_folder
-from vlmprompt.training.loop import Work, fit
-from vlmprompt.training.provenance import RunInfo, peak_memory, versions
-from vlmprompt.training.record import finish, make_header, make_info, recorded
+from vlmprompt.training.loop import fit
+from vlmprompt.training.provenance import KeptInfo, RunInfo, peak_memory, versions
+from vlmprompt.training.record import finish, kept_info, make_header, make_info, recorded
 from vlmprompt.training.rescue import keep
 from vlmprompt.training.setup import (
     Setup,
@@ -39,6 +38,8 @@ from vlmprompt.training.setup import (
 )
 from vlmprompt.training.start import hold, is_finished, start_of
 from vlmprompt.training.trainset import load_trainset
+from vlmprompt.training.validation import make_validation, val_features
+from vlmprompt.training.work import Work
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,13 @@ class TrainResult:
     Attributes:
         run: its folder.
         metrics: `steps`, `seconds`, and as far as the method has them `loss` and `train_accuracy` (means over
-            the last epoch, before each step's update) and `images_per_s`.
+            the last epoch, before each step's update), `val_accuracy` (of the state that was kept) and `images_per_s`.
+        kept: which state that is; None for methods without a loop.
     """
 
     run: Path
     metrics: dict[str, float]
+    kept: KeptInfo | None = None
 
 
 def train(
@@ -73,7 +76,8 @@ def train(
         out: the folder; default: a name made of the configuration, in `runtime.runs_dir`.
         resume: go on with an unfinished run, bit for bit on a CPU; "maybe": if there is one.
         force: replace what is in the folder.
-        sources: dotted configuration key -> where its value came from, for run.json.
+        sources: dotted configuration key -> where its value came from, for run.json; nothing is said of a published
+            schedule, of which nobody gave a value.
         backbone: towers in memory, in place of loading `config.backbone`.
         descriptions: read before, in place of those that `config` names or that are found for the data set.
 
@@ -101,16 +105,20 @@ def train(
             _warn_of_other_code(folder, config.method, progress)
         if start == "done":
             progress.message(f"{folder.path} is already done (--force trains it again)")
-            return TrainResult(folder.path, RunInfo.read(folder.path).metrics)
+            return _result(folder, RunInfo.read(folder.path))
         if claim is None:  # in this very moment somebody has started over
             raise BusyError(f"run {folder.path}", None)
         if resume is True and start == "new":
             progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
         setup = build(config, runtime, data, device, backbone)
-        warn(setup, progress)
+        warn(setup, progress, sources or {})
         run = _Run(setup, folder, make_header(setup), claim, progress)
         resumed = _resumable(folder, run.header) if start == "resume" else None
-        return TrainResult(folder.path, _carry_out(run, resumed, dict(sources or {})).metrics)
+        return _result(folder, _carry_out(run, resumed, dict(sources or {})))
+
+
+def _result(folder: RunFolder, info: RunInfo) -> TrainResult:
+    return TrainResult(folder.path, info.metrics, info.kept)
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,7 @@ def _run_loop(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
     train_config, records = setup.config.train, setup.data.split.train
     accelerator = make_accelerator(setup.device, train_config.precision)
     start = time.perf_counter()
-    batches = make_batches(setup, run.progress)
+    batches, validation = make_batches(setup, run.progress), make_validation(setup, run.progress)
     before = time.perf_counter() - start
     work = Work(
         method=setup.method,
@@ -178,15 +186,20 @@ def _run_loop(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
         train=train_config,
         accelerator=accelerator,
         image_ids=[record.id for record in records],
+        weights_K=setup.weights_K,
+        validation=validation,
         header=run.header,
         folder=run.folder,
         claim=run.claim,
     )
     position, seconds = fit(work, resumed, run.progress)
+    kept = kept_info(setup, position)
     images = position.total * min(train_config.batch_size, len(records))
     numbers = {"loss": position.loss, "train_accuracy": position.accuracy, "steps": position.total}
+    val = {} if kept.val_accuracy is None else {"val_accuracy": kept.val_accuracy}
     rates = {"seconds": before + seconds, "images_per_s": images / seconds}
-    return {"steps": position.total, "seconds": before + seconds, "metrics": numbers | rates}
+    metrics = numbers | val | rates
+    return {"steps": position.total, "seconds": before + seconds, "metrics": metrics, "kept": kept}
 
 
 def _fit_closed_form(setup: Setup, progress: Progress) -> tuple[dict[str, Any], dict[str, float]]:
@@ -194,15 +207,7 @@ def _fit_closed_form(setup: Setup, progress: Progress) -> tuple[dict[str, Any], 
     train_set = train_features(setup, 1, progress)
     val = None
     if setup.data.split.val:
-        found = extract(
-            setup.method,
-            setup.data.split.val,
-            backbone=setup.backbone,
-            runtime=setup.runtime,
-            batch_size=setup.config.train.eval_batch_size,
-            progress=progress,
-            description="features of validation images",
-        )
+        found = val_features(setup, progress)
         val = found.features, found.labels
     fitted = setup.method.fit(train_set.features, train_set.labels, val)
     setup.method.eval()

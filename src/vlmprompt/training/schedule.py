@@ -46,12 +46,23 @@ class Plan:
         """Steps of one epoch (0-based)."""
         return min(self.steps_per_epoch, self.steps - epoch * self.steps_per_epoch)
 
+    def measures_after(self, epoch: int, validate_every: int | None) -> bool:
+        """Whether validation images are measured after an epoch (0-based): every so many, and after the last."""
+        return validate_every is not None and ((epoch + 1) % validate_every == 0 or epoch == self.epochs - 1)
+
 
 def learning_rate(train: TrainConfig, epochs: int, epoch: int) -> float:
     """The learning rate throughout an epoch.
 
-    With w warm-up epochs of E: `warmup_lr` for e < w, then lr/2 * (1 + cos(pi * (e - w) / E)), which starts
-    at lr and does not reach 0 (Dassl: the cosine spans E epochs, and starts anew after the warm-up).
+    With w warm-up epochs of E: `warmup_lr` for e < w, then by `schedule`
+
+    - cosine: lr/2 * (1 + cos(pi * (e - w) / E)), which starts at lr and does not reach 0 (Dassl: the cosine spans E
+      epochs, and starts anew after the warm-up);
+    - linear: lr * (1 - (e - w) / E), over the same span;
+    - step: lr * gamma^m, m the number of milestones <= e, which count from the run's start;
+    - constant: lr.
+
+    Without warm-up these are torch's CosineAnnealingLR, LinearLR (from 1 to 0), MultiStepLR and ConstantLR (factor 1).
 
     Args:
         epochs: E of this run, which `max_steps` may have lowered.
@@ -61,4 +72,8 @@ def learning_rate(train: TrainConfig, epochs: int, epoch: int) -> float:
         return train.warmup_lr
     if train.schedule == "constant":
         return train.lr
+    if train.schedule == "step":
+        return train.lr * train.gamma ** sum(milestone <= epoch for milestone in train.milestones)
+    if train.schedule == "linear":
+        return train.lr * (1 - (epoch - train.warmup_epochs) / epochs)
     return train.lr / 2 * (1 + math.cos(math.pi * (epoch - train.warmup_epochs) / epochs))

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import CachedFeatures, extract
 from vlmprompt.backbones.load import load_backbone
-from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.errors import UsageError
+from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
+from vlmprompt.data.splits import shortened
 from vlmprompt.methods.build import build_method, method_config
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import Progress
 from vlmprompt.training.batches import Batches, FeatureBatches, ImageBatches
 from vlmprompt.training.device import require_precision, resolve_device
+from vlmprompt.training.outlook import doubts
+from vlmprompt.training.require import require_validation, require_views, require_weights
 from vlmprompt.training.schedule import Plan
 from vlmprompt.training.trainset import TrainSet
+from vlmprompt.training.weights import class_weights, is_balanced
 
 LOOPLESS = frozenset({"closed_form", "training_free"})
+# Settings of the loop that nobody sets for other reasons; a method without one says which it was given in vain.
+LOOP_ONLY = ("views", "max_steps", "class_weights", "sampling", "validate_every", "keep", "patience")
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Setup:
 
     Attributes:
         plan: of the loop; None for methods without one.
+        weights_K: of classes in the loss, see `class_weights`; None where all weigh the same.
     """
 
     config: RunConfig
@@ -37,6 +45,12 @@ class Setup:
     backbone: Backbone
     method: PromptMethod
     plan: Plan | None
+    weights_K: Tensor | None = None
+
+    @property
+    def train_labels(self) -> list[int]:
+        """Of the training images, in their order."""
+        return [record.label for record in self.data.split.train]
 
     @property
     def cached(self) -> bool:
@@ -87,14 +101,21 @@ def build(
         backbone: use this one instead of loading `config.backbone`.
 
     Raises:
-        UsageError: `views` with a method that cannot use them, or a run of 0 steps.
+        UsageError, InputError: a setting that the method or the data cannot serve (see `require`), or a run of 0 steps.
         VlmPromptError: see `load_backbone` and `build_method`.
     """
     setup = untrained(config, runtime, data, device, backbone)
-    if LOOPLESS & setup.method.capabilities:
+    method, train = setup.method, config.train
+    if "training_free" in method.capabilities:
         return setup
-    _require_views(config, setup.method)
-    return replace(setup, plan=Plan.of(config.train, len(data.split.train)))
+    require_weights(config, method)
+    if "closed_form" in method.capabilities:
+        return setup
+    require_views(config, method)
+    require_validation(config, method, data)
+    weights_K = class_weights(train.class_weights, data.class_names, setup.train_labels)
+    plan = Plan.of(train, len(data.split.train))
+    return replace(setup, plan=plan, weights_K=None if weights_K is None else weights_K.to(device))
 
 
 def untrained(
@@ -115,20 +136,45 @@ def untrained(
     return Setup(config, runtime, device, data, towers, method, None)
 
 
-def warn(setup: Setup, progress: Progress) -> None:
-    """Say what was doubtful in the data, and which settings do nothing in this run."""
+def warn(setup: Setup, progress: Progress, sources: Mapping[str, str]) -> None:
+    """Say what is doubtful in the data and in the schedule, and which settings do nothing in this run.
+
+    Args:
+        sources: dotted key -> where its value came from.
+    """
     train, plan = setup.config.train, setup.plan
     for doubt in (*setup.data.dataset.warnings, *setup.data.split.doubts):
         progress.warn(doubt)
     if setup.config.descriptions is not None and setup.data.description_file is None:
         progress.warn(f"method {setup.config.method!r} reads no descriptions: --descriptions has no effect on it")
-    if plan is None and (train.views > 1 or train.max_steps is not None):
-        progress.warn(f"method {setup.config.method!r} has no training loop: views and max_steps have no effect")
-    if plan is not None and train.warmup_epochs >= plan.epochs:
-        progress.warn(
-            f"the whole run ({plan.epochs} of {train.warmup_epochs} epochs of warm-up) is at the rate "
-            f"{train.warmup_lr:g}, lr = {train.lr:g} is never reached; lower warmup_epochs or train longer"
-        )
+    if plan is None:
+        idle = [name for name in LOOP_ONLY if getattr(train, name) != TrainConfig.model_fields[name].default]
+        if train.views == 1:
+            idle.remove("views")  # what a method without a loop reads is one view of each image
+        if idle:
+            verb = "has" if len(idle) == 1 else "have"
+            progress.warn(f"method {setup.config.method!r} has no training loop: {', '.join(idle)} {verb} no effect")
+        return
+    for doubt in (*doubts(train, plan, sources), *_imbalance(setup), *_unmeasured(setup)):
+        progress.warn(doubt)
+
+
+def _imbalance(setup: Setup) -> Iterator[str]:
+    """What settings for classes of unequal size do that one would not expect."""
+    train = setup.config.train
+    asked = [f"{name} = balanced" for name in ("class_weights", "sampling") if getattr(train, name) == "balanced"]
+    if asked and is_balanced(setup.train_labels):
+        yield f"{' and '.join(asked)}: every class has as many training images as the others, so nothing is evened out"
+    elif len(asked) == 2:
+        yield f"{' and '.join(asked)}: small classes count twice more, by their weights and by their number"
+
+
+def _unmeasured(setup: Setup) -> Iterator[str]:
+    """Classes that validation says nothing of."""
+    seen = {record.label for record in setup.data.split.val}
+    missing = [repr(name) for label, name in enumerate(setup.data.class_names) if label not in seen]
+    if setup.config.train.validate_every is not None and missing:
+        yield f"{len(missing)} classes have no validation image, their accuracy is not measured: {shortened(missing)}"
 
 
 def make_batches(setup: Setup, progress: Progress) -> Batches:
@@ -136,7 +182,9 @@ def make_batches(setup: Setup, progress: Progress) -> Batches:
     config, records = setup.config, setup.data.split.train
     if setup.cached:
         cached = train_features(setup, config.train.views, progress)
-        return FeatureBatches(cached, config.train.batch_size, seed=config.seed, device=setup.device)
+        return FeatureBatches(
+            cached, config.train.batch_size, seed=config.seed, device=setup.device, sampling=config.train.sampling
+        )
     return ImageBatches(
         records,
         setup.backbone.transform(train=config.train.augment),
@@ -145,6 +193,7 @@ def make_batches(setup: Setup, progress: Progress) -> Batches:
         augment=config.train.augment,
         device=setup.device,
         workers=setup.runtime.workers,
+        sampling=config.train.sampling,
     )
 
 
@@ -161,18 +210,3 @@ def train_features(setup: Setup, views: int, progress: Progress) -> CachedFeatur
         progress=progress,
         description="features of training images",
     )
-
-
-def _require_views(config: RunConfig, method: PromptMethod) -> None:
-    if not config.train.views:
-        return
-    reason = None
-    if method.image_needs().grad:
-        reason = "it trains through the image tower, so an image's features change at every step"
-    elif "feature_cache" not in method.capabilities:
-        reason = "it does not say that it can train on features computed once"
-    if reason:
-        raise UsageError(
-            f"views = {config.train.views} cannot be used with method {config.method!r}: {reason}",
-            hint="leave --views out",
-        )

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vlmprompt.api import (
     ContextConfig,
@@ -21,6 +20,7 @@ from vlmprompt.api import (
     PromptMethod,
     TextPrompts,
     context_options,
+    cross_entropy,
     dassl_state,
     initial_context,
 )
@@ -74,9 +74,16 @@ class KgCoOp(PromptMethod):
         """One prompt, the class name at its end."""
         return TextPrompts(self.ctx[None])
 
-    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
-        """Cross-entropy and the weighted distance; parts `ce` and `distance`."""
-        ce = F.cross_entropy(output.logits, labels)
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        """Cross-entropy (of weighted images) and the weighted distance; parts `ce` and `distance`."""
+        ce = cross_entropy(output.logits, labels, weights)
         (text_Kd,) = output.aux["text_PKd"]
         distance = 1 - (text_Kd * self.teacher_text_Kd).sum(dim=-1).mean()
         total = ce + self.config.weight * distance

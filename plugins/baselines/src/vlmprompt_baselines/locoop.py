@@ -10,9 +10,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from vlmprompt.api import CoOp, CoOpConfig, Field, ImageNeeds, Losses, MethodOutput
+from vlmprompt.api import CoOp, CoOpConfig, Field, ImageNeeds, Losses, MethodOutput, cross_entropy
 
 SHARE = 5
 LOG_EPS = 1e-5
@@ -59,9 +58,19 @@ class LoCoOp(CoOp):
         """Local features in joint space."""
         return ImageNeeds(local="value_block")
 
-    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
-        """Cross-entropy and the entropy of the background; parts `ce`, `entropy` and `background` (its share)."""
-        ce = F.cross_entropy(output.logits, labels)
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        """Cross-entropy and the entropy of the background; parts `ce`, `entropy` and `background` (its share).
+
+        Weights of images act on the cross-entropy.
+        """
+        ce = cross_entropy(output.logits, labels, weights)
         cosines_BNK = output.local_cosines
         assert cosines_BNK is not None
         likely_BNK = (output.scale * cosines_BNK).softmax(dim=-1)

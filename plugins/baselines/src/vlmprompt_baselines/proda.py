@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vlmprompt.api import (
     ClassPosition,
@@ -20,6 +19,7 @@ from vlmprompt.api import (
     MethodOutput,
     PromptMethod,
     TextPrompts,
+    cross_entropy,
     gaussian,
     unit,
 )
@@ -82,9 +82,16 @@ class ProDA(PromptMethod):
         ids = draws["prompt_ids"].tolist() if draws else range(self.config.n_prompts)
         return TextPrompts(self.ctx[list(ids)], position=tuple(self._position(i) for i in ids))
 
-    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
-        """The bound and the likeness of prompts; parts `upper` and `orth`."""
-        upper = F.cross_entropy(upper_logits(output, labels), labels)
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        """The bound (of weighted images) and the likeness of prompts; parts `upper` and `orth`."""
+        upper = cross_entropy(upper_logits(output, labels), labels, weights)
         orth = self.likeness()
         total = upper + self.config.orth_weight * orth
         return Losses(total, {"upper": upper.detach(), "orth": orth.detach()})

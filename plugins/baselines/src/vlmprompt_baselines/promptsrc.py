@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.api import Field, ImageFeatures, InputError, Losses, MethodOutput, TextFeatures
+from vlmprompt.api import Field, ImageFeatures, InputError, Losses, MethodOutput, TextFeatures, cross_entropy
 from vlmprompt_baselines.ivlp import IVLP, IVLPConfig
 from vlmprompt_baselines.templates import ensemble, teacher_features
 
@@ -58,6 +58,7 @@ class PromptSRC(IVLP):
 
     usual_depth = 9
     saved_beside = ("ZS_image_encoder.",)  # the frozen image tower
+    made_at_end = True
     passing: ClassVar[frozenset[str]] = frozenset({AVERAGE + "text_prompts", AVERAGE + "visual_prompts"})
     config: PromptSRCConfig
     teacher_text_Kd: Tensor
@@ -80,8 +81,15 @@ class PromptSRC(IVLP):
         output = super().classify(features, text, **method_options)
         return replace(output, aux={**output.aux, **features.extra})
 
-    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
-        """The four terms, weighted; parts `ce`, `text`, `image`, `logits`.
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        """The four terms, weighted; parts `ce`, `text`, `image`, `logits`. Weights of images act on the first.
 
         Raises:
             InputError: the output was made for evaluation, without the frozen image features.
@@ -95,7 +103,7 @@ class PromptSRC(IVLP):
         frozen_Bd = output.aux["frozen_Bd"]
         frozen_BK = output.scale * frozen_Bd @ self.teacher_text_Kd.T
         parts = {
-            "ce": F.cross_entropy(output.logits, labels),
+            "ce": cross_entropy(output.logits, labels, weights),
             "text": self.config.text_weight * F.l1_loss(text_Kd, self.teacher_text_Kd),
             "image": self.config.image_weight * F.l1_loss(output.aux["image_Bd"], frozen_Bd),
             "logits": divergence(frozen_BK, output.logits),

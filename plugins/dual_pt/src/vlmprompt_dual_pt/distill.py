@@ -85,8 +85,8 @@ def match(W_KMd: Tensor, targets: Targets) -> Tensor:
     return torch.stack(chosen).to(W_KMd.device)
 
 
-def cross_entropy(logits_BK: Tensor, image_Bd: Tensor, scale: float, targets: Targets) -> Tensor:
-    """Instance-wise: -sum_k teacher_k log student_k, where the teacher's classes are the means of descriptions."""
+def instance_wise(logits_BK: Tensor, image_Bd: Tensor, scale: float, targets: Targets) -> Tensor:
+    """Cross-entropy -sum_k teacher_k log student_k, where the teacher's classes are the means of descriptions."""
     classes_Kd = F.normalize(targets.mean_Kd, dim=-1)
     teacher_Bk = (scale * image_Bd @ classes_Kd.T).softmax(dim=-1).detach()
     student_Bk = logits_BK.log_softmax(dim=-1)[:, targets.labels_K]

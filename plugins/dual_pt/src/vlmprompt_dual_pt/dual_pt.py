@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vlmprompt.api import (
     ImageFeatures,
@@ -27,13 +26,14 @@ from vlmprompt.api import (
     TextFeatures,
     TextPrompts,
     TransportCaps,
+    cross_entropy,
     gaussian,
     meta_net,
     transport_plan,
     unit,
 )
 from vlmprompt_dual_pt.config import CLASS, PHRASE, DualPTConfig
-from vlmprompt_dual_pt.distill import Targets, cross_entropy, distance, match
+from vlmprompt_dual_pt.distill import Targets, distance, instance_wise, match
 
 TEMPLATE = "a photo of a {}."
 CAM_FLOOR = 1e-3
@@ -191,14 +191,21 @@ class DualPT(PromptMethod):
         )
 
     # -- loss ---------------------------------------------------------------------------------------
-    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
-        """beta L_LLM + (1 - beta) CE; CE alone where no descriptions are read."""
-        ce = F.cross_entropy(output.logits, labels)
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        """beta L_LLM + (1 - beta) CE; CE alone where no descriptions are read. Weights of images act on CE."""
+        ce = cross_entropy(output.logits, labels, weights)
         if not self.config.distils:
             return Losses(ce, {"ce": ce.detach()})
         targets, beta, kind = self.targets(), self.config.beta, self.config.distill
         if kind == "ce":
-            llm = cross_entropy(output.logits, output.aux["image_Bd"], self.scale, targets)
+            llm = instance_wise(output.logits, output.aux["image_Bd"], self.scale, targets)
         else:
             W_KMd = output.aux["text_KMd"].index_select(-3, targets.labels_K)
             llm = distance(kind, W_KMd, targets, self.matches_KM if kind == "match" else None)

@@ -28,6 +28,7 @@ from vlmprompt.api import (
     PromptMethod,
     TextFeatures,
     TextPrompts,
+    cross_entropy,
     saved_tensors,
 )
 from vlmprompt_gallop.config import GalLoPConfig
@@ -151,8 +152,15 @@ class GalLoP(PromptMethod):
             local_BNc = local_BNc.to(map_cd) @ map_cd
         return F.normalize(local_BNc.float(), dim=-1)
 
-    def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
-        """L_global + L_local (eq. 6).
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        """L_global + L_local (eq. 6), of weighted images.
 
         Args:
             draws: `dropout_idx` (B,r) int64, the prompts that each image keeps (dropout "official"), or
@@ -162,9 +170,9 @@ class GalLoP(PromptMethod):
         if self.n_global:
             cosines_BKm = output.aux["global_cosines_BKm"]
             drawn = self.dropout_draws(len(labels)) if draws is None else draws
-            parts["global"] = self._global_loss(self.scale * cosines_BKm, labels, drawn)
+            parts["global"] = self._global_loss(self.scale * cosines_BKm, labels, drawn, weights)
         if self.scales:
-            per_prompt_Bn = _losses(self.scale * output.aux["local_topk_BKn"], labels)
+            per_prompt_Bn = _losses(self.scale * output.aux["local_topk_BKn"], labels, weights)
             share = per_prompt_Bn.mean(dim=0)
             parts["local"] = share.mean() if self.config.local_loss == "mean" else share.sum()
         return Losses(torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()})
@@ -189,16 +197,18 @@ class GalLoP(PromptMethod):
         kept = max(m - int(rate * m), 1)
         return {"dropout_idx": torch.randint(m, (n_images, kept), generator=self.generator)}
 
-    def _global_loss(self, logits_BKm: Tensor, labels: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+    def _global_loss(
+        self, logits_BKm: Tensor, labels: Tensor, draws: Mapping[str, Tensor], weights: Tensor | None
+    ) -> Tensor:
         if "dropout_idx" in draws:
             index_Br = draws["dropout_idx"].to(logits_BKm.device)
             index_BKr = index_Br[:, None, :].expand(-1, logits_BKm.shape[1], -1)
-            return F.cross_entropy(logits_BKm.gather(2, index_BKr).mean(dim=-1), labels)
+            return cross_entropy(logits_BKm.gather(2, index_BKr).mean(dim=-1), labels, weights)
         if "dropout_mask" in draws:
-            return (_losses(logits_BKm, labels) * draws["dropout_mask"].to(logits_BKm)).sum(dim=1).mean()
+            return (_losses(logits_BKm, labels, weights) * draws["dropout_mask"].to(logits_BKm)).sum(dim=1).mean()
         if self.config.global_loss == "sum":
-            return _losses(logits_BKm, labels).sum(dim=1).mean()
-        return F.cross_entropy(logits_BKm.mean(dim=-1), labels)
+            return _losses(logits_BKm, labels, weights).sum(dim=1).mean()
+        return cross_entropy(logits_BKm.mean(dim=-1), labels, weights)
 
     def _alike(self) -> list[list[int]]:
         """Rows of prompts that the loss does not tell apart: no dropout, or the same scale."""
@@ -253,9 +263,10 @@ def settled_scales(config: GalLoPConfig, backbone: Backbone) -> tuple[int, ...]:
     return capped
 
 
-def _losses(logits_BKp: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each image and prompt: (B,p)."""
-    return F.cross_entropy(logits_BKp, labels[:, None].expand(-1, logits_BKp.shape[-1]), reduction="none")
+def _losses(logits_BKp: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Cross-entropy of each image and prompt, times the image's weight: (B,p)."""
+    losses_Bp = F.cross_entropy(logits_BKp, labels[:, None].expand(-1, logits_BKp.shape[-1]), reduction="none")
+    return losses_Bp if weights is None else weights[:, None] * losses_Bp
 
 
 def _chosen(means: Mapping[str, Tensor], branch: Branch) -> list[Tensor]:
