@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import collections
 import io
-import pickle
+import pickle  # noqa: TID251 (read by a short list of names and instructions)
 import pickletools
 import sys
 import zipfile
@@ -22,9 +22,10 @@ from torch import Tensor
 
 MOST_PICKLE_BYTES = 64 << 20  # of OpenAI's largest archive it is less than 1 MB
 _INSTRUCTIONS = frozenset(
-    "PROTO STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE "
-    "SHORT_BINUNICODE EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS "
-    "BINGET LONG_BINGET BINPUT LONG_BINPUT MEMOIZE GLOBAL REDUCE NEWOBJ BUILD BINPERSID".split()
+    {"PROTO", "STOP", "MARK", "POP", "POP_MARK", "GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"}
+    | {"NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"}
+    | {"SHORT_BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"}
+    | {"EMPTY_DICT", "SETITEM", "SETITEMS", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 )
 _DAMAGES = (
     *(zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RecursionError),

@@ -1,0 +1,99 @@
+"""Models of the Hugging Face hub: the files of one, fetched into the hub's own cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from vlmprompt.backbones.weights.folder import (
+    HF_CONFIG,
+    HF_FILES,
+    HF_IMAGES,
+    OPEN_CLIP_CONFIG,
+    OPEN_CLIP_FILES,
+    hf_kind,
+    read_json,
+)
+from vlmprompt.errors import InputError, VlmPromptError
+from vlmprompt.hub_client import one_attempt, unreachable
+
+OFFLINE_HINT = (
+    "get the network back, or name a file that you have (--backbone ARCHITECTURE/FILE, --backbone local-dir:FOLDER); "
+    "--random-weights is for trying things out"
+)
+
+
+def fetch_folder(repository: str) -> Path:
+    """The folder in the hub's cache with a model's description and weights.
+
+    Args:
+        repository: OWNER/NAME.
+
+    Raises:
+        InputError: there is no such repository, it holds no model that is read here, or the hub cannot be reached.
+        CapabilityError: it holds a model of another kind.
+    """
+    try:
+        with one_attempt():
+            return _fetch(repository)
+    except VlmPromptError:
+        raise
+    except Exception as error:  # the hub's package raises its own, its client's, and plain ones
+        raise not_had(f"model {repository!r} of the Hugging Face hub", error) from error
+
+
+def not_had(thing: str, error: Exception) -> InputError:
+    """The error for something that could not be fetched: the network where it is that, the hub's own reason otherwise."""
+    reason = unreachable(error)
+    if reason is not None:
+        return InputError(f"cannot fetch {thing}: {reason}; it is not in the cache", hint=OFFLINE_HINT)
+    known = {
+        "GatedRepoError": ("its authors want to be asked first", "ask on its page, then 'hf auth login'"),
+        "RepositoryNotFoundError": ("there is no such repository, or it is private", "check its name; 'hf auth login'"),
+        "HFValidationError": ("that is no name of a repository", "they are called OWNER/NAME"),
+    }
+    for name in (cls.__name__ for cls in type(error).__mro__):
+        if name in known:
+            reason, hint = known[name]
+            return InputError(f"cannot fetch {thing}: {reason}", hint=hint)
+    first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return InputError(f"cannot fetch {thing}: {first}")
+
+
+def _fetch(repository: str) -> Path:
+    """open_clip's description is looked for first, then Hugging Face's own."""
+    described = _one_of(repository, [OPEN_CLIP_CONFIG, HF_CONFIG])
+    if described is None:
+        raise InputError(f"model {repository!r} of the Hugging Face hub has no {OPEN_CLIP_CONFIG} and no {HF_CONFIG}")
+    names = OPEN_CLIP_FILES
+    if described.name == HF_CONFIG:
+        hf_kind(read_json(described), repository)
+        names = HF_FILES
+        with suppress(FileNotFoundError):  # nobody could be asked, and it can be done without
+            _one_of(repository, [HF_IMAGES])
+    if _one_of(repository, names) is None:
+        raise InputError(f"model {repository!r} of the Hugging Face hub has no file of weights that is read here")
+    return described.parent
+
+
+def _one_of(repository: str, names: Sequence[str]) -> Path | None:
+    """The first of some files that the repository has, or the cache where nobody can be asked.
+
+    Raises:
+        LocalEntryNotFoundError: nobody can be asked, and none is in the cache.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    unanswered: LocalEntryNotFoundError | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except LocalEntryNotFoundError as error:
+            unanswered = error
+        except EntryNotFoundError:
+            continue
+    if unanswered is not None:
+        raise unanswered
+    return None
