@@ -12,7 +12,7 @@ from torch import Tensor
 from vlmprompt.backbones.file_kind import PROGRAM, file_kind
 from vlmprompt.backbones.weights.archive import ArchiveError, read_archive
 from vlmprompt.backbones.weights.hugging_face import clip_tensors, siglip_tensors
-from vlmprompt.backbones.weights.kinds import Layout, NotAModel, layout_of, model_tensors
+from vlmprompt.backbones.weights.kinds import Layout, NotAModelError, layout_of, model_tensors
 from vlmprompt.backbones.weights.strict import read_strictly, unreadable
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
@@ -59,7 +59,7 @@ def read_weights(path: Path) -> Weights:
         layout = layout_of(tensors)
     except ArchiveError as error:
         raise unreadable(path, THING, f"{PROGRAM} that {error}") from error
-    except NotAModel as error:
+    except NotAModelError as error:
         program = f"{PROGRAM} of " if classes else ""
         raise InputError(f"{path} is no CLIP: it holds {program}{error.kind}", hint=error.hint) from error
     return _weights(path, tensors, layout, classes)
@@ -77,7 +77,7 @@ def _weights(path: Path, tensors: dict[str, Tensor], layout: Layout, classes: se
         return Weights(path, layout.value, clip_tensors(tensors), _hidden_act(path.parent / "config.json"))
     if layout is Layout.HF_SIGLIP:
         return Weights(path, layout.value, siglip_tensors(tensors))
-    openai = _OPENAI <= tensors.keys()
+    openai = tensors.keys() >= _OPENAI
     known = openai or "QuickGELU" in classes
     own = {name: tensor for name, tensor in tensors.items() if name not in _OPENAI}
     if openai:

@@ -44,7 +44,7 @@ def fetch_folder(repository: str) -> Path:
 
 
 def not_had(thing: str, error: Exception) -> InputError:
-    """The error for something that could not be fetched: the network where it is that, the hub's own reason otherwise."""
+    """The error for something that could not be fetched: says the network where it is that, or the hub's own reason."""
     reason = unreachable(error)
     if reason is not None:
         return InputError(f"cannot fetch {thing}: {reason}; it is not in the cache", hint=OFFLINE_HINT)
@@ -66,7 +66,7 @@ def _fetch(repository: str) -> Path:
     described = _one_of(repository, [OPEN_CLIP_CONFIG, HF_CONFIG])
     if described is None:
         raise InputError(f"model {repository!r} of the Hugging Face hub has no {OPEN_CLIP_CONFIG} and no {HF_CONFIG}")
-    names = OPEN_CLIP_FILES
+    names: Sequence[str] = OPEN_CLIP_FILES
     if described.name == HF_CONFIG:
         hf_kind(read_json(described), repository)
         names = HF_FILES

@@ -78,31 +78,32 @@ _OTHERS = (
 )
 
 
-@dataclass(frozen=True)
-class NotAModel(Exception):
+class NotAModelError(Exception):
     """Tensors are not those of a whole CLIP-like model.
 
-    Attributes:
+    Args:
         kind: what they are, in words.
         hint: what to do.
     """
 
-    kind: str
-    hint: str | None = None
+    def __init__(self, kind: str, hint: str | None = None) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.hint = hint
 
 
 def model_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of a model out of what training code saves: without optimiser, epoch and wrappers' prefixes.
 
     Raises:
-        NotAModel: there are none, or those of more than one model.
+        NotAModelError: there are none, or those of more than one model.
     """
     table: Mapping[str, Any] = content
     while len(kept := [key for key in _KEPT_UNDER if isinstance(table.get(key), Mapping)]) == 1:
         table = table[kept[0]]
     tensors = {str(name): value for name, value in table.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise NotAModel(f"a table without tensors of a model (it holds {_some(map(str, table))})")
+        raise NotAModelError(f"a table without tensors of a model (it holds {_some(map(str, table))})")
     while wrapper := next((w for w in _WRAPPERS if all(name.startswith(w) for name in tensors)), None):
         tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     return tensors
@@ -112,7 +113,7 @@ def layout_of(names: Iterable[str]) -> Layout:
     """Whose names the tensors of a CLIP-like model bear.
 
     Raises:
-        NotAModel: they are of something else; says of what.
+        NotAModelError: they are of something else; says of what.
     """
     known = list(names)
     _refuse(_PARTS, known)
@@ -120,13 +121,13 @@ def layout_of(names: Iterable[str]) -> Layout:
         if _shows(patterns, known):
             return layout
     _refuse(_OTHERS, known)
-    raise NotAModel(f"a model of a kind unknown here (its tensors are called {_some(known)})")
+    raise NotAModelError(f"a model of a kind unknown here (its tensors are called {_some(known)})")
 
 
 def _refuse(signs: Iterable[_Sign], names: Sequence[str]) -> None:
     for sign in signs:
         if _shows(sign.names, names):
-            raise NotAModel(sign.kind, sign.hint)
+            raise NotAModelError(sign.kind, sign.hint)
 
 
 def _shows(patterns: Sequence[str], names: Sequence[str]) -> bool:
