@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 # By name: the client library is requests, httpx or httpx2, as the hub's package has it.
 _NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError", "ProxyError"})
 _OFFLINE = frozenset({"OfflineModeIsEnabled"})
-_LOGGERS = ("huggingface_hub", "datasets")
+_LOGGERS = ("", "huggingface_hub", "datasets")  # open_clip writes to the root
 
 
 @contextmanager

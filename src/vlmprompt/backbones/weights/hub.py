@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from vlmprompt.backbones.weights.folder import (
     HF_CONFIG,
@@ -18,10 +20,29 @@ from vlmprompt.backbones.weights.folder import (
 from vlmprompt.errors import InputError, VlmPromptError
 from vlmprompt.hub_client import one_attempt, unreachable
 
-OFFLINE_HINT = (
+Result = TypeVar("Result")
+_OFFLINE_HINT = (
     "get the network back, or name a file that you have (--backbone ARCHITECTURE/FILE, --backbone local-dir:FOLDER); "
     "--random-weights is for trying things out"
 )
+
+
+def fetched(thing: str, step: Callable[[], Result]) -> Result:
+    """Run a step that may download something; its failures become one line.
+
+    Args:
+        thing: what is fetched, for errors.
+
+    Raises:
+        InputError: it cannot be had; says why.
+    """
+    try:
+        with one_attempt():
+            return step()
+    except VlmPromptError:
+        raise
+    except Exception as error:  # open_clip, the hub's package, its client and torch raise many unrelated types here
+        raise _not_had(thing, error) from error
 
 
 def fetch_folder(repository: str) -> Path:
@@ -34,20 +55,16 @@ def fetch_folder(repository: str) -> Path:
         InputError: there is no such repository, it holds no model that is read here, or the hub cannot be reached.
         CapabilityError: it holds a model of another kind.
     """
-    try:
-        with one_attempt():
-            return _fetch(repository)
-    except VlmPromptError:
-        raise
-    except Exception as error:  # the hub's package raises its own, its client's, and plain ones
-        raise not_had(f"model {repository!r} of the Hugging Face hub", error) from error
+    return fetched(f"model {repository!r} of the Hugging Face hub", partial(_fetch, repository))
 
 
-def not_had(thing: str, error: Exception) -> InputError:
+def _not_had(thing: str, error: Exception) -> InputError:
     """The error for something that could not be fetched: says the network where it is that, or the hub's own reason."""
     reason = unreachable(error)
     if reason is not None:
-        return InputError(f"cannot fetch {thing}: {reason}; it is not in the cache", hint=OFFLINE_HINT)
+        return InputError(f"cannot fetch {thing}: {reason}; it is not in the cache", hint=_OFFLINE_HINT)
+    if "transformers" in str(error) and (isinstance(error, ImportError) or "pip install" in str(error)):
+        return InputError(f"{thing} needs the package transformers", hint="pip install 'vlmprompt[hf-text]'")
     known = {
         "GatedRepoError": ("its authors want to be asked first", "ask on its page, then 'hf auth login'"),
         "RepositoryNotFoundError": ("there is no such repository, or it is private", "check its name; 'hf auth login'"),

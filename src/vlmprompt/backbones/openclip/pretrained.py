@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 from open_clip.convert import load_big_vision_weights
 from torch import nn
 
 from vlmprompt.backbones.file_kind import ARRAYS, file_kind
-from vlmprompt.backbones.weights.activation import TWIN, for_file, for_tag
+from vlmprompt.backbones.openclip.activation import TWIN, for_file, for_tag
+from vlmprompt.backbones.openclip.build import seeded
+from vlmprompt.backbones.openclip.fit import architectures_of, fill
+from vlmprompt.backbones.openclip.specs import FOLDER, HUB, SUFFIXES, known_architecture
 from vlmprompt.backbones.weights.file import read_weights
-from vlmprompt.backbones.weights.fit import architectures_of, fill
 from vlmprompt.backbones.weights.folder import ModelFolder, image_settings, open_clip_config, read_folder
-from vlmprompt.backbones.weights.hub import fetch_folder, not_had
-from vlmprompt.backbones.weights.spec import FOLDER, HUB, SUFFIXES, known_architecture
-from vlmprompt.errors import InputError, UsageError, VlmPromptError, did_you_mean
-from vlmprompt.hub_client import one_attempt
+from vlmprompt.backbones.weights.hub import fetch_folder, fetched
+from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 _IMAGES = ("mean", "std", "interpolation", "resize_mode")  # of a tag, what its transform is
 
@@ -74,41 +71,6 @@ def pretrained(spec: str, quick_gelu: bool | None) -> Pretrained:
         f"{weights!r} is neither a file nor a pretrained tag of {architecture}",
         hint=did_you_mean(weights, tags) or f"open_clip has no weights for it; give a file: {architecture}/FILE",
     )
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """open_clip initialises from the global generator: seeded within, left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without open_clip's log: that weights are random is known where it matters, and errors are raised as well."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-
-
-def fetched(thing: str, step: Callable[[], Any]) -> Any:
-    """Run a step that may download something; its failures become one line.
-
-    Raises:
-        InputError: it cannot be had.
-    """
-    try:
-        with one_attempt(), quiet():
-            return step()
-    except VlmPromptError:
-        raise
-    except Exception as error:  # open_clip, the hub's package and torch raise many unrelated types here
-        raise not_had(thing, error) from error
 
 
 def _tagged(architecture: str, tag: str, quick_gelu: bool | None) -> nn.Module:

@@ -8,15 +8,20 @@ from pathlib import Path
 import open_clip
 from open_clip.pretrained import list_pretrained
 
-from vlmprompt.backbones.weights.activation import TWIN
+from vlmprompt.backbones.openclip.activation import TWIN
+from vlmprompt.backbones.openclip.fit import architectures_of
 from vlmprompt.backbones.weights.file import read_weights
-from vlmprompt.backbones.weights.fit import architectures_of
 from vlmprompt.backbones.weights.names import is_repository, place_here
 from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
 from vlmprompt.plugins import host
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".onnx", ".tar")
+
+
+def architectures() -> list[str]:
+    """Names of all open_clip architectures."""
+    return sorted(open_clip.list_models())
 
 
 def known_architecture(name: str, spec: str) -> str:

@@ -1,0 +1,48 @@
+"""open_clip's models by name, with their weights.
+
+A spec is `<architecture>/<pretrained tag>`, `<architecture>/<file of weights>`, `local-dir:<folder>`,
+`hf-hub:<owner>/<name>`, or a bare `<architecture>` with random weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import open_clip
+
+from vlmprompt.backbones.backbone import Backbone, Identity
+from vlmprompt.backbones.openclip.build import random_model
+from vlmprompt.backbones.openclip.pretrained import pretrained
+from vlmprompt.backbones.openclip.specs import known_architecture
+from vlmprompt.backbones.openclip.tokenizers import StandInTokenizer, tokenizer_of, tokenizer_or_stand_in
+from vlmprompt.backbones.precision import Precision
+from vlmprompt.backbones.weights.hub import fetched
+
+
+class OpenClipLoader:
+    """Any open_clip architecture: `<architecture>/<tag or file>`, `local-dir:<folder>`, `hf-hub:<owner>/<name>`, or
+    with random weights the bare architecture. The `openai` weights were trained with QuickGELU: use the `-quickgelu`
+    architectures for them (`ViT-B-16-quickgelu/openai`)."""
+
+    def load(
+        self, spec: str, *, device: str, precision: Precision, quick_gelu: bool | None, random_weights: int | None
+    ) -> Backbone:
+        """Build, check and freeze."""
+        identity = Identity(spec, random_weights, quick_gelu)
+        if random_weights is None:
+            found = pretrained(spec, quick_gelu)
+            model, tokenizer = found.model, tokenizer_of(found.tokenizer_of)
+        else:
+            architecture = known_architecture(spec.split("/")[0], spec)
+            build = partial(random_model, architecture, seed=random_weights, quick_gelu=bool(quick_gelu))
+            model = fetched(f"the description of {architecture}", build)
+            tokenizer = tokenizer_or_stand_in(architecture)
+            if isinstance(tokenizer, StandInTokenizer):
+                identity = replace(identity, stand_in=tokenizer.name)
+        return Backbone.from_model(model.to(device), tokenizer, identity=identity, precision=precision)
+
+    def architecture(self, spec: str) -> dict[str, Any]:
+        """See `architecture_of`."""
+        return dict(open_clip.get_model_config(known_architecture(spec.split("/")[0], spec)))
