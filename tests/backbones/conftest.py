@@ -17,12 +17,14 @@ TINY_CONFIG = {
 
 @pytest.fixture
 def tiny_architecture(tmp_path, monkeypatch):
-    """Two tiny architectures by name, with and without QuickGELU."""
+    """Tiny architectures by name: tiny-x with and without QuickGELU, and other-x, which has a ResNet."""
     monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
     monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))
     configs = tmp_path / "architectures"
     configs.mkdir()
     (configs / "tiny-x.json").write_text(json.dumps(TINY_CONFIG))
     (configs / "tiny-x-quickgelu.json").write_text(json.dumps(TINY_CONFIG | {"quick_gelu": True}))
+    resnet = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16}
+    (configs / "other-x.json").write_text(json.dumps(TINY_CONFIG | {"vision_cfg": resnet}))
     open_clip.add_model_config(configs)
     return "tiny-x"

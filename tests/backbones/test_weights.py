@@ -8,6 +8,8 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,11 @@ SIGLIP_IMAGE = [[1.12152171, -1.14407289, 1.39404202, -1.46133125], [1.10201573,
 TEXTS = ["a cat", "a photo of two dogs."]
 
 
-def tiny_model(quick_gelu: bool = True, **changes: Any) -> Any:
+@cache
+def tiny_model(quick_gelu: bool = True) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        model = open_clip.model.CLIP(**(TINY_CONFIG | changes), quick_gelu=quick_gelu)
+        model = open_clip.model.CLIP(**TINY_CONFIG, quick_gelu=quick_gelu)
         for parameter in model.parameters():
             parameter.data += 0.05 * torch.randn(parameter.shape)
     return model.eval().requires_grad_(False)
@@ -54,17 +57,17 @@ def script(model: nn.Module, path: Path) -> Path:
     return path
 
 
-def openai_archive(path: Path) -> Path:
-    """As OpenAI's: a TorchScript archive with half of the tensors in fp16, and three numbers among its buffers."""
-    model = tiny_model()
+@pytest.fixture(scope="module")
+def openai_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As OpenAI's: a TorchScript archive with most tensors in fp16, and three numbers among its buffers."""
+    model = deepcopy(tiny_model())
     for part in model.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             part.half()
     for name, value in (("input_resolution", 32), ("context_length", 77), ("vocab_size", 49408)):
         vars(model).pop(name, None)
         model.register_buffer(name, torch.tensor(value))
-    # Its own `encode_image` would need one type throughout: what is read is the tensors.
-    return script(model, path)
+    return script(model, tmp_path_factory.mktemp("openai") / "ViT-B-16.pt")
 
 
 def agrees(spec: str, model: Any, **options: Any) -> None:
@@ -78,26 +81,22 @@ def agrees(spec: str, model: Any, **options: Any) -> None:
 
 
 # -- TorchScript archives ---------------------------------------------------------------------------------------------
-def test_openai_archive_gives_the_features_of_its_module(tiny_architecture: str, tmp_path: Path) -> None:
-    path = openai_archive(tmp_path / "ViT-B-16.pt")
-    halved = tiny_model()
+def test_openai_archive_gives_the_features_of_its_module(tiny_architecture: str, openai_archive: Path) -> None:
+    halved = deepcopy(tiny_model())
     for part in halved.modules():
         if isinstance(part, nn.Conv2d | nn.Linear):
             part.half().float()
-    agrees(f"{tiny_architecture}-quickgelu/{path}", halved)
-    agrees(f"{tiny_architecture}/{path}", halved, quick_gelu=True)
-    assert read_weights(path).kind == "OpenAI's own archive of CLIP"
+    agrees(f"{tiny_architecture}-quickgelu/{openai_archive}", halved)
+    agrees(f"{tiny_architecture}/{openai_archive}", halved, quick_gelu=True)
+    assert read_weights(openai_archive).kind == "OpenAI's own archive of CLIP"
 
 
-def test_its_activation_is_known(tiny_architecture: str, tmp_path: Path) -> None:
-    path = openai_archive(tmp_path / "clip.pt")
-    with pytest.raises(
-        InputError, match=r"OpenAI's own archive.* was trained with QuickGELU, 'tiny-x' is built without"
-    ):
-        load_backbone(f"tiny-x/{path}", quick_gelu=False)
-    with pytest.raises(InputError, match="every number would be wrong") as error:
-        load_backbone(f"tiny-x/{path}")
-    assert error.value.hint == f"use --backbone tiny-x-quickgelu/{path}"
+def test_its_activation_is_known(tiny_architecture: str, openai_archive: Path, tmp_path: Path) -> None:
+    wrong = r"OpenAI's own archive.* was trained with QuickGELU, 'tiny-x' is built without it: every number"
+    for said in (False, None):
+        with pytest.raises(InputError, match=wrong) as error:
+            load_backbone(f"tiny-x/{openai_archive}", quick_gelu=said)
+        assert error.value.hint == f"use --backbone tiny-x-quickgelu/{openai_archive}"
     plain = script(tiny_model(quick_gelu=False), tmp_path / "plain.pt")
     agrees(f"tiny-x/{plain}", tiny_model(quick_gelu=False))
     with pytest.raises(InputError, match="was trained without QuickGELU, 'tiny-x-quickgelu' is built with it") as error:
@@ -105,22 +104,22 @@ def test_its_activation_is_known(tiny_architecture: str, tmp_path: Path) -> None
     assert error.value.hint == f"use --backbone tiny-x/{plain}"
 
 
-def test_scripted_resnet(tmp_path: Path) -> None:
-    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16}
-    model = tiny_model(vision_cfg=vision)
-    tensors = read_weights(script(model, tmp_path / "rn.pt")).tensors
-    assert tensors.keys() == model.state_dict().keys()
+def test_buffers_are_read_as_well(tmp_path: Path) -> None:
+    """A ResNet's statistics, whose counts are whole numbers."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model(torch.arange(24.0).reshape(2, 3, 2, 2))
+    tensors, classes = read_archive(script(model, tmp_path / "norm.pt"))
+    assert tensors.keys() == model.state_dict().keys() and "BatchNorm2d" in classes
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in model.state_dict().items())
 
 
-def test_the_code_of_an_archive_is_not_read(tmp_path: Path) -> None:
+def test_the_code_of_an_archive_is_not_read(openai_archive: Path, tmp_path: Path) -> None:
     """With its code overwritten an archive cannot be run any more, and gives the same tensors."""
-    path = script(tiny_model(), tmp_path / "clip.pt")
     other = tmp_path / "other.pt"
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "w") as target:
+    with zipfile.ZipFile(openai_archive) as source, zipfile.ZipFile(other, "w") as target:
         for info in source.infolist():
             target.writestr(info, b"not a program" if "/code/" in info.filename else source.read(info))
-    before, after = read_weights(path).tensors, read_weights(other).tensors
+    before, after = read_weights(openai_archive).tensors, read_weights(other).tensors
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -284,21 +283,21 @@ def test_files_of_other_kinds_are_refused_as_what_they_are(content: bytes, kind:
     assert "weights.pt" in str(error.value) and "network" not in error.value.told
 
 
-def test_a_zip_archive_of_something_else(tmp_path: Path) -> None:
+def test_a_zip_archive_of_something_else(tiny_architecture: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(InputError, match=r"a zip archive, but none of torch\.save"):
         load_backbone(f"ViT-B-32/{tmp_path / 'photos.zip'}", quick_gelu=False)
     np.savez(tmp_path / "x.npz", a=np.zeros(3))
-    with pytest.raises(InputError, match="NumPy arrays, but not those of big_vision's SigLIP for 'ViT-B-32'"):
-        load_backbone(f"ViT-B-32/{tmp_path / 'x.npz'}")
+    with pytest.raises(InputError, match="NumPy arrays, but not those of big_vision's SigLIP for 'tiny-x'"):
+        load_backbone(f"tiny-x/{tmp_path / 'x.npz'}")
 
 
 def test_another_architecture_is_named(tiny_architecture: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     save_file(tiny_model().state_dict(), path)
-    with pytest.raises(InputError, match="is not of architecture 'RN50-quickgelu'") as error:
-        load_backbone(f"RN50-quickgelu/{path}")
+    with pytest.raises(InputError, match="is not of architecture 'other-x'") as error:
+        load_backbone(f"other-x/{path}")
     assert error.value.hint == f"its shapes are those of tiny-x or tiny-x-quickgelu: --backbone tiny-x/{path}"
     state = tiny_model().state_dict()
     del state["ln_final.bias"]
@@ -309,17 +308,16 @@ def test_another_architecture_is_named(tiny_architecture: str, tmp_path: Path) -
         load_backbone(f"tiny-x-quickgelu/{path}")
 
 
-@pytest.mark.parametrize("file", ["openai.pt", "x.safetensors"])
-def test_a_path_without_an_architecture_is_told_it(file: str, tiny_architecture: str, tmp_path: Path) -> None:
-    path = tmp_path / file
-    if file.endswith(".pt"):
-        openai_archive(path)
-    else:
-        save_file(tiny_model().state_dict(), path)
-    with pytest.raises(UsageError, match="is a path without an architecture") as error:
-        load_backbone(str(path))
-    wanted = f"use --backbone tiny-x-quickgelu/{path}"
-    assert str(error.value.hint).endswith(wanted if file.endswith(".pt") else f"tiny-x/{path} or {wanted[15:]}")
+def test_a_path_without_an_architecture_is_told_it(
+    tiny_architecture: str, openai_archive: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "x.safetensors"
+    save_file(tiny_model().state_dict(), plain)
+    quick = f"tiny-x-quickgelu/{openai_archive}"
+    for path, forms in ((openai_archive, quick), (plain, f"tiny-x/{plain} or tiny-x-quickgelu/{plain}")):
+        with pytest.raises(UsageError, match="is a path without an architecture") as error:
+            load_backbone(str(path))
+        assert error.value.hint == f"by its shapes use --backbone {forms}"
 
 
 @pytest.mark.parametrize(
