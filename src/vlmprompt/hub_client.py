@@ -3,84 +3,78 @@
 from __future__ import annotations
 
 import logging
-import socket
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+Unreached = dict[str, str]  # host -> why, in words
+
 # By name: the client library is requests, httpx or httpx2, as the hub's package has it.
-_NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError", "ProxyError"})
+_NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout", "ConnectionError", "ProxyError", "gaierror"})
 _OFFLINE = frozenset({"OfflineModeIsEnabled"})
+_NOT_CACHED = frozenset({"LocalEntryNotFoundError"})
 _LOGGERS = ("", "huggingface_hub", "datasets")  # open_clip writes to the root
 
 
 @contextmanager
-def one_attempt() -> Iterator[None]:
+def one_attempt() -> Iterator[Unreached]:
     """Within, a host to which no connection can be made is asked once, and the hub's package writes no lines.
 
     The package asks for every file again and again, with waits in between; a name that does not resolve, a refused
     connection and a missing network stay so. An answer that is an error, or breaks off, is still asked for again.
+
+    Yields:
+        The hosts that could not be reached, for `unreachable`.
     """
     session = _session()
+    unreached: Unreached = {}
     with _silent():
         if session is None:
-            yield
+            yield unreached
             return
-        asked = session.send
-        session.send = _Once(asked)
+        own = vars(session)
+        before = {name: own[name] for name in ("send",) if name in own}
+        own["send"] = partial(_once, unreached, session.send)
         try:
-            yield
+            yield unreached
         finally:
-            session.send = asked
+            del own["send"]
+            own |= before
 
 
-def unreachable(error: BaseException) -> str | None:
-    """Why the hub could not be reached, in words; None where the error, and what it came from, is of another kind."""
+def unreachable(error: BaseException, unreached: Unreached) -> str | None:
+    """Why nobody answered, in words; None where an error is of another kind.
+
+    Args:
+        error: with those that it came from, as far as the packages on its way have kept them.
+        unreached: of `one_attempt`.
+    """
     causes = list(_chain(error))
-    for cause in causes:
-        if isinstance(cause, UnreachableError):
-            return str(cause)
-    for cause in causes:
-        names = _names(cause)
-        if names & _OFFLINE:
-            return "HF_HUB_OFFLINE is set"
-        if isinstance(cause, socket.gaierror | ConnectionRefusedError) or names & _NO_CONNECTION:
-            return _first_line(cause)
-    return None
+    marks = {mark for cause in causes for mark in _names(cause) | set(re.findall(r"\w+", str(cause)))}
+    if unreached and marks & (_NO_CONNECTION | _OFFLINE | _NOT_CACHED):
+        return next(iter(unreached.values()))
+    if marks & _OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    return _first_line(causes[-1]) if marks & _NO_CONNECTION else None
 
 
-class UnreachableError(ConnectionError):
-    """A host to which no connection can be made."""
-
-
-class _Once:
-    """A client's `send` that remembers hosts to which no connection could be made."""
-
-    def __init__(self, send: Callable[..., Any]) -> None:
-        self._send = send
-        self._closed: dict[str, UnreachableError] = {}
-
-    def __call__(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        host = urlsplit(str(request.url)).netloc
-        if host in self._closed:
-            raise _offline(self._closed[host])
+def _once(unreached: Unreached, send: Callable[..., Any], request: Any, *args: Any, **kwargs: Any) -> Any:
+    """A client's `send` that asks no host again to which no connection could be made."""
+    host = urlsplit(str(request.url)).netloc
+    if host not in unreached:
         try:
-            return self._send(request, *args, **kwargs)
+            return send(request, *args, **kwargs)
         except Exception as error:
             if not _names(error) & _NO_CONNECTION or _names(error) & _OFFLINE:
                 raise
-            self._closed[host] = UnreachableError(f"{host} cannot be reached: {_first_line(error)}")
-            raise _offline(self._closed[host]) from error
-
-
-def _offline(reason: UnreachableError) -> Exception:
-    """As the hub's package itself says that there is no network: it then looks into its cache."""
+            unreached[host] = f"{host} cannot be reached ({_first_line(error)})"
+    # As the hub's package itself says that there is no network: it then looks into its cache.
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    error = OfflineModeIsEnabled(str(reason))
-    error.__cause__ = reason
-    return error
+    raise OfflineModeIsEnabled(unreached[host])
 
 
 def _session() -> Any:

@@ -18,7 +18,7 @@ from vlmprompt.backbones.weights.folder import (
     read_json,
 )
 from vlmprompt.errors import InputError, VlmPromptError
-from vlmprompt.hub_client import one_attempt, unreachable
+from vlmprompt.hub_client import Unreached, one_attempt, unreachable
 
 Result = TypeVar("Result")
 _OFFLINE_HINT = (
@@ -37,12 +37,12 @@ def fetched(thing: str, step: Callable[[], Result]) -> Result:
         InputError: it cannot be had; says why.
     """
     try:
-        with one_attempt():
+        with one_attempt() as unreached:
             return step()
     except VlmPromptError:
         raise
     except Exception as error:  # open_clip, the hub's package, its client and torch raise many unrelated types here
-        raise _not_had(thing, error) from error
+        raise _not_had(thing, error, unreached) from error
 
 
 def fetch_folder(repository: str) -> Path:
@@ -58,9 +58,9 @@ def fetch_folder(repository: str) -> Path:
     return fetched(f"model {repository!r} of the Hugging Face hub", partial(_fetch, repository))
 
 
-def _not_had(thing: str, error: Exception) -> InputError:
+def _not_had(thing: str, error: Exception, unreached: Unreached) -> InputError:
     """The error for something that could not be fetched: says the network where it is that, or the hub's own reason."""
-    reason = unreachable(error)
+    reason = unreachable(error, unreached)
     if reason is not None:
         return InputError(f"cannot fetch {thing}: {reason}; it is not in the cache", hint=_OFFLINE_HINT)
     if "transformers" in str(error) and (isinstance(error, ImportError) or "pip install" in str(error)):
