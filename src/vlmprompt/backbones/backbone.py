@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmprompt.backbones.digest import tensors_digest
+from vlmprompt.backbones.outliving import make_ordinary, outliving
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
@@ -93,7 +94,9 @@ class Backbone:
         from vlmprompt.backbones.openclip.towers import take_apart
 
         identity = identity or Identity(name)
-        towers = take_apart(model, tokenizer, name=identity.spec, precision=precision, known_ids=known_ids)
+        make_ordinary(model)
+        with outliving():
+            towers = take_apart(model, tokenizer, name=identity.spec, precision=precision, known_ids=known_ids)
         return cls(
             model,
             towers.text,

@@ -37,8 +37,7 @@ def fill(model: nn.Module, weights: Weights, architecture: str) -> None:
     problems = _problems(expected, tensors)
     if problems:
         raise _misfit(weights, architecture, problems)
-    with torch.inference_mode(False):
-        model.load_state_dict(tensors)
+    model.load_state_dict(tensors)
 
 
 def architectures_of(weights: Weights) -> list[str]:
