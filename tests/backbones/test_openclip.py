@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.backbones.conftest import TINY_CONFIG
 from tests.backbones.reference import shared_context
 from tests.backbones.test_text import close
+from tests.tiny_architectures import TINY_CONFIG
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import Capabilities, capabilities
 from vlmprompt.backbones.load import load_backbone

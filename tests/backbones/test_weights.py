@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tests.backbones import hf_models
-from tests.backbones.conftest import TINY_CONFIG
+from tests.tiny_architectures import TINY_CONFIG
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.openclip.fit import fill
 from vlmprompt.backbones.weights.archive import ArchiveError, read_archive

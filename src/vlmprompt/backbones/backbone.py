@@ -31,12 +31,14 @@ class Identity:
         spec: what `load_backbone` was given.
         random_weights: seed of the towers' random weights, or None.
         quick_gelu: the activation asked for explicitly, or None where the name settles it.
+        file: absolute path of the file or folder of weights that the spec names; None where it names none.
         stand_in: the tokenizer that numbers stand in for, beside random weights; None where texts are read by it.
     """
 
     spec: str
     random_weights: int | None = None
     quick_gelu: bool | None = None
+    file: str | None = None
     stand_in: str | None = None
 
 

@@ -34,6 +34,7 @@ class OpenClipLoader:
         if random_weights is None:
             found = pretrained(spec, quick_gelu)
             model, tokenizer = found.model, tokenizer_of(found.tokenizer_of)
+            identity = replace(identity, file=found.file)
         else:
             architecture = known_architecture(spec.split("/")[0], spec)
             build = partial(random_model, architecture, seed=random_weights, quick_gelu=bool(quick_gelu))

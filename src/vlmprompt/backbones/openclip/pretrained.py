@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from vlmprompt.backbones.file_kind import ARRAYS, file_kind
 from vlmprompt.backbones.openclip.activation import TWIN, for_file, for_tag
 from vlmprompt.backbones.openclip.build import seeded
 from vlmprompt.backbones.openclip.fit import architectures_of, fill
-from vlmprompt.backbones.openclip.specs import FOLDER, HUB, SUFFIXES, known_architecture
+from vlmprompt.backbones.openclip.specs import HUB, SUFFIXES, known_architecture
 from vlmprompt.backbones.weights.file import read_weights
-from vlmprompt.backbones.weights.folder import ModelFolder, image_settings, open_clip_config, read_folder
+from vlmprompt.backbones.weights.folder import FOLDER, ModelFolder, image_settings, open_clip_config, read_folder
 from vlmprompt.backbones.weights.hub import fetch_folder, fetched
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
@@ -32,10 +32,12 @@ class Pretrained:
     Attributes:
         model: of open_clip's.
         tokenizer_of: what `open_clip.get_tokenizer` is to be asked for.
+        file: absolute path of what the spec names, where that is a file or folder.
     """
 
     model: nn.Module
     tokenizer_of: str
+    file: str | None = None
 
 
 def pretrained(spec: str, quick_gelu: bool | None) -> Pretrained:
@@ -53,7 +55,8 @@ def pretrained(spec: str, quick_gelu: bool | None) -> Pretrained:
     if spec.startswith(HUB):
         return _from_folder(read_folder(fetch_folder(spec.removeprefix(HUB))), spec)
     if spec.startswith(FOLDER):
-        return _from_folder(read_folder(Path(spec.removeprefix(FOLDER)).expanduser()), spec)
+        folder = Path(spec.removeprefix(FOLDER)).expanduser()
+        return replace(_from_folder(read_folder(folder), spec), file=str(folder.absolute()))
     architecture, _, weights = spec.partition("/")
     known_architecture(architecture, spec)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -64,7 +67,7 @@ def pretrained(spec: str, quick_gelu: bool | None) -> Pretrained:
         return Pretrained(_tagged(architecture, weights, quick_gelu), architecture)
     path = Path(weights).expanduser()
     if path.exists():
-        return Pretrained(_filed(architecture, path, quick_gelu), architecture)
+        return Pretrained(_filed(architecture, path, quick_gelu), architecture, str(path.absolute()))
     if "/" in weights or path.suffix in SUFFIXES:
         raise InputError(f"there is no file {path} (from {Path.cwd()})", hint="check the path in --backbone")
     raise UsageError(

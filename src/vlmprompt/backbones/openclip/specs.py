@@ -11,11 +11,12 @@ from open_clip.pretrained import list_pretrained
 from vlmprompt.backbones.openclip.activation import TWIN
 from vlmprompt.backbones.openclip.fit import architectures_of
 from vlmprompt.backbones.weights.file import read_weights
+from vlmprompt.backbones.weights.folder import FOLDER
 from vlmprompt.backbones.weights.names import is_repository, place_here
 from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
 from vlmprompt.plugins import host
 
-HUB, FOLDER = "hf-hub:", "local-dir:"
+HUB = "hf-hub:"
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".onnx", ".tar")
 
 
