@@ -1,7 +1,7 @@
 """Backbones by name: what `--backbone SPEC` means.
 
-A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<path of a checkpoint>`,
-`hf-hub:<repository>`, a bare `<architecture>` with random weights, or a name that a plugin registered.
+A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<file of weights>`, `local-dir:<folder>`,
+`hf-hub:<owner>/<name>`, a bare `<architecture>` with random weights, or a name that a plugin registered.
 """
 
 from __future__ import annotations
