@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
+from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.types import (
     ClassTokens,
     ImageFeatures,
@@ -176,6 +177,7 @@ class PromptMethod(nn.Module):
     # What is learned is only made after the last epoch (an average over all): a run has no earlier state to keep.
     made_at_end: ClassVar[bool] = False
 
+    @outliving()
     def __init__(
         self,
         backbone: Backbone,
@@ -322,7 +324,7 @@ class PromptMethod(nn.Module):
         """Text features for evaluation, computed once; None where text depends on the image."""
         if "image_conditioned" in self.capabilities:
             return None
-        with torch.no_grad():
+        with outliving(), torch.no_grad():
             return self.encode_text().detach()
 
     def with_local(self) -> Self:
@@ -379,6 +381,7 @@ class PromptMethod(nn.Module):
         return {}
 
     # -- classes and state --------------------------------------------------------------------------
+    @outliving()
     def with_classes(
         self,
         names: Sequence[str],

@@ -17,6 +17,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
 from vlmprompt.errors import InputError
 
@@ -72,6 +73,7 @@ class Layout:
 
 
 @lru_cache(maxsize=16)
+@outliving()
 def build_layout(
     classes: ClassTokens,
     *,
