@@ -13,6 +13,7 @@ chunk, M prefix tokens, V context tokens, S slots of a deep prompt, D width, H h
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -66,6 +67,7 @@ class TextEngine:
     ) -> None:
         self._tower = tower
         self._autocast = autocast
+        self._computes = True
         self.joint_dim = joint_dim
         self.context_length, self.width = tower.positional_embedding.shape
         self.layers = len(tower.blocks)
@@ -74,6 +76,12 @@ class TextEngine:
     def device(self) -> torch.device:
         """Where the tower lives."""
         return self._tower.positional_embedding.device
+
+    def without_computing(self) -> TextEngine:
+        """The same engine for trial: it lays every text out, and so finds one that is too long, but gives zeros."""
+        other = copy.copy(self)
+        other._computes = False
+        return other
 
     # -- words and classes --------------------------------------------------------------------------
     def class_tokens(self, names: Sequence[str], *, tail: str = ".", keep_underscores: bool = False) -> ClassTokens:
@@ -107,10 +115,15 @@ class TextEngine:
         ids = torch.tensor(self._tower.tokenize(words), dtype=torch.long, device=self.device)
         return self._tower.token_embedding(ids).detach()
 
-    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
-        """Whole texts as they are: (n, d), not normalised, no graph."""
+    def encode_sentences(self, sentences: Sequence[str], *, of: Sequence[str] | None = None) -> Tensor:
+        """Whole texts as they are: (n, d), not normalised, no graph.
+
+        Args:
+            of: the class that each is about, to be named where a text is too long.
+        """
+        tokens = self.class_tokens(sentences, tail="", keep_underscores=True)
         with torch.no_grad():
-            return self.encode(self.no_context(), self.class_tokens(sentences, tail="", keep_underscores=True))[0]
+            return self.encode(self.no_context(), tokens if of is None else replace(tokens, names=tuple(of)))[0]
 
     def encode_template(self, template: str, names: Sequence[str], *, keep_underscores: bool = False) -> Tensor:
         """Class names in a template such as "a photo of a {}.": (K, d), not normalised, no graph.
@@ -125,7 +138,7 @@ class TextEngine:
         if len(parts) != 2:
             raise InputError(f"template {template!r} must hold exactly one {{}}", hint='such as "a photo of a {}."')
         written = [name if keep_underscores else name.replace("_", " ") for name in names]
-        return self.encode_sentences([template.replace("{}", name) for name in written])
+        return self.encode_sentences([template.replace("{}", name) for name in written], of=names)
 
     def no_context(self) -> TextPrompts:
         """Prompts without any learnable token."""
@@ -145,7 +158,7 @@ class TextEngine:
             (P,K,d); (B,P,K,d) for image-conditioned contexts.
 
         Raises:
-            InputError: a class name does not fit into the tower's context length, deep prompts reach
+            InputError: the text of a class does not fit into the tower's context length, deep prompts reach
                 beyond the class-independent prefix, or there are not as many positions as prompts.
         """
         if isinstance(prompts.position, tuple):
@@ -195,6 +208,8 @@ class TextEngine:
             limit=self.context_length,
             device=self.device,
         )
+        if not self._computes:
+            return ctx.new_zeros(len(table_PJD), len(classes), self.joint_dim)
         in_prefix = layout.prefix_context
         prefix = self._prefix(table_PJD[:, :in_prefix], words_WD, prompts.deep)
         recompute = torch.is_grad_enabled() and (chunk != "auto" or len(layout.chunks) > 1)

@@ -19,6 +19,7 @@ from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.progress import SilentProgress
 
 
@@ -109,13 +110,16 @@ class Context:
 
         Raises:
             CapabilityError: it cannot serve classes that it was not trained on, or that nobody has described.
+            InputError: the text of a class is too long for the tower.
         """
         method = self.method()
         if "new_classes" not in method.capabilities:
             name = self.subject.config.method
             raise CapabilityError(f"method {name} cannot serve classes that it was not trained on")
         known = self.described(dataset)
-        return method.with_classes(known.class_names, template=known.template, descriptions=known.descriptions)
+        other = method.with_classes(known.class_names, template=known.template, descriptions=known.descriptions)
+        require_texts_fit(other)
+        return other
 
     def described(self, dataset: Dataset) -> Dataset:
         """A data set with descriptions of its classes, where the subject's method needs some for any classes.

@@ -336,6 +336,9 @@ class PromptMethod(nn.Module):
         return other
 
     # -- training -----------------------------------------------------------------------------------
+    def encode_descriptions(self) -> None:
+        """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""
+
     def loss(self, output: MethodOutput, labels: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> Losses:
         """Loss of a batch; default cross-entropy.
 

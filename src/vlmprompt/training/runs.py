@@ -15,6 +15,7 @@ from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.training.checkpoint import file_digest
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
@@ -153,6 +154,7 @@ class Run:
         if "new_classes" in method.capabilities:  # how a method without training learns its data set's template
             template = self.info.data.template
             method = method.with_classes(self.class_names, template=template, descriptions=texts)
+        require_texts_fit(method)
         checkpoint = RunFolder(self.path).load(self.info)
         method.load_trainable_state(checkpoint.state)
         method.set_rng_state(checkpoint.rng["method"])

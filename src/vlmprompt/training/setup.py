@@ -13,6 +13,7 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import UsageError
 from vlmprompt.methods.build import build_method, method_config
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.progress import Progress
 from vlmprompt.training.batches import Batches, FeatureBatches, ImageBatches
 from vlmprompt.training.device import require_precision, resolve_device
@@ -88,6 +89,7 @@ def build(
 
     Raises:
         UsageError: `views` with a method that cannot use them, or a run of 0 steps.
+        InputError: the text of a class is too long for the tower.
         VlmPromptError: see `load_backbone` and `build_method`.
     """
     setup = untrained(config, runtime, data, device, backbone)
@@ -112,6 +114,7 @@ def untrained(
     method = build_method(
         config.method, towers, data.class_names, config.options, descriptions=data.descriptions, generator=generator
     )
+    _require_texts_fit(data, method)
     return Setup(config, runtime, device, data, towers, method, None)
 
 
@@ -161,6 +164,18 @@ def train_features(setup: Setup, views: int, progress: Progress) -> CachedFeatur
         progress=progress,
         description="features of training images",
     )
+
+
+def _require_texts_fit(data: TrainSet, method: PromptMethod) -> None:
+    """Also the texts of the classes that are left for evaluation: it would be a pity to learn of these when trained."""
+    if "new_classes" not in method.capabilities:
+        require_texts_fit(method)
+        return
+    dataset, own = data.dataset, method.descriptions
+    require_texts_fit(method.with_classes(data.class_names, template=dataset.template, descriptions=own))
+    if dataset.class_names != data.class_names:
+        texts = dataset.descriptions if method.reads_descriptions(method.config) == "always" else None
+        require_texts_fit(method.with_classes(dataset.class_names, template=dataset.template, descriptions=texts))
 
 
 def _require_views(config: RunConfig, method: PromptMethod) -> None:

@@ -204,6 +204,11 @@ class DualPT(PromptMethod):
             llm = distance(kind, W_KMd, targets, self.matches_KM if kind == "match" else None)
         return Losses(beta * llm + (1 - beta) * ce, {"ce": ce.detach(), "llm": llm.detach()})
 
+    def encode_descriptions(self) -> None:
+        """Those of `targets`, where the loss reads any."""
+        if self.config.distils:
+            self.targets()
+
     def targets(self) -> Targets:
         """The encoded descriptions, once.
 
@@ -226,7 +231,8 @@ class DualPT(PromptMethod):
             for name, phrases in zip(self.class_names, descriptions, strict=True)
             for phrase in phrases
         ]
-        return list(unit(self.backbone.text.encode_sentences(texts)).split([len(own) for own in descriptions]))
+        of = [name for name, phrases in zip(self.class_names, descriptions, strict=True) for _ in phrases]
+        return list(unit(self.backbone.text.encode_sentences(texts, of=of)).split([len(own) for own in descriptions]))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Match prompts and descriptions anew."""
