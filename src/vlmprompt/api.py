@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.types import TextPrompts as TextPrompts
     from vlmprompt.backbones.types import VisualPrompts as VisualPrompts
     from vlmprompt.backbones.types import unit as unit
+    from vlmprompt.config.models import Runtime as Runtime
     from vlmprompt.data.load import load_dataset as load_dataset
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
     from vlmprompt.methods.build import list_methods as list_methods
+    from vlmprompt.methods.classifier import Classification as Classification
+    from vlmprompt.methods.classifier import Classifier as Classifier
     from vlmprompt.methods.contract import LocalView as LocalView
     from vlmprompt.methods.contract import Losses as Losses
     from vlmprompt.methods.contract import MethodConfig as MethodConfig
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
     from vlmprompt.methods.coop import CoOp as CoOp
     from vlmprompt.methods.coop import CoOpConfig as CoOpConfig
+    from vlmprompt.methods.frozen import FrozenMethod as FrozenMethod
     from vlmprompt.methods.initial import ContextConfig as ContextConfig
     from vlmprompt.methods.initial import embedded_words as embedded_words
     from vlmprompt.methods.initial import gaussian as gaussian
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.results.rows import ResultRow as ResultRow
+    from vlmprompt.training.runs import Run as Run
     from vlmprompt.training.runs import load_run as load_run
 
 _MODULES = {
@@ -79,6 +84,7 @@ _MODULES = {
         "VisualPrompts",
         "unit",
     ),
+    "vlmprompt.config.models": ("Runtime",),
     "vlmprompt.data.load": ("load_dataset",),
     "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
     "vlmprompt.describe.provider": ("AnswerError", "ProviderConfig", "Question", "Reply", "RequestError"),
@@ -97,8 +103,10 @@ _MODULES = {
     "vlmprompt.evaluation.scores": ("ood_scores",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
+    "vlmprompt.methods.classifier": ("Classification", "Classifier"),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
+    "vlmprompt.methods.frozen": ("FrozenMethod",),
     "vlmprompt.methods.initial": (
         "ContextConfig",
         "embedded_words",
@@ -109,7 +117,7 @@ _MODULES = {
     ),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.results.rows": ("ResultRow",),
-    "vlmprompt.training.runs": ("load_run",),
+    "vlmprompt.training.runs": ("Run", "load_run"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -72,6 +72,9 @@ class TextEngine:
         self.context_length, self.width = tower.positional_embedding.shape
         self.layers = len(tower.blocks)
 
+    def __repr__(self) -> str:
+        return f"TextEngine({self.context_length} positions, {self.layers} layers of width {self.width})"
+
     @property
     def device(self) -> torch.device:
         """Where the tower lives."""

@@ -142,18 +142,13 @@ class Context:
         Args:
             method: over the classes of `dataset`.
         """
-        method.eval()
-        batches, from_features = self._bank.batches(method, dataset, split)
-        with torch.no_grad():
-            text = method.frozen_text()
+        frozen = method.frozen()
+        batches, from_features = self._bank.batches(frozen.method, dataset, split)
         title = f"{self.subject.config.method} on {split} images of {dataset.name}"
         progress = self._bank.progress if _takes_time(method, from_features) else SilentProgress()
         with progress.task(title, len(dataset.split(split)), unit="img") as task:
             for images, labels_B in batches:
-                # Not around the yield: the mode must not leak into the consumer's code.
-                with torch.no_grad():
-                    output = method(images, text=text)
-                yield output, labels_B
+                yield frozen(images), labels_B
                 task.advance(len(labels_B))
 
     def predict(self, method: PromptMethod, dataset: Dataset, split: str = "test") -> Predictions:

@@ -14,6 +14,7 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method
+from vlmprompt.methods.classifier import Classifier
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.training.checkpoint import file_digest
@@ -23,7 +24,7 @@ from vlmprompt.training.provenance import RUN_FILE, RunInfo
 from vlmprompt.training.trainset import load_run_dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run on disk.
 
@@ -34,6 +35,11 @@ class Run:
 
     path: Path
     info: RunInfo
+
+    def __repr__(self) -> str:
+        config = self.config
+        what = f"{config.method} on {config.data}, {len(self.class_names)} classes, {config.backbone}"
+        return f"Run({str(self.path)!r}: {what}, {self.info.status})"
 
     @property
     def name(self) -> str:
@@ -159,6 +165,19 @@ class Run:
         method.load_trainable_state(checkpoint.state)
         method.set_rng_state(checkpoint.rng["method"])
         return method.eval()
+
+    def classifier(self, backbone: Backbone | None = None, runtime: Runtime | None = None) -> Classifier:
+        """The trained method as one callable, pictures in and classes out; the classes' text is encoded once.
+
+        Args:
+            backbone: the run's towers, if they are in memory already.
+
+        Raises:
+            InputError: see `load_backbone` and `build_method`.
+        """
+        towers = self.load_backbone(runtime) if backbone is None else backbone
+        train, upright = self.config.train, self.config.exif
+        return Classifier(self.build_method(towers), batch_size=train.eval_batch_size, upright=upright)
 
     def _require_backbone(self, backbone: Backbone) -> None:
         if backbone.digest != self.info.backbone.digest:
