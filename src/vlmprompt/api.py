@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.results.rows import ResultRow as ResultRow
+    from vlmprompt.training.entry import train as train
     from vlmprompt.training.runs import Run as Run
     from vlmprompt.training.runs import load_run as load_run
 
@@ -117,6 +118,7 @@ _MODULES = {
     ),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.results.rows": ("ResultRow",),
+    "vlmprompt.training.entry": ("train",),
     "vlmprompt.training.runs": ("Run", "load_run"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -50,8 +50,8 @@ def test_tensors_are_shown_by_their_shapes(tiny_backbone: Backbone) -> None:
     assert repr(output.local) == "LocalView(features_BNd=(2, 16, 32), classes=(5, 32))"
     assert "logits=(2, 5)" in repr(output) and "'local_topk_BKn': (2, 5, 2)" in repr(output)
     loss = method.loss(output, torch.tensor([0, 1]))
-    parts = f"'global': {float(loss.parts['global']):.4g}, 'local': {float(loss.parts['local']):.4g}"
-    assert repr(loss) == f"Losses(total={float(loss.total):.4g}, parts={{{parts}}})"
+    parts = f"'global': {loss.parts['global'].item():.4g}, 'local': {loss.parts['local'].item():.4g}"
+    assert repr(loss) == f"Losses(total={loss.total.item():.4g}, parts={{{parts}}})"
     assert repr(method.text_prompts()).startswith("TextPrompts(ctx=(6, 4, 64), scope='shared', deep={}")
     assert repr(VisualPrompts({0: torch.zeros(4, 96)})) == "VisualPrompts({0: (4, 96)})"
     assert repr(method.frozen()).count("\n") == 0

@@ -36,7 +36,7 @@ def unit(features: Tensor) -> Tensor:
 
 
 class Shaped:
-    """Base of dataclasses of tensors, which show the shapes of these (of a scalar its value): nobody reads a batch's numbers."""
+    """Base of dataclasses of tensors, which show shapes (of a scalar its value): nobody reads a batch's numbers."""
 
     def __repr__(self) -> str:
         shown = [f"{f.name}={_shape(getattr(self, f.name))}" for f in fields(self)]  # type: ignore[arg-type]
