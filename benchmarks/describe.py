@@ -79,7 +79,7 @@ def measure(repeats: int = 5) -> list[Row]:
 
 def long_answer(name: str) -> Row:
     """From what came to what is written: keys hidden, descriptions found, and cut to what CLIP reads."""
-    from vlmprompt.backbones.openclip import count_tokens  # not by the server
+    from vlmprompt.backbones.openclip.tokens import count_tokens  # not by the server
 
     secrets = Secrets("sk-0123456789-abcdefghijklmnop")
 

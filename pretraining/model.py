@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.backbones.blocks import run_block
 from vlmprompt.backbones.doodle_clip.parts import TEXT, VISION, architecture
-from vlmprompt.backbones.openclip import clip_model
+from vlmprompt.backbones.openclip.blocks import residual_blocks
+from vlmprompt.backbones.openclip.build import clip_model
 
 CONTEXT = int(TEXT["context_length"])
 _BUCKETS = 4
@@ -103,8 +103,8 @@ def _vit(visual: Any, images: Tensor, kept_BP: Tensor | None) -> Tensor:
         x_BNc = x_BNc.gather(1, kept_BP[..., None].expand(-1, -1, x_BNc.shape[2]))
     x_BTc = torch.cat([(visual.class_embedding + cls_1c).expand(len(x_BNc), 1, -1), x_BNc], dim=1)
     x_BTc = visual.ln_pre(x_BTc)
-    for block in visual.transformer.resblocks:
-        x_BTc = run_block(block, x_BTc, causal=False)[0]
+    for block in residual_blocks(visual.transformer.resblocks):
+        x_BTc = block.run(x_BTc)
     return visual.ln_post(x_BTc[:, 0]) @ visual.proj
 
 
@@ -123,8 +123,8 @@ def _texts(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     longest = max(map(len, rows))
     ids_BT = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
     x_BTc = model.token_embedding(ids_BT) + model.positional_embedding[:longest]
-    for block in model.transformer.resblocks:
-        x_BTc = run_block(block, x_BTc, causal=True)[0]
+    for block in residual_blocks(model.transformer.resblocks):
+        x_BTc = block.run(x_BTc, causal=True)
     ends = torch.tensor([len(row) - 1 for row in rows])
     return model.ln_final(x_BTc[torch.arange(len(rows)), ends]) @ model.text_projection
 

@@ -23,7 +23,7 @@ from pretraining.measure import feature_probe, pixel_probe, zero_shot
 from pretraining.model import Words, build
 from pretraining.scenes import Scenes, Shares
 from pretraining.train import Recipe, train
-from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.data.doodles.pictures import VERSION
 
 SEED = 0

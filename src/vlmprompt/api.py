@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pydantic import Field as Field
 
     from vlmprompt.backbones.backbone import Backbone as Backbone
-    from vlmprompt.backbones.openclip import load_backbone as load_backbone
-    from vlmprompt.backbones.text import TextEngine as TextEngine
+    from vlmprompt.backbones.load import load_backbone as load_backbone
+    from vlmprompt.backbones.text.engine import TextEngine as TextEngine
     from vlmprompt.backbones.types import ClassPosition as ClassPosition
     from vlmprompt.backbones.types import ClassTokens as ClassTokens
     from vlmprompt.backbones.types import ImageFeatures as ImageFeatures
@@ -73,8 +73,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "pydantic": ("Field",),
     "vlmprompt.backbones.backbone": ("Backbone",),
-    "vlmprompt.backbones.openclip": ("load_backbone",),
-    "vlmprompt.backbones.text": ("TextEngine",),
+    "vlmprompt.backbones.load": ("load_backbone",),
+    "vlmprompt.backbones.text.engine": ("TextEngine",),
     "vlmprompt.backbones.types": (
         "ClassPosition",
         "ClassTokens",

@@ -31,7 +31,7 @@ def register_backbones(register: Register) -> None:
     """Where towers come from."""
     register(
         "open_clip",
-        target="vlmprompt.backbones.openclip:OpenClipLoader",
+        target="vlmprompt.backbones.openclip.loader:OpenClipLoader",
         summary="any open_clip architecture and tag, a local checkpoint, or hf-hub:<repository>",
     )
     weights = Path(__file__).parent / "backbones" / "doodle_clip"

@@ -22,15 +22,37 @@ def regular(path: Path) -> Path:
     Raises:
         OSError: there is none; `strerror` says what there is.
     """
+    regular_size(path)
+    return path
+
+
+def regular_size(path: Path) -> int:
+    """Size in bytes of the regular file that is there.
+
+    Raises:
+        OSError: see `regular`.
+    """
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 (Path.stat takes twice as long)
+        state = os.stat(path)  # noqa: PTH116 (Path.stat takes twice as long)
     except ValueError as error:
         raise OSError(errno.EINVAL, "its name holds a null character", str(path)) from error
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(state.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"it is {kind(mode)}, not a file", str(path))
-    return path
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, f"it is {kind(state.st_mode)}, not a file", str(path))
+    return state.st_size
+
+
+def read_at_once(path: Path | str, size: int) -> bytes:
+    """All of a file, in one call where it is as large as it was: half of what `Path.read_bytes` takes."""
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(file, size + 1)
+        while len(data) != size and (more := os.read(file, 2**20)):
+            data += more
+        return data
+    finally:
+        os.close(file)
 
 
 def kind(mode: int) -> str:

@@ -12,7 +12,7 @@ from tests.backbones.coming_attention import ComingAttention, with_coming_attent
 from tests.backbones.test_text import close
 from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.blocks import attend_to_itself, pool_block, run_block, unfit
+from vlmprompt.backbones.openclip.blocks import ResidualBlock, unfit
 from vlmprompt.errors import CapabilityError
 
 
@@ -53,8 +53,8 @@ def test_open_clips_custom_block_is_served_where_it_is_a_plain_one():
     assert unfit(block) is None
     x = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        close(run_block(block, x, causal=False)[0], block(x))
-        close(pool_block(block, x), block(x)[:, :1])
+        close(ResidualBlock(block).run(x), block(x))
+        close(ResidualBlock(block).head(x, 2), block(x)[:, :2])
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,10 @@ def test_blocks_without_a_bias_of_queries_keys_and_values():
     assert unfit(block) is None
     x = torch.randn(2, 1, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        close(run_block(block, x, causal=True)[0], block(x))
-        close(pool_block(block, x), block(x))
-        close(attend_to_itself(block, block.ln_1(x)), block.attention(block.ln_1(x)))
+        close(ResidualBlock(block).run(x, causal=True), block(x))
+        close(ResidualBlock(block).head(x, 1), block(x))
+        close(ResidualBlock(block).alone(x), block(x))
+        close(ResidualBlock(block).value_path(x), block.attention(block.ln_1(x)))
 
 
 class Rotary(nn.MultiheadAttention):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.doodle_clip.loader import DoodleClipLoader
 from vlmprompt.backbones.doodle_clip.parts import token_table
-from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.data.doodles.pictures import picture
 from vlmprompt.errors import UsageError

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from tests.backbones.reference import shared_context
 from tests.backbones.test_text import close
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.capabilities import Capabilities, capabilities
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 
@@ -138,6 +139,19 @@ def test_unfit_towers_are_refused_by_reason(tokenizer):
     )
     with pytest.raises(CapabilityError, match="not causal"):
         Backbone.from_model(siglip_like, tokenizer)
+
+
+def test_capabilities_are_told_by_the_towers(tiny_backbone, tiny_resnet):
+    assert capabilities(tiny_backbone) == Capabilities(
+        text="causal, read at the end token",
+        context_length=77,
+        text_layers=3,
+        image="ViT, class token",
+        grid=(4, 4),
+        visual_prompts=True,
+    )
+    resnet = capabilities(tiny_resnet)
+    assert (resnet.image, resnet.grid, resnet.visual_prompts) == ("ResNet", (2, 2), False)
 
 
 def test_preprocessing_comes_from_the_model(tiny_backbone):

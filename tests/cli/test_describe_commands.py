@@ -199,7 +199,7 @@ def test_descriptions_are_cut_to_what_clip_reads(here: Path, capsys: pytest.Capt
     long = "a very long and winding tail " * 20
     with serving(lambda name, nth: says(f"- {long}\n- two ears")) as server:
         _code, document, _err = run(capsys, *ask(server, "--limit", "1"))
-    from vlmprompt.backbones.openclip import count_tokens
+    from vlmprompt.backbones.openclip.tokens import count_tokens
 
     first, second = (json.loads(row)["text"] for row in Path(FILE).read_text().splitlines())
     assert second == "two ears"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image, features
+from PIL import EpsImagePlugin, Image, PngImagePlugin, features
 
 from tests.data.conftest import MakeTree
 from vlmprompt.data import formats, images
@@ -183,13 +183,14 @@ def test_every_cut_of_every_format_is_one_line_or_a_picture(tmp_path: Path, name
             assert found.size == (24, 24)
 
 
-def test_short_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["load", "convert"])
+def test_short_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def short(self: Image.Image, *args: object, **more: object) -> None:
         raise MemoryError
 
     path = tmp_path / "large.png"
-    Image.new("RGB", (4, 4)).save(path)
-    monkeypatch.setattr(Image.Image, "convert", short)
+    Image.new("L", (4, 4)).save(path)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, step, short)
     with pytest.raises(InputError, match=r"large\.png: there is not enough memory for its pixels"):
         read_image(Record("large.png", 0, path))
 

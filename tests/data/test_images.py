@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlmprompt.data import images
 from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
+from vlmprompt.regular import read_at_once
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Record:
@@ -50,6 +52,24 @@ def test_orientation_tags_are_not_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert read_image(saved(tmp_path / "turned.jpg", Image.new("RGB", (4, 2)), exif=exif)).size == (4, 2)
+
+
+def test_a_file_is_the_same_in_one_call_and_through_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    records = [
+        saved(tmp_path / name, Image.fromarray(noise)) for name in ("a.jpg", "a.png", "a.gif", "a.tif", "a.webp")
+    ]
+    at_once = [np.asarray(read_image(record)) for record in records]
+    monkeypatch.setattr(images, "AT_ONCE", 0)
+    for record, expected in zip(records, at_once, strict=True):
+        assert np.array_equal(np.asarray(read_image(record)), expected)
+
+
+@pytest.mark.parametrize("size", [0, 1, 9_999, 10_000, 10_001, 3_000_000])
+def test_all_of_a_file_is_read_however_large_it_was(tmp_path: Path, size: int) -> None:
+    content = bytes(range(250)) * 40
+    (tmp_path / "a").write_bytes(content)
+    assert read_at_once(tmp_path / "a", size) == content
 
 
 def test_bad_files_are_named_with_the_reason(tmp_path: Path) -> None:

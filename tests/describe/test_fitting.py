@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from vlmprompt.backbones.openclip import count_tokens
+from vlmprompt.backbones.openclip.tokens import count_tokens
 from vlmprompt.cli.describe_classes import _shortened
 from vlmprompt.describe.fitting import shortened
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.text import TextEngine
+from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.methods.build import build_method, list_methods
 from vlmprompt.methods.contract import MethodOutput, PromptMethod

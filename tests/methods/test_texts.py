@@ -11,8 +11,8 @@ import pytest
 
 from tests.training.material import CLASSES, config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.text import TextEngine
-from vlmprompt.backbones.vision import ViTEngine
+from vlmprompt.backbones.text.causal import CausalTower
+from vlmprompt.backbones.vision.tokens import TokenEngine
 from vlmprompt.errors import InputError
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.methods.build import build_method, list_methods
@@ -28,8 +28,8 @@ PHRASES = (("soft fur",), ("a ringed tail", LONG))
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tower may run."""
-    for engine, work in ((ViTEngine, "encode"), (TextEngine, "_suffixes"), (TextEngine, "_prefix")):
-        monkeypatch.setattr(engine, work, lambda *args, **more: pytest.fail("a tower ran"))
+    for part in (TokenEngine, CausalTower):
+        monkeypatch.setattr(part, "encode", lambda *args, **more: pytest.fail("a tower ran"))
 
 
 def photos_with(folder: Path, *names: str) -> Path:
@@ -105,7 +105,7 @@ def test_classes_of_other_data_are_refused_before_their_images(
 ) -> None:
     run = train(config(photos_with(tmp_path / "a")), runtime(tmp_path / "runs"), backbone=tiny_backbone).run
     target = photos_with(tmp_path / "b", "a " * 90, "b " * 90)
-    monkeypatch.setattr(ViTEngine, "encode", lambda *args, **more: pytest.fail("a tower ran"))
+    monkeypatch.setattr(TokenEngine, "encode", lambda *args, **more: pytest.fail("a tower ran"))
     rows = evaluate(
         run,
         "cross-dataset",

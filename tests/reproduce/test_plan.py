@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.training.material import make_photos
-from vlmprompt.backbones.openclip import architecture_of, miniature
+from vlmprompt.backbones.load import architecture_of
+from vlmprompt.backbones.openclip.build import miniature
 from vlmprompt.cli.main import main
 from vlmprompt.config.resolve import resolve
 from vlmprompt.errors import InputError
@@ -69,7 +70,7 @@ def test_towers_by_hand() -> None:
 )
 def test_what_methods_ask_for(method: str, expected: Prompting) -> None:
     config = resolve({"method": method, "data": "coop:dtd", "backbone": VIT}, env={}).run
-    assert prompting_of(config, miniature(VIT)) == expected
+    assert prompting_of(config, miniature(architecture_of(VIT), VIT)) == expected
 
 
 def test_flops_of_a_grid_by_hand() -> None:

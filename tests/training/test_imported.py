@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from tests.training.material import config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.methods.build import build_method

@@ -171,9 +171,9 @@ def test_random_weights_are_confessed(photos: Path, tmp_path: Path, tiny_model: 
     import open_clip
 
     from vlmprompt.backbones.backbone import Identity
-    from vlmprompt.backbones.openclip import wrap
 
-    towers = wrap(tiny_model, open_clip.SimpleTokenizer(), identity=Identity("tiny-vit", random_weights=3))
+    identity = Identity("tiny-vit", random_weights=3)
+    towers = Backbone.from_model(tiny_model, open_clip.SimpleTokenizer(), identity=identity)
     result = train(config(photos, random_weights=3), runtime(tmp_path), backbone=towers)
     assert result.run.name == "coop-photos-tiny-vit-random3-3shot-seed1"
     card = (result.run / "MODEL_CARD.md").read_text()

@@ -14,7 +14,7 @@ import torch
 
 from tests.training.material import CLASSES, config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.errors import InputError
 from vlmprompt.training.folder import run_name
 from vlmprompt.training.run import train

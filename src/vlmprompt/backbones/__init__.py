@@ -1,1 +1,1 @@
-"""The engine: text and image towers on prompt embeddings. `openclip` is the only file that imports open_clip."""
+"""The engine: text and image towers on prompt embeddings. Only the folder `openclip` imports open_clip."""

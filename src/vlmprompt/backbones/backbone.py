@@ -6,22 +6,20 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from vlmprompt.backbones.digest import tensors_digest
-from vlmprompt.backbones.text import TextEngine
+from vlmprompt.backbones.precision import Precision
+from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
-from vlmprompt.backbones.vision import VisionEngine
+from vlmprompt.backbones.vision.tower import VisionEngine
 from vlmprompt.data.preprocess import PreprocessConfig, build_transform
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Precision = Literal["fp32", "bf16", "fp16"]
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,8 @@ class Backbone:
         preprocess: PreprocessConfig | None = None,
         name: str = "custom",
         precision: Precision = "fp32",
+        identity: Identity | None = None,
+        known_ids: frozenset[int] | None = None,
     ) -> Backbone:
         """Wrap an in-memory open_clip model; it is frozen and put in eval mode.
 
@@ -82,13 +82,24 @@ class Backbone:
             model: `open_clip.model.CLIP`, or a `CustomTextCLIP` with a causal text tower.
             tokenizer: open_clip's tokenizer for it (an object with `encode`, or a callable on a list of texts).
             preprocess: transform settings; default: the model's own.
+            identity: how to load the model again; default: the name alone.
+            known_ids: tokens that the text tower was trained on; None: as good as all.
 
         Raises:
             CapabilityError: the model's towers are of a kind that the engines cannot run.
         """
-        from vlmprompt.backbones.openclip import wrap
+        from vlmprompt.backbones.openclip.towers import take_apart
 
-        return wrap(model, tokenizer, identity=Identity(name), preprocess=preprocess, precision=precision)
+        identity = identity or Identity(name)
+        towers = take_apart(model, tokenizer, name=identity.spec, precision=precision, known_ids=known_ids)
+        return cls(
+            model,
+            towers.text,
+            towers.vision,
+            identity=identity,
+            preprocess=preprocess or towers.preprocess,
+            scale=towers.scale,
+        )
 
     def __repr__(self) -> str:
         weights = "" if self.random_weights is None else f", random_weights={self.random_weights}"

@@ -254,7 +254,7 @@ def _shortened(text: str, class_name: str, sentence: bool) -> str:
 
     if len(written(text).encode()) + 2 <= CONTEXT_TOKENS:  # a token is a byte at least: no need to count
         return text
-    from vlmprompt.backbones.openclip import count_tokens
+    from vlmprompt.backbones.openclip.tokens import count_tokens
     from vlmprompt.describe.fitting import shortened
 
     # Behind a name that fills the tower by itself nothing fits: then the description is cut as if it stood alone.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vlmprompt.errors import InputError
+from vlmprompt.regular import read_at_once
 
 if TYPE_CHECKING:
     from vlmprompt.data.records import EncodedSource, ImageSource, Record
@@ -56,21 +57,9 @@ def content_digest(image: Image, seen: Stamp) -> bytes | None:
 @lru_cache(maxsize=2**17)
 def _file_digest(path: str, seen: Stamp) -> bytes | None:
     try:
-        file = os.open(path, os.O_RDONLY)
-        try:
-            return _digest(_read(file, seen.size))
-        finally:
-            os.close(file)
+        return _digest(read_at_once(path, seen.size))
     except OSError:
         return None
-
-
-def _read(file: int, size: int) -> bytes:
-    """All of a file, in one call where it is as large as it was."""
-    data = os.read(file, size + 1)
-    while len(data) != size and (more := os.read(file, 2**20)):
-        data += more
-    return data
 
 
 def _digest(data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,10 +12,11 @@ from vlmprompt.data.formats import FORMATS, lacking, readable
 from vlmprompt.data.levels import eight_bits, is_deep, require_full_colours
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
-from vlmprompt.regular import regular
+from vlmprompt.regular import read_at_once, regular_size
 
 VERSION = 2  # of the pixels that are made of a file; part of the key of cached features
 MOST_PIXELS = 178_956_970  # 512 MiB in RGB: where Pillow stops by itself, too
+AT_ONCE = 2**26  # bytes; of a larger file Pillow reads only what it needs
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -60,9 +62,8 @@ def decode(file: Path | BinaryIO, name: str, *, upright: bool = False) -> Image.
         InputError: see `read_image`.
     """
     try:
-        if isinstance(file, Path):
-            regular(file)
-        with Image.open(file, formats=readable()) as image:
+        opened = _opened(file) if isinstance(file, Path) else file
+        with Image.open(opened, formats=readable()) as image:
             return _rgb(image, upright)
     except UnidentifiedImageError as error:
         raise _unidentified(file, name) from error
@@ -76,6 +77,14 @@ def as_rgb(image: Image.Image, name: str, *, upright: bool = False) -> Image.Ima
         return _rgb(image, upright)
     except Exception as error:
         raise _unreadable(name, error) from error
+
+
+def _opened(file: Path) -> Path | BinaryIO:
+    """What Pillow is to read: a file that is not huge comes in one call, not in pieces through a buffer."""
+    size = regular_size(file)
+    if size > AT_ONCE:
+        return file
+    return io.BytesIO(read_at_once(file, size))
 
 
 def _rgb(image: Image.Image, upright: bool) -> Image.Image:
@@ -105,7 +114,7 @@ def _converted(image: Image.Image, *, over_white: bool) -> Image.Image:
     if image.mode in ("La", "RGBa"):  # premultiplied, of which Pillow makes no RGB
         image = image.convert(image.mode.upper())
     if "transparency" not in image.info and image.mode not in _TRANSPARENT:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # of its own mode Pillow would make a copy
     if over_white:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer).convert("RGB")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.load import load_measured
 from vlmprompt.data.records import Dataset

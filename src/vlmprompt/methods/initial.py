@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from vlmprompt.backbones.text import TextEngine
+from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import MethodConfig
 

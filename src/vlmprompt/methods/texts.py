@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import torch
 
+from vlmprompt.backbones.text.trial import TrialEngine
 from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
 
@@ -18,7 +19,7 @@ def require_texts_fit(method: PromptMethod) -> None:
         InputError: one is too long for the tower; the message names the class, its tokens and the limit.
     """
     towers = copy.copy(method.backbone)
-    towers.text = towers.text.without_computing()
+    towers.text = TrialEngine(towers.text.tower)
     trial = copy.copy(method)
     object.__setattr__(trial, "_backbone", towers)
     image_1d = torch.zeros(1, towers.vision.joint_dim, device=towers.device)

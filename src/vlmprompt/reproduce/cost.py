@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.openclip import architecture_of, miniature
+from vlmprompt.backbones.load import architecture_of
+from vlmprompt.backbones.openclip.build import miniature
 from vlmprompt.config.models import RunConfig
 from vlmprompt.data import ood_sets
 from vlmprompt.data.classes import base_new_labels
@@ -124,7 +125,7 @@ class Estimator:
         key = (config.method, config.backbone, repr(sorted(config.options.items())))
         if key not in self._prompting:
             if config.backbone not in self._miniatures:
-                self._miniatures[config.backbone] = miniature(config.backbone)
+                self._miniatures[config.backbone] = miniature(architecture_of(config.backbone), config.backbone)
             self._prompting[key] = prompting_of(config, self._miniatures[config.backbone])
         return self._prompting[key]
 

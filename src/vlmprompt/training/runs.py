@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset

@@ -8,7 +8,7 @@ import torch
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import CachedFeatures, extract
-from vlmprompt.backbones.openclip import load_backbone
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import UsageError
 from vlmprompt.methods.build import build_method, method_config

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlmprompt.backbones.backbone import Backbone, Identity, Precision
+from vlmprompt.backbones.backbone import Backbone, Identity
 from vlmprompt.backbones.doodle_clip.parts import architecture, stored
-from vlmprompt.backbones.openclip import bpe_tokenizer, clip_model, wrap
+from vlmprompt.backbones.openclip.build import clip_model
+from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
+from vlmprompt.backbones.precision import Precision
 from vlmprompt.errors import UsageError
 
 _IMAGE_TOWERS = {"doodle-clip": "vit", "doodle-clip-rn": "resnet"}
@@ -33,8 +35,10 @@ class DoodleClipLoader:
             state, known = stored(image_tower)
             model.load_state_dict(state)
         identity = Identity(spec, random_weights, quick_gelu)
-        return wrap(model.to(device), bpe_tokenizer(), identity=identity, precision=precision, known_ids=known)
+        return Backbone.from_model(
+            model.to(device), bpe_tokenizer(), identity=identity, precision=precision, known_ids=known
+        )
 
     def architecture(self, spec: str) -> dict[str, Any]:
-        """See `openclip.architecture_of`."""
+        """See `architecture_of`."""
         return architecture(_IMAGE_TOWERS[spec])

@@ -1,7 +1,7 @@
 """ImageNet's classes: WordNet ids from timm's package data, CLIP's names for them from open_clip's.
 
 Both are read as files. Importing timm would load torch, and open_clip may only be imported in
-backbones/openclip.py, which is above the data layer.
+backbones/openclip/, which is above the data layer.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.text.limit import require_fitting
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
-from vlmprompt.errors import InputError
 
 # An entry of a suffix: a token id, or the index of a context token as (index,).
 Entry = int | tuple[int]
@@ -100,7 +100,7 @@ def build_layout(
     in_prefix = 0 if per_class or position == "front" else n_ctx // 2 if position == "middle" else n_ctx
     prefix = 1 + in_prefix + n_words
     suffixes = [_suffix(classes, k, range(n_ctx), in_prefix, position) for k in range(len(classes))]
-    _require_fitting(classes, [prefix + len(suffix) for suffix in suffixes], limit)
+    require_fitting(classes, [prefix + len(suffix) for suffix in suffixes], limit)
     # Longest first: later chunks then fit into the memory that the first one freed.
     order = sorted(range(len(classes)), key=lambda k: -len(suffixes[k]))
     chunks = tuple(
@@ -110,20 +110,6 @@ def build_layout(
     restore = torch.empty(len(order), dtype=torch.long)
     restore[torch.tensor(order)] = torch.arange(len(order))
     return Layout(in_prefix, chunks, restore.to(device))
-
-
-def _require_fitting(classes: ClassTokens, lengths: Sequence[int], limit: int) -> None:
-    """No text is longer than the tower reads; classes may come several times, each with a text of its own."""
-    long = {name: length for name, length in zip(classes.names, lengths, strict=True) if length > limit}
-    if not long:
-        return
-    name, length = next(iter(long.items()))
-    more = f" and of {len(long) - 1} more" if len(long) > 1 else ""
-    raise InputError(
-        f"the text of class {name[:60]!r}{more} is too long: {length} tokens with its prompt, and the text tower reads "
-        f"{limit}",
-        hint="shorten the name (--class-names FILE), the template or the description, or use fewer context tokens",
-    )
 
 
 def _suffix(classes: ClassTokens, k: int, ctx: range, in_prefix: int, position: ClassPosition) -> list[Entry]:

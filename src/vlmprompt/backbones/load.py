@@ -1,0 +1,61 @@
+"""Backbones by name: what `--backbone SPEC` means.
+
+A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<path of a checkpoint>`,
+`hf-hub:<repository>`, a bare `<architecture>` with random weights, or a name that a plugin registered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.precision import Precision
+from vlmprompt.errors import CapabilityError
+from vlmprompt.plugins import host
+
+
+def load_backbone(
+    spec: str,
+    *,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    quick_gelu: bool | None = None,
+    random_weights: int | None = None,
+) -> Backbone:
+    """Load frozen towers by name.
+
+    Args:
+        spec: see the module's text; names registered by plugins come first.
+        precision: arithmetic of the towers; weights are kept in fp32 and cast on the way ("bf16", "fp16").
+        quick_gelu: activation of a local checkpoint whose architecture exists with and without it.
+        random_weights: seed; build the architecture with random weights, nothing is downloaded. The
+            global RNG state is left as it was.
+
+    Raises:
+        UsageError: unknown architecture or tag, or an activation that must be said.
+        InputError: weights cannot be had or do not fit; activation and tag contradict each other.
+        CapabilityError: the towers are of a kind that the engines cannot run.
+    """
+    backbone: Backbone = _loader(spec).load(
+        spec, device=device, precision=precision, quick_gelu=quick_gelu, random_weights=random_weights
+    )
+    return backbone
+
+
+def architecture_of(spec: str) -> dict[str, Any]:
+    """open_clip's description of a backbone's towers (`embed_dim`, `vision_cfg`, `text_cfg`), nothing built.
+
+    Raises:
+        UsageError: unknown architecture.
+        CapabilityError: a plugin's backbone that does not describe itself.
+    """
+    describe = getattr(_loader(spec), "architecture", None)
+    if describe is None:
+        raise CapabilityError(f"backbone {spec!r} does not say of what size its towers are")
+    found: dict[str, Any] = describe(spec)
+    return found
+
+
+def _loader(spec: str) -> Any:
+    loaders = host().backbones
+    return loaders.get(spec if spec in loaders.names() else "open_clip").load()()

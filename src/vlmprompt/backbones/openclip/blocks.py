@@ -1,0 +1,151 @@
+"""open_clip's pre-norm residual attention block, taken apart so that an engine can run the pieces it needs.
+
+Shapes: * any leading dimensions, T tokens, D width, H heads, h = D/H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+QUICK_GELU = 1.702
+# What a block is made of; see `unfit`.
+BLOCK_PARTS = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}
+MLP_PARTS = {"c_fc", "gelu", "c_proj"}
+ATTENTION_WEIGHTS = {"in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"}
+
+
+class ResidualBlock:
+    """A block of `ln_1`, `attn`, `ls_1`, `ln_2`, `mlp` and `ls_2`, as an engine runs it: `TextBlock` and `ImageBlock`.
+
+    Args:
+        block: the module; whether it is of this kind says `unfit`.
+    """
+
+    def __init__(self, block: Any) -> None:
+        self._block = block
+
+    def norm(self, x: Tensor) -> Tensor:
+        """What attention reads: (*,T,D)."""
+        return self._block.ln_1(x)
+
+    def qkv(self, normed: Tensor) -> Tensor:
+        """Queries, keys and values of normalised tokens: (*,T,D) -> (3,*,H,T,h)."""
+        return self._project(normed, slice(0, 3)).movedim(-3, 0).transpose(-2, -3)
+
+    def q(self, normed: Tensor) -> Tensor:
+        """Queries only: (*,T,D) -> (*,H,T,h)."""
+        return self._project(normed, slice(0, 1)).squeeze(-3).transpose(-2, -3)
+
+    def kv(self, normed: Tensor) -> Tensor:
+        """Keys and values only: (*,T,D) -> (2,*,H,T,h)."""
+        return self._project(normed, slice(1, 3)).movedim(-3, 0).transpose(-2, -3)
+
+    def finish(self, x: Tensor, heads_out: Tensor) -> Tensor:
+        """Both residual branches after attention: x (*,T,D) and attended heads (*,H,T,h) -> (*,T,D)."""
+        attended = self._block.attn.out_proj(heads_out.transpose(-2, -3).flatten(-2))
+        return self._feed_forward(x + self._block.ls_1(attended))
+
+    def run(self, x: Tensor, *, causal: bool = False) -> Tensor:
+        """The whole block: (*,T,D) -> the same."""
+        q, k, v = self.qkv(self.norm(x))
+        return self.finish(x, F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+
+    def head(self, x_BTc: Tensor, n: int) -> Tensor:
+        """A block of which only the first n tokens are read: (B,n,c). Keys and values of all, the rest of these."""
+        normed = self.norm(x_BTc)
+        k, v = self.kv(normed)
+        q = self.q(normed[:, :n])
+        return self.finish(x_BTc[:, :n], F.scaled_dot_product_attention(q, k, v))
+
+    def alone(self, x: Tensor) -> Tensor:
+        """The block with an attention matrix that is the identity, each token attending to itself: (*,T,D)."""
+        return self._feed_forward(x + self._block.ls_1(self.value_path(x)))
+
+    def value_path(self, x: Tensor) -> Tensor:
+        """Values through the output projection, without residual and MLP: (*,T,D)."""
+        value = self._project(self.norm(x), slice(2, 3)).flatten(-3)
+        return self._block.attn.out_proj(value)
+
+    def _project(self, normed: Tensor, parts: slice) -> Tensor:
+        """Some of queries, keys and values (0, 1, 2): (*,T,D) -> (*,T,parts,H,h)."""
+        attn, width = self._block.attn, normed.shape[-1]
+        rows = slice(parts.start * width, parts.stop * width)
+        bias = attn.in_proj_bias
+        projected = F.linear(normed, attn.in_proj_weight[rows], None if bias is None else bias[rows])
+        return projected.unflatten(-1, (parts.stop - parts.start, attn.num_heads, -1))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        """The MLP branch with its residual."""
+        return x + self._block.ls_2(_mlp(self._block.mlp, self._block.ln_2(x)))
+
+
+def residual_blocks(blocks: Iterable[nn.Module]) -> list[ResidualBlock]:
+    """All blocks of a transformer; see `unfit_any` for whether they can be run."""
+    return [ResidualBlock(block) for block in blocks]
+
+
+def unfit_any(blocks: Iterable[nn.Module]) -> str | None:
+    """Why the first block that cannot be run cannot; None where all can."""
+    return next((reason for block in blocks if (reason := unfit(block)) is not None), None)
+
+
+def _mlp(layers: Any, x: Tensor) -> Tensor:
+    """A block's MLP.
+
+    QuickGELU x*sigmoid(1.702x) runs as silu(1.702x)/1.702: one fused kernel and one saved tensor instead of
+    three, with both factors applied where the tensor is narrow.
+    """
+    if type(layers.gelu).__name__ != "QuickGELU":
+        return layers(x)
+    fc, proj = layers.c_fc, layers.c_proj
+    hidden = F.silu(F.linear(x * QUICK_GELU, fc.weight, fc.bias * QUICK_GELU))
+    return torch.add(proj.bias, F.linear(hidden, proj.weight), alpha=1 / QUICK_GELU)
+
+
+def unfit(block: nn.Module) -> str | None:
+    """Why this file cannot run a block; None for one that it can.
+
+    A block is judged by its parts, not by its class: open_clip's attention is torch's `nn.MultiheadAttention`
+    in version 3 and a module of its own, with the same parts, in version 4. A part that is not known here
+    (norms of queries and keys, scales of heads, rotary positions) changes the numbers, so it must be absent or idle.
+    """
+    if (reason := _unfit_children(block, BLOCK_PARTS, "block")) is not None:
+        return reason
+    mlp_layers: Any = block.mlp
+    if (reason := _unfit_children(mlp_layers, MLP_PARTS, "MLP")) is not None:
+        return reason
+    if any(getattr(layer, "bias", None) is None for layer in (mlp_layers.c_fc, mlp_layers.c_proj)):
+        return "its MLP has no biases"
+    return _unfit_attention(block.attn)
+
+
+def _unfit_attention(attn: Any) -> str | None:
+    if (reason := _unfit_children(attn, {"out_proj"}, "attention")) is not None:
+        return reason
+    weight = getattr(attn, "in_proj_weight", None)
+    if weight is None or not hasattr(attn, "in_proj_bias"):
+        return "its attention has no fused projection of queries, keys and values"
+    if foreign := sorted({name for name, _ in attn.named_parameters()} - ATTENTION_WEIGHTS):
+        return f"its attention has a {foreign[0]}"
+    # What has no weights of its own.
+    if not getattr(attn, "batch_first", True):
+        return "its attention wants the batch second"
+    if getattr(attn, "add_zero_attn", False):
+        return "its attention adds a zero token"
+    if getattr(attn, "scale", None) not in (None, (weight.shape[-1] // attn.num_heads) ** -0.5):
+        return "its attention has a scale of its own"
+    return None
+
+
+def _unfit_children(module: nn.Module, known: set[str], name: str) -> str | None:
+    children = dict(module.named_children())
+    if missing := sorted(known - children.keys()):
+        return f"its {name} has no {missing[0]}"
+    idle = (nn.Identity, nn.Dropout)  # towers never train, so nothing is dropped
+    foreign = [part for part, child in children.items() if part not in known and not isinstance(child, idle)]
+    return f"its {name} has a {foreign[0]}" if foreign else None

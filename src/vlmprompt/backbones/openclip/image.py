@@ -1,0 +1,39 @@
+"""Which kind of image tower a model has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
+
+from vlmprompt.backbones.openclip.image_resnet import AttentionPoolResNet
+from vlmprompt.backbones.openclip.image_vit import ClassTokenViT, unfit_vit
+from vlmprompt.backbones.precision import Autocast
+from vlmprompt.backbones.vision.maps import MapEngine
+from vlmprompt.backbones.vision.tokens import TokenEngine
+from vlmprompt.backbones.vision.tower import VisionEngine
+from vlmprompt.errors import CapabilityError
+
+
+def vision_engine(visual: Any, joint_dim: int, autocast: Autocast, name: str) -> VisionEngine:
+    """The engine of an image tower.
+
+    Args:
+        name: of the backbone, for errors.
+
+    Raises:
+        CapabilityError: a tower that no engine can run; says why.
+    """
+    if isinstance(visual, ModifiedResNet):
+        return MapEngine(AttentionPoolResNet(visual, joint_dim), autocast)
+    if isinstance(visual, VisionTransformer):
+        reason = unfit_vit(visual)
+        if reason is None:
+            return TokenEngine(ClassTokenViT(visual, joint_dim), autocast)
+    else:
+        reason = f"it is a {type(visual).__name__}, neither open_clip's ViT nor its ModifiedResNet"
+    raise CapabilityError(
+        f"the image tower of backbone {name!r} cannot serve here: {reason}",
+        hint="use a CLIP-type backbone such as ViT-B-16-quickgelu/openai or RN50-quickgelu/openai",
+    )

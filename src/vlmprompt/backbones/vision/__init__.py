@@ -1,0 +1,1 @@
+"""The image engines: pooled and local features of images, on any kind of image tower."""

@@ -1,0 +1,147 @@
+"""What an image tower is to the engines: two protocols, and what the toolkit needs of an engine.
+
+A tower of tokens (a transformer) takes prompt tokens; a tower of maps (a convolutional one) does not. To add a kind
+of tower is to write a class that meets one of the two, and to recognise it where models are taken apart.
+
+Shapes: B images, N patches or positions, S special tokens before the patches, L prompt tokens, T = S+N+L tokens,
+c width of tokens (d_v), C raw width of local features, d joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
+
+
+class VisionEngine(Protocol):
+    """What the toolkit needs of an image tower.
+
+    Attributes:
+        kind: what the tower is, for people.
+        grid: rows and columns of local positions.
+        width: width of prompt tokens and of "pre_proj" local features.
+        layers: transformer layers that take prompts (0 for a tower of maps).
+        joint_dim: d.
+        n_local: N local positions; 0 where there are no local features.
+        has_prompts: whether prompt tokens can be put in.
+        projection: (C,d), takes "pre_proj" local features to joint space; None where that is one space.
+    """
+
+    kind: str
+    grid: tuple[int, int]
+    width: int
+    layers: int
+    joint_dim: int
+    n_local: int
+    has_prompts: bool
+
+    @property
+    def projection(self) -> Tensor | None: ...
+
+    def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
+        """Features of (B,3,H,W) images, under the caller's gradient mode."""
+
+    def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
+        """Where in (B,3,H,W) images something is seen: (B,N), not negative, not normalised.
+
+        ReLU of the last feature map's channels, summed with the means of their gradients over positions as
+        weights (Grad-CAM, Selvaraju et al., ICCV 2017). That map is the last one that reaches the pooled feature at
+        patches: the last block's input where the pool reads special tokens alone, the last block's output where it
+        reads the patches too, and the last stage's output in a tower of maps.
+
+        Args:
+            target: (B,d) pooled features -> (B,) what is looked for.
+        """
+
+
+class ImageBlock(Protocol):
+    """A residual attention block of an image tower. It knows the places of its tokens, where positions are its own."""
+
+    def run(self, x_BTc: Tensor) -> Tensor:
+        """The whole block: (B,T,c)."""
+
+    def head(self, x_BTc: Tensor, n: int) -> Tensor:
+        """The outputs of the first n tokens, which attend to all: (B,n,c)."""
+
+    def alone(self, x_BNc: Tensor) -> Tensor:
+        """The block with an attention matrix that is the identity, each token attending to itself: (B,N,c)."""
+
+    def value_path(self, x_BNc: Tensor) -> Tensor:
+        """Values through the output projection, without residual and MLP: (B,N,c)."""
+
+
+class TokenTower(Protocol):
+    """A frozen transformer over patches.
+
+    Attributes:
+        kind: what it is, for people, such as "ViT, class token".
+        width: c.
+        joint_dim: d.
+        grid: rows and columns of patches.
+        n_special: S, class tokens and registers in front of the patches.
+        pooled: how many of the first tokens the pool reads of the last block; None: all, the patches included.
+        blocks: the transformer.
+        projection: (C,d), the last linear map, where local features can be had before it; None: where not.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def joint_dim(self) -> int: ...
+    @property
+    def grid(self) -> tuple[int, int]: ...
+    @property
+    def n_special(self) -> int: ...
+    @property
+    def pooled(self) -> int | None: ...
+    @property
+    def blocks(self) -> Sequence[ImageBlock]: ...
+    @property
+    def projection(self) -> Tensor | None: ...
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Special tokens and patches with their positions: (B,3,H,W) -> (B,S+N,c)."""
+
+    def enter(self, x_BTc: Tensor) -> Tensor:
+        """What stands between the tokens and the first block, a norm or nothing: (B,T,c)."""
+
+    def pool(self, x_BTc: Tensor) -> Tensor:
+        """The pooled feature before `projection`: (B,C), of all S+N tokens or of the first `pooled` ones."""
+
+    def local(self, x_BNc: Tensor, kind: LocalKind) -> Tensor:
+        """Each patch alone through what stands between the last block and `projection`: (B,N,C)."""
+
+
+class MapTower(Protocol):
+    """A frozen tower that ends in a map of positions and a pool over them.
+
+    Attributes:
+        kind: what it is, for people, such as "ModifiedResNet, attention pool".
+        width: C.
+        joint_dim: d.
+        grid: rows and columns of the last map.
+        projection: (C,d), the last linear map, where local features can be had before it; None: where not.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def joint_dim(self) -> int: ...
+    @property
+    def grid(self) -> tuple[int, int]: ...
+    @property
+    def projection(self) -> Tensor | None: ...
+
+    def map(self, images: Tensor) -> Tensor:
+        """The last map: (B,3,H,W) -> (B,N,c)."""
+
+    def read(self, map_BNc: Tensor, local: LocalKind | None) -> tuple[Tensor, Tensor | None]:
+        """Pooled (B,C) and, if asked for, local features (B,N,C), both before `projection`."""
