@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.scores import ood_scores as ood_scores
+    from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
@@ -102,6 +103,7 @@ _MODULES = {
     "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
     "vlmprompt.evaluation.scores": ("ood_scores",),
+    "vlmprompt.evaluation.untrained": ("evaluate_method",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.classifier": ("Classification", "Classifier"),

@@ -19,7 +19,7 @@ from vlmprompt.training.run import train as run_training
 from vlmprompt.training.runs import Run, load_run
 
 
-class _Warnings(SilentProgress):
+class PythonWarnings(SilentProgress):
     """Shows nothing but warnings, as Python does."""
 
     def warn(self, text: str) -> None:
@@ -70,11 +70,8 @@ def train(
         UsageError: an unknown or wrong setting, method or option.
         InputError, CapabilityError, PluginError, Interrupted: see `training.run.train`.
     """
+    given = arguments_of(method, data, backbone, options, {"shots": shots, "seed": seed, **settings})
     towers = backbone if isinstance(backbone, Backbone) else None
-    given: dict[str, Any] = {"method": method, "data": _spec(data), "shots": shots, "seed": seed}
-    given |= {"backbone": backbone} if towers is None else _identity(towers)
-    given |= {_key(name): str(value) if isinstance(value, Path) else value for name, value in settings.items()}
-    given |= {f"options.{name}": value for name, value in (options or {}).items()}
     ask = partial(resolve, given, config_file=None if config is None else Path(config), arguments=True)
     place = None if out is None else Path(out)
     resolved = resolve_begun(place, ask) if place is not None and resume and not force else ask()
@@ -84,11 +81,29 @@ def train(
         out=place,
         resume=resume,
         force=force,
-        progress=progress or _Warnings(),
+        progress=progress or PythonWarnings(),
         sources=resolved.sources,
         backbone=towers,
     )
     return load_run(result.run)
+
+
+def arguments_of(
+    method: str | None,
+    data: str | None,
+    backbone: str | Backbone | None,
+    options: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Arguments of a call as `config.resolve` takes them; see `train`.
+
+    Raises:
+        UsageError: there is no such setting, or data are given that are no spec.
+    """
+    named: dict[str, Any] = {"method": method, "data": _spec(data)}
+    named |= _identity(backbone) if isinstance(backbone, Backbone) else {"backbone": backbone}
+    named |= {_key(name): str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+    return named | {f"options.{name}": value for name, value in (options or {}).items()}
 
 
 def _key(name: str) -> str:

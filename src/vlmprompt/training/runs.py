@@ -13,7 +13,7 @@ from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
-from vlmprompt.methods.build import build_method
+from vlmprompt.methods.build import build_method, written_for
 from vlmprompt.methods.classifier import Classifier
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.texts import require_texts_fit
@@ -157,9 +157,7 @@ class Run:
         # By name: in training the file was held against the whole list of classes, which may be longer.
         texts = None if self.descriptions is None else self.descriptions.texts_by_name(self.class_names)
         method = build_method(config.method, backbone, self.class_names, config.options, descriptions=texts)
-        if "new_classes" in method.capabilities:  # how a method without training learns its data set's template
-            template = self.info.data.template
-            method = method.with_classes(self.class_names, template=template, descriptions=texts)
+        method = written_for(method, self.info.data.template)
         require_texts_fit(method)
         checkpoint = RunFolder(self.path).load(self.info)
         method.load_trainable_state(checkpoint.state)

@@ -11,7 +11,7 @@ from vlmprompt.backbones.features import CachedFeatures, extract
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import UsageError
-from vlmprompt.methods.build import build_method, method_config
+from vlmprompt.methods.build import build_method, method_config, written_for
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.progress import Progress
@@ -168,12 +168,9 @@ def train_features(setup: Setup, views: int, progress: Progress) -> CachedFeatur
 
 def _require_texts_fit(data: TrainSet, method: PromptMethod) -> None:
     """Also the texts of the classes that are left for evaluation: it would be a pity to learn of these when trained."""
-    if "new_classes" not in method.capabilities:
-        require_texts_fit(method)
-        return
-    dataset, own = data.dataset, method.descriptions
-    require_texts_fit(method.with_classes(data.class_names, template=dataset.template, descriptions=own))
-    if dataset.class_names != data.class_names:
+    dataset = data.dataset
+    require_texts_fit(written_for(method, dataset.template))
+    if dataset.class_names != data.class_names and "new_classes" in method.capabilities:
         texts = dataset.descriptions if method.reads_descriptions(method.config) == "always" else None
         require_texts_fit(method.with_classes(dataset.class_names, template=dataset.template, descriptions=texts))
 
