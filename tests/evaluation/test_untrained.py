@@ -147,6 +147,17 @@ def test_what_does_not_go_together(
     assert not Path("runs").exists()
 
 
+def test_what_has_no_effect_is_said(photos: Path, tiny_backbone: Backbone, descriptions: Path, here: Path) -> None:
+    told = Hooked()
+    where = runtime(here / "runs")
+    data = f"folder:{photos}"
+    evaluate_method("zeroshot", data, tiny_backbone, runtime=where, progress=told, descriptions=descriptions, views=3)
+    assert told.warnings == [
+        "method 'zeroshot' reads no descriptions: --descriptions has no effect on it",
+        "method 'zeroshot' has no training loop: views and max_steps have no effect",
+    ]
+
+
 @pytest.mark.usefixtures("tiny_spec")
 def test_a_text_that_is_too_long_is_an_error_and_no_row(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     what = ["--method", "zeroshot", "--data", f"folder:{photos}", "--backbone", "tiny-vit"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +108,7 @@ def evaluate(
     progress = CliProgress()
     runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
     shared = Resources(runtime, progress)
-    beside = {"force": force, "companions": companions, "aliases": aliases, "contents": contents}
+    beside: dict[str, Any] = {"force": force, "companions": companions, "aliases": aliases, "contents": contents}
     if configs:
         rows = _untrained(configs, suites, shared, beside)
         emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
@@ -118,17 +117,9 @@ def evaluate(
         runs = [newest_run(runs_dir)]
         progress.message(f"newest run: {runs[0]}")
     loaded = [load_run(path) for path in runs]
-    measured = partial(
-        measure,
-        reference=not no_reference,
-        data=data,
-        allow_overlap=allow_overlap,
-        descriptions=descriptions,
-        resources=shared,
-        progress=progress,
-        **beside,
-    )
-    rows = [row for run in loaded for row in measured(run, suites, runtime)]
+    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, "descriptions": descriptions}
+    shares: dict[str, Any] = {**beside, **own, "resources": shared, "progress": progress}
+    rows = [row for run in loaded for row in measure(run, suites, runtime, **shares)]
     emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
 
 

@@ -30,7 +30,7 @@ from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
 from vlmprompt.training.entry import PythonWarnings, arguments_of
 from vlmprompt.training.folder import untrained_name
-from vlmprompt.training.setup import complete, settle_device, untrained
+from vlmprompt.training.setup import complete, settle_device, untrained, warn
 from vlmprompt.training.trainset import TrainSet, load_trainset
 
 
@@ -87,8 +87,6 @@ def measure_untrained(
     called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
     settle_device(config, runtime)
     data = load_trainset(config, runtime)
-    for doubt in data.dataset.warnings:
-        progress.warn(doubt)
     dataset = replace(data.dataset, by_contents=True) if contents else data.dataset
     folder = runtime.runs_dir / untrained_name(config, dataset.name)
     subject = _subject(folder.name, config, data, resources, resolved.sources)
@@ -100,7 +98,7 @@ def measure_untrained(
         companions=companions,
         aliases=called,
     )
-    context.method()  # what is wrong with the towers or the classes is said once, and not for every cell
+    context.method()  # what is wrong or doubtful is said once, and not for every cell
     with shared(folder, progress, alone=force):
         ledger = Ledger(ResultStore(folder / RESULTS_FILE), fresh=force)
         runner = Runner(ledger, resources.backbone(config).digest, progress=progress)
@@ -132,6 +130,7 @@ def _subject(name: str, config: RunConfig, data: TrainSet, resources: Resources,
     def build() -> PromptMethod:
         towers = resources.backbone(config)
         setup = untrained(config, resources.runtime, data, towers.device, towers)
+        warn(setup, resources.progress)
         return written_for(setup.method, data.dataset.template)
 
     return Subject(
