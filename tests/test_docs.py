@@ -6,13 +6,17 @@ import os
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
+from tests.cli.tiny_loader import TinyLoader
 from tests.conftest import tiny_clip
 from tests.processes import Process
+from tests.training.material import make_photos
 from vlmprompt.api import Backbone, build_method, list_methods
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +63,35 @@ def test_the_plugin_of_the_docs_works(example: Path) -> None:
     process = Process(use, env=env)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/python.md says is at hand."""
+    photos = make_photos(tmp_path / "photos", splits={"train": 4, "test": 1})
+    Image.open(photos / "train/red_fox/0.png").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("tiny_spec", "photographs")
+def test_the_lines_from_python_do_what_they_say(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TinyLoader, "load", lambda *args, **more: tiny_backbone)
+    text = (ROOT / "docs/python.md").read_text(encoding="utf-8").replace("ViT-B-16-quickgelu/openai", "tiny-vit")
+    space: dict[str, Any] = {}
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)):
+        exec(compile(block, f"block {number} of docs/python.md", "exec"), space)
+    assert number == 10
+    run, found = space["run"], space["found"]
+    assert run.path == Path("runs/coop-photos-tiny-vit-4shot-seed1") and run.info.steps == 20
+    assert (
+        repr(run)
+        == "Run('runs/coop-photos-tiny-vit-4shot-seed1': coop on folder:photos, 4 classes, tiny-vit, finished)"
+    )
+    assert found.names[0] in run.class_names and found.probabilities_BK.shape == (1, 4)
+    assert len(found.top(3)[0]) == 3 and len(space["part"]) == 4
+    assert {row.method for row in space["rows"]} == {"zeroshot"}
+    assert space["output"].logits.shape == (1, 3)
+    assert space["mine"].ctx.grad is not None
 
 
 def test_links_between_documents_lead_somewhere() -> None:

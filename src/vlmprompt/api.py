@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.types import TextPrompts as TextPrompts
     from vlmprompt.backbones.types import VisualPrompts as VisualPrompts
     from vlmprompt.backbones.types import unit as unit
+    from vlmprompt.config.models import Runtime as Runtime
     from vlmprompt.data.load import load_dataset as load_dataset
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
@@ -42,10 +43,13 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.scores import ood_scores as ood_scores
+    from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
     from vlmprompt.methods.build import list_methods as list_methods
+    from vlmprompt.methods.classifier import Classification as Classification
+    from vlmprompt.methods.classifier import Classifier as Classifier
     from vlmprompt.methods.contract import LocalView as LocalView
     from vlmprompt.methods.contract import Losses as Losses
     from vlmprompt.methods.contract import MethodConfig as MethodConfig
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.foreign import context_options as context_options
     from vlmprompt.methods.foreign import dassl_state as dassl_state
     from vlmprompt.methods.foreign import saved_tensors as saved_tensors
+    from vlmprompt.methods.frozen import FrozenMethod as FrozenMethod
     from vlmprompt.methods.initial import ContextConfig as ContextConfig
     from vlmprompt.methods.initial import embedded_words as embedded_words
     from vlmprompt.methods.initial import gaussian as gaussian
@@ -67,6 +72,8 @@ if TYPE_CHECKING:
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy
     from vlmprompt.results.rows import ResultRow as ResultRow
+    from vlmprompt.training.entry import train as train
+    from vlmprompt.training.runs import Run as Run
     from vlmprompt.training.runs import load_run as load_run
 
 _MODULES = {
@@ -84,6 +91,7 @@ _MODULES = {
         "VisualPrompts",
         "unit",
     ),
+    "vlmprompt.config.models": ("Runtime",),
     "vlmprompt.data.load": ("load_dataset",),
     "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
     "vlmprompt.describe.provider": ("AnswerError", "ProviderConfig", "Question", "Reply", "RequestError"),
@@ -100,11 +108,14 @@ _MODULES = {
     "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
     "vlmprompt.evaluation.scores": ("ood_scores",),
+    "vlmprompt.evaluation.untrained": ("evaluate_method",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
+    "vlmprompt.methods.classifier": ("Classification", "Classifier"),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
     "vlmprompt.methods.foreign": ("ForeignState", "context_options", "dassl_state", "saved_tensors"),
+    "vlmprompt.methods.frozen": ("FrozenMethod",),
     "vlmprompt.methods.initial": (
         "ContextConfig",
         "embedded_words",
@@ -116,7 +127,8 @@ _MODULES = {
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),
     "vlmprompt.results.rows": ("ResultRow",),
-    "vlmprompt.training.runs": ("load_run",),
+    "vlmprompt.training.entry": ("train",),
+    "vlmprompt.training.runs": ("Run", "load_run"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -129,7 +129,7 @@ def test_underscores_kept_on_request(tiny_backbone, tokenizer):
 
 def test_name_over_the_token_limit_is_named(tiny_backbone):
     tokens = tiny_backbone.text.class_tokens(["cat", "very " * 80 + "long"])
-    with pytest.raises(InputError, match=r"very very.* needs 100 tokens .* reads 77"):
+    with pytest.raises(InputError, match=r"very very.*: 100 tokens .* reads 77"):
         tiny_backbone.text.encode(TextPrompts(torch.zeros(1, 16, 64)), tokens)
 
 

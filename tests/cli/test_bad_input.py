@@ -97,7 +97,7 @@ BAD: Mapping[str, tuple[Callable[[Path], Any], list[str], int, list[str], list[s
         name_file("red fox", "frog", "whale", "very " * 100 + "long"),
         ["--class-names", "names.txt"],
         3,
-        ["class name 'very very", "the text tower reads 77"],
+        ["the text of class 'very very", "the text tower reads 77"],
         ["--class-names"],
     ),
     "no data": (lambda photos: shutil.rmtree(photos), [], 3, ["photos"], []),

@@ -108,6 +108,10 @@ class Backbone:
             scale=towers.scale,
         )
 
+    def __repr__(self) -> str:
+        weights = "" if self.random_weights is None else f", random_weights={self.random_weights}"
+        return f"Backbone({self.spec!r}{weights}, {self.device})"
+
     @property
     def spec(self) -> str:
         """What `load_backbone` was given."""

@@ -8,8 +8,8 @@ the projection), d_v image-tower width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +35,22 @@ def unit(features: Tensor) -> Tensor:
     return F.normalize(at_least_float(features), dim=-1)
 
 
+class Shaped:
+    """Base of dataclasses of tensors, which show shapes (of a scalar its value): nobody reads a batch's numbers."""
+
+    def __repr__(self) -> str:
+        shown = [f"{f.name}={_shape(getattr(self, f.name))}" for f in fields(self)]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return str(tuple(value.shape)) if value.ndim else f"{value.item():.4g}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_shape(own)}" for key, own in value.items()) + "}"
+    return repr(value)
+
+
 @dataclass(frozen=True)
 class ImageNeeds:
     """What a method reads from the image tower.
@@ -53,8 +69,8 @@ class ImageNeeds:
     grad: bool = False
 
 
-@dataclass(frozen=True)
-class ImageFeatures:
+@dataclass(frozen=True, repr=False)
+class ImageFeatures(Shaped):
     """Raw outputs of the image tower, NOT normalised; what the feature cache stores.
 
     Attributes:
@@ -134,8 +150,11 @@ class VisualPrompts(Mapping[int, Tensor]):
     def __len__(self) -> int:
         return len(self._layers)
 
+    def __repr__(self) -> str:
+        return f"VisualPrompts({_shape(self._layers)})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ClassTokens:
     """Class names as the tokenizer sees them, made by `TextEngine.class_tokens`.
 
@@ -154,9 +173,12 @@ class ClassTokens:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        return f"ClassTokens({len(self)} classes)"
 
-@dataclass(frozen=True)
-class TextPrompts:
+
+@dataclass(frozen=True, repr=False)
+class TextPrompts(Shaped):
     """Learnable text prompts, before they meet the class names.
 
     The sequence is `[SOT, ctx, words, name, tail]` for class position "end", `[SOT, ctx[:V//2], name,
@@ -178,8 +200,8 @@ class TextPrompts:
     position: ClassPosition | tuple[ClassPosition, ...] = "end"
 
 
-@dataclass(frozen=True)
-class TextFeatures:
+@dataclass(frozen=True, repr=False)
+class TextFeatures(Shaped):
     """Text features as encoded, NOT normalised: (P,K,d), or (B,P,K,d) where the text depends on the image."""
 
     features_PKd: Tensor

@@ -1,10 +1,10 @@
-"""`vlmprompt evaluate`: what trained runs are worth, beside the references."""
+"""`vlmprompt evaluate`: what trained runs are worth beside the references, and methods that need no training."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,7 +27,14 @@ from vlmprompt.cli.options import (
 )
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.rows import emit_rows, require
+from vlmprompt.cli.run_flags import command_with, mention_defaults
+from vlmprompt.cli.untrained import MethodFlags
 from vlmprompt.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlmprompt.config.resolve import Resolved
+    from vlmprompt.evaluation.resources import Resources
+    from vlmprompt.results.rows import ResultRow
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +42,10 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
+@command_with(MethodFlags)
 def evaluate(
+    flags: MethodFlags,
+    *,
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUN]...", help="Run folders; default: the newest run.")
     ] = None,
@@ -46,16 +56,7 @@ def evaluate(
         typer.Option(
             "--data",
             "-d",
-            help="Measure on these data in place of the run's own; its classes, by name.",
-            show_default=False,
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone",
-            "-b",
-            help="Where the weights of the runs' backbone are now; they must be those of the training.",
+            help="Measure on these data in place of the run's own; its classes, by name. With --method: the data.",
             show_default=False,
         ),
     ] = None,
@@ -86,12 +87,18 @@ def evaluate(
     default suite is accuracy; with --domain, --target or --ood it is theirs.
     Numbers are kept in each run's results.jsonl; what is there is not measured
     again.
+
+    A method that needs no training needs no run: 'evaluate --method zeroshot
+    --data folder:photos --backbone ViT-B-16-quickgelu/openai'.
     """
+    flags.settle(runs, no_reference=no_reference)
     if descriptions is not None and no_reference:
         raise UsageError("--descriptions has no effect with --no-reference", hint="leave one of them out")
     companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
     suites = suites_for(suite, companions)
-    require(suites=suites, reporter=reporter)
+    require(methods=flags.method or (), suites=suites, reporter=reporter)
+    accepted = {"descriptions": None if descriptions is None else str(descriptions), "allow_overlap": allow_overlap}
+    configs = flags.resolved(data=data, **{key: value or None for key, value in accepted.items()})
     from vlmprompt.config.models import Runtime
     from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.resources import Resources
@@ -99,24 +106,32 @@ def evaluate(
     from vlmprompt.training.runs import load_run, newest_run
 
     progress = CliProgress()
+    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
+    shared = Resources(runtime, progress, spec=None if configs else flags.backbone)
+    beside: dict[str, Any] = {"force": force, "companions": companions, "aliases": aliases, "contents": contents}
+    if configs:
+        rows = _untrained(configs, suites, shared, beside)
+        emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
+        return
     if not runs:
         runs = [newest_run(runs_dir)]
         progress.message(f"newest run: {runs[0]}")
     loaded = [load_run(path) for path in runs]
-    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
-    shared = Resources(runtime, progress, spec=backbone)
-    measured = partial(
-        measure,
-        reference=not no_reference,
-        force=force,
-        data=data,
-        aliases=aliases,
-        contents=contents,
-        allow_overlap=allow_overlap,
-        descriptions=descriptions,
-        companions=companions,
-        resources=shared,
-        progress=progress,
-    )
-    rows = [row for run in loaded for row in measured(run, suites, runtime)]
+    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, "descriptions": descriptions}
+    shares: dict[str, Any] = {**beside, **own, "resources": shared, "progress": progress}
+    rows = [row for run in loaded for row in measure(run, suites, runtime, **shares)]
     emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
+
+
+def _untrained(
+    configs: Sequence[Resolved], suites: Sequence[str], resources: Resources, beside: Mapping[str, Any]
+) -> list[ResultRow]:
+    """The rows of methods without a run; all are known to need no training before one is measured."""
+    from vlmprompt.evaluation.untrained import measure_untrained, require_training_free
+
+    mention_defaults(configs[0])
+    for resolved in configs:
+        require_training_free(resolved)
+    rows = [row for resolved in configs for row in measure_untrained(resolved, suites, resources, **beside)]
+    resources.progress.message(f"results are kept in {resources.runtime.runs_dir}; 'vlmprompt report' shows them")
+    return rows

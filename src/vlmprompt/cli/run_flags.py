@@ -37,7 +37,7 @@ from vlmprompt.cli.options import (
 from vlmprompt.cli.output import warn
 
 if TYPE_CHECKING:
-    from vlmprompt.config.models import Runtime
+    from vlmprompt.config.models import RunConfig, Runtime
     from vlmprompt.config.resolve import Resolved
 
 Flags = TypeVar("Flags")
@@ -175,10 +175,11 @@ class BaseFlags:
     root: RootOption = None
     feature_cache: FeatureCacheOption = None
 
-    def resolve(self, **more: Any) -> Resolved:
+    def resolve(self, *, base: RunConfig | None = None, **more: Any) -> Resolved:
         """The configuration that these flags, with files and environment, amount to.
 
         Args:
+            base: see `config.resolve`.
             more: further run-level flags, such as `method`; None where not given.
         """
         from vlmprompt.config.keys import Text
@@ -214,7 +215,7 @@ class BaseFlags:
         # Absent, such a flag says nothing, so that a file may allow it.
         flags |= {key: getattr(self, key) or None for key in _LEAVE}
         flags |= {"class_names": None if self.class_names is None else str(self.class_names)}
-        return resolve(flags, sets=self.set_ or (), config_file=self.config)
+        return resolve(flags, sets=self.set_ or (), config_file=self.config, base=base)
 
     def runtime(self) -> Runtime:
         """Where and how it runs."""
@@ -237,10 +238,10 @@ class RunFlags(BaseFlags, _OneRun):  # in this order the fields of `_OneRun` com
 
     runs_dir: RunsDirOption = Path("runs")
 
-    def resolve(self, **more: Any) -> Resolved:
+    def resolve(self, *, base: RunConfig | None = None, **more: Any) -> Resolved:
         """See `BaseFlags.resolve`."""
         own = {"method": self.method, "data": self.data, "shots": self.shots, "seed": self.seed}
-        return super().resolve(**own, **more)
+        return super().resolve(base=base, **own, **more)
 
 
 def mention_defaults(resolved: Resolved) -> None:

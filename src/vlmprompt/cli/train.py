@@ -29,17 +29,22 @@ def train(
     flags: RunFlags,
     *,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: a name in --runs-dir.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where this very run was stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where this run was stopped; with --out alone, that one.")
+    ] = False,
     force: ForceFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, run one batch, show the plan.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train a method on a data set.
 
+    'train --out FOLDER --resume' goes on with what was begun there; the folder
+    knows its settings.
+
     Any setting without a flag of its own is reached by --set: 'vlmprompt methods
     show NAME' lists a method's options, 'vlmprompt config show' what a run uses.
     """
-    resolved, runtime = flags.resolve(), flags.runtime()
+    resolved, runtime = _resolved(flags, out if resume and not force else None), flags.runtime()
     mention_defaults(resolved)
     if dry_run:
         _dry_run(resolved, runtime, as_json)
@@ -57,6 +62,15 @@ def train(
     )
     data = {"run": result.run, "metrics": result.metrics, "kept": result.kept}
     emit("train", data, as_json=as_json, table=_summary(result, resolved.run, flags.root))
+
+
+def _resolved(flags: RunFlags, begun: Path | None) -> Resolved:
+    """The configuration, of a run that may have begun in a folder."""
+    if begun is None:
+        return flags.resolve()
+    from vlmprompt.training.begun import resolve_begun
+
+    return resolve_begun(begun, flags.resolve)
 
 
 def _dry_run(resolved: Resolved, runtime: Runtime, as_json: bool) -> None:

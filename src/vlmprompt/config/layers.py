@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprompt.config.keys import RUN_FIELDS, Text
+from vlmprompt.config.models import RunConfig
 from vlmprompt.config.toml import read_toml
 from vlmprompt.errors import UsageError
 
@@ -103,10 +104,20 @@ def set_layer(assignments: Iterable[str]) -> Layer:
     return Layer("--set", values, bare=True)
 
 
-def flag_layers(flags: Mapping[str, Any]) -> list[Layer]:
-    """Command-line flags by dotted key; None means that the flag was not given."""
-    return [
-        Layer("--" + key.rpartition(".")[2].replace("_", "-"), {key: value})
-        for key, value in flags.items()
-        if value is not None
-    ]
+def flag_layers(flags: Mapping[str, Any], *, arguments: bool = False) -> list[Layer]:
+    """Command-line flags by dotted key; None means that the flag was not given.
+
+    Args:
+        arguments: they are arguments of a call from Python, and are called so.
+    """
+
+    def source(key: str) -> str:
+        name = key.rpartition(".")[2]
+        return f"argument {name}" if arguments else "--" + name.replace("_", "-")
+
+    return [Layer(source(key), {key: value}) for key, value in flags.items() if value is not None]
+
+
+def config_layer(config: RunConfig, source: str) -> Layer:
+    """A whole configuration."""
+    return Layer(source, flatten(config.model_dump(mode="json"), source=source))

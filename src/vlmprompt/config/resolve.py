@@ -28,13 +28,18 @@ from vlmprompt.config.keys import (
     show_value,
     unknown_key,
 )
-from vlmprompt.config.layers import Layer, env_layers, file_layer, flag_layers, set_layer
+from vlmprompt.config.layers import Layer, config_layer, env_layers, file_layer, flag_layers, set_layer
 from vlmprompt.config.models import RunConfig, TrainConfig
 from vlmprompt.config.overrides import override_layers, protocol_layers
 from vlmprompt.errors import UsageError, did_you_mean
 
 EXAMPLE = "--method bloom ('vlmprompt methods list' lists what there is)"
+BASE = "run.json"  # how the source of a value of `base` is called
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class UnsaidError(UsageError):
+    """Nothing says what has no default."""
 
 
 class MethodEntry(Protocol):
@@ -86,6 +91,8 @@ def resolve(
     config_file: Path | None = None,
     env: Mapping[str, str] | None = None,
     methods: Methods | None = None,
+    base: RunConfig | None = None,
+    arguments: bool = False,
 ) -> Resolved:
     """Merge all sources and validate the outcome.
 
@@ -95,20 +102,26 @@ def resolve(
         config_file: a run.toml.
         env: environment variables; default the process's.
         methods: where methods are looked up; default the plugin host.
+        base: the configuration of a run that is there; what is given otherwise differs from it in nothing else. The
+            process's environment, in which it may not have been made, is left aside.
+        arguments: see `flag_layers`.
 
     Raises:
         UsageError: unknown keys, bad or missing values, an unknown method or preset.
         PluginError: the method cannot be loaded, or its overrides are broken.
     """
-    layers = [file_layer(config_file)] if config_file else []
-    layers += env_layers(os.environ if env is None else env)
-    layers += [set_layer(sets), *flag_layers(flags)]
+    layers = [] if base is None else [config_layer(base, BASE)]
+    layers += [file_layer(config_file)] if config_file else []
+    layers += env_layers((os.environ if base is None else {}) if env is None else env)
+    layers += [set_layer(sets), *flag_layers(flags, arguments=arguments)]
     _reject_unknown(layers)
     book = _Book(FIXED_FIELDS)
     book.defaults(RUN_FIELDS, "default")
     book.add(_only(layers, RUN_FIELDS))
     book.require_all()
     run = book.checked(RunConfig)
+    if base is not None and run.method != base.method:
+        layers[0] = _only(layers[:1], FIXED_FIELDS)[0]
     entry = (methods or _host_methods()).get(run.method)
     config = entry.load_config()
     options = option_fields(config)
@@ -148,7 +161,7 @@ class _Book:
     def require_all(self) -> None:
         missing = [key for key in self.fields if key in RUN_FIELDS and key not in self.said]
         if missing:
-            raise UsageError(f"no {', '.join(missing)} given", hint=f"for example {EXAMPLE}")
+            raise UnsaidError(f"no {', '.join(missing)} given", hint=f"for example {EXAMPLE}")
 
     def checked(self, model: type[Model], prefix: str = "") -> Model:
         """The model over the keys that begin with `prefix` (and are in no table, for an empty one)."""

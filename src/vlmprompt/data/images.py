@@ -68,7 +68,15 @@ def decode(file: Path | BinaryIO, name: str, *, upright: bool = False) -> Image.
     except UnidentifiedImageError as error:
         raise _unidentified(file, name) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise InputError(f"cannot read image {name}: {_reason(error)}", hint="replace or remove it") from error
+        raise _unreadable(name, error) from error
+
+
+def as_rgb(image: Image.Image, name: str, *, upright: bool = False) -> Image.Image:
+    """An opened image in RGB; see `decode`."""
+    try:
+        return _rgb(image, upright)
+    except Exception as error:
+        raise _unreadable(name, error) from error
 
 
 def _opened(file: Path) -> Path | BinaryIO:
@@ -120,6 +128,10 @@ def _from_lab(image: Image.Image) -> Image.Image:
     made = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
     assert made is not None  # it is None only where the image itself is changed
     return made
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    return InputError(f"cannot read image {name}: {_reason(error)}", hint="replace or remove it")
 
 
 def _unidentified(file: Path | BinaryIO, name: str) -> InputError:

@@ -53,7 +53,7 @@ class Record:
     upright: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A labelled image collection.
 
@@ -81,6 +81,10 @@ class Dataset:
     descriptions: tuple[tuple[str, ...], ...] | None = None
     described_by: str | None = None
     by_contents: bool = False
+
+    def __repr__(self) -> str:
+        counts = [f"{name} {len(records):,}" for name, records in self.splits.items()]
+        return f"Dataset({self.spec!r}, {', '.join([f'{len(self.class_names):,} classes', *counts])})"
 
     @property
     def warnings(self) -> list[str]:

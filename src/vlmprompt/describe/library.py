@@ -22,7 +22,7 @@ LONGEST_FILE_NAME = 200  # bytes; most file systems take 255, and writing adds t
 Texts = tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DescriptionFile:
     """A file of descriptions.
 
@@ -52,6 +52,9 @@ class DescriptionFile:
                 hint="check --descriptions; 'vlmprompt describe-classes' makes such a file",
             ) from error
         return cls(path, content, parse_lines(content, path))
+
+    def __repr__(self) -> str:
+        return f"DescriptionFile({str(self.path)!r}, {len(self.lines)} descriptions)"
 
     @cached_property
     def digest(self) -> str:

@@ -19,6 +19,7 @@ from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.progress import SilentProgress
 
 
@@ -109,13 +110,16 @@ class Context:
 
         Raises:
             CapabilityError: it cannot serve classes that it was not trained on, or that nobody has described.
+            InputError: the text of a class is too long for the tower.
         """
         method = self.method()
         if "new_classes" not in method.capabilities:
             name = self.subject.config.method
             raise CapabilityError(f"method {name} cannot serve classes that it was not trained on")
         known = self.described(dataset)
-        return method.with_classes(known.class_names, template=known.template, descriptions=known.descriptions)
+        other = method.with_classes(known.class_names, template=known.template, descriptions=known.descriptions)
+        require_texts_fit(other)
+        return other
 
     def described(self, dataset: Dataset) -> Dataset:
         """A data set with descriptions of its classes, where the subject's method needs some for any classes.
@@ -138,18 +142,13 @@ class Context:
         Args:
             method: over the classes of `dataset`.
         """
-        method.eval()
-        batches, from_features = self._bank.batches(method, dataset, split)
-        with torch.no_grad():
-            text = method.frozen_text()
+        frozen = method.frozen()
+        batches, from_features = self._bank.batches(frozen.method, dataset, split)
         title = f"{self.subject.config.method} on {split} images of {dataset.name}"
         progress = self._bank.progress if _takes_time(method, from_features) else SilentProgress()
         with progress.task(title, len(dataset.split(split)), unit="img") as task:
             for images, labels_B in batches:
-                # Not around the yield: the mode must not leak into the consumer's code.
-                with torch.no_grad():
-                    output = method(images, text=text)
-                yield output, labels_B
+                yield frozen(images), labels_B
                 task.advance(len(labels_B))
 
     def predict(self, method: PromptMethod, dataset: Dataset, split: str = "test") -> Predictions:

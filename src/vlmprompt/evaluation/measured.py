@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from vlmprompt.config.models import RunConfig
 from vlmprompt.data.aliases import Aliases, to_label_space
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError
@@ -12,6 +13,12 @@ from vlmprompt.training.runs import Run
 
 # How the run reads data, which others are read by, too.
 CONVENTIONS = ("accept_split", "protocol", "exif", "allow_outside")
+
+
+def load_like(config: RunConfig, spec: str, resources: Resources, *, contents: bool) -> Dataset:
+    """Another data set, read as a configuration says. Raises: VlmPromptError, see `load_measured`."""
+    dataset = resources.dataset(spec, **{name: getattr(config, name) for name in CONVENTIONS})
+    return replace(dataset, by_contents=True) if contents else dataset
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,7 @@ class Measured:
 
     def load(self, spec: str) -> Dataset:
         """Another data set, by the conventions of the run. Raises: VlmPromptError, see `load_measured`."""
-        conventions = {name: getattr(self.run.config, name) for name in CONVENTIONS}
-        dataset = self.resources.dataset(spec, **conventions)
-        return replace(dataset, by_contents=True) if self.contents else dataset
+        return load_like(self.run.config, spec, self.resources, contents=self.contents)
 
     def beside(self, own: Dataset, spec: str) -> Dataset:
         """Another data set to measure the run on besides its own; images that it has seen in training are told."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.claim import claim
 from vlmprompt.claims.work import shared, take
-from vlmprompt.config.models import Runtime
+from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
@@ -99,9 +99,7 @@ def evaluate(
         spec=backbone if isinstance(backbone, str) else None,
     )
     resources.serve(run)
-    for spec in (companions or {}).get("ood", ()):
-        # So that a mistyped name shows before anything is measured.
-        load_outliers(spec, root=runtime.root, exif=run.config.exif)
+    require_outliers(companions, run.config, runtime)
     called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
     measured = Measured(run, resources, called, contents, allow_overlap)
     own = measured.own(needed=data is None)
@@ -121,13 +119,18 @@ def evaluate(
         aliases=called,
     )
     contexts = [context(subject) for subject in subjects]
-    try:
-        with kept_in(ledger.store.path), beside_others:
-            return runner.measure(contexts, chosen)
-    finally:
-        runner.report()
-        for name in called.unused:
-            progress.warn(f"alias {name!r} of {called.path} has no effect: no data set calls a class so")
+    with beside_others:
+        return runner.carry_out(contexts, chosen, called)
+
+
+def require_outliers(companions: Mapping[str, Sequence[str]] | None, config: RunConfig, runtime: Runtime) -> None:
+    """Read the sets of other images, so that a mistyped name shows before anything is measured.
+
+    Raises:
+        VlmPromptError: see `load_outliers`.
+    """
+    for spec in (companions or {}).get("ood", ()):
+        load_outliers(spec, root=runtime.root, exif=config.exif)
 
 
 def _subjects(run: Run, dataset: Dataset, references: References, names: Sequence[str]) -> list[Subject]:
@@ -166,6 +169,21 @@ class Runner:
         if ledger.warning:
             progress.warn(ledger.warning)
             ledger.warning = None
+
+    def carry_out(self, contexts: Sequence[Context], suites: Sequence[Suite], called: Aliases) -> list[ResultRow]:
+        """Measure, and say where numbers are kept, what was done before, and which aliases no data set has asked for.
+
+        Raises:
+            Interrupted: by Ctrl-C; finished cells are kept.
+            BusyError, InputError: see `measure`.
+        """
+        try:
+            with kept_in(self._ledger.store.path):
+                return self.measure(contexts, suites)
+        finally:
+            self.report()
+            for name in called.unused:
+                self._progress.warn(f"alias {name!r} of {called.path} has no effect: no data set calls a class so")
 
     def measure(self, contexts: Sequence[Context], suites: Sequence[Suite]) -> list[ResultRow]:
         """The rows of all cells of suites for some subjects; new ones are stored cell by cell.

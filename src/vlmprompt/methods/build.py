@@ -61,6 +61,13 @@ def build_method(
         return method.to(backbone.device)
 
 
+def written_for(method: PromptMethod, template: str) -> PromptMethod:
+    """The method with its classes written in their data set's template, if it takes one (zero-shot CLIP does)."""
+    if "new_classes" not in method.capabilities:
+        return method
+    return method.with_classes(method.class_names, template=template, descriptions=method.descriptions)
+
+
 def method_config(name: str, options: Mapping[str, Any] | None = None) -> MethodConfig:
     """The validated options of a method, complete with defaults.
 

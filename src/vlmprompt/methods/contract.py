@@ -20,6 +20,7 @@ from vlmprompt.backbones.types import (
     ClassTokens,
     ImageFeatures,
     ImageNeeds,
+    Shaped,
     TextFeatures,
     TextPrompts,
     VisualPrompts,
@@ -33,6 +34,7 @@ from vlmprompt.methods.weighted import cross_entropy
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
     from vlmprompt.methods.foreign import ForeignState
+    from vlmprompt.methods.frozen import FrozenMethod
 
 CAPABILITIES = frozenset(
     {"new_classes", "feature_cache", "local", "image_conditioned", "class_shard", "closed_form", "training_free"}
@@ -75,8 +77,8 @@ class MethodConfig(BaseModel):
         return value
 
 
-@dataclass(frozen=True)
-class LocalView:
+@dataclass(frozen=True, repr=False)
+class LocalView(Shaped):
     """Local image features against class features.
 
     Attributes:
@@ -116,8 +118,8 @@ class LocalView:
         return total_BN.reciprocal().amax(dim=1).to(self.features_BNd.dtype)
 
 
-@dataclass(frozen=True)
-class MethodOutput:
+@dataclass(frozen=True, repr=False)
+class MethodOutput(Shaped):
     """What a method says of a batch.
 
     Attributes:
@@ -143,8 +145,8 @@ class MethodOutput:
         return None if self.local is None else self.local.cosines()
 
 
-@dataclass(frozen=True)
-class Losses:
+@dataclass(frozen=True, repr=False)
+class Losses(Shaped):
     """The loss to minimise and its named parts (scalars, for logging)."""
 
     total: Tensor
@@ -201,6 +203,10 @@ class PromptMethod(nn.Module):
 
     def create(self) -> None:
         """Create parameters and buffers; all that the constructor was given is there by then."""
+
+    def __repr__(self) -> str:
+        learned = sum(p.numel() for p in self.trainable_parameters())
+        return f"{type(self).__name__}({len(self.class_names)} classes, {learned:,} to learn, {self.backbone.spec})"
 
     # -- what it needs ------------------------------------------------------------------------------
     @classmethod
@@ -327,6 +333,12 @@ class PromptMethod(nn.Module):
         with outliving(), torch.no_grad():
             return self.encode_text().detach()
 
+    def frozen(self) -> FrozenMethod:
+        """This method as it is now, for inference alone, its text encoded once for any number of images."""
+        from vlmprompt.methods.frozen import FrozenMethod
+
+        return FrozenMethod.of(self)
+
     def with_local(self) -> Self:
         """The same method reading local features as well, for scores that match patches with classes (GL-MCM).
 
@@ -341,6 +353,9 @@ class PromptMethod(nn.Module):
         return other
 
     # -- training -----------------------------------------------------------------------------------
+    def encode_descriptions(self) -> None:
+        """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""
+
     def loss(
         self,
         output: MethodOutput,

@@ -79,7 +79,8 @@ class Described(PromptMethod):
     ) -> TextFeatures:
         """(1,K,d): means of unit features, not normalised again (`classify` does where it is wanted)."""
         sentences = self.sentences()
-        units_nd = unit(self.backbone.text.encode_sentences([text for texts in sentences for text in texts]))
+        of = [name for name, texts in zip(self.class_names, sentences, strict=True) for _ in texts]
+        units_nd = unit(self.backbone.text.encode_sentences([text for texts in sentences for text in texts], of=of))
         means = [part_nd.mean(dim=0) for part_nd in units_nd.split([len(texts) for texts in sentences])]
         return TextFeatures(torch.stack(means)[None])
 

@@ -65,6 +65,11 @@ class ResultRow(BaseModel):
                 data = data | {"value": None}
         return data
 
+    def __repr__(self) -> str:
+        number = self.status if self.value is None else f"{self.value:.4g}"
+        what = f"{self.method} on {self.dataset}: {self.suite} {self.cell} {self.metric}"
+        return f"ResultRow({what} = {number}, run {self.run!r})"
+
     def public(self) -> dict[str, Any]:
         """The row as `--json` prints it."""
         return self.model_dump(exclude=set(PRIVATE))

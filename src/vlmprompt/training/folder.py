@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import warnings
@@ -148,14 +149,24 @@ def differing(info: RunInfo, header: Header) -> list[str]:
 
 def run_name(config: RunConfig, dataset: str) -> str:
     """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>][-no-exif]`, safe as a folder's name."""
+    shots = "allshots" if config.shots is None else f"{config.shots}shot"
+    return _name(config, dataset, shots, f"seed{config.seed}")
+
+
+def untrained_name(config: RunConfig, dataset: str) -> str:
+    """`<method>-<data set>-<backbone>[-<setting>][-<protocol>][-no-exif]-<digest>`: where nothing is learned."""
+    digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+    return f"{_name(config, dataset)}-{digest[:8]}"
+
+
+def _name(config: RunConfig, dataset: str, *learned: str) -> str:
     architecture, _, weights = config.backbone.removeprefix("hf-hub:").partition("/")
     tower = f"{architecture}-{Path(weights).stem}" if weights else architecture
     if config.random_weights is not None:
         tower = f"{architecture}-random{config.random_weights}"
-    shots = "allshots" if config.shots is None else f"{config.shots}shot"
     unusual: list[tuple[str, str]] = [(config.setting, "few-shot"), (config.protocol, "coop")]
     special = [value for value, usual in unusual if value != usual] + ["no-exif"] * (not config.exif)
-    name = "-".join([config.method, dataset, tower, shots, f"seed{config.seed}", *special])
+    name = "-".join([config.method, dataset, tower, *learned, *special])
     return re.sub(r"[^\w.-]+", "_", name)
 
 

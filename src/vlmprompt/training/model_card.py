@@ -108,10 +108,9 @@ def _use(info: RunInfo) -> str:
 from vlmprompt.api import load_run
 
 run = load_run("path/to/{info.name}")
-backbone = run.load_backbone()
-method = run.build_method(backbone)              # trained, in eval mode
-image = backbone.transform(train=False)(picture)  # a PIL image
-scores = method(image[None]).logits               # (1, {len(info.class_names)}), over run.class_names
+classify = run.classifier()      # loads the backbone; encodes the text of the classes, once
+found = classify("picture.jpg")  # a path, a PIL image, an array, or any number of these; no gradients
+print(found.names, found.probabilities_BK)  # over run.class_names, {len(info.class_names)} of them
 ```
 
 The learned tensors are in `checkpoint.safetensors`, the whole record of the run in `run.json`.

@@ -165,6 +165,9 @@ class RunInfo(_Model):
     checkpoint: str | None = None
     error: str | None = None
 
+    def __repr__(self) -> str:
+        return f"RunInfo({self.name!r}, {self.status}, {len(self.data.train_ids)} training images, {self.steps} steps)"
+
     def write(self, folder: Path) -> None:
         """Write run.json into a folder that is there.
 

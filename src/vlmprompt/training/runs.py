@@ -14,8 +14,10 @@ from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, describe
 from vlmprompt.errors import InputError
-from vlmprompt.methods.build import build_method
+from vlmprompt.methods.build import build_method, written_for
+from vlmprompt.methods.classifier import Classifier
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.training.checkpoint import file_digest
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
@@ -23,7 +25,7 @@ from vlmprompt.training.provenance import RUN_FILE, RunInfo
 from vlmprompt.training.trainset import load_run_dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run on disk.
 
@@ -34,6 +36,11 @@ class Run:
 
     path: Path
     info: RunInfo
+
+    def __repr__(self) -> str:
+        config = self.config
+        what = f"{config.method} on {config.data}, {len(self.class_names)} classes, {config.backbone}"
+        return f"Run({str(self.path)!r}: {what}, {self.info.status})"
 
     @property
     def name(self) -> str:
@@ -161,13 +168,25 @@ class Run:
         # By name: in training the file was held against the whole list of classes, which may be longer.
         texts = None if self.descriptions is None else self.descriptions.texts_by_name(self.class_names)
         method = build_method(config.method, backbone, self.class_names, config.options, descriptions=texts)
-        if "new_classes" in method.capabilities:  # how a method without training learns its data set's template
-            template = self.info.data.template
-            method = method.with_classes(self.class_names, template=template, descriptions=texts)
+        method = written_for(method, self.info.data.template)
+        require_texts_fit(method)
         checkpoint = RunFolder(self.path).load(self.info)
         method.load_trainable_state(checkpoint.state)
         method.set_rng_state(checkpoint.rng["method"])
         return method.eval()
+
+    def classifier(self, backbone: Backbone | None = None, runtime: Runtime | None = None) -> Classifier:
+        """The trained method as one callable, pictures in and classes out; the classes' text is encoded once.
+
+        Args:
+            backbone: the run's towers, if they are in memory already.
+
+        Raises:
+            InputError: see `load_backbone` and `build_method`.
+        """
+        towers = self.load_backbone(runtime) if backbone is None else backbone
+        train, upright = self.config.train, self.config.exif
+        return Classifier(self.build_method(towers), batch_size=train.eval_batch_size, upright=upright)
 
     def require_backbone(self, backbone: Backbone) -> None:
         """Refuse towers that are not those of the training, wherever they lie.

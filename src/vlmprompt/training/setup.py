@@ -13,8 +13,9 @@ from vlmprompt.backbones.features import CachedFeatures, extract
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
 from vlmprompt.data.splits import shortened
-from vlmprompt.methods.build import build_method, method_config
+from vlmprompt.methods.build import build_method, method_config, written_for
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.progress import Progress
 from vlmprompt.training.batches import Batches, FeatureBatches, ImageBatches
 from vlmprompt.training.device import require_precision, resolve_device
@@ -101,7 +102,8 @@ def build(
         backbone: use this one instead of loading `config.backbone`.
 
     Raises:
-        UsageError, InputError: a setting that the method or the data cannot serve (see `require`), or a run of 0 steps.
+        UsageError, InputError: a setting that the method or the data cannot serve (see `require`), a run of 0 steps, or
+            the text of a class is too long for the tower.
         VlmPromptError: see `load_backbone` and `build_method`.
     """
     setup = untrained(config, runtime, data, device, backbone)
@@ -133,6 +135,7 @@ def untrained(
     method = build_method(
         config.method, towers, data.class_names, config.options, descriptions=data.descriptions, generator=generator
     )
+    _require_texts_fit(data, method)
     return Setup(config, runtime, device, data, towers, method, None)
 
 
@@ -210,3 +213,12 @@ def train_features(setup: Setup, views: int, progress: Progress) -> CachedFeatur
         progress=progress,
         description="features of training images",
     )
+
+
+def _require_texts_fit(data: TrainSet, method: PromptMethod) -> None:
+    """Also the texts of the classes that are left for evaluation: it would be a pity to learn of these when trained."""
+    dataset = data.dataset
+    require_texts_fit(written_for(method, dataset.template))
+    if dataset.class_names != data.class_names and "new_classes" in method.capabilities:
+        texts = dataset.descriptions if method.reads_descriptions(method.config) == "always" else None
+        require_texts_fit(method.with_classes(dataset.class_names, template=dataset.template, descriptions=texts))

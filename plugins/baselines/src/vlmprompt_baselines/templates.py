@@ -30,7 +30,8 @@ def teacher_features(engine: TextEngine, templates: Sequence[str], names: Sequen
     """Frozen text features (K,d): the mean over templates of the raw features, then L2-normalised."""
     written = [name.replace("_", " ") for name in names]
     # One call for all texts: many short ones would cost more in overhead than in arithmetic.
-    raw = engine.encode_sentences([template.replace("{}", name) for template in templates for name in written])
+    texts = [template.replace("{}", name) for template in templates for name in written]
+    raw = engine.encode_sentences(texts, of=[*names] * len(templates))
     return unit(raw.float().unflatten(0, (len(templates), len(names))).mean(dim=0))
 
 

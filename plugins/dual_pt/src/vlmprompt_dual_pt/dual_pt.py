@@ -76,6 +76,7 @@ class DualPT(PromptMethod):
             described = sum(map(bool, self.descriptions or ()))
             self.register_buffer("matches_KM", torch.zeros(described, c.n_prompts, dtype=torch.long))
         self._targets: Targets | None = None
+        self._zero_shot_Kd: Tensor | None = None
         self._caps = TransportCaps()
 
     @classmethod
@@ -97,7 +98,7 @@ class DualPT(PromptMethod):
         zero-shot CLIP chooses."""
         if self.config.context != "cam":
             return {}
-        text_Kd = unit(self.backbone.text.encode_template(TEMPLATE, self.class_names))
+        text_Kd = self._zero_shot_text()
         own = labels if self.training else None
         if own is None:
             own = (self.backbone.encode_image(images).unit_Bd @ text_Kd.T).argmax(dim=-1)
@@ -211,6 +212,11 @@ class DualPT(PromptMethod):
             llm = distance(kind, W_KMd, targets, self.matches_KM if kind == "match" else None)
         return Losses(beta * llm + (1 - beta) * ce, {"ce": ce.detach(), "llm": llm.detach()})
 
+    def encode_descriptions(self) -> None:
+        """Those of `targets`, where the loss reads any."""
+        if self.config.distils:
+            self.targets()
+
     def targets(self) -> Targets:
         """The encoded descriptions, once.
 
@@ -221,7 +227,7 @@ class DualPT(PromptMethod):
             if not any(self.descriptions or ()):
                 raise InputError("dual_pt has no descriptions of these classes, so there is no loss on them")
             assert self.descriptions is not None
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():
                 self._targets = Targets.of(self._encoded(self.descriptions))
         return self._targets
 
@@ -233,7 +239,8 @@ class DualPT(PromptMethod):
             for name, phrases in zip(self.class_names, descriptions, strict=True)
             for phrase in phrases
         ]
-        return list(unit(self.backbone.text.encode_sentences(texts)).split([len(own) for own in descriptions]))
+        of = [name for name, phrases in zip(self.class_names, descriptions, strict=True) for _ in phrases]
+        return list(unit(self.backbone.text.encode_sentences(texts, of=of)).split([len(own) for own in descriptions]))
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Match prompts and descriptions anew."""
@@ -252,8 +259,15 @@ class DualPT(PromptMethod):
         return found | ({"plans_cut_short": max(caps.inner, caps.outer) / caps.problems} if caps.problems else {})
 
     def renew(self, template: str | None) -> None:
-        """Encoded descriptions belong to the classes; inference needs none."""
-        self._targets = None
+        """What is encoded of the classes alone belongs to these; inference needs no descriptions."""
+        self._targets = self._zero_shot_Kd = None
+
+    def _zero_shot_text(self) -> Tensor:
+        """Unit text features (K,d) of zero-shot CLIP, once."""
+        if self._zero_shot_Kd is None:
+            with torch.inference_mode(False):  # kept, so it must not be good for inference alone
+                self._zero_shot_Kd = unit(self.backbone.text.encode_template(TEMPLATE, self.class_names))
+        return self._zero_shot_Kd
 
     def _own_text(self) -> Tensor:
         """Unit text features (K,M,d) of the prompts as they are, without an image's token."""

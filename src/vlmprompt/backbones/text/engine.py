@@ -37,6 +37,9 @@ class TextEngine:
         self.joint_dim = tower.joint_dim
         self.context_length = tower.context_length
 
+    def __repr__(self) -> str:
+        return f"TextEngine({self.context_length} positions, {self.layers} layers of width {self.width})"
+
     @property
     def device(self) -> torch.device:
         """Where the tower lives."""
@@ -81,10 +84,15 @@ class TextEngine:
             return None
         return self.tower.embed(torch.tensor(self.tower.words.start[0], device=self.device)).detach()
 
-    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
-        """Whole texts as they are: (n, d), not normalised, no graph."""
+    def encode_sentences(self, sentences: Sequence[str], *, of: Sequence[str] | None = None) -> Tensor:
+        """Whole texts as they are: (n, d), not normalised, no graph.
+
+        Args:
+            of: the class that each is about, to be named where a text is too long.
+        """
+        tokens = self.class_tokens(sentences, tail="", keep_underscores=True)
         with torch.no_grad():
-            return self.encode(self.no_context(), self.class_tokens(sentences, tail="", keep_underscores=True))[0]
+            return self.encode(self.no_context(), tokens if of is None else replace(tokens, names=tuple(of)))[0]
 
     def encode_template(self, template: str, names: Sequence[str], *, keep_underscores: bool = False) -> Tensor:
         """Class names in a template such as "a photo of a {}.": (K, d), not normalised, no graph.
@@ -99,7 +107,7 @@ class TextEngine:
         if len(parts) != 2:
             raise InputError(f"template {template!r} must hold exactly one {{}}", hint='such as "a photo of a {}."')
         written = [name if keep_underscores else name.replace("_", " ") for name in names]
-        return self.encode_sentences([template.replace("{}", name) for name in written])
+        return self.encode_sentences([template.replace("{}", name) for name in written], of=names)
 
     def no_context(self) -> TextPrompts:
         """Prompts without any learnable token."""
@@ -119,7 +127,7 @@ class TextEngine:
             (P,K,d); (B,P,K,d) for image-conditioned contexts.
 
         Raises:
-            InputError: a class name does not fit into the tower's context length, deep prompts reach
+            InputError: the text of a class does not fit into the tower's context length, deep prompts reach
                 beyond the class-independent prefix, or there are not as many positions as prompts.
         """
         if isinstance(prompts.position, tuple):

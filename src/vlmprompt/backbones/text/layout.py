@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.outliving import outliving
+from vlmprompt.backbones.text.limit import require_fitting
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
-from vlmprompt.errors import InputError
 
 # An entry of a suffix: a token id, or the index of a context token as (index,).
 Entry = int | tuple[int]
@@ -97,18 +97,12 @@ def build_layout(
         limit: longest text of the tower, in tokens.
 
     Raises:
-        InputError: a class name does not fit; the message names it with its token count.
+        InputError: the text of a class does not fit; the message names the class with its token count.
     """
     in_prefix = 0 if per_class or position == "front" else n_ctx // 2 if position == "middle" else n_ctx
     prefix = 1 + in_prefix + n_words
     suffixes = [_suffix(classes, k, range(n_ctx), in_prefix, position) for k in range(len(classes))]
-    for name, suffix in zip(classes.names, suffixes, strict=True):
-        if prefix + len(suffix) > limit:
-            raise InputError(
-                f"class name {name[:60]!r} needs {prefix + len(suffix)} tokens with its prompt; "
-                f"the text tower reads {limit}",
-                hint="shorten the name (--class-names FILE) or use fewer context tokens",
-            )
+    require_fitting(classes, [prefix + len(suffix) for suffix in suffixes], limit)
     # Longest first: later chunks then fit into the memory that the first one freed.
     order = sorted(range(len(classes)), key=lambda k: -len(suffixes[k]))
     chunks = tuple(

@@ -1,0 +1,145 @@
+"""Methods that learn nothing, measured in one step: there is no run, and of all files only the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.claims.work import shared
+from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.config.resolve import Resolved, resolve
+from vlmprompt.data.aliases import Aliases
+from vlmprompt.errors import UsageError
+from vlmprompt.evaluation.context import Context
+from vlmprompt.evaluation.contract import Subject
+from vlmprompt.evaluation.load import load_suites
+from vlmprompt.evaluation.measured import load_like
+from vlmprompt.evaluation.resources import Resources
+from vlmprompt.evaluation.runner import RESULTS_FILE, Runner, require_outliers
+from vlmprompt.evaluation.subjects import is_training_free
+from vlmprompt.evaluation.variants import train_command
+from vlmprompt.methods.build import written_for
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.progress import Progress
+from vlmprompt.results.ledger import Ledger
+from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.store import ResultStore
+from vlmprompt.training.entry import PythonWarnings, arguments_of
+from vlmprompt.training.folder import untrained_name
+from vlmprompt.training.setup import complete, settle_device, untrained, warn
+from vlmprompt.training.trainset import TrainSet, load_trainset
+
+
+def evaluate_method(
+    method: str,
+    data: str | None = None,
+    backbone: str | Backbone | None = None,
+    suites: str | Sequence[str] = "accuracy",
+    *,
+    options: Mapping[str, Any] | None = None,
+    companions: Mapping[str, Sequence[str]] | None = None,
+    force: bool = False,
+    runtime: Runtime | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> list[ResultRow]:
+    """Measure a method that needs no training, as `vlmprompt evaluate --method` does.
+
+    Args:
+        method, data, backbone, options, settings: see `train`.
+        suites, companions, force: see `evaluate`.
+
+    Returns:
+        The rows; they are kept in a folder of `runtime.runs_dir`, where `vlmprompt report` finds them.
+
+    Raises:
+        UsageError: the method has to be trained; or a setting or suite is unknown or wrong.
+        InputError: the data or towers cannot be loaded, or the text of a class is too long.
+        Interrupted: by Ctrl-C; finished cells are kept.
+    """
+    resolved = resolve(arguments_of(method, data, backbone, options, settings), arguments=True)
+    progress = progress or PythonWarnings()
+    towers = backbone if isinstance(backbone, Backbone) else None
+    resources = Resources(runtime or Runtime.model_validate({}), progress, towers)
+    return measure_untrained(resolved, suites, resources, companions=companions, force=force)
+
+
+def measure_untrained(
+    resolved: Resolved,
+    suites: str | Sequence[str],
+    resources: Resources,
+    *,
+    companions: Mapping[str, Sequence[str]] | None = None,
+    aliases: Path | None = None,
+    contents: bool = False,
+    force: bool = False,
+) -> list[ResultRow]:
+    """Measure a configuration of a method that learns nothing; see `evaluate_method` and, of the others, `evaluate`."""
+    require_training_free(resolved)
+    config = _settled(resolved.run)
+    runtime, progress = resources.runtime, resources.progress
+    chosen = load_suites([suites] if isinstance(suites, str) else suites)
+    require_outliers(companions, config, runtime)
+    called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
+    settle_device(config, runtime)
+    data = load_trainset(config, runtime)
+    dataset = replace(data.dataset, by_contents=True) if contents else data.dataset
+    folder = runtime.runs_dir / untrained_name(config, dataset.name)
+    subject = _subject(folder.name, config, data, resources, resolved.sources)
+    context = Context(
+        subject,
+        dataset,
+        resources.bank(config),
+        load=cache(partial(load_like, config, resources=resources, contents=contents)),
+        companions=companions,
+        aliases=called,
+    )
+    context.method()  # what is wrong or doubtful is said once, and not for every cell
+    with shared(folder, progress, alone=force):
+        ledger = Ledger(ResultStore(folder / RESULTS_FILE), fresh=force)
+        runner = Runner(ledger, resources.backbone(config).digest, progress=progress)
+        return runner.carry_out([context], chosen, called)
+
+
+def require_training_free(resolved: Resolved) -> None:
+    """Refuse a method that has to be trained.
+
+    Raises:
+        UsageError: it has; the hint is the command that does it.
+    """
+    config = resolved.run
+    if not is_training_free(config.method):
+        raise UsageError(
+            f"method {config.method!r} has to be trained before it can be measured",
+            hint=f"{train_command(config, resolved.sources)}; then 'vlmprompt evaluate'",
+        )
+
+
+def _settled(config: RunConfig) -> RunConfig:
+    """One configuration for all shots and seeds, on which nothing depends here."""
+    return complete(config).model_copy(update={"shots": None, "seed": 0, "allow_fewer": False})
+
+
+def _subject(name: str, config: RunConfig, data: TrainSet, resources: Resources, sources: Mapping[str, str]) -> Subject:
+    file = data.description_file
+
+    def build() -> PromptMethod:
+        towers = resources.backbone(config)
+        setup = untrained(config, resources.runtime, data, towers.device, towers)
+        warn(setup, resources.progress, sources)
+        return written_for(setup.method, data.dataset.template)
+
+    return Subject(
+        run=name,
+        config=config,
+        shots=None,
+        seed=None,
+        digest="" if file is None else file.digest,
+        build=build,
+        sources=sources,
+        descriptions=file,
+    )

@@ -1,0 +1,128 @@
+"""A method as one callable: pictures in, classes out.
+
+Shapes: B images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmprompt.data.pictures import picture_tensor, pictures
+from vlmprompt.methods.contract import MethodOutput, PromptMethod
+
+BATCH = 100  # images a step, as in evaluation
+
+
+@dataclass(frozen=True, repr=False)
+class Classification:
+    """What a classifier says of some pictures, in their order.
+
+    Attributes:
+        class_names: the label space.
+        logits_BK: float32, on the CPU.
+    """
+
+    class_names: tuple[str, ...]
+    logits_BK: Tensor
+
+    def __len__(self) -> int:
+        return len(self.logits_BK)
+
+    @cached_property
+    def probabilities_BK(self) -> Tensor:
+        """Softmax of the logits; of few-shot classifiers often too sure (see `ece_15` of the suite accuracy)."""
+        return self.logits_BK.softmax(dim=-1)
+
+    @property
+    def labels_B(self) -> Tensor:
+        """The class with the largest logit of each picture, as its index."""
+        return self.logits_BK.argmax(dim=-1)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of that class."""
+        return [self.class_names[label] for label in self.labels_B.tolist()]
+
+    def top(self, k: int = 5) -> list[dict[str, float]]:
+        """For each picture its k likeliest classes with their probabilities, the likeliest first."""
+        values_Bk, labels_Bk = self.probabilities_BK.topk(min(k, len(self.class_names)), dim=-1)
+        rows = zip(labels_Bk.tolist(), values_Bk.tolist(), strict=True)
+        return [{self.class_names[i]: p for i, p in zip(*row, strict=True)} for row in rows]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.names[:3]) + (", ..." if len(self) > 3 else "")
+        return f"Classification({len(self)} pictures, {len(self.class_names)} classes: {shown})"
+
+
+class Classifier:
+    """Classifies pictures by a method as it is now; the text of all classes is encoded once.
+
+    A picture is a path, a PIL image, an array (H,W,3) or tensor (3,H,W) of 8-bit pixels, a record of a data set, or
+    a tensor of floats as `backbone.transform(train=False)` gives it.
+
+    Args:
+        method: trained, or one that needs no training.
+        batch_size: pictures a step; more are never held at a time.
+        upright: see pictures as a viewer shows them, turned by their EXIF orientation and over white; else as they
+            are stored.
+
+    Raises:
+        InputError: the text of a class is too long for the tower.
+    """
+
+    def __init__(self, method: PromptMethod, *, batch_size: int = BATCH, upright: bool = True) -> None:
+        self.frozen = method.frozen()
+        self.batch_size = batch_size
+        self.upright = upright
+        self._transform = method.backbone.transform(train=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The label space."""
+        return self.frozen.class_names
+
+    def __call__(self, images: Any) -> Classification:
+        """Classify one picture or many.
+
+        Args:
+            images: a picture, or anything that gives some: a list, a generator, a batch of pixels.
+
+        Raises:
+            InputError: one cannot be read; the message names it.
+        """
+        parts = [part.logits_BK for part in self.batches(images)]
+        return self._said(torch.cat(parts) if parts else torch.empty(0, len(self.class_names)))
+
+    def batches(self, images: Any) -> Iterator[Classification]:
+        """The same, a batch at a time, so that memory does not grow with the number of pictures."""
+        for output in self.outputs(images):
+            yield self._said(output.logits.float().cpu())
+
+    def outputs(self, images: Any) -> Iterator[MethodOutput]:
+        """All that the method says of each batch, such as for `ood_scores`."""
+        backbone = self.frozen.method.backbone
+        for part in _parts(pictures(images), self.batch_size):
+            yield self.frozen(torch.stack([self._tensor(picture) for picture in part]).to(backbone.device))
+
+    def _tensor(self, picture: Any) -> Tensor:
+        size = self.frozen.method.backbone.preprocess.size
+        return picture_tensor(picture, self._transform, size, upright=self.upright)
+
+    def _said(self, logits_BK: Tensor) -> Classification:
+        return Classification(self.class_names, logits_BK)
+
+    def __repr__(self) -> str:
+        return f"Classifier({self.frozen.method!r})"
+
+
+def _parts(things: Iterator[Any], size: int) -> Iterable[list[Any]]:
+    """Consecutive parts of an iterator, read no further than needed."""
+    while part := list(islice(things, size)):
+        yield part
