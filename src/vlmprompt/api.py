@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.types import TextPrompts as TextPrompts
     from vlmprompt.backbones.types import VisualPrompts as VisualPrompts
     from vlmprompt.backbones.types import unit as unit
+    from vlmprompt.config.templates import TextTemplate as TextTemplate
     from vlmprompt.data.load import load_dataset as load_dataset
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
     from vlmprompt.methods.build import list_methods as list_methods
+    from vlmprompt.methods.class_text import class_text as class_text
     from vlmprompt.methods.contract import LocalView as LocalView
     from vlmprompt.methods.contract import Losses as Losses
     from vlmprompt.methods.contract import MethodConfig as MethodConfig
@@ -79,6 +81,7 @@ _MODULES = {
         "VisualPrompts",
         "unit",
     ),
+    "vlmprompt.config.templates": ("TextTemplate",),
     "vlmprompt.data.load": ("load_dataset",),
     "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
     "vlmprompt.describe.provider": ("AnswerError", "ProviderConfig", "Question", "Reply", "RequestError"),
@@ -97,6 +100,7 @@ _MODULES = {
     "vlmprompt.evaluation.scores": ("ood_scores",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
+    "vlmprompt.methods.class_text": ("class_text",),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
     "vlmprompt.methods.initial": (

@@ -56,7 +56,9 @@ def describe_classes(
         str | None, _who("--template", text="Question: features, descriptors, sentences, or a file.")
     ] = None,
     from_: Annotated[Path | None, _who("--from", text="JSON that provider file imports.")] = None,
-    aliases: Annotated[Path | None, _who("--aliases", text="JSON: name here to name in --from.")] = None,
+    aliases: Annotated[
+        Path | None, _who("--aliases", text="Lines 'old = new': what --from calls classes, and --data.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         _who("--set", "-s", text="Option of the provider, such as temperature=0.2.", metavar="KEY=VALUE"),

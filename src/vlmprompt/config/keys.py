@@ -90,12 +90,18 @@ def show_value(key: str, value: Any) -> str:
     """A value as `--set` would read it back."""
     if value is None:
         return "all" if key == "shots" else NULL
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, Mapping):  # TOML's, which is not JSON's
+        return "{" + ", ".join(f"{_json(name)} = {_json(inner)}" for name, inner in value.items()) + "}"
+    return value if isinstance(value, str) else _json(value)
 
 
 def about(key: str, field: FieldInfo) -> str | None:
     """One line on a key, for hints."""
     return f"{key}: {field.description}" if field.description else None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _parse(text: str, *, text_only: bool) -> Any:

@@ -73,7 +73,7 @@ def evaluate(
         companions: kind ("domains", "targets", "ood") -> specs of data sets, in place of those that the run's
             own data set names.
         data: spec of a data set to measure on in place of the run's own; its classes are matched by name.
-        aliases: file of other names that classes have in `data` and in companions, see `Aliases`.
+        aliases: file of other names that classes have in `data` and in companions, before those of the run.
         contents: know test images by their bytes, so that what was measured holds for copies with other times.
         allow_overlap: accept test images that the run has seen in training.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
@@ -96,7 +96,8 @@ def evaluate(
     for spec in (companions or {}).get("ood", ()):
         # So that a mistyped name shows before anything is measured.
         load_outliers(spec, root=runtime.root, exif=run.config.exif)
-    called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
+    given = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
+    called = given.over(Aliases.of(run.config.aliases))
     measured = Measured(run, resources, called, contents, allow_overlap)
     own = measured.own(needed=data is None)
     dataset = measured.settled(own) if data is None else measured.other(data, own)
@@ -120,8 +121,8 @@ def evaluate(
             return runner.measure(contexts, chosen)
     finally:
         runner.report()
-        for name in called.unused:
-            progress.warn(f"alias {name!r} of {called.path} has no effect: no data set calls a class so")
+        for name in given.unused:
+            progress.warn(f"alias {name!r} of {given.where} has no effect: no data set calls a class so")
 
 
 def _subjects(run: Run, dataset: Dataset, references: References, names: Sequence[str]) -> list[Subject]:

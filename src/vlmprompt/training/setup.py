@@ -10,8 +10,9 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import CachedFeatures, extract
 from vlmprompt.backbones.openclip import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.config.templates import as_tuple, template_values
 from vlmprompt.errors import UsageError
-from vlmprompt.methods.build import build_method, method_config
+from vlmprompt.methods.build import build_method, method_config, template_option
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import Progress
 from vlmprompt.training.batches import Batches, FeatureBatches, ImageBatches
@@ -63,7 +64,8 @@ def complete(config: RunConfig) -> RunConfig:
         UsageError: unknown method, option or preset, or a value that is not allowed.
     """
     given = config.options if config.preset is None else {"preset": config.preset, **config.options}
-    options = method_config(config.method, given).model_dump(mode="json")
+    taken = template_values(template_option(config.method), config.templates)
+    options = method_config(config.method, taken | given).model_dump(mode="json")
     return config.model_copy(update={"options": options})
 
 
@@ -122,6 +124,8 @@ def warn(setup: Setup, progress: Progress) -> None:
         progress.warn(doubt)
     if setup.config.descriptions is not None and setup.data.description_file is None:
         progress.warn(f"method {setup.config.method!r} reads no descriptions: --descriptions has no effect on it")
+    if doubt := _template_doubt(setup.config):
+        progress.warn(doubt)
     if plan is None and (train.views > 1 or train.max_steps is not None):
         progress.warn(f"method {setup.config.method!r} has no training loop: views and max_steps have no effect")
     if plan is not None and train.warmup_epochs >= plan.epochs:
@@ -129,6 +133,21 @@ def warn(setup: Setup, progress: Progress) -> None:
             f"the whole run ({plan.epochs} of {train.warmup_epochs} epochs of warm-up) is at the rate "
             f"{train.warmup_lr:g}, lr = {train.lr:g} is never reached; lower warmup_epochs or train longer"
         )
+
+
+def _template_doubt(config: RunConfig) -> str | None:
+    """Why a run's own templates change nothing in it; None where they do, or where there are none."""
+    if config.templates is None:
+        return None
+    option = template_option(config.method)
+    if option is None:
+        return (
+            f"method {config.method!r} writes classes into no template: --templates has no effect on it, "
+            "only on zero-shot rows beside it"
+        )
+    if as_tuple(config.options[option] or ()) != config.templates:
+        return f"--templates has no effect: option {option} is given, too"
+    return None
 
 
 def make_batches(setup: Setup, progress: Progress) -> Batches:

@@ -10,9 +10,19 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from vlmprompt.api import Field, ImageNeeds, MethodConfig, PromptMethod, TextFeatures, VisualPrompts, gaussian
+from vlmprompt.api import (
+    Field,
+    ImageNeeds,
+    MethodConfig,
+    PromptMethod,
+    TextFeatures,
+    TextTemplate,
+    VisualPrompts,
+    class_text,
+    gaussian,
+)
 from vlmprompt_baselines.layers import prompted_layers
-from vlmprompt_baselines.templates import PHOTO, teacher_features
+from vlmprompt_baselines.templates import PHOTO
 
 
 class VPTConfig(MethodConfig):
@@ -21,6 +31,12 @@ class VPTConfig(MethodConfig):
     n_ctx: int = Field(8, ge=1, description="prompt tokens a layer; code: 8")
     depth: int | None = Field(
         None, ge=1, description="layers with prompts, from the first; null: all (VPT-deep, code); 1: VPT-shallow"
+    )
+    template_option: ClassVar[str | None] = "template"
+    template: TextTemplate = Field(
+        PHOTO,
+        description="text with one {} for the class name, or a list of them, averaged as CLIP does; code: a photo of a "
+        "{}., for every data set. Set by --templates FILE",
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"deep": {}, "shallow": {"depth": 1}}
 
@@ -38,7 +54,7 @@ class VPT(PromptMethod):
     the figures that papers print for VPT come from that code's configuration is not verified.
     """
 
-    capabilities = frozenset({"new_classes"})
+    capabilities = frozenset({"new_classes", "several_names"})
     requires = frozenset({"visual_prompts"})
     config: VPTConfig
     class_text_Kd: Tensor
@@ -69,4 +85,4 @@ class VPT(PromptMethod):
         self.class_text_Kd = self._class_text()
 
     def _class_text(self) -> Tensor:
-        return teacher_features(self.backbone.text, [PHOTO], self.class_names)
+        return class_text(self.backbone.text, self.config.template, self.class_names)
