@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from vlmprompt.config.text_lines import text_lines
+from vlmprompt.config.text_lines import named_path, text_lines
 from vlmprompt.config.toml import read_toml
 from vlmprompt.errors import InputError
 
@@ -65,7 +65,7 @@ def _checked(table: Any) -> dict[str, str]:
 
 
 def _read(value: Any) -> Any:
-    return read_aliases(Path(value).expanduser()) if isinstance(value, str) else _checked(value)
+    return read_aliases(named_path(value)) if isinstance(value, str) else _checked(value)
 
 
 # Of a run: a table, or the name of a file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from vlmprompt.config.text_lines import text_lines
+from vlmprompt.config.text_lines import named_path, text_lines
 from vlmprompt.errors import InputError
 from vlmprompt.installed import assigned
 
@@ -77,7 +78,7 @@ def _read(value: Any) -> Any:
         return value
     if value in NAMED:
         return NAMED[value]()
-    return (value,) if PLACE in value else read_templates(Path(value).expanduser())
+    return (value,) if PLACE in value else read_templates(named_path(value))
 
 
 # Of options of methods: a text, or a list of them.
@@ -92,10 +93,10 @@ def read_templates(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: it cannot be read, holds none, or a line that is none, or one twice.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 (Path.exists fails on names that are too long)
         raise InputError(
-            f"there are no templates {path}: it is no file",
-            hint=f"a file has one text a line with {PLACE} for the class name; known by name: {', '.join(NAMED)}",
+            f"there is no file of templates {path}",
+            hint=f"a file with one text a line and {PLACE} in it for the class name, or {' or '.join(NAMED)}",
         )
     lines = text_lines(path, "templates")
     if not lines:
