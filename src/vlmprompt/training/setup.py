@@ -65,7 +65,8 @@ def complete(config: RunConfig) -> RunConfig:
     """
     given = config.options if config.preset is None else {"preset": config.preset, **config.options}
     taken = template_values(template_option(config.method), config.templates)
-    options = method_config(config.method, taken | given).model_dump(mode="json")
+    taken = {key: value for key, value in taken.items() if given.get(key) is None}
+    options = method_config(config.method, {**given, **taken}).model_dump(mode="json")
     return config.model_copy(update={"options": options})
 
 
