@@ -39,7 +39,7 @@ def commands(document: str, program: str = "vlmprompt") -> list[Shown]:
 
 
 def transcript(document: str) -> list[Shown]:
-    """The commands behind a "$ " in a document, each with the output below it, up to the next one or the block's end."""
+    """The commands behind a "$ " in a document, with the output below them up to the next one or the block's end."""
     found: list[Shown] = []
     output: list[str] = []
     for line in _shown_lines(document):
@@ -54,7 +54,7 @@ def transcript(document: str) -> list[Shown]:
 
 
 def _shown_lines(document: str) -> Iterator[str | None]:
-    """The lines of a document that are shown as they are, commands of several lines as one; None for a line of prose."""
+    """The lines of a document that are shown as they are, commands of several lines as one; None for prose."""
     text = (ROOT / document).read_text(encoding="utf-8").replace("\\\n", " ")
     for line in text.splitlines():
         yield line.removeprefix(INDENT) if line.startswith(INDENT) or not line.strip() else None

@@ -1,7 +1,7 @@
 """README's commands, one after the other in an empty folder, as they stand there.
 
-What stands in for what a reader has: `photos` is made on the spot, the towers that would be downloaded are tiny ones of
-the same name, and a variable ends each training after one step. The built-in drawings and their model are the real ones.
+What stands in for what a reader has: `photos` is made on the spot, the towers that would be downloaded are tiny ones
+of the same name, and a variable ends each training after one step. The built-in drawings and their model are real.
 """
 
 from __future__ import annotations

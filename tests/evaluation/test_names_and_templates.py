@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_aliases_without_effect_are_told(photos: Path, tiny_backbone: Backbone) 
     assert said == [
         f"alias 'red foxx' has no effect: no class of folder:{photos} is called so; did you mean 'red fox'?"
     ]
-    with pytest.raises(InputError, match="classes 'blue whale' and 'red fox' of .* would both be called 'Blue Whale'"):
+    with pytest.raises(InputError, match=r"classes 'blue whale' and 'red fox' of .* would both be called 'Blue Whale'"):
         trained(photos, tiny_backbone, aliases={"red fox": "Blue Whale"})
 
 
@@ -105,7 +106,7 @@ def test_a_run_can_be_asked_for_again() -> None:
     resolved = resolve({"method": "kgcoop", "templates": "clip7", "aliases": {'a "b"': "c = d"}}, env={})
     assert variant(resolved.run, resolved.sources) == resolved.run
     words = shlex.split(train_command(resolved.run, resolved.sources, shots=4))
-    sets = [value for flag, value in zip(words, words[1:], strict=False) if flag == "--set"]
+    sets = [value for flag, value in pairwise(words) if flag == "--set"]
     assert [value.partition("=")[0] for value in sets] == ["aliases", "templates"]
     again = resolve({"method": "kgcoop", "shots": 4}, sets=sets, env={}).run
     assert again == variant(resolved.run, resolved.sources, shots=4)
