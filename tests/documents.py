@@ -21,21 +21,23 @@ class Shown:
     """A command of a document.
 
     Attributes:
-        words: the program and its arguments.
+        line: as a shell reads it.
         output: the lines below it, as shown; empty where a document shows none.
     """
 
-    words: list[str]
+    line: str
     output: list[str]
 
-    def __str__(self) -> str:
-        return shlex.join(self.words)
+    @property
+    def words(self) -> list[str]:
+        """The program and its arguments."""
+        return shlex.split(self.line, comments=True)
 
 
 def commands(document: str, program: str = "vlmprompt") -> list[Shown]:
     """Every command of a program in a document, in order, comments left out, continued lines joined."""
     lines = [line for line in _shown_lines(document) if line is not None and line.startswith(f"{program} ")]
-    return [Shown(shlex.split(line, comments=True), []) for line in lines]
+    return [Shown(line, []) for line in lines]
 
 
 def transcript(document: str) -> list[Shown]:
@@ -47,7 +49,7 @@ def transcript(document: str) -> list[Shown]:
             output = []  # of no command
         elif line.startswith(PROMPT):
             output = []
-            found.append(Shown(shlex.split(line.removeprefix(PROMPT), comments=True), output))
+            found.append(Shown(line.removeprefix(PROMPT), output))
         else:
             output.append(line)
     return found

@@ -36,7 +36,7 @@ def test_the_commands_work_one_after_the_other(
     for command in found:
         code = main([*command.words[1:]])
         printed = capsys.readouterr()
-        assert code == 0, f"{command}\n{printed.err}"
+        assert code == 0, f"{command.line}\n{printed.err}"
     # The last one shows what both evaluate and sweep have measured.
     assert "photos" in printed.out
     for row in ("bloom", "coop", "zeroshot", "linear_probe"):
