@@ -106,6 +106,7 @@ def test_the_path_from_photographs_to_a_table(terminal: None, capsys: pytest.Cap
     carry_out("docs/photos.md", capsys)
 
 
+@pytest.mark.filterwarnings("default:backbone 'doodle-clip' has never seen")  # an ant
 def test_the_path_from_coop(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
     write_tree(Path("DATA"), "caltech101")
     carry_out("docs/from-coop.md", capsys)
