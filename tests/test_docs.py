@@ -129,8 +129,6 @@ def test_the_path_from_coop(terminal: None, capsys: pytest.CaptureFixture[str]) 
         ([], ["x"], "not shown: 'x'"),
     ],
 )
-def test_what_is_shown_is_compared_with_what_is_printed(
-    shown: list[str], printed: list[str], wrong: str | None
-) -> None:
+def test_what_is_shown_is_held_against_what_is_printed(shown: list[str], printed: list[str], wrong: str | None) -> None:
     found = differs(shown, printed)
     assert found == wrong or (wrong is not None and found is not None and found.startswith(wrong))
