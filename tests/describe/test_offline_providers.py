@@ -59,7 +59,7 @@ def test_other_spellings_have_aliases(here: Path) -> None:
 
 
 def test_aliases_are_lines_as_everywhere_and_one_of_several_names_will_do(here: Path) -> None:
-    Path("aliases.txt").write_text("hound = beagle dog\nRed_Fox = vulpes\n")
+    Path("aliases.txt").write_text("hound = beagle dog\nRed_Fox = vulpes\nvulpes = vulpes\n")
     summary = imported(("beagle dog", "fox | vulpes"), PHRASES, aliases=Path("aliases.txt"))
     assert [line.text for line in summary.lines] == ["floppy ears", "bushy tail", "a red coat"]
     shutil.rmtree("prompts_cache")

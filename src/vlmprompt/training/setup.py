@@ -125,8 +125,8 @@ def warn(setup: Setup, progress: Progress) -> None:
         progress.warn(doubt)
     if setup.config.descriptions is not None and setup.data.description_file is None:
         progress.warn(f"method {setup.config.method!r} reads no descriptions: --descriptions has no effect on it")
-    if doubt := _template_doubt(setup.config):
-        progress.warn(doubt)
+    if idle := _template_doubt(setup.config):
+        progress.warn(idle)
     if plan is None and (train.views > 1 or train.max_steps is not None):
         progress.warn(f"method {setup.config.method!r} has no training loop: views and max_steps have no effect")
     if plan is not None and train.warmup_epochs >= plan.epochs:

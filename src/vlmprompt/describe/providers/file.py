@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from vlmprompt.config.aliases import read_aliases
+from vlmprompt.config.text_lines import named_path
 from vlmprompt.data.names import spellings
 from vlmprompt.describe.lines import Kind, unicode, written
 from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
@@ -62,10 +63,10 @@ class FileProvider:
 
     async def ask(self, question: Question) -> Reply:
         """The file's texts for a class."""
-        names = (question.class_name, *spellings(question.class_name))
-        here = next((name for name in names if written(name) in self._aliases), question.class_name)
-        name = self._aliases.get(written(here), here)
-        texts = next((self._texts[key] for key in map(written, (name, *spellings(name))) if key in self._texts), None)
+        here = (question.class_name, *spellings(question.class_name))
+        names = [*(there for name in here for there in self._aliases.get(written(name), ())), *here]
+        name = next((name for name in names if written(name) in self._texts), names[0])
+        texts = self._texts.get(written(name))
         if texts is None:
             near = did_you_mean(name, self._names)
             near = f": {near}" if near.startswith("did") else ""
@@ -94,11 +95,16 @@ def _object(path: Path) -> tuple[dict[str, Any], str]:
     return content, hashlib.sha256(raw).hexdigest()
 
 
-def _aliases(path: Path) -> dict[str, str]:
-    """How a class is read here -> what it is called in the file: from lines `there = here`, or JSON {here: there}."""
+def _aliases(path: Path) -> dict[str, list[str]]:
+    """How a class is read here -> what the file may call it: from lines `there = here`, or JSON {here: there}."""
     if path.suffix.lower() == ".json":
-        return {written(name): str(other) for name, other in _object(path)[0].items()}
-    return {written(here): there for there, here in read_aliases(path.expanduser()).items()}
+        pairs = [(str(there), here) for here, there in _object(path)[0].items()]
+    else:
+        pairs = list(read_aliases(named_path(str(path))).items())
+    found: dict[str, list[str]] = {}
+    for there, here in pairs:
+        found.setdefault(written(here), []).append(there)
+    return found
 
 
 def _texts(name: str, texts: Any, path: Path) -> list[str]:
