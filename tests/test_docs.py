@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from PIL import Image
 
 from tests.cli.tiny_loader import TinyLoader
 from tests.conftest import tiny_clip
+from tests.data.benchmark_trees import write_tree
+from tests.documents import differs, transcript
 from tests.processes import Process
 from tests.training.material import make_photos
 from vlmprompt.api import Backbone, build_method, list_methods
+from vlmprompt.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 # In docs/plugins.md a file's text follows its name: `path` ...: fenced block.
@@ -103,3 +107,61 @@ def test_links_between_documents_lead_somewhere() -> None:
     ]
     assert links
     assert [f"{document.name}: {target}" for document, target in links if not (document.parent / target).exists()] == []
+
+
+def carry_out(document: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command of a document's transcript, in order, in the working directory; each prints what is shown."""
+    shown = transcript(document)
+    assert shown
+    for command in shown:
+        program, *arguments = command.words
+        if program != "vlmprompt":
+            subprocess.run(command.line, shell=True, check=True)
+            continue
+        code = main(arguments)
+        printed = capsys.readouterr()
+        assert code == 0, f"{command.line}\n{printed.err}"
+        wrong = differs(command.output, (printed.err + printed.out).splitlines())
+        assert wrong is None, f"{command.line}\n{wrong}"
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder, and a terminal of a hundred columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def test_the_path_from_photographs_to_a_table(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs/photos.md").read_text(encoding="utf-8")
+    (making,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    exec(compile(making, "docs/photos.md", "exec"), {})
+    carry_out("docs/photos.md", capsys)
+
+
+@pytest.mark.filterwarnings("default:backbone 'doodle-clip' has never seen")  # an ant
+def test_the_path_from_coop(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tree(Path("DATA"), "caltech101")
+    carry_out("docs/from-coop.md", capsys)
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "wrong"),
+    [
+        (["a  1", "b"], ["a 1", "b  "], None),
+        (["a 71.4"], ["a   73.9"], None),
+        (["a 71.4"], ["a 80.0"], "shown: 'a 71.4', printed: 'a 80.0'"),
+        (["a 71"], ["a 72"], "shown: 'a 71', printed: 'a 72'"),
+        (["...", "b"], ["x", "y", "b"], None),
+        (["a", "..."], ["a", "x"], None),
+        (["a"], ["a", "x"], "not shown: 'x'"),
+        (["a", "b"], ["a"], "shown: 'b', printed: 'nothing more'"),
+        (["steps 0  seconds ..."], ["steps 0  seconds 0.02"], None),
+        (["steps 0  seconds ..."], ["steps 1  seconds 0.02"], "shown: 'steps 0  seconds ...', printed: "),
+        (["── 1.0"], ["───── 2.0"], None),
+        ([], ["x"], "not shown: 'x'"),
+    ],
+)
+def test_what_is_shown_is_held_against_what_is_printed(shown: list[str], printed: list[str], wrong: str | None) -> None:
+    found = differs(shown, printed)
+    assert found == wrong or (wrong is not None and found is not None and found.startswith(wrong))

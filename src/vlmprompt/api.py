@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.types import VisualPrompts as VisualPrompts
     from vlmprompt.backbones.types import unit as unit
     from vlmprompt.config.models import Runtime as Runtime
+    from vlmprompt.config.templates import TextTemplate as TextTemplate
     from vlmprompt.data.load import load_dataset as load_dataset
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
     from vlmprompt.methods.build import list_methods as list_methods
+    from vlmprompt.methods.class_text import class_text as class_text
     from vlmprompt.methods.classifier import Classification as Classification
     from vlmprompt.methods.classifier import Classifier as Classifier
     from vlmprompt.methods.contract import LocalView as LocalView
@@ -92,6 +94,7 @@ _MODULES = {
         "unit",
     ),
     "vlmprompt.config.models": ("Runtime",),
+    "vlmprompt.config.templates": ("TextTemplate",),
     "vlmprompt.data.load": ("load_dataset",),
     "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
     "vlmprompt.describe.provider": ("AnswerError", "ProviderConfig", "Question", "Reply", "RequestError"),
@@ -112,6 +115,7 @@ _MODULES = {
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.classifier": ("Classification", "Classifier"),
+    "vlmprompt.methods.class_text": ("class_text",),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
     "vlmprompt.methods.foreign": ("ForeignState", "context_options", "dassl_state", "saved_tensors"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import open_clip
 import pytest
 import torch
 from hypothesis import given, settings
@@ -370,3 +371,42 @@ def test_no_warnings_with_the_defaults(tiny_backbone):
         warnings.simplefilter("error")
         for name in ("cocoop", "kgcoop", "maple", "ivlp", "vpt", "promptsrc", "proda", "locoop"):
             assert isinstance(build_method(name, tiny_backbone, NAMES), PromptMethod)
+
+
+# -- hand-written texts --------------------------------------------------------------------------------------
+def text_means(model, templates, *, unit_first):
+    """The mean over templates, of raw features or of those of length 1, made of length 1."""
+    means = []
+    for name in NAMES:
+        raw = model.encode_text(open_clip.tokenize([t.replace("{}", name.replace("_", " ")) for t in templates]))
+        means.append((F.normalize(raw, dim=-1) if unit_first else raw).mean(dim=0))
+    return F.normalize(torch.stack(means), dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "buffer", "unit_first"),
+    [
+        ("kgcoop", "teacher_template", "teacher_text_Kd", True),
+        ("vpt", "template", "class_text_Kd", True),
+        ("promptsrc", "teacher_templates", "teacher_text_Kd", False),
+    ],
+)
+def test_own_templates_are_averaged(tiny_model, tiny_backbone, name, option, buffer, unit_first):
+    """As CLIP does, and in PromptSRC as its code does."""
+    templates = ["a sketch of a {}.", "{} in the wild", "many {}"]
+    method = build(tiny_backbone, name, **{option: templates})
+    assert type(method.config).template_option == option
+    expected = text_means(tiny_model, templates, unit_first=unit_first)
+    torch.testing.assert_close(getattr(method, buffer), expected, atol=1e-6, rtol=0)
+    assert (expected - text_means(tiny_model, templates, unit_first=not unit_first)).abs().max() > 1e-5
+    one = build(tiny_backbone, name, **{option: templates[0]})
+    expected = text_means(tiny_model, templates[:1], unit_first=True)
+    torch.testing.assert_close(getattr(one, buffer), expected, atol=1e-6, rtol=0)
+
+
+def test_a_class_of_several_names_under_prompts_in_the_image_tower(tiny_model, tiny_backbone):
+    method = build_method("vpt", tiny_backbone, ["cat | kitten", "owl"])
+    units = F.normalize(
+        tiny_model.encode_text(open_clip.tokenize(["a photo of a cat.", "a photo of a kitten."])), dim=-1
+    )
+    torch.testing.assert_close(method.class_text_Kd[0], F.normalize(units.mean(dim=0), dim=-1), atol=1e-6, rtol=0)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from vlmprompt.cli.main import main
+from vlmprompt.config.templates import CLIP7
 
 RUN = ["--method", "coop", "--data", "folder:photos", "--backbone", "RN50"]
 
@@ -55,10 +56,14 @@ def test_explain_names_the_losers(
     }
 
 
-def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_document_holds_the_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     flags = ["--shots", "all", "--seed", "3", "--random-weights", "--no-quick-gelu", "--allow-fewer"]
     flags += ["--class-names", "names.txt", "--setting", "base-to-new", "--protocol", "coop"]
-    flags += ["--descriptions", "said.jsonl", "--allow-missing"]
+    flags += ["--descriptions", "said.jsonl", "--allow-missing", "--templates", "clip7", "--aliases", "aliases.txt"]
+    Path("aliases.txt").write_text("old = new\n")
     flags += ["--epochs", "2", "--batch-size", "3", "--max-steps", "4", "--precision", "bf16", "--views", "5"]
     content = document(capsys, *RUN, *flags)
     assert content["command"] == "config show"
@@ -81,6 +86,8 @@ def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         "allow_overlap": False,
         "allow_outside": False,
         "class_names": "names.txt",
+        "aliases": {"old": "new"},
+        "templates": list(CLIP7),
         "split_seed": 1,
         "descriptions": "said.jsonl",
         "allow_missing": True,

@@ -123,6 +123,16 @@ def test_a_data_set_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert server.requests[0].body["model"] == "a/b:c"
 
 
+def test_classes_are_described_under_the_names_that_a_run_gives_them(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("aliases.txt").write_text("red fox = fox | vixen\n")
+    with serving(always_good) as server:
+        code, document, _ = run(capsys, *ask(server, "--aliases", "aliases.txt"))
+    lines = [json.loads(line) for line in Path(document["data"]["file"]).read_text().splitlines()]
+    assert code == 0 and {line["class"] for line in lines} == {"fox | vixen", "green frog"}
+
+
 def test_a_dry_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(always_good) as server:
         code, document, _ = run(capsys, *ask(server, "--dry-run", "--samples", "2"))

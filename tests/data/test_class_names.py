@@ -11,7 +11,7 @@ import pytest
 
 from vlmprompt.data.aliases import Aliases, to_label_space
 from vlmprompt.data.load import load_dataset
-from vlmprompt.data.names import labels_by_name, read_as, shared_names
+from vlmprompt.data.names import labels_by_name, read_as, read_names, shared_names, spellings
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import InputError
 
@@ -88,7 +88,7 @@ def test_aliases(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="class 'honey bee' of x:other is none of those of run r") as error:
         to_label_space(made("eel", "honey bee"), ("bee", "eel"), "run r")
     assert error.value.hint and "--aliases" in error.value.hint
-    with pytest.raises(InputError, match="both name the class 'cat'"):
+    with pytest.raises(InputError, match="classes 'cat' and 'tabby' of x:other would both be called 'cat'"):
         known.renamed(made("cat", "tabby"))
 
 
@@ -101,3 +101,62 @@ def test_files_that_are_no_aliases(tmp_path: Path, text: str, message: str) -> N
         aliases(tmp_path, text)
     with pytest.raises(InputError, match="there is no"):
         Aliases.read(Path("nowhere.txt"), tmp_path)
+
+
+def test_all_aliases_hold_at_once_and_leave_other_classes_alone() -> None:
+    swap = Aliases.of({"cat": "dog", "Dog": "cat"})
+    assert swap.renamed(made("Cat", "dog", "eel")).class_names == ("dog", "cat", "eel")
+    # ImageNet's two missiles were alike before, and are no fault of the aliases.
+    twice = Aliases.of({"eel": "sea eel"}).renamed(made("missile", "eel", "missile"))
+    assert twice.class_names == ("missile", "sea eel", "missile")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"tabby": "CAT"}, "classes 'cat' and 'tabby' of x:other would both be called 'CAT'"),
+        ({"tabby": "puss | cat"}, "classes 'cat' and 'tabby' of x:other would both be called 'cat'"),
+        ({"tabby": "a", "eel": "A"}, "classes 'tabby' and 'eel' of x:other would both be called 'A'"),
+        ({"tabby": "puss |cat"}, r"'puss \|cat' has a \| without a name on both sides"),
+        ({"tabby": "puss | Puss"}, "says the same name twice"),
+        ({"tabby": "a", "Tabby": "b"}, "'Tabby' has two new names"),
+    ],
+)
+def test_aliases_that_leave_classes_in_doubt(table: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Aliases.of(table).renamed(made("cat", "tabby", "eel"))
+
+
+def test_an_alias_that_concerns_no_class_of_the_runs_own_data_is_told() -> None:
+    own = Aliases.of({"tabi": "cat", "whale": "eel", "tabby": "puss"}).own(made("tabby", "eel"))
+    assert own.class_names == ("puss", "eel")  # and "whale" is what other data call an eel
+    assert own.warnings == ["alias 'tabi' has no effect: no class of x:other is called so; did you mean 'tabby'?"]
+
+
+# -- several names a class ----------------------------------------------------------------------------------
+def test_several_names_of_a_class() -> None:
+    assert spellings("car | automobile |  motor car") == ("car", "automobile", "motor car")
+    assert spellings("cat|dog") == ("cat|dog",)  # a label of a list, of several things
+    assert labels_by_name(["Automobile", "eel", "bike | car"], ["cat", "car | automobile"]) == [1, None, 1]
+    assert shared_names(["van | AUTOMOBILE", "eel"], ["car | automobile"]) == ["van | AUTOMOBILE"]
+    ours = to_label_space(made("automobile", "cat"), ("cat", "car | automobile"), "run r")
+    assert [record.label for record in ours.split("test")] == [1, 0]
+    assert Aliases.of({"automobile": "van"}).renamed(made("car | automobile")).class_names == ("van",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("car | auto\nAuto\n", "line 1 of .* and line 2 of .* both name the class 'Auto'"),
+        ("cat\ncar | Car\n", "line 2: 'car | Car' says the same name twice"),
+        ("car |\n", "line 1: 'car |' has a | without a name on both sides"),
+        ("car| auto\n", "line 1: 'car| auto' has a | without"),
+        ("| auto\n", "has a | without"),
+    ],
+)
+def test_several_names_in_a_file(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(InputError, match=message.replace("|", r"\|")):
+        read_names(tmp_path / "names.txt", None)
+    (tmp_path / "names.txt").write_text("car | automobile\ncat\n")
+    assert read_names(tmp_path / "names.txt", None)[0] == ("car | automobile", "cat")

@@ -58,6 +58,14 @@ def test_other_spellings_have_aliases(here: Path) -> None:
     assert [line.text for line in summary.lines] == ["floppy ears", "bushy tail", "a red coat"]
 
 
+def test_aliases_are_lines_as_everywhere_and_one_of_several_names_will_do(here: Path) -> None:
+    Path("aliases.txt").write_text("hound = beagle dog\nRed_Fox = vulpes\nvulpes = vulpes\n")
+    summary = imported(("beagle dog", "fox | vulpes"), PHRASES, aliases=Path("aliases.txt"))
+    assert [line.text for line in summary.lines] == ["floppy ears", "bushy tail", "a red coat"]
+    shutil.rmtree("prompts_cache")
+    assert [line.text for line in imported(("dog | hound",), PHRASES).lines] == ["floppy ears"]
+
+
 def test_what_the_file_lacks_is_named(here: Path) -> None:
     summary = imported(("red foxes", "carp", "zebra", "hound"), PHRASES)
     assert [(failure.class_index, failure.reason) for failure in summary.failed] == [

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from vlmprompt.config.templates import CLIP7
 from vlmprompt.errors import UsageError
 from vlmprompt.methods.build import build_method
-from vlmprompt.methods.zeroshot import CLIP7
 
 NAMES = ["cat", "red_panda", "tench, fish"]
 

@@ -56,7 +56,9 @@ def describe_classes(
         str | None, _who("--template", text="Question: features, descriptors, sentences, or a file.")
     ] = None,
     from_: Annotated[Path | None, _who("--from", text="JSON that provider file imports.")] = None,
-    aliases: Annotated[Path | None, _who("--aliases", text="JSON: name here to name in --from.")] = None,
+    aliases: Annotated[
+        Path | None, _who("--aliases", text="Lines 'old = new': other names for classes, of --data and --from.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         _who("--set", "-s", text="Option of the provider, such as temperature=0.2.", metavar="KEY=VALUE"),
@@ -82,8 +84,9 @@ def describe_classes(
     for what is missing. With nothing given: the descriptions of the built-in
     classes.
     """
-    dataset = _dataset(data, classes, root, class_names, accept_split)
-    flags = {"model": model, "base_url": base_url, "file": from_, "aliases": aliases}
+    dataset = _called(_dataset(data, classes, root, class_names, accept_split), aliases, root)
+    reads = provider == "file" or (provider is None and from_ is not None)
+    flags = {"model": model, "base_url": base_url, "file": from_, "aliases": aliases if reads else None}
     options = {key: value for key, value in flags.items() if value is not None}
     unsaid = provider is None and template is None and not set_ and not options
     if unsaid and ((data is None and classes is None) or not _has_key()):
@@ -132,6 +135,15 @@ def _dataset(
         raise UsageError(f"--classes and {other} both name classes", hint="give one of them")
     names, _ = read_names(classes, root, distinct=False)
     return Dataset(classes.stem, f"--classes {classes}", names, {})
+
+
+def _called(dataset: Dataset, aliases: Path | None, root: Path | None) -> Dataset:
+    """The classes as a run with these aliases calls them; JSON concerns the names in --from alone."""
+    if aliases is None or aliases.suffix.lower() == ".json":
+        return dataset
+    from vlmprompt.data.aliases import Aliases
+
+    return Aliases.read(aliases, root).renamed(dataset)
 
 
 def _has_key() -> bool:

@@ -70,6 +70,13 @@ _ProtocolOption = Annotated[str | None, _learns("--protocol", "Data conventions:
 _ClassNamesOption = Annotated[
     Path | None, _learns("--class-names", "File with one class name a line, in label order.", metavar="FILE")
 ]
+_AliasesOption = Annotated[
+    str | None, _learns("--aliases", "Lines 'old = new': other names for classes, of all data.", metavar="FILE")
+]
+_TemplatesOption = Annotated[
+    str | None,
+    _learns("--templates", "Texts with {} around class names, averaged; or clip7, clip80.", metavar="FILE"),
+]
 _DescriptionsOption = Annotated[
     str | None,
     _learns("--descriptions", "Class descriptions, for methods that read some; default: found.", metavar="FILE"),
@@ -150,6 +157,8 @@ class BaseFlags:
     setting: _SettingOption = None
     protocol: _ProtocolOption = None
     class_names: _ClassNamesOption = None
+    aliases: _AliasesOption = None
+    templates: _TemplatesOption = None
     allow_fewer: _AllowFewerOption = False
     descriptions: _DescriptionsOption = None
     allow_missing: _AllowMissingOption = False
@@ -192,6 +201,8 @@ class BaseFlags:
             "preset",
             "setting",
             "protocol",
+            "aliases",
+            "templates",
             "descriptions",
             "exif",
             "split_seed",

@@ -10,7 +10,6 @@ import typer
 
 from vlmprompt.cli.companions import suites_for
 from vlmprompt.cli.options import (
-    AliasesOption,
     ContentsFlag,
     DomainOption,
     ForceFlag,
@@ -82,7 +81,6 @@ def sweep(
     domain: DomainOption = None,
     target: TargetOption = None,
     ood: OodOption = None,
-    aliases: AliasesOption = None,
     contents: ContentsFlag = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
@@ -114,7 +112,6 @@ def sweep(
         reference=not no_reference,
         force=force,
         companions=companions,
-        aliases=aliases,
         contents=contents,
         progress=progress,
     )

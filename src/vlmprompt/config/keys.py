@@ -91,14 +91,18 @@ def show_value(key: str, value: Any) -> str:
     if value is None:
         return "all" if key == "shots" else NULL
     if isinstance(value, Mapping):  # JSON and TOML write all else alike
-        pairs = (f"{json.dumps(name, ensure_ascii=False)} = {show_value(key, inner)}" for name, inner in value.items())
+        pairs = (f"{_json(name)} = {show_value(key, inner)}" for name, inner in value.items())
         return f"{{{', '.join(pairs)}}}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else _json(value)
 
 
 def about(key: str, field: FieldInfo) -> str | None:
     """One line on a key, for hints."""
     return f"{key}: {field.description}" if field.description else None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _parse(text: str, *, text_only: bool) -> Any:

@@ -38,8 +38,8 @@ def is_shipped(source: str) -> bool:
 
 
 def is_implied(source: str) -> bool:
-    """Whether a value with this source was not given by itself: it is shipped, or part of a preset."""
-    return is_shipped(source) or source.startswith("preset ")
+    """Whether a value with this source was not given by itself: it is shipped, or comes from a preset or templates."""
+    return is_shipped(source) or source.startswith(("preset ", "templates "))
 
 
 def file_layer(path: Path) -> Layer:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from vlmprompt.config.aliases import AliasTable
 from vlmprompt.config.limits import (
     MOST_EPOCHS,
     MOST_IMAGES,
@@ -17,6 +18,7 @@ from vlmprompt.config.limits import (
     MOST_VIEWS,
     MOST_WORKERS,
 )
+from vlmprompt.config.templates import Templates
 
 Setting = Literal["few-shot", "base-to-new", "cross-dataset"]
 Protocol = Literal["coop", "gallop-code"]
@@ -156,6 +158,16 @@ class RunConfig(BaseModel):
     )
     class_names: Name | None = Field(
         None, description="file with one class name a line, in label order, in place of folder names"
+    )
+    aliases: AliasTable = Field(
+        default_factory=dict,
+        description="other names for classes, old -> new, here and in other data that the run is measured on: a "
+        "table, or a file with a line 'old = new' for each",
+    )
+    templates: Templates | None = Field(
+        None,
+        description="hand-written texts around class names, averaged, for methods that take some: a list, a file with "
+        "one text with {} a line, clip7 or clip80 (CLIP's for ImageNet); null: those of the method or the data set",
     )
     exif: bool = Field(
         True,

@@ -1,9 +1,9 @@
 """One configuration from many sources, and where each value came from.
 
-Precedence, lowest first: defaults < the protocol's and the method's shipped overrides < --preset < --config run.toml <
-VLMPROMPT_* environment < --set key=value < flags. The run-level keys are settled first, because the
-overrides depend on them (data set, shots, setting, protocol) and so does the method, whose options are
-only known once it is.
+Precedence, lowest first: defaults < the protocol's and the method's shipped overrides < --preset < the run's templates
+< --config run.toml < VLMPROMPT_* environment < --set key=value < flags. The run-level keys are settled first, because
+the overrides depend on them (data set, shots, setting, protocol) and so does the method, whose options are only known
+once it is.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from vlmprompt.config.keys import (
 from vlmprompt.config.layers import Layer, config_layer, env_layers, file_layer, flag_layers, set_layer
 from vlmprompt.config.models import RunConfig, TrainConfig
 from vlmprompt.config.overrides import override_layers, protocol_layers
+from vlmprompt.config.templates import template_values
 from vlmprompt.errors import UsageError, did_you_mean
 
 EXAMPLE = "--method bloom ('vlmprompt methods list' lists what there is)"
@@ -131,6 +132,7 @@ def resolve(
     book.add(protocol_layers(run, known=book.fields))
     book.add(override_layers(entry.overrides, run, known=book.fields))
     book.add(_preset_layers(run, config))
+    book.add(_template_layers(run, config, book.said["templates"][-1].source))
     book.add(_except(layers, RUN_FIELDS))
     train = book.checked(TrainConfig, "train.")
     dumped = book.checked(config, "options.").model_dump(mode="json") if config else {}
@@ -219,6 +221,13 @@ def _preset_layers(run: RunConfig, config: type[Any] | None) -> list[Layer]:
         raise UsageError(f"unknown preset {run.preset!r} of method {run.method!r}", hint=hint)
     values = {f"options.{name}": value for name, value in presets[run.preset].items()}
     return [Layer(f"preset {run.preset}", values)]
+
+
+def _template_layers(run: RunConfig, config: type[Any] | None, source: str) -> list[Layer]:
+    """The run's templates, as the option in which its method takes them."""
+    taken = template_values(getattr(config, "template_option", None), run.templates)
+    values = {f"options.{name}": value for name, value in taken.items()}
+    return [Layer(f"templates ({source})", values)] if values else []
 
 
 def _host_methods() -> Methods:

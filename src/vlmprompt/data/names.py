@@ -18,6 +18,7 @@ from vlmprompt.regular import regular
 _CODE = re.compile(r"n\d{8}|\d+")
 # Words, single digits, signs: as open_clip's tokenizer parts a text.
 _PIECE = regex.compile(r"'(?:s|t|re|ve|m|ll|d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+_SEVERAL = regex.compile(r"\s+\|\s+")
 _LEADING_NUMBER = re.compile(r"^\d+\.(?=.)")
 
 
@@ -77,6 +78,8 @@ def read_names(file: Path, root: Path | None, *, distinct: bool = True) -> tuple
         raise InputError(
             f"{path}, line {lines.index('') + 1 if lines else 1} has no class name", hint="one name a line"
         )
+    for number, line in enumerate(lines, 1):
+        check_several(line, f"{path}, line {number}")
     where = [f"line {i} of {path}" for i in range(1, len(lines) + 1)]
     if distinct:
         _check_distinct(lines, where, hint="make the names differ, such as 'crane bird' and 'construction crane'")
@@ -105,23 +108,49 @@ def read_as(name: str) -> tuple[str, ...]:
     return tuple(_PIECE.findall(text.lower()))
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """The names of a class, in order: "car | automobile" has two, any other one."""
+    return tuple(part.strip() for part in _SEVERAL.split(name))
+
+
+def check_several(name: str, where: str) -> None:
+    """Refuse a class name that somebody wrote, where its several names are not parted as `spellings` parts them.
+
+    Raises:
+        InputError: there is no blank at both sides of a "|", or no name; or the same name twice.
+    """
+    if any("|" in part or not part for part in spellings(name)):
+        raise InputError(f"{where}: {name!r} has a | without a name on both sides", hint="write: car | automobile")
+    if len(set(readings(name))) < len(readings(name)):
+        raise InputError(f"{where}: {name!r} says the same name twice", hint="names are read without regard to case")
+
+
+def readings(name: str) -> tuple[tuple[str, ...], ...]:
+    """Each name of a class as CLIP's tokenizer reads it, see `read_as`."""
+    return tuple(read_as(part) for part in spellings(name))
+
+
 def shared_names(names: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Those of `names` that are also among others, as a tokenizer reads them."""
-    known = {read_as(name) for name in others}
-    return [name for name in names if read_as(name) in known]
+    """Those of `names` that are also among others, as a tokenizer reads them; of several names one suffices."""
+    known = {reading for name in others for reading in readings(name)}
+    return [name for name in names if not known.isdisjoint(readings(name))]
 
 
 def labels_by_name(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
     """For each name its place among the known ones, as a tokenizer reads them; None for one that is not there.
 
-    A name that stands several times on both sides ("missile" in ImageNet) has its places in order.
+    Of a class with several names one suffices, on either side. A name that stands several times on both sides
+    ("missile" in ImageNet) has its places in order.
     """
     places: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, name in enumerate(known):
-        places[read_as(name)].append(place)
+        for reading in readings(name):
+            places[reading].append(place)
     found: list[int | None] = []
     met: Counter[tuple[str, ...]] = Counter()
-    for reading in map(read_as, names):
+    for name in names:
+        own = readings(name)
+        reading = next((one for one in own if one in places), own[0])
         mine = places.get(reading)
         found.append(mine[min(met[reading], len(mine) - 1)] if mine else None)
         met[reading] += 1
@@ -130,12 +159,13 @@ def labels_by_name(names: Sequence[str], known: Sequence[str]) -> list[int | Non
 
 def _check_distinct(names: Sequence[str], origins: Sequence[str], *, hint: str) -> None:
     """Names must differ as CLIP's tokenizers read them."""
-    first: dict[tuple[str, ...], int] = {}
-    for i, name in enumerate(names):
-        other = first.setdefault(read_as(name), i)
+    first: dict[tuple[str, ...], tuple[int, str]] = {}
+    for i, part in ((i, part) for i, name in enumerate(names) for part in spellings(name)):
+        reading = read_as(part)
+        other, before = first.setdefault(reading, (i, part))
         if other != i:
-            spelling = "" if name.isascii() and names[other].isascii() else f": {names[other]!a} and {name!a}"
-            message = f"{origins[other]} and {origins[i]} both name the class {name!r}{spelling}"
+            spelling = "" if part.isascii() and before.isascii() else f": {before!a} and {part!a}"
+            message = f"{origins[other]} and {origins[i]} both name the class {part!r}{spelling}"
             raise InputError(message, hint=hint)
 
 

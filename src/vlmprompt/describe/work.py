@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from vlmprompt.data.names import spellings
 from vlmprompt.describe.answers import Answer, asked
 from vlmprompt.describe.cache import DescriptionCache
 from vlmprompt.describe.lines import Line, unicode, written
@@ -98,7 +99,7 @@ def jobs(classes: ClassList, provider_name: str, provider: Provider, template: T
         twin = twins[written(name)]
         twins[written(name)] += 1
         for sample in range(samples):
-            text = name if provider.template else template.ask(name)
+            text = name if provider.template else template.ask(" or ".join(spellings(name)))
             question = Question(index, name, text, template.kind, sample)
             about = asked(provider_name, identity, question.text, sha256, sample=sample, twin=twin)
             found.append(Job(question, about, digest_of(about)))

@@ -73,7 +73,7 @@ def evaluate(
         companions: kind ("domains", "targets", "ood") -> specs of data sets, in place of those that the run's
             own data set names.
         data: spec of a data set to measure on in place of the run's own; its classes are matched by name.
-        aliases: file of other names that classes have in `data` and in companions, see `Aliases`.
+        aliases: file of other names that classes have in `data` and in companions, before those of the run.
         contents: know test images by their bytes, so that what was measured holds for copies with other times.
         allow_overlap: accept test images that the run has seen in training.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
@@ -100,7 +100,8 @@ def evaluate(
     )
     resources.serve(run)
     require_outliers(companions, run.config, runtime)
-    called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
+    given = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
+    called = given.over(Aliases.of(run.config.aliases))
     measured = Measured(run, resources, called, contents, allow_overlap)
     own = measured.own(needed=data is None)
     dataset = measured.settled(own) if data is None else measured.other(data, own)
@@ -120,7 +121,7 @@ def evaluate(
     )
     contexts = [context(subject) for subject in subjects]
     with beside_others:
-        return runner.carry_out(contexts, chosen, called)
+        return runner.carry_out(contexts, chosen, given)
 
 
 def require_outliers(companions: Mapping[str, Sequence[str]] | None, config: RunConfig, runtime: Runtime) -> None:
@@ -170,7 +171,7 @@ class Runner:
             progress.warn(ledger.warning)
             ledger.warning = None
 
-    def carry_out(self, contexts: Sequence[Context], suites: Sequence[Suite], called: Aliases) -> list[ResultRow]:
+    def carry_out(self, contexts: Sequence[Context], suites: Sequence[Suite], given: Aliases) -> list[ResultRow]:
         """Measure, and say where numbers are kept, what was done before, and which aliases no data set has asked for.
 
         Raises:
@@ -182,8 +183,8 @@ class Runner:
                 return self.measure(contexts, suites)
         finally:
             self.report()
-            for name in called.unused:
-                self._progress.warn(f"alias {name!r} of {called.path} has no effect: no data set calls a class so")
+            for name in given.unused:
+                self._progress.warn(f"alias {name!r} of {given.where} has no effect: no data set calls a class so")
 
     def measure(self, contexts: Sequence[Context], suites: Sequence[Suite]) -> list[ResultRow]:
         """The rows of all cells of suites for some subjects; new ones are stored cell by cell.

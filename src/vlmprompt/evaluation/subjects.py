@@ -17,7 +17,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
-from vlmprompt.methods.build import method_config, method_type
+from vlmprompt.methods.build import method_config, method_type, template_option
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.training.provenance import RUN_FILE, versions
 from vlmprompt.training.run import train
@@ -144,6 +144,8 @@ def reference_config(name: str, beside: RunConfig) -> RunConfig:
     flags = run_level_flags(beside) | {"method": name, "preset": None, "descriptions": None}
     if not _reads(name):
         flags |= {"allow_missing": None}
+    if template_option(name) is None:
+        flags |= {"templates": None}
     if is_training_free(name):
         flags |= {"shots": "all", "seed": 0}
     flags |= {key: getattr(beside.train, key.removeprefix("train.")) for key in SHARED}

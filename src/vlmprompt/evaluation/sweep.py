@@ -49,7 +49,6 @@ def sweep(
     reference: bool = True,
     force: bool = False,
     companions: Mapping[str, Sequence[str]] | None = None,
-    aliases: Path | None = None,
     contents: bool = False,
     resources: Resources | None = None,
     progress: Progress | None = None,
@@ -62,7 +61,7 @@ def sweep(
         out: gets `results.jsonl`, `runs/` and `references/`.
         reference: add zero-shot and linear probe, unless they are in the grid themselves.
         force: train and measure again what is done, alone in the folder.
-        companions, aliases, contents: see `runner.evaluate`.
+        companions, contents: see `runner.evaluate`.
         resources: towers and features of images to share with other sweeps.
 
     Returns:
@@ -77,7 +76,7 @@ def sweep(
     groups = jobs(grid, resolve, out / RUNS_DIR)
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
     resources = resources or Resources(runtime, progress)
-    beside_data = {"companions": companions, "aliases": aliases, "contents": contents}
+    beside_data = {"companions": companions, "contents": contents}
     with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         work = _Sweep(suites, beside, resources, out, force=force, measured_on=beside_data)
         with kept_in(out / RESULTS_FILE):

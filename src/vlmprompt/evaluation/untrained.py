@@ -84,7 +84,7 @@ def measure_untrained(
     runtime, progress = resources.runtime, resources.progress
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
     require_outliers(companions, config, runtime)
-    called = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
+    given = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
     settle_device(config, runtime)
     data = load_trainset(config, runtime)
     dataset = replace(data.dataset, by_contents=True) if contents else data.dataset
@@ -96,13 +96,13 @@ def measure_untrained(
         resources.bank(config),
         load=cache(partial(load_like, config, resources=resources, contents=contents)),
         companions=companions,
-        aliases=called,
+        aliases=given.over(Aliases.of(config.aliases)),
     )
     context.method()  # what is wrong or doubtful is said once, and not for every cell
     with shared(folder, progress, alone=force):
         ledger = Ledger(ResultStore(folder / RESULTS_FILE), fresh=force)
         runner = Runner(ledger, resources.backbone(config).digest, progress=progress)
-        return runner.carry_out([context], chosen, called)
+        return runner.carry_out([context], chosen, given)
 
 
 def require_training_free(resolved: Resolved) -> None:

@@ -6,6 +6,7 @@ have on the command line (CoOp trains for 50 epochs at one shot and for 200 at s
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from vlmprompt.config.keys import NULL, RUN_FIELDS, show_value
 from vlmprompt.config.layers import is_implied
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import resolve
+
+LONGEST_VALUE = 60  # characters of a setting, in tables
 
 
 def variant(config: RunConfig, sources: Mapping[str, str], **changes: Any) -> RunConfig:
@@ -46,7 +49,7 @@ def train_command(config: RunConfig, sources: Mapping[str, str], **changes: Any)
     for key, value in _changed(config, changes).items():
         flag = "--" + key.replace("_", "-")
         shown = show_value(key, value)
-        if key in ("shots", "seed") or value != RUN_FIELDS[key].get_default():
+        if key in ("shots", "seed") or value != RUN_FIELDS[key].get_default(call_default_factory=True):
             words += _words(key, flag, value, shown)
     for key, value in _given(config, sources).items():
         words += ["--set", f"{key}={show_value(key, value)}"]
@@ -60,10 +63,17 @@ def unusual(config: RunConfig) -> dict[str, str]:
     """
     said = {"method", "data", "backbone", "shots", "seed", "descriptions"}
     run = {key: getattr(config, key) for key, field in RUN_FIELDS.items() if key not in said}
-    run = {key: value for key, value in run.items() if value != RUN_FIELDS[key].get_default()}
+    run = {key: value for key, value in run.items() if value != RUN_FIELDS[key].get_default(call_default_factory=True)}
     mine, otherwise = _tables(config), _tables(_resolved(run_level_flags(config), {}))
     tables = {key: value for key, value in mine.items() if value != otherwise.get(key)}
-    return {key: show_value(key, value) for key, value in {**run, **tables}.items()}
+    return {key: _short(show_value(key, value)) for key, value in {**run, **tables}.items()}
+
+
+def _short(text: str) -> str:
+    """A value that fits into a table: of a long one (a list of templates) the beginning, and a digest of the whole."""
+    if len(text) <= LONGEST_VALUE:
+        return text
+    return f"{text[: LONGEST_VALUE - 12]}... {hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def run_level_flags(config: RunConfig) -> dict[str, Any]:
@@ -77,7 +87,7 @@ def _changed(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(key: str, flag: str, value: Any, shown: str) -> list[str]:
-    if key == "split_seed":
+    if key in ("split_seed", "aliases", "templates"):  # the last two by content, as the run knows it
         return ["--set", f"{key}={shown}"]
     if isinstance(value, bool):
         return [flag if value else flag.replace("--", "--no-", 1)]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.outliving import outliving
-from vlmprompt.data.names import read_as
+from vlmprompt.data.names import read_as, spellings
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
 from vlmprompt.methods.contract import REQUIREMENTS, MethodConfig, PromptMethod
 from vlmprompt.plugins import host
@@ -90,6 +90,12 @@ def method_config(name: str, options: Mapping[str, Any] | None = None) -> Method
         raise _explained(name, model, error) from None
 
 
+def template_option(name: str) -> str | None:
+    """The option in which a registered method takes a run's own templates; None for one that takes none."""
+    option: str | None = getattr(host().methods.get(name).load_config(), "template_option", None)
+    return option
+
+
 def method_type(name: str) -> type[PromptMethod]:
     """The class of a registered method.
 
@@ -117,11 +123,11 @@ def _check_names(class_names: Sequence[str]) -> None:
     if not class_names:
         raise InputError("there are no classes")
     seen: dict[tuple[str, ...], int] = {}
-    for label, name in enumerate(class_names):
+    for label, name in ((label, part) for label, whole in enumerate(class_names) for part in spellings(whole)):
         words = read_as(name)
         if not words:
             raise InputError(f"the name of class {label} is empty", hint="give names with --class-names FILE")
-        if words in seen:
+        if seen.get(words, label) != label:
             warnings.warn(
                 f"classes {seen[words]} and {label} have the same name, {name!r}: no text tower can tell them apart",
                 stacklevel=3,

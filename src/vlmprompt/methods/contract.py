@@ -29,6 +29,7 @@ from vlmprompt.backbones.types import (
 )
 from vlmprompt.config.limits import MOST_SIZE
 from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.methods.class_text import SEVERAL_NAMES, require_one_name
 from vlmprompt.methods.weighted import cross_entropy
 
 if TYPE_CHECKING:
@@ -37,7 +38,16 @@ if TYPE_CHECKING:
     from vlmprompt.methods.frozen import FrozenMethod
 
 CAPABILITIES = frozenset(
-    {"new_classes", "feature_cache", "local", "image_conditioned", "class_shard", "closed_form", "training_free"}
+    {
+        "new_classes",
+        "feature_cache",
+        "local",
+        "image_conditioned",
+        "class_shard",
+        "closed_form",
+        "training_free",
+        SEVERAL_NAMES,
+    }
 )
 
 # Where a method reads descriptions of its classes, see `PromptMethod.reads_descriptions`.
@@ -54,11 +64,13 @@ class MethodConfig(BaseModel):
     """Base of every method's options: unknown keys are errors, values are checked.
 
     Each field carries `description=` with its unit and source (paper or official code); presets are
-    class-level data: name -> option values.
+    class-level data: name -> option values. `template_option` names the option in which the method takes the
+    hand-written texts of a run (`--templates`), of type `TextTemplate`; None for a method that writes none.
     """
 
     model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True, allow_inf_nan=False)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    template_option: ClassVar[str | None] = None
 
     keep_underscores: bool = Field(
         False,
@@ -498,5 +510,6 @@ class PromptMethod(nn.Module):
         return parameter
 
     def _set_classes(self, names: Sequence[str]) -> ClassTokens:
+        require_one_name(type(self).__name__, self.capabilities, names)
         self.class_names = tuple(names)
         return self.class_tokens(names)

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures, unit
+from vlmprompt.data.names import spellings
 from vlmprompt.describe.lines import WHICH_HAS, Sentence
 from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import DescriptionUse, MethodConfig, MethodOutput, PromptMethod
@@ -49,11 +50,12 @@ class Described(PromptMethod):
     """Cosine to the mean text feature of a class's descriptions, nothing trained (Menon & Vondrick, ICLR 2023).
 
     logits = s * cos(z, w_k), with w_k = norm(mean_j norm(g("{class}, which has {phrase j}"))). With `average`
-    cosines, logits = s * mean_j cos(z, g(...)), the paper's. A class without descriptions is its name alone.
+    cosines, logits = s * mean_j cos(z, g(...)), the paper's. A class without descriptions is its name alone. A class of
+    several names ("car | automobile") has each description with each name.
     Differs from the paper: "which has" before every phrase, where its code chooses between has, is and others.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache", "training_free"})
+    capabilities = frozenset({"new_classes", "feature_cache", "training_free", "several_names"})
     config: DescribedConfig
 
     def create(self) -> None:
@@ -68,10 +70,10 @@ class Described(PromptMethod):
     def sentences(self) -> list[list[str]]:
         """What is encoded for each class."""
         assert self.descriptions is not None
-        names = [name.replace("_", " ") for name in self.class_names]
+        several = [spellings(name.replace("_", " ")) for name in self.class_names]
         return [
-            [self._written(name, text) for text in texts] or [name]
-            for name, texts in zip(names, self.descriptions, strict=True)
+            [self._written(name, text) for name in names for text in texts] or list(names)
+            for names, texts in zip(several, self.descriptions, strict=True)
         ]
 
     def encode_text(

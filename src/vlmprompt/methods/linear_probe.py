@@ -52,7 +52,7 @@ class LinearProbe(PromptMethod):
     Newton's method finds the optimum, where CLIP's code runs L-BFGS up to 1000 iterations towards the same one.
     """
 
-    capabilities = frozenset({"closed_form", "feature_cache"})
+    capabilities = frozenset({"closed_form", "feature_cache", "several_names"})
     config: LinearProbeConfig
     weight: Tensor
     bias: Tensor

@@ -11,7 +11,7 @@ from vlmprompt.results.cells import DDOF, Notes, average_cell, behind, cell
 from vlmprompt.results.frame import MISSING, SETUP, frame_of
 from vlmprompt.results.harmonic import H_OF_MEANS, MEAN_OF_H
 from vlmprompt.results.layout import Layout
-from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.rows import DATA, ResultRow
 from vlmprompt.results.store import EVERYTHING
 
 KEEP = SETUP + "train.keep"
@@ -46,6 +46,8 @@ class SummaryTable:
 def summarise(rows: Iterable[ResultRow]) -> list[SummaryTable]:
     """Tables of all rows, in order of first appearance, and their average where there are several data sets.
 
+    One data set in two states (changed in its place, under other class names) is not several.
+
     Fractions are shown in percent with two decimals. Several seeds give mean ± sample standard deviation
     (ddof=1), a single one never does. Seeds are rows that differ in nothing else: what tells the others apart
     (a setting, the code's version) becomes a column, data sets and towers of one name get tables of their own.
@@ -56,9 +58,17 @@ def summarise(rows: Iterable[ResultRow]) -> list[SummaryTable]:
         layout = Layout.of(part)
         for dataset, group in part.groupby("dataset", sort=False):
             tables.append(table_of(f"{suite} on {dataset}, {backbone}", group, layout))
-        if part["dataset"].nunique() > 1 and "run" not in layout.index:
+        if part["dataset"].nunique() > 1 and "run" not in layout.index and not _in_two_states(part):
             tables.append(_average(f"{suite}, mean over data sets, {backbone}", part, layout))
     return tables
+
+
+def _in_two_states(part: pd.DataFrame) -> bool:
+    """Whether one data set is there twice: changed in its place, or with other names for its classes."""
+    spec = SETUP + DATA
+    if spec not in part:
+        return False
+    return bool((part[part[spec] != MISSING].groupby(spec)["dataset"].nunique() > 1).any())
 
 
 def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:

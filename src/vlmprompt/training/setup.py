@@ -12,8 +12,9 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import CachedFeatures, extract
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
+from vlmprompt.config.templates import as_tuple, template_values
 from vlmprompt.data.splits import shortened
-from vlmprompt.methods.build import build_method, method_config, written_for
+from vlmprompt.methods.build import build_method, method_config, template_option, written_for
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.progress import Progress
@@ -78,7 +79,9 @@ def complete(config: RunConfig) -> RunConfig:
         UsageError: unknown method, option or preset, or a value that is not allowed.
     """
     given = config.options if config.preset is None else {"preset": config.preset, **config.options}
-    options = method_config(config.method, given).model_dump(mode="json")
+    taken = template_values(template_option(config.method), config.templates)
+    taken = {key: value for key, value in taken.items() if given.get(key) is None}
+    options = method_config(config.method, {**given, **taken}).model_dump(mode="json")
     return config.model_copy(update={"options": options})
 
 
@@ -150,6 +153,8 @@ def warn(setup: Setup, progress: Progress, sources: Mapping[str, str]) -> None:
         progress.warn(doubt)
     if setup.config.descriptions is not None and setup.data.description_file is None:
         progress.warn(f"method {setup.config.method!r} reads no descriptions: --descriptions has no effect on it")
+    if doubt := _template_doubt(setup.config):
+        progress.warn(doubt)
     if plan is None:
         idle = [name for name in LOOP_ONLY if getattr(train, name) != TrainConfig.model_fields[name].default]
         if train.views == 1:
@@ -178,6 +183,21 @@ def _unmeasured(setup: Setup) -> Iterator[str]:
     missing = [repr(name) for label, name in enumerate(setup.data.class_names) if label not in seen]
     if setup.config.train.validate_every is not None and missing:
         yield f"{len(missing)} classes have no validation image, their accuracy is not measured: {shortened(missing)}"
+
+
+def _template_doubt(config: RunConfig) -> str | None:
+    """Why a run's own templates change nothing in it; None where they do, or where there are none."""
+    if config.templates is None:
+        return None
+    option = template_option(config.method)
+    if option is None:
+        return (
+            f"method {config.method!r} writes classes into no template: --templates has no effect on it, "
+            "only on zero-shot rows beside it"
+        )
+    if as_tuple(config.options[option] or ()) != config.templates:
+        return f"--templates has no effect: option {option} is given, too"
+    return None
 
 
 def make_batches(setup: Setup, progress: Progress) -> Batches:

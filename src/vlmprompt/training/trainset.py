@@ -12,6 +12,7 @@ from typing import Annotated, NamedTuple
 from pydantic import BeforeValidator
 
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.contents import files_digest
 from vlmprompt.data.copies import settle_copies
@@ -82,9 +83,9 @@ def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
     """The data set of a run, as its configuration says it is to be read.
 
     Raises:
-        UsageError, InputError: see `load_dataset`.
+        UsageError, InputError: see `load_dataset` and `Aliases`.
     """
-    return load_dataset(
+    dataset = load_dataset(
         config.data,
         root=root,
         class_names_file=config.class_names,
@@ -94,6 +95,7 @@ def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
         exif=config.exif,
         allow_outside=config.allow_outside,
     )
+    return Aliases.of(config.aliases).own(dataset)
 
 
 def load_trainset(

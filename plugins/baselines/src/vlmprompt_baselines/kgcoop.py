@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -19,12 +19,14 @@ from vlmprompt.api import (
     MethodOutput,
     PromptMethod,
     TextPrompts,
+    TextTemplate,
+    class_text,
     context_options,
     cross_entropy,
     dassl_state,
     initial_context,
 )
-from vlmprompt_baselines.templates import PHOTO, Template, teacher_features
+from vlmprompt_baselines.templates import PHOTO
 
 # The official code makes and saves these, trains them not, and reads them nowhere.
 UNUSED = ("bias_vectors", "meta_net.linear1.")
@@ -39,10 +41,11 @@ class KgCoOpConfig(ContextConfig):
         description="words whose embeddings are the initial context (code); null: N(0, 0.02^2)",
     )
     weight: float = Field(8.0, ge=0, description="of the distance to the hand-written text; code: 8")
-    teacher_template: Template = Field(
+    template_option: ClassVar[str | None] = "teacher_template"
+    teacher_template: TextTemplate = Field(
         PHOTO,
-        description="hand-written text with one {} for the class name; code: each data set's own, which the "
-        "shipped overrides set",
+        description="hand-written text with one {} for the class name, or a list of them, averaged as CLIP does; "
+        "code: each data set's own, which the shipped overrides set. Set by --templates FILE",
     )
 
 
@@ -65,7 +68,7 @@ class KgCoOp(PromptMethod):
         """The context, and what it is held to."""
         engine = self.backbone.text
         self.ctx = nn.Parameter(initial_context(self.config, engine, self.generator))
-        teacher_Kd = teacher_features(engine, [self.config.teacher_template], self.class_names)
+        teacher_Kd = class_text(engine, self.config.teacher_template, self.class_names)
         self.register_buffer("teacher_text_Kd", teacher_Kd, persistent=False)
 
     def text_prompts(

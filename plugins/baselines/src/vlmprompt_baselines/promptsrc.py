@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.api import Field, ImageFeatures, InputError, Losses, MethodOutput, TextFeatures, cross_entropy
+from vlmprompt.api import (
+    Field,
+    ImageFeatures,
+    InputError,
+    Losses,
+    MethodOutput,
+    TextFeatures,
+    TextTemplate,
+    cross_entropy,
+)
 from vlmprompt_baselines.ivlp import IVLP, IVLPConfig
 from vlmprompt_baselines.templates import ensemble, teacher_features
 
@@ -37,6 +46,12 @@ class PromptSRCConfig(IVLPConfig):
         description="image layers with prompts, from the first; null: 9 (paper), or all of a shallower tower; "
         "paper, cross-dataset: 3",
     )
+    template_option: ClassVar[str | None] = "teacher_templates"
+    teacher_templates: TextTemplate | None = Field(
+        None,
+        description="hand-written texts with one {} each that the prompts are held near; null: the 60 of the code. Set "
+        "by --templates FILE",
+    )
     text_weight: float = Field(25.0, ge=0, description="of the distance to CLIP's text features; paper: 25")
     image_weight: float = Field(10.0, ge=0, description="of the distance to CLIP's image features; paper: 10")
     gpa_mean: float = Field(15.0, description="epoch (from 1) that counts most in the average; code: 15 of 20")
@@ -48,9 +63,9 @@ class PromptSRC(IVLP):
 
     Prompts as in IVLP. With z, w of the prompted and z', t of the frozen towers, all of unit length, and
     q' = softmax(s * cos(z', t_k)), the loss is CE + text_weight * mean|w - t| + image_weight * mean|z - z'| +
-    KL(q' || q) / (B K), the means over all entries. t_k is the mean of the raw features of 60 hand-written texts,
-    normalised: the buffer `teacher_text_Kd`. At the end the prompts are the sum over epochs e = 1..E of those
-    after epoch e, weighted by N(e; gpa_mean, gpa_std^2), the weights made to sum to 1.
+    KL(q' || q) / (B K), the means over all entries. t_k is the mean of the raw features of 60 hand-written texts (or of
+    `teacher_templates`), normalised: the buffer `teacher_text_Kd`. At the end the prompts are the sum over epochs
+    e = 1..E of those after epoch e, weighted by N(e; gpa_mean, gpa_std^2), the weights made to sum to 1.
 
     Same as the official code, but all stays in fp32, and where the mean is far from all epochs the weights are
     those of the nearest instead of undefined. Of its checkpoints, that of the last epoch holds the average.
@@ -66,7 +81,8 @@ class PromptSRC(IVLP):
     def create(self) -> None:
         """IVLP's prompts, and CLIP's own text features."""
         super().create()
-        teacher_Kd = teacher_features(self.backbone.text, ensemble(), self.class_names)
+        templates = self.config.teacher_templates or ensemble()
+        teacher_Kd = teacher_features(self.backbone.text, templates, self.class_names)
         self.register_buffer("teacher_text_Kd", teacher_Kd, persistent=False)
 
     def encode_images(self, images: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> ImageFeatures:

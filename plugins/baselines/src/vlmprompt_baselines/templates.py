@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from typing import Annotated
 
-from pydantic import AfterValidator
 from torch import Tensor
 
 from vlmprompt.api import TextEngine, unit
@@ -17,17 +15,9 @@ from vlmprompt.api import TextEngine, unit
 PHOTO = "a photo of a {}."
 
 
-def _one_place(template: str) -> str:
-    if template.count("{}") != 1:
-        raise ValueError("must hold exactly one {}")
-    return template
-
-
-Template = Annotated[str, AfterValidator(_one_place)]
-
-
-def teacher_features(engine: TextEngine, templates: Sequence[str], names: Sequence[str]) -> Tensor:
+def teacher_features(engine: TextEngine, templates: str | Sequence[str], names: Sequence[str]) -> Tensor:
     """Frozen text features (K,d): the mean over templates of the raw features, then L2-normalised."""
+    templates = [templates] if isinstance(templates, str) else templates
     written = [name.replace("_", " ") for name in names]
     # One call for all texts: many short ones would cost more in overhead than in arithmetic.
     texts = [template.replace("{}", name) for template in templates for name in written]

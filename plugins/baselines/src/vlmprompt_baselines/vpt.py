@@ -18,12 +18,14 @@ from vlmprompt.api import (
     MethodConfig,
     PromptMethod,
     TextFeatures,
+    TextTemplate,
     VisualPrompts,
+    class_text,
     dassl_state,
     gaussian,
 )
 from vlmprompt_baselines.layers import prompted_layers, stacked, tower_prompts
-from vlmprompt_baselines.templates import PHOTO, teacher_features
+from vlmprompt_baselines.templates import PHOTO
 
 
 class VPTConfig(MethodConfig):
@@ -32,6 +34,12 @@ class VPTConfig(MethodConfig):
     n_ctx: int = Field(8, ge=1, description="prompt tokens a layer; code: 8")
     depth: int | None = Field(
         None, ge=1, description="layers with prompts, from the first; null: all (VPT-deep, code); 1: VPT-shallow"
+    )
+    template_option: ClassVar[str | None] = "template"
+    template: TextTemplate = Field(
+        PHOTO,
+        description="text with one {} for the class name, or a list of them, averaged as CLIP does; code: a photo of a "
+        "{}., for every data set. Set by --templates FILE",
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"deep": {}, "shallow": {"depth": 1}}
 
@@ -49,7 +57,7 @@ class VPT(PromptMethod):
     the figures that papers print for VPT come from that code's configuration is not verified.
     """
 
-    capabilities = frozenset({"new_classes"})
+    capabilities = frozenset({"new_classes", "several_names"})
     requires = frozenset({"visual_prompts"})
     config: VPTConfig
     class_text_Kd: Tensor
@@ -90,4 +98,4 @@ class VPT(PromptMethod):
         return replace(saved, state={"visual_prompts": prompts_JLD}, options=options)
 
     def _class_text(self) -> Tensor:
-        return teacher_features(self.backbone.text, [PHOTO], self.class_names)
+        return class_text(self.backbone.text, self.config.template, self.class_names)

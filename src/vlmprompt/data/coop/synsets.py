@@ -9,10 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
-from vlmprompt.errors import InputError
+from vlmprompt.installed import assigned, package_file
 
 _NAMES = "IMAGENET_CLASSNAMES"
 
@@ -24,7 +22,7 @@ def synsets(which: str) -> tuple[str, ...]:
     Raises:
         InputError: the installed timm has no such list.
     """
-    text = _package_file("timm", f"data/_info/{which}_synsets.txt")
+    text = package_file("timm", f"data/_info/{which}_synsets.txt")
     return tuple(sorted(text.split()))
 
 
@@ -35,25 +33,11 @@ def imagenet_names() -> tuple[str, ...]:
     Raises:
         InputError: the installed open_clip has no such list.
     """
-    file = "zero_shot_metadata.py"
-    for statement in ast.parse(_package_file("open_clip", file)).body:
-        if isinstance(statement, ast.Assign) and any(ast.unparse(target) == _NAMES for target in statement.targets):
-            names: tuple[str, ...] = tuple(ast.literal_eval(statement.value))
-            return names
-    raise InputError(f"open_clip's {file} has no {_NAMES}", hint="install open_clip_torch 3.3")
+    names: tuple[str, ...] = tuple(ast.literal_eval(assigned("open_clip", "zero_shot_metadata.py", _NAMES)))
+    return names
 
 
 def names_of(wnids: Sequence[str]) -> tuple[str, ...]:
     """CLIP's names of some of the classes."""
     names = dict(zip(synsets("imagenet"), imagenet_names(), strict=True))
     return tuple(names[wnid] for wnid in wnids)
-
-
-def _package_file(package: str, file: str) -> str:
-    """A text file of an installed package, which is not imported."""
-    spec = find_spec(package)
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(place) / file
-        if path.is_file():
-            return path.read_text(encoding="utf-8")
-    raise InputError(f"package {package} is not installed, or has no {file}", hint=f"reinstall {package}")

@@ -11,6 +11,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from vlmprompt.config.aliases import read_aliases
+from vlmprompt.config.text_lines import named_path
+from vlmprompt.data.names import spellings
 from vlmprompt.describe.lines import Kind, unicode, written
 from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
 from vlmprompt.describe.templates import AS_IT_IS, Template
@@ -22,7 +25,9 @@ class FileConfig(ProviderConfig):
     """Options of the provider."""
 
     file: Path | None = Field(None, description="JSON of class name -> list of texts; --from")
-    aliases: Path | None = Field(None, description="JSON of class name here -> class name in the file; --aliases")
+    aliases: Path | None = Field(
+        None, description="lines 'name in the file = name here', or JSON of name here -> name in the file; --aliases"
+    )
     kind: Literal["auto", "phrase", "sentence"] = Field(
         "auto", description="what the texts are; auto: sentences if most end like one"
     )
@@ -45,8 +50,7 @@ class FileProvider:
         self._path = path
         self._texts = {written(name): _texts(name, texts, path) for name, texts in content.items()}
         self._names = list(content)
-        aliases = {} if config.aliases is None else _object(config.aliases)[0]
-        self._aliases = {written(name): str(other) for name, other in aliases.items()}
+        self._aliases = {} if config.aliases is None else _aliases(config.aliases)
         kind: Kind = _kind(self._texts) if config.kind == "auto" else config.kind
         self.model = unicode(path.stem)
         self.template = Template(f"{kind}s", AS_IT_IS, kind)
@@ -59,7 +63,9 @@ class FileProvider:
 
     async def ask(self, question: Question) -> Reply:
         """The file's texts for a class."""
-        name = self._aliases.get(written(question.class_name), question.class_name)
+        here = (question.class_name, *spellings(question.class_name))
+        names = [*(there for name in here for there in self._aliases.get(written(name), ())), *here]
+        name = next((name for name in names if written(name) in self._texts), names[0])
         texts = self._texts.get(written(name))
         if texts is None:
             near = did_you_mean(name, self._names)
@@ -87,6 +93,18 @@ def _object(path: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} is no JSON object of class names", hint='as in {"red fox": ["a bushy tail"]}')
     return content, hashlib.sha256(raw).hexdigest()
+
+
+def _aliases(path: Path) -> dict[str, list[str]]:
+    """How a class is read here -> what the file may call it: from lines `there = here`, or JSON {here: there}."""
+    if path.suffix.lower() == ".json":
+        pairs = [(str(there), here) for here, there in _object(path)[0].items()]
+    else:
+        pairs = list(read_aliases(named_path(str(path))).items())
+    found: dict[str, list[str]] = {}
+    for there, here in pairs:
+        found.setdefault(written(here), []).append(there)
+    return found
 
 
 def _texts(name: str, texts: Any, path: Path) -> list[str]:
