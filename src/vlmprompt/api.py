@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
     from vlmprompt.methods.build import list_methods as list_methods
+    from vlmprompt.methods.config import ContextConfig as ContextConfig
+    from vlmprompt.methods.config import CoOpConfig as CoOpConfig
+    from vlmprompt.methods.config import MethodConfig as MethodConfig
     from vlmprompt.methods.contract import LocalView as LocalView
     from vlmprompt.methods.contract import Losses as Losses
-    from vlmprompt.methods.contract import MethodConfig as MethodConfig
     from vlmprompt.methods.contract import MethodOutput as MethodOutput
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
     from vlmprompt.methods.coop import CoOp as CoOp
-    from vlmprompt.methods.coop import CoOpConfig as CoOpConfig
-    from vlmprompt.methods.initial import ContextConfig as ContextConfig
     from vlmprompt.methods.initial import embedded_words as embedded_words
     from vlmprompt.methods.initial import gaussian as gaussian
     from vlmprompt.methods.initial import initial_context as initial_context
@@ -97,10 +97,10 @@ _MODULES = {
     "vlmprompt.evaluation.scores": ("ood_scores",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
-    "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
-    "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
+    "vlmprompt.methods.config": ("CoOpConfig", "ContextConfig", "MethodConfig"),
+    "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodOutput", "PromptMethod"),
+    "vlmprompt.methods.coop": ("CoOp",),
     "vlmprompt.methods.initial": (
-        "ContextConfig",
         "embedded_words",
         "gaussian",
         "initial_context",

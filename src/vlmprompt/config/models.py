@@ -19,6 +19,7 @@ from vlmprompt.config.limits import (
 
 Setting = Literal["few-shot", "base-to-new", "cross-dataset"]
 Protocol = Literal["coop", "gallop-code"]
+ClassPosition = Literal["end", "middle", "front"]
 
 
 def _plain(text: str) -> str:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.backbones.types import TextFeatures
-from vlmprompt.methods.contract import MethodConfig, PromptMethod
+from vlmprompt.methods.config import DEFAULT_TEMPLATE, ZeroShotConfig
+from vlmprompt.methods.contract import PromptMethod
 
-DEFAULT_TEMPLATE = "a photo of a {}."
 # The seven templates that CLIP's authors selected for ImageNet.
 CLIP7 = (
     "itap of a {}.",
@@ -28,27 +26,6 @@ CLIP7 = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-
-
-class ZeroShotConfig(MethodConfig):
-    """Options of the zero-shot classifier."""
-
-    template: str | None = Field(
-        None,
-        description=f"text with one {{}} for the class name; null: the data set's own, else {DEFAULT_TEMPLATE!r}",
-    )
-    ensemble: Literal["none", "clip7", "clip7+template"] = Field(
-        "none",
-        description="mean over templates: none (the template alone), CLIP's seven, or both together "
-        "(CoOp code: clip7 on ImageNet, clip7+template elsewhere)",
-    )
-
-    @field_validator("template")
-    @classmethod
-    def _one_place(cls, template: str | None) -> str | None:
-        if template is not None and template.count("{}") != 1:
-            raise ValueError("must hold exactly one {}")
-        return template
 
 
 class ZeroShot(PromptMethod):

@@ -11,24 +11,13 @@ from torch import Tensor, nn
 
 from vlmprompt.api import (
     CapabilityError,
-    ContextConfig,
-    Field,
     PromptMethod,
     TextPrompts,
     initial_context,
     meta_net,
     unit,
 )
-
-
-class CoCoOpConfig(ContextConfig):
-    """Options of CoCoOp."""
-
-    n_ctx: int = Field(4, ge=1, description="context tokens; paper: 4. With ctx_init, its words count")
-    ctx_init: str | None = Field(
-        "a photo of a",
-        description="words whose embeddings are the initial context (paper); null: N(0, 0.02^2)",
-    )
+from vlmprompt_baselines.config import CoCoOpConfig
 
 
 class CoCoOp(PromptMethod):

@@ -10,25 +10,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vlmprompt.api import Field, ImageNeeds, MethodConfig, PromptMethod, TextPrompts, VisualPrompts, gaussian
-from vlmprompt_baselines.layers import CTX_INIT, initial_layers, layered_text, opening, prompted_layers
-
-
-class IVLPConfig(MethodConfig):
-    """Options of IVLP."""
-
-    n_ctx_text: int = Field(2, ge=1, description="prompt tokens a layer of the text tower; code: 2")
-    n_ctx_vision: int = Field(2, ge=1, description="prompt tokens a layer of the image tower; code: 2")
-    depth_text: int | None = Field(
-        None, ge=1, description="text layers with prompts, from the first; null: 12 (code), or all of a shallower tower"
-    )
-    depth_vision: int | None = Field(
-        None,
-        ge=0,
-        description="image layers with prompts, from the first; null: 12 (code), or all of a shallower tower; "
-        "0: none, prompts in the text alone",
-    )
-    ctx_init: str | None = Field("a photo of a", description=CTX_INIT)
+from vlmprompt.api import ImageNeeds, PromptMethod, TextPrompts, VisualPrompts, gaussian
+from vlmprompt_baselines.config import IVLPConfig
+from vlmprompt_baselines.layers import initial_layers, layered_text, opening, prompted_layers
 
 
 class IVLP(PromptMethod):

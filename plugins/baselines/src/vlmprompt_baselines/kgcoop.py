@@ -10,24 +10,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmprompt.api import ContextConfig, Field, Losses, MethodOutput, PromptMethod, TextPrompts, initial_context
-from vlmprompt_baselines.templates import PHOTO, Template, teacher_features
-
-
-class KgCoOpConfig(ContextConfig):
-    """Options of KgCoOp."""
-
-    n_ctx: int = Field(4, ge=1, description="context tokens; code: 4. With ctx_init, its words count")
-    ctx_init: str | None = Field(
-        "a photo of a",
-        description="words whose embeddings are the initial context (code); null: N(0, 0.02^2)",
-    )
-    weight: float = Field(8.0, ge=0, description="of the distance to the hand-written text; code: 8")
-    teacher_template: Template = Field(
-        PHOTO,
-        description="hand-written text with one {} for the class name; code: each data set's own, which the "
-        "shipped overrides set",
-    )
+from vlmprompt.api import Losses, MethodOutput, PromptMethod, TextPrompts, initial_context
+from vlmprompt_baselines.config import KgCoOpConfig
+from vlmprompt_baselines.templates import teacher_features
 
 
 class KgCoOp(PromptMethod):

@@ -9,23 +9,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from vlmprompt.api import Field, ImageNeeds, MethodConfig, PromptMethod, TextPrompts, VisualPrompts, seeded_linear
-from vlmprompt_baselines.layers import CTX_INIT, initial_layers, layered_text, opening, prompted_layers
+from vlmprompt.api import ImageNeeds, PromptMethod, TextPrompts, VisualPrompts, seeded_linear
+from vlmprompt_baselines.config import MaPLeConfig
+from vlmprompt_baselines.layers import initial_layers, layered_text, opening, prompted_layers
 
 USUAL_DEPTH = 9
-
-
-class MaPLeConfig(MethodConfig):
-    """Options of MaPLe."""
-
-    n_ctx: int = Field(2, ge=1, description="prompt tokens a layer and tower; paper: 2")
-    ctx_init: str | None = Field("a photo of a", description=CTX_INIT)
-    depth: int | None = Field(
-        None,
-        ge=1,
-        description="layers with prompts, from the first; null: 9 (paper), or all of a shallower tower; "
-        "paper, cross-dataset: 3",
-    )
 
 
 class MaPLe(PromptMethod):

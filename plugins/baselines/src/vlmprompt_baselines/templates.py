@@ -7,23 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from typing import Annotated
 
-from pydantic import AfterValidator
 from torch import Tensor
 
 from vlmprompt.api import TextEngine, unit
-
-PHOTO = "a photo of a {}."
-
-
-def _one_place(template: str) -> str:
-    if template.count("{}") != 1:
-        raise ValueError("must hold exactly one {}")
-    return template
-
-
-Template = Annotated[str, AfterValidator(_one_place)]
 
 
 def teacher_features(engine: TextEngine, templates: Sequence[str], names: Sequence[str]) -> Tensor:

@@ -6,23 +6,13 @@ Shapes: J prompted layers, L prompt tokens a layer, d_v image-tower width, K cla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
 
 from torch import Tensor
 
-from vlmprompt.api import Field, ImageNeeds, MethodConfig, PromptMethod, TextFeatures, VisualPrompts, gaussian
+from vlmprompt.api import ImageNeeds, PromptMethod, TextFeatures, VisualPrompts, gaussian
+from vlmprompt_baselines.config import PHOTO, VPTConfig
 from vlmprompt_baselines.layers import prompted_layers
-from vlmprompt_baselines.templates import PHOTO, teacher_features
-
-
-class VPTConfig(MethodConfig):
-    """Options of VPT."""
-
-    n_ctx: int = Field(8, ge=1, description="prompt tokens a layer; code: 8")
-    depth: int | None = Field(
-        None, ge=1, description="layers with prompts, from the first; null: all (VPT-deep, code); 1: VPT-shallow"
-    )
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"deep": {}, "shallow": {"depth": 1}}
+from vlmprompt_baselines.templates import teacher_features
 
 
 class VPT(PromptMethod):
