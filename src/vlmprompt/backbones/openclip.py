@@ -22,14 +22,13 @@ from torch import nn
 from vlmprompt.backbones.backbone import DTYPES, Backbone, Identity, Precision
 from vlmprompt.backbones.blocks import unfit
 from vlmprompt.backbones.file_kind import WEIGHTS, file_kind
+from vlmprompt.backbones.names import TWIN, require_architecture, require_weights
 from vlmprompt.backbones.text import TextEngine, TextTower
 from vlmprompt.backbones.vision import ResNetEngine, VisionEngine, VisionTower, ViTEngine
 from vlmprompt.data.preprocess import PreprocessConfig
-from vlmprompt.errors import CapabilityError, InputError, UsageError, VlmPromptError, did_you_mean
+from vlmprompt.errors import CapabilityError, InputError, UsageError, VlmPromptError
 from vlmprompt.plugins import host
 from vlmprompt.regular import regular
-
-TWIN = "-quickgelu"
 
 
 def load_backbone(
@@ -74,7 +73,8 @@ class OpenClipLoader:
         """Build, check and freeze."""
         identity = Identity(spec, random_weights, quick_gelu)
         if random_weights is not None:
-            architecture = _known_architecture(spec.split("/")[0])
+            architecture = spec.split("/")[0]
+            require_architecture(architecture)
             with _seeded(random_weights), _quiet():
                 model = open_clip.create_model(architecture, pretrained=None, force_quick_gelu=bool(quick_gelu))
         elif spec.startswith("hf-hub:"):
@@ -95,7 +95,9 @@ def architecture_of(spec: str) -> dict[str, Any]:
     """
     loaders = host().backbones
     if spec not in loaders.names():
-        return dict(open_clip.get_model_config(_known_architecture(spec.split("/")[0])))
+        architecture = spec.split("/")[0]
+        require_architecture(architecture)
+        return dict(open_clip.get_model_config(architecture))
     describe = getattr(loaders.get(spec).load()(), "architecture", None)
     if describe is None:
         raise CapabilityError(f"backbone {spec!r} does not say of what size its towers are")
@@ -147,38 +149,17 @@ def _quiet() -> Iterator[None]:
         root.setLevel(level)
 
 
-def architectures() -> list[str]:
-    """Names of all open_clip architectures."""
-    return sorted(open_clip.list_models())
-
-
-def _known_architecture(name: str) -> str:
-    if open_clip.get_model_config(name) is None:
-        known = [*host().backbones.names(), *open_clip.list_models()]
-        hint = f"{did_you_mean(name, known)} ('vlmprompt backbones list --architectures' lists all)"
-        raise UsageError(f"unknown architecture {name!r}", hint=hint)
-    return name
-
-
 def _pretrained(spec: str, quick_gelu: bool | None) -> tuple[str, nn.Module]:
     """An architecture with a tag's or a file's weights."""
     architecture, _, weights = spec.partition("/")
-    _known_architecture(architecture)
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if not weights:
-        raise UsageError(
-            f"backbone {spec!r} names no weights",
-            hint=f"{architecture}/{tags[0] if tags else '<checkpoint file>'}, or --random-weights for random ones",
-        )
-    if weights in open_clip.list_pretrained_tags_by_model(architecture.removesuffix(TWIN)) or weights in tags:
+    require_architecture(architecture)
+    known = tuple(open_clip.list_pretrained_tags_by_model(architecture))
+    require_weights(spec, known)
+    if weights in known or weights in open_clip.list_pretrained_tags_by_model(architecture.removesuffix(TWIN)):
         force = _check_tag(architecture, weights, quick_gelu)
-    elif Path(weights).exists():
+    else:
         _fetch(spec, partial(regular, Path(weights)))
         force = _check_file(architecture, quick_gelu)
-    else:
-        raise UsageError(
-            f"{weights!r} is neither a file nor a pretrained tag of {architecture}", hint=did_you_mean(weights, tags)
-        )
     build = partial(open_clip.create_model, architecture, pretrained=weights, force_quick_gelu=force)
     return architecture, _fetch(spec, build, Path(weights) if Path(weights).is_file() else None)
 
