@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vlmprompt.cli.companions import suites_for
+from vlmprompt.cli.names import require, require_data, require_runs
 from vlmprompt.cli.options import (
     AliasesOption,
     ContentsFlag,
@@ -26,7 +27,7 @@ from vlmprompt.cli.options import (
     WorkersOption,
 )
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.cli.rows import emit_rows, require
+from vlmprompt.cli.rows import emit_rows
 from vlmprompt.errors import UsageError
 
 
@@ -83,7 +84,12 @@ def evaluate(
     companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
     suites = suites_for(suite, companions)
     require(suites=suites, reporter=reporter)
+    from vlmprompt.config.device import require_device
     from vlmprompt.config.models import Runtime
+
+    require_device(device)
+    require_runs(runs or (), runs_dir)
+    require_data([*([data] if data else ()), *(spec for specs in companions.values() for spec in specs)], root)
     from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.resources import Resources
     from vlmprompt.evaluation.runner import evaluate as measure

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vlmprompt.cli.names import require_parts
 from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
@@ -35,6 +36,7 @@ def import_checkpoint(
     else in it is refused.
     """
     resolved, runtime = flags.resolve(), flags.runtime()
+    require_parts([resolved.run], runtime)
     mention_defaults(resolved)
     from vlmprompt.training.imported import import_run
 

@@ -83,6 +83,7 @@ def resolve(
     flags: Mapping[str, Any],
     *,
     sets: Sequence[str] = (),
+    more: Sequence[Layer] = (),
     config_file: Path | None = None,
     env: Mapping[str, str] | None = None,
     methods: Methods | None = None,
@@ -92,6 +93,7 @@ def resolve(
     Args:
         flags: dotted key -> value; None where a flag was not given. Text is taken as it is ("all" shots).
         sets: `key=value` assignments, values in TOML or as bare strings.
+        more: further sources, stronger than `sets`.
         config_file: a run.toml.
         env: environment variables; default the process's.
         methods: where methods are looked up; default the plugin host.
@@ -102,7 +104,7 @@ def resolve(
     """
     layers = [file_layer(config_file)] if config_file else []
     layers += env_layers(os.environ if env is None else env)
-    layers += [set_layer(sets), *flag_layers(flags)]
+    layers += [set_layer(sets), *more, *flag_layers(flags)]
     _reject_unknown(layers)
     book = _Book(FIXED_FIELDS)
     book.defaults(RUN_FIELDS, "default")
