@@ -71,6 +71,21 @@ def test_messages_and_warnings_go_to_stderr(bars: bool, capsys: pytest.CaptureFi
     assert document.warnings == ["take care"]
 
 
+def test_a_warning_is_said_once_and_counted_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    document = output.begin()
+    for text in ("take care", "the fit has not converged " * 4, "take care", "only once", "take care"):
+        output.warn(text)
+    output.warn("the fit has not converged " * 4)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["warning: take care", f"warning: {'the fit has not converged ' * 4}".rstrip(), "warning: only once"]
+    output.count_repeated()
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: 3 times: take care",
+        f"warning: 2 times: {('the fit has not converged ' * 4)[:60]}...",
+    ]
+    assert len(document.warnings) == 3
+
+
 def test_bars_are_drawn_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")

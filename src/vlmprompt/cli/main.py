@@ -70,7 +70,10 @@ def _run(call: Invocation) -> int:
         output.running(command)
         _check_plugins(command)
         _require_values(call.args, command)
-        code = _invoke(app, call.args)
+        try:
+            code = _invoke(app, call.args)
+        finally:  # before an error, which stays the last that is said
+            output.count_repeated()
         sys.stdout.flush()
         return code
     except SystemExit as leaving:
