@@ -104,7 +104,7 @@ def _page(data: dict[str, Any], option: str) -> list[Table | str]:
             settings = ", ".join(f"{key}={value}" for key, value in values.items()) or "the defaults"
             parts.append(reflow(f"--preset {preset}: {settings}"))
     if data.get("shipped"):
-        parts += ["", "settings that it ships, later lines win ('vlmprompt config describe' describes them):"]
+        parts += ["", "settings it ships, later lines win (see 'vlmprompt config describe'):"]
         parts += list(_shipped_lines(data["shipped"]))
     return parts
 
