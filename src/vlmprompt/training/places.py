@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 
 RUN_FILE = "run.json"
 _FINISHED = re.compile(rb'"status":\s*"finished"')
@@ -41,7 +42,7 @@ def no_run(runs_dir: Path) -> InputError:
 
 def _is_finished(file: Path) -> bool:
     try:
-        with file.open("rb") as opened:
-            return file.is_file() and _FINISHED.search(opened.read(_BEGINNING)) is not None
+        with regular(file).open("rb") as opened:
+            return _FINISHED.search(opened.read(_BEGINNING)) is not None
     except OSError:
         return False
