@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from tests.processes import Process
 from tests.training.material import make_photos
 from vlmprompt.api import Backbone, build_method, list_methods
 from vlmprompt.cli.main import main
+from vlmprompt.reproduce.configuration import configuration, require_known
+from vlmprompt.reproduce.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 # In docs/plugins.md a file's text follows its name: `path` ...: fenced block.
@@ -165,3 +169,41 @@ def test_the_path_from_coop(terminal: None, capsys: pytest.CaptureFixture[str]) 
 def test_what_is_shown_is_held_against_what_is_printed(shown: list[str], printed: list[str], wrong: str | None) -> None:
     found = differs(shown, printed)
     assert found == wrong or (wrong is not None and found is not None and found.startswith(wrong))
+
+
+def indented(document: str, heading: str) -> list[str]:
+    """The indented blocks below a heading of a document."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE)
+    return [textwrap.dedent(block).strip() for block in blocks]
+
+
+def test_the_commands_on_settings_and_grids_work_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All but those that train, which are resolved and planned."""
+    text = (ROOT / "docs/runs.md").read_text(encoding="utf-8")
+    (content,) = re.findall(r"`run.toml`:\n\n```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "run.toml").write_text(content, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    lines = "\n".join(indented("runs.md", "Settings in a file, and grids of them")).splitlines()
+    assert len(lines) == 7
+    for line in lines:
+        program, command, *rest = shlex.split(line)
+        planned = [*rest, "--dry-run"] if command == "sweep" and "--dry-run" not in rest else rest
+        assert program == "vlmprompt"
+        assert main(["config", "show", *rest] if command == "train" else [command, *planned]) == 0, line
+    printed = capsys.readouterr().out
+    assert "coop-doodles-animals-doodle-clip-4shot-seed1-lr=0.01-weight_decay=0.0" in printed
+    assert "gallop-doodles-doodle-clip-16shot-seed1-topk=" in printed
+
+
+def test_the_recipe_with_settings_is_one(tmp_path: Path) -> None:
+    blocks = indented("reproduce.md", "A recipe of your own")
+    assert len(blocks) == 2
+    (tmp_path / "mine.toml").write_text(blocks[1], encoding="utf-8")
+    recipe = load_recipe(str(tmp_path / "mine.toml"))
+    require_known(recipe, None)
+    runs = [configuration(spec, {"method": "coop", "data": spec.data[0], "shots": 4}).run for spec in recipe.grid]
+    assert [(run.options["n_ctx"], run.train.lr) for run in runs] == [(4, 0.002), (16, 0.002)]

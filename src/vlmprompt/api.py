@@ -52,19 +52,19 @@ if TYPE_CHECKING:
     from vlmprompt.methods.class_text import class_text as class_text
     from vlmprompt.methods.classifier import Classification as Classification
     from vlmprompt.methods.classifier import Classifier as Classifier
+    from vlmprompt.methods.config import ContextConfig as ContextConfig
+    from vlmprompt.methods.config import CoOpConfig as CoOpConfig
+    from vlmprompt.methods.config import MethodConfig as MethodConfig
     from vlmprompt.methods.contract import LocalView as LocalView
     from vlmprompt.methods.contract import Losses as Losses
-    from vlmprompt.methods.contract import MethodConfig as MethodConfig
     from vlmprompt.methods.contract import MethodOutput as MethodOutput
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
     from vlmprompt.methods.coop import CoOp as CoOp
-    from vlmprompt.methods.coop import CoOpConfig as CoOpConfig
     from vlmprompt.methods.foreign import ForeignState as ForeignState
     from vlmprompt.methods.foreign import context_options as context_options
     from vlmprompt.methods.foreign import dassl_state as dassl_state
     from vlmprompt.methods.foreign import saved_tensors as saved_tensors
     from vlmprompt.methods.frozen import FrozenMethod as FrozenMethod
-    from vlmprompt.methods.initial import ContextConfig as ContextConfig
     from vlmprompt.methods.initial import embedded_words as embedded_words
     from vlmprompt.methods.initial import gaussian as gaussian
     from vlmprompt.methods.initial import initial_context as initial_context
@@ -114,14 +114,14 @@ _MODULES = {
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
-    "vlmprompt.methods.classifier": ("Classification", "Classifier"),
     "vlmprompt.methods.class_text": ("class_text",),
-    "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodConfig", "MethodOutput", "PromptMethod"),
-    "vlmprompt.methods.coop": ("CoOp", "CoOpConfig"),
+    "vlmprompt.methods.classifier": ("Classification", "Classifier"),
+    "vlmprompt.methods.config": ("CoOpConfig", "ContextConfig", "MethodConfig"),
+    "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodOutput", "PromptMethod"),
+    "vlmprompt.methods.coop": ("CoOp",),
     "vlmprompt.methods.foreign": ("ForeignState", "context_options", "dassl_state", "saved_tensors"),
     "vlmprompt.methods.frozen": ("FrozenMethod",),
     "vlmprompt.methods.initial": (
-        "ContextConfig",
         "embedded_words",
         "gaussian",
         "initial_context",

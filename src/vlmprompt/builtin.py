@@ -23,7 +23,8 @@ def register_methods(register: Register) -> None:
         ),
     ):
         target = f"vlmprompt.methods.{module}:{cls}"
-        register(name, target=target, config=f"{target}Config", summary=summary, overrides=overrides)
+        config = f"vlmprompt.methods.config:{cls}Config"
+        register(name, target=target, config=config, summary=summary, overrides=overrides)
 
 
 @hookimpl

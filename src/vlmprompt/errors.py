@@ -96,8 +96,15 @@ def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
         One sentence, empty if nothing is known.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
+    written = {other: _plain(other) for other in names}
+    close = difflib.get_close_matches(_plain(name), list(dict.fromkeys(written.values())), n=limit, cutoff=0.6)
+    near = [other for plain in close for other in names if written[other] == plain][:limit]
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     shown, rest = names[:MOST_SHOWN], len(names) - MOST_SHOWN
     return f"known: {', '.join(shown)}{f' and {rest} more' if rest > 0 else ''}" if names else ""
+
+
+def _plain(name: str) -> str:
+    """A name as people mistake it: "vit_b_16" is as good as "ViT-B-16"."""
+    return name.lower().replace("_", "-")

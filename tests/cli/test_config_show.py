@@ -1,4 +1,4 @@
-"""`vlmprompt config show`, through the program's own entry."""
+"""`vlmprompt config show` and `describe`, through the program's own entry."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from vlmprompt.cli.main import main
+from vlmprompt.config.keys import FIXED_FIELDS
 from vlmprompt.config.templates import CLIP7
 
 RUN = ["--method", "coop", "--data", "folder:photos", "--backbone", "RN50"]
 
 
-def document(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0) -> dict[str, Any]:
-    assert main(["config", "show", *args, "--json"]) == code
+def document(capsys: pytest.CaptureFixture[str], *args: str, code: int = 0, command: str = "show") -> dict[str, Any]:
+    assert main(["config", command, *args, "--json"]) == code
     loaded: dict[str, Any] = json.loads(capsys.readouterr().out)
     return loaded
 
@@ -153,3 +154,51 @@ def test_an_unknown_method_is_found_before_torch_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert done.returncode == 20, done.stderr
     assert "unknown method 'blom'" in done.stderr
+
+
+def test_describe_says_what_every_setting_means(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "describe"]) == 0
+    page = capsys.readouterr().out
+    for key, field in FIXED_FIELDS.items():
+        assert f"  {key}  (" in page
+        assert (field.description or "?").split()[0] in page
+    assert max(map(len, page.splitlines())) <= 100
+    assert "here" not in page  # no run, so no values
+    settings = document(capsys, "lr", "shots", command="describe")["data"]["settings"]
+    assert settings[0] == {
+        "name": "train.lr",
+        "type": "number > 0",
+        "required": False,
+        "default": 0.002,
+        "description": "peak learning rate; CoOp code: 0.002",
+    }
+    assert [row["name"] for row in settings] == ["train.lr", "shots"]
+
+
+def test_describe_with_a_method_adds_its_options_values_and_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--method", "coop", "--data", "folder:x", "--shots", "1", "--lr", "0.5"]
+    settings = document(capsys, "n_ctx", "epochs", "lr", *flags, command="describe")["data"]["settings"]
+    found = [(row["name"], row["default"], row["value"], row["source"]) for row in settings]
+    assert found == [
+        ("options.n_ctx", 16, 16, "default of coop"),
+        ("train.epochs", 50, 50, "override vlmprompt.methods:coop.toml [shots=1|all]"),
+        ("train.lr", 0.002, 0.5, "--lr"),
+    ]
+    assert main(["config", "describe", "lr", *flags]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "      here 0.5, from --lr"
+
+
+@pytest.mark.parametrize(
+    ("args", "message", "hint"),
+    [
+        (["n_ctx"], "unknown configuration key 'n_ctx' (config describe)", "--method NAME"),
+        (["lr", "--lr", "0.5"], "no method given", "--method bloom"),
+        (["n_ctxx", "--method", "coop"], "unknown configuration key 'n_ctxx'", "'n_ctx'"),
+    ],
+)
+def test_describe_refuses_what_is_not_there(
+    capsys: pytest.CaptureFixture[str], args: list[str], message: str, hint: str
+) -> None:
+    error = document(capsys, *args, code=2, command="describe")["error"]
+    assert message in error["message"]
+    assert hint in error["hint"]

@@ -71,6 +71,22 @@ def test_messages_and_warnings_go_to_stderr(bars: bool, capsys: pytest.CaptureFi
     assert document.warnings == ["take care"]
 
 
+def test_a_warning_is_said_once_and_counted_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    document = output.begin()
+    long = "the fit has not converged in as many steps as it was given, so that its numbers are not the best"
+    for text in ("take care", long, "take care", "only once", "take care"):
+        output.warn(text)
+    output.warn(long)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["warning: take care", f"warning: {long}", "warning: only once"]
+    output.count_repeated()
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: 3 times: take care",
+        f"warning: 2 times: {long[:60]}...",
+    ]
+    assert len(document.warnings) == 3
+
+
 def test_bars_are_drawn_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")

@@ -38,6 +38,17 @@ def row(**changes: Any) -> ResultRow:
     return ResultRow.model_validate(content | changes)
 
 
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with data and runs that are there, which is looked at before any work."""
+    for folder in ("photos", "new", "d", "x", "a", "b", "there/newest"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "run.json").write_text('{"status": "finished"}')
+    (tmp_path / "birds.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 class Calls:
     """Stands in for a function: keeps its arguments, gives a value."""
 
@@ -225,7 +236,7 @@ def test_sweep_combines_what_is_repeated(swept: Calls, capsys: pytest.CaptureFix
 def test_an_axis_that_is_not_given_comes_from_the_configuration(
     swept: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "run.toml").write_text('method = "coop"\ndata = "folder:x"\nbackbone = "RN50"\nshots = "all"\n')
+    (tmp_path / "run.toml").write_text('method = "coop"\ndata = "folder:x"\nbackbone = "RN50/openai"\nshots = "all"\n')
     monkeypatch.setenv("VLMPROMPT_SEED", "7")
     assert main(["sweep", "--config", str(tmp_path / "run.toml")]) == 0
     grid = swept.args[0][0]

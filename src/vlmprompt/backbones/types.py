@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlmprompt.config.models import ClassPosition as ClassPosition
+
 LocalKind = Literal["value_block", "tokens", "value_only"]
-ClassPosition = Literal["end", "middle", "front"]
 ContextScope = Literal["shared", "class", "image"]
 
 

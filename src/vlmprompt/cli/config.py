@@ -1,20 +1,26 @@
-"""`vlmprompt config show`: the configuration a run would have, and where each value comes from."""
+"""`vlmprompt config show|describe`: the configuration a run would have, and what each of its settings means."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlmprompt.cli.options import JsonFlag
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.run_flags import RunFlags, command_with
+from vlmprompt.errors import UsageError
+from vlmprompt.plugins import host
+
+if TYPE_CHECKING:
+    from vlmprompt.config.resolve import Resolved
 
 
 def register(app: typer.Typer) -> None:
-    """Add `config show`."""
+    """Add the group `config`."""
     config = typer.Typer(no_args_is_help=True, help="Look at configurations.")
     config.command("show")(show)
+    config.command("describe")(describe)
     app.add_typer(config, name="config")
 
 
@@ -45,3 +51,54 @@ def show(
         ],
     }
     emit("config show", data, as_json=as_json, table=Table(columns, cells))
+
+
+@command_with(RunFlags)
+def describe(
+    flags: RunFlags,
+    *,
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="Settings, such as train.lr; default: all.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what every setting of a run means: its type, default, bounds, source.
+
+    With --method also the options of that method, the value that each setting
+    would have in a run with these flags, and where it comes from. Settings are
+    given by flags, --set KEY=VALUE, a file (--config) or VLMPROMPT_* variables.
+    """
+    from vlmprompt.cli import options_help
+    from vlmprompt.config.explain import explain as explained
+    from vlmprompt.config.keys import FIXED_FIELDS, full_key, option_fields
+
+    resolved = _resolved(flags)
+    options = option_fields(None if resolved is None else host().methods.get(resolved.run.method).load_config())
+    fields = {**FIXED_FIELDS, **options}
+    try:
+        wanted = [full_key(key, fields, source="config describe") for key in keys or ()] or list(fields)
+    except UsageError as error:
+        more = "; options of a method need --method NAME" if resolved is None else ""
+        raise UsageError(error.message, hint=f"{error.hint}{more}") from None
+    rows = options_help.rows({key: fields[key] for key in wanted})
+    if resolved is not None:
+        found = {row.key: row for row in explained(resolved)}
+        rows = [row | {"value": found[row["name"]].value, "source": found[row["name"]].source} for row in rows]
+    text = options_help.page(rows)
+    if resolved is None:
+        text += "\n\nwith --method NAME: its options too, and what a run would use; vlmprompt methods list"
+    emit("config describe", {"settings": rows}, as_json=as_json, table=text)
+
+
+def _resolved(flags: RunFlags) -> Resolved | None:
+    """What the flags amount to; None where nothing is said, so that there is no method either.
+
+    Raises:
+        UsageError: something is said, and not allowed or not enough.
+    """
+    try:
+        return flags.resolve()
+    except UsageError:
+        if flags != RunFlags():
+            raise
+        return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmprompt.cli.companions import suites_for
+from vlmprompt.cli.names import require, require_backbones, require_data, require_runs
 from vlmprompt.cli.options import (
     AliasesOption,
     ContentsFlag,
@@ -26,7 +27,7 @@ from vlmprompt.cli.options import (
     WorkersOption,
 )
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.cli.rows import emit_rows, require
+from vlmprompt.cli.rows import emit_rows
 from vlmprompt.cli.run_flags import command_with, mention_defaults
 from vlmprompt.cli.untrained import MethodFlags
 from vlmprompt.errors import UsageError
@@ -99,7 +100,16 @@ def evaluate(
     require(methods=flags.method or (), suites=suites, reporter=reporter)
     accepted = {"descriptions": None if descriptions is None else str(descriptions), "allow_overlap": allow_overlap}
     configs = flags.resolved(data=data, **{key: value or None for key, value in accepted.items()})
+    from vlmprompt.config.device import require_device
     from vlmprompt.config.models import Runtime
+
+    require_device(device)
+    if configs:
+        require_backbones((resolved.run.backbone, resolved.run.random_weights) for resolved in configs)
+    else:
+        require_backbones([(flags.backbone, None)] if flags.backbone else ())
+        require_runs(runs or (), runs_dir)
+    require_data([*([data] if data else ()), *(spec for specs in companions.values() for spec in specs)], root)
     from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.resources import Resources
     from vlmprompt.evaluation.runner import evaluate as measure

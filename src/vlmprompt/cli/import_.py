@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from vlmprompt.cli.names import require_parts
 from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
@@ -49,6 +50,7 @@ def import_checkpoint(
         flags = replace(flags, method=_recognised(file, progress))
         extra = {"method": "checkpoint"}
     resolved, runtime = flags.resolve(), flags.runtime()
+    require_parts([resolved.run], runtime)
     mention_defaults(resolved)
     from vlmprompt.training.imported import import_run
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
 
 from vlmprompt.cli import options_help, output
 from vlmprompt.cli.options import JsonFlag
-from vlmprompt.cli.options_help import reflow
+from vlmprompt.cli.options_help import reflow, wrapped
 from vlmprompt.cli.output import Table
 from vlmprompt.errors import UsageError, did_you_mean
 from vlmprompt.plugins import PluginInfo, host
@@ -62,7 +62,7 @@ def _list_backbones(as_json: JsonFlag = False, architectures: ArchitecturesFlag 
     data: dict[str, Any] = {"backbones": [entry.public() for entry in entries]}
     parts: list[Table | str] = [_table("backbones", entries)]
     if architectures:
-        from vlmprompt.backbones.openclip.specs import architectures as known
+        from vlmprompt.backbones.names import architectures as known
 
         data["architectures"] = known()
         parts += ["", *data["architectures"]]
@@ -84,6 +84,8 @@ def _shower(kind: str) -> Callable[..., None]:
         if config is not None:
             data["options"] = options_help.describe(config)
             data["presets"] = {key: dict(values) for key, values in getattr(config, "presets", {}).items()}
+        if kind == "methods":
+            data["shipped"] = _shipped(entry)
         output.emit(
             f"{kind} show", data, as_json=as_json, table=_page(data, "NAME" if kind == "providers" else "options.NAME")
         )
@@ -101,7 +103,25 @@ def _page(data: dict[str, Any], option: str) -> list[Table | str]:
         for preset, values in data["presets"].items():
             settings = ", ".join(f"{key}={value}" for key, value in values.items()) or "the defaults"
             parts.append(reflow(f"--preset {preset}: {settings}"))
+    if data.get("shipped"):
+        parts += ["", "settings it ships, later lines win (see 'vlmprompt config describe'):"]
+        parts += list(_shipped_lines(data["shipped"]))
     return parts
+
+
+def _shipped(entry: Entry) -> list[dict[str, Any]]:
+    """The settings that a method brings along for some data sets, shots, settings or protocols."""
+    from vlmprompt.config.overrides import shipped
+
+    return [{"when": one.conditions, "values": one.values} for one in shipped(entry.overrides)]
+
+
+def _shipped_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    from vlmprompt.config.keys import show_value
+
+    for row in rows:
+        values = ", ".join(f"{key}={show_value(key, value)}" for key, value in row["values"].items())
+        yield wrapped(f"{row['when'] or 'always'}: {values}", indent=2)
 
 
 def _list_plugins(as_json: JsonFlag = False) -> None:

@@ -16,6 +16,7 @@ from vlmprompt import plugins, signals
 from vlmprompt.cli import environment, output
 from vlmprompt.cli.app import build, plugin_commands
 from vlmprompt.cli.failures import PROG, report
+from vlmprompt.cli.loading import announced
 from vlmprompt.cli.streams import standard_streams, unasked
 from vlmprompt.errors import ExitCode, InputError, PluginError, UsageError
 
@@ -47,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     closed = sys.stdout is None
     environment.settle_sizes()
     say_goodbye = partial(report, KeyboardInterrupt(), "", as_json=call.as_json, debug=False)
-    with standard_streams(as_json=call.as_json) as out, signals.stopping(say_goodbye), warnings.catch_warnings():
+    with (
+        standard_streams(as_json=call.as_json) as out,
+        signals.stopping(say_goodbye),
+        warnings.catch_warnings(),
+        announced(quiet=call.as_json),
+    ):
         output.begin(out)
         warnings.showwarning = _show_warning
         code = _closed(call) if closed and call.as_json else _run(call)
@@ -64,7 +70,10 @@ def _run(call: Invocation) -> int:
         output.running(command)
         _check_plugins(command)
         _require_values(call.args, command)
-        code = _invoke(app, call.args)
+        try:
+            code = _invoke(app, call.args)
+        finally:  # before an error, which stays the last that is said
+            output.count_repeated()
         sys.stdout.flush()
         return code
     except SystemExit as leaving:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -19,11 +19,19 @@ _NAMES = {"str": "text", "float": "number", "int": "integer", "bool": "true | fa
 
 def describe(config: type[BaseModel]) -> list[dict[str, Any]]:
     """Every option as a row of JSON types; `description` holds meaning, unit and source."""
-    return [_row(name, field) for name, field in config.model_fields.items()]
+    return rows(config.model_fields)
+
+
+def rows(fields: Mapping[str, FieldInfo]) -> list[dict[str, Any]]:
+    """As `describe`, of fields by name."""
+    return [_row(name, field) for name, field in fields.items()]
 
 
 def page(options: Sequence[dict[str, Any]]) -> str:
-    """The rows of `describe` for people: a line with name, type and default, and the description below."""
+    """The rows of `describe` for people: a line with name, type and default, and the description below.
+
+    Then the value and its `source`, of rows that have one.
+    """
     from vlmprompt.config.keys import show_value
 
     indent = " " * 6
@@ -32,6 +40,8 @@ def page(options: Sequence[dict[str, Any]]) -> str:
         default = "required" if row["required"] else f"default {show_value(row['name'], row['default'])}"
         lines.append(f"  {row['name']}  ({row['type']}; {default})")
         lines += textwrap.wrap(row["description"], _width(), initial_indent=indent, subsequent_indent=indent)
+        if "source" in row:
+            lines.append(f"{indent}here {show_value(row['name'], row['value'])}, from {row['source']}")
     return "\n".join(lines) or "  none"
 
 
@@ -39,6 +49,11 @@ def reflow(doc: str) -> str:
     """A docstring whose plain paragraphs fit the terminal; indented ones and lists keep their lines."""
     paragraphs = doc.split("\n\n")
     return "\n\n".join(p if re.search(r"^(\s|[-*] )", p, re.M) else textwrap.fill(p, _width()) for p in paragraphs)
+
+
+def wrapped(text: str, *, indent: int) -> str:
+    """One long line as several that fit the terminal, the later ones indented twice as much."""
+    return textwrap.fill(text, _width(), initial_indent=" " * indent, subsequent_indent=" " * 2 * indent)
 
 
 def _width() -> int:

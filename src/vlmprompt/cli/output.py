@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vlmprompt.cli.streams import Shown
 
 SCHEMA = 1
+START = 60  # characters by which a repeated warning is known again
 GAP = 2  # blanks between the columns of a table
 
 
@@ -33,6 +35,7 @@ class Document:
     """The state of the one document that a process prints."""
 
     warnings: list[str] = field(default_factory=list)
+    met: Counter[str] = field(default_factory=Counter)  # how often each of them was
     written: bool = False
     command: str = ""  # known once the arguments are read
     stream: TextIO | Shown | None = None  # the true stdout while sys.stdout is redirected
@@ -67,10 +70,19 @@ def running(command: str) -> None:
 
 def warn(text: str) -> None:
     """Say something on stderr that also goes into the document's `warnings`; once, however often it is met."""
+    _document.met[text] += 1
     if text in _document.warnings:
         return
     _document.warnings.append(text)
     say("warning", text, "yellow")
+
+
+def count_repeated() -> None:
+    """At the end: how often what was said once was met."""
+    for text, times in _document.met.items():
+        if times > 1:
+            start = text if len(text) <= START else f"{text[:START]}..."
+            say("warning", f"{times} times: {start}", "yellow")
 
 
 def say(label: str, text: str, colour: str | None = None) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmprompt.cli import output
+from vlmprompt.cli.names import require
 from vlmprompt.cli.options import JsonFlag, ReporterOption, RunsDirOption
-from vlmprompt.cli.rows import emit_rows, require
+from vlmprompt.cli.rows import emit_rows
 from vlmprompt.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmprompt.cli.names import require
 from vlmprompt.cli.options import (
     DeviceOption,
     FeatureCacheOption,
@@ -60,12 +61,18 @@ def reproduce(
     processes share the work. A run that fails is reported and does not stop the
     others.
     """
+    from vlmprompt.config.device import require_device
     from vlmprompt.reproduce.recipe import load_recipe
 
     if recipe is None:
         _list(as_json)
         return
     chosen = load_recipe(recipe)
+    from vlmprompt.reproduce.configuration import require_known
+
+    require(suites=(suite for spec in chosen.grid for suite in spec.suites))
+    require_device(device)
+    require_known(chosen, root, seed or ())
     if dry_run:
         _plan(chosen, root, seed or (), as_json)
         return

@@ -30,18 +30,3 @@ def emit_rows(
     """
     text = None if as_json else host().reporters.get(reporter).load()().render(rows)
     emit(command, data | {"rows": [row.public() for row in rows]}, as_json=as_json, table=text, error=error)
-
-
-def require(*, methods: Sequence[str] = (), suites: Sequence[str] = (), reporter: str | None = None) -> None:
-    """Fail on an unknown name at once, before anything heavy is imported.
-
-    Raises:
-        UsageError: nobody provides the name.
-        PluginError: a plugin that failed would have.
-    """
-    for method in methods:
-        host().methods.get(method)
-    for suite in suites:
-        host().suites.get(suite.partition(":")[0])
-    if reporter is not None:
-        host().reporters.get(reporter)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
@@ -37,6 +37,7 @@ from vlmprompt.cli.options import (
 from vlmprompt.cli.output import warn
 
 if TYPE_CHECKING:
+    from vlmprompt.config.layers import Layer
     from vlmprompt.config.models import RunConfig, Runtime
     from vlmprompt.config.resolve import Resolved
 
@@ -184,11 +185,12 @@ class BaseFlags:
     root: RootOption = None
     feature_cache: FeatureCacheOption = None
 
-    def resolve(self, *, base: RunConfig | None = None, **more: Any) -> Resolved:
+    def resolve(self, *, base: RunConfig | None = None, layers: Sequence[Layer] = (), **more: Any) -> Resolved:
         """The configuration that these flags, with files and environment, amount to.
 
         Args:
             base: see `config.resolve`.
+            layers: further sources, stronger than --set.
             more: further run-level flags, such as `method`; None where not given.
         """
         from vlmprompt.config.keys import Text
@@ -226,7 +228,7 @@ class BaseFlags:
         # Absent, such a flag says nothing, so that a file may allow it.
         flags |= {key: getattr(self, key) or None for key in _LEAVE}
         flags |= {"class_names": None if self.class_names is None else str(self.class_names)}
-        return resolve(flags, sets=self.set_ or (), config_file=self.config, base=base)
+        return resolve(flags, sets=self.set_ or (), more=layers, config_file=self.config, base=base)
 
     def runtime(self) -> Runtime:
         """Where and how it runs."""
@@ -249,10 +251,10 @@ class RunFlags(BaseFlags, _OneRun):  # in this order the fields of `_OneRun` com
 
     runs_dir: RunsDirOption = Path("runs")
 
-    def resolve(self, *, base: RunConfig | None = None, **more: Any) -> Resolved:
+    def resolve(self, *, base: RunConfig | None = None, layers: Sequence[Layer] = (), **more: Any) -> Resolved:
         """See `BaseFlags.resolve`."""
         own = {"method": self.method, "data": self.data, "shots": self.shots, "seed": self.seed}
-        return super().resolve(base=base, **own, **more)
+        return super().resolve(base=base, layers=layers, **own, **more)
 
 
 def mention_defaults(resolved: Resolved) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlmprompt.cli.companions import suites_for
+from vlmprompt.cli.names import require, require_data, require_parts
 from vlmprompt.cli.options import (
     ContentsFlag,
     DomainOption,
@@ -20,11 +24,15 @@ from vlmprompt.cli.options import (
     TargetOption,
 )
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.cli.rows import emit_rows, require
+from vlmprompt.cli.rows import emit_rows
 from vlmprompt.cli.run_flags import BaseFlags, command_with, mention_defaults
+from vlmprompt.cli.sweep_plan import show_plan
+from vlmprompt.plugins import host
 
 if TYPE_CHECKING:
-    from vlmprompt.evaluation.grid import Grid
+    from vlmprompt.config.grid import Combination
+    from vlmprompt.config.models import RunConfig
+    from vlmprompt.config.resolve import Resolved
 
 _AXES = "What is combined (each may be repeated)"
 
@@ -41,29 +49,67 @@ class _Axes:
         list[str] | None, _axis("--shots", text="Training images per class, or all.", metavar="INT|all")
     ] = None
     seed: Annotated[list[int] | None, _axis("--seed", text="Seed of sample, initial values and order.")] = None
+    grid: Annotated[
+        list[str] | None,
+        _axis("--grid", text="Values of a setting, such as lr=0.002,0.01 or n_ctx=4,16.", metavar="KEY=VALUE,VALUE"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepFlags(BaseFlags, _Axes):
     """Many runs."""
 
-    def grid(self) -> Grid:
-        """The axes; one that is not given has the value that a single run would have.
+    def resolve(self, *, combination: Combination | None = None, **more: Any) -> Resolved:
+        """See `BaseFlags.resolve`.
+
+        Args:
+            combination: one of those that --grid names.
+        """
+        if not combination:
+            return super().resolve(**more)
+        from vlmprompt.config.grid import layer_of, require_alone, require_keys
+        from vlmprompt.config.keys import FIXED_FIELDS, option_fields
+
+        method = super().resolve(**more).run.method
+        options = option_fields(host().methods.get(method).load_config())
+        require_keys(combination, method, {**FIXED_FIELDS, **options})
+        resolved = super().resolve(layers=[layer_of(combination)], **more)
+        require_alone(resolved, combination)
+        return resolved
+
+    @cached_property
+    def axes(self) -> dict[str, Any]:
+        """The arguments of `Grid`; an axis that is not given has the value that a single run would have.
 
         Raises:
             UsageError: a configuration that is not allowed.
         """
+        from vlmprompt.config.grid import combinations
         from vlmprompt.config.keys import show_value
-        from vlmprompt.evaluation.grid import Grid
 
         first = {key: values[0] for key in ("method", "data", "shots", "seed") if (values := getattr(self, key))}
         run = self.resolve(**first).run
-        return Grid(
-            methods=self.method or [run.method],
-            datasets=self.data or [run.data],
-            shots=self.shots or [show_value("shots", run.shots)],
-            seeds=self.seed or [run.seed],
-        )
+        return {
+            "methods": self.method or [run.method],
+            "datasets": self.data or [run.data],
+            "shots": self.shots or [show_value("shots", run.shots)],
+            "seeds": self.seed or [run.seed],
+            "combinations": combinations(self.grid or ()),
+        }
+
+    def runs(self) -> Iterator[RunConfig]:
+        """The configurations that differ in more than their seeds; nothing heavy is imported for them.
+
+        Raises:
+            UsageError: one is not allowed.
+        """
+        axes = self.axes
+        for method, data, shots, combination in product(
+            axes["methods"], axes["datasets"], axes["shots"], axes["combinations"]
+        ):
+            yield self.resolve(
+                method=method, data=data, shots=shots, seed=axes["seeds"][0], combination=combination
+            ).run
 
 
 def register(app: typer.Typer) -> None:
@@ -84,9 +130,13 @@ def sweep(
     contents: ContentsFlag = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; nothing is run.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train and measure every combination of methods, data sets, shots and seeds.
+
+    And of settings: --grid lr=0.002,0.01 --grid n_ctx=4,16 makes four runs of
+    each; 'vlmprompt config describe' lists them.
 
     The same command goes on where it stopped; started several times, the
     processes share the work. A run that fails is reported and does not stop the
@@ -96,12 +146,18 @@ def sweep(
     companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
     suites = suites_for(suite, companions)
     require(methods=flags.method or (), suites=suites, reporter=reporter)
-    grid = flags.grid()
-    mention_defaults(flags.resolve(method=grid.methods[0], data=grid.datasets[0]))
+    require_parts(flags.runs(), flags.runtime())
+    require_data((spec for specs in companions.values() for spec in specs), flags.root)
+    mention_defaults(flags.resolve(method=flags.axes["methods"][0], data=flags.axes["datasets"][0]))
     from vlmprompt.evaluation.failures import incomplete
+    from vlmprompt.evaluation.grid import Grid
     from vlmprompt.evaluation.runner import RESULTS_FILE
     from vlmprompt.evaluation.sweep import sweep as run_sweep
 
+    grid = Grid(**flags.axes)
+    if dry_run:
+        show_plan(grid, flags.resolve, out, as_json=as_json)
+        return
     progress = CliProgress()
     rows = run_sweep(
         grid,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmprompt.cli.names import require_parts
 from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
@@ -45,6 +46,7 @@ def train(
     show NAME' lists a method's options, 'vlmprompt config show' what a run uses.
     """
     resolved, runtime = _resolved(flags, out if resume and not force else None), flags.runtime()
+    require_parts([resolved.run], runtime)
     mention_defaults(resolved)
     if dry_run:
         _dry_run(resolved, runtime, as_json)

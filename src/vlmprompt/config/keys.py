@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -38,7 +38,7 @@ def option_fields(config: type[BaseModel] | None) -> dict[str, FieldInfo]:
     return {f"options.{name}": field for name, field in config.model_fields.items()} if config else {}
 
 
-def full_key(key: str, fields: Mapping[str, FieldInfo], *, source: str) -> str:
+def full_key(key: str, fields: Collection[str], *, source: str) -> str:
     """The dotted key meant by `key`, which may leave "train." or "options." out where only one fits.
 
     Raises:

@@ -22,6 +22,7 @@ from vlmprompt.config.templates import Templates
 
 Setting = Literal["few-shot", "base-to-new", "cross-dataset"]
 Protocol = Literal["coop", "gallop-code"]
+ClassPosition = Literal["end", "middle", "front"]
 
 
 def _plain(text: str) -> str:

@@ -39,12 +39,21 @@ class Override(BaseModel):
         """Whether every condition is met."""
         return all(not facts[fact].isdisjoint(_listed(wanted)) for fact, wanted in self.when.items())
 
+    @property
+    def conditions(self) -> str:
+        """When it holds, in a line; empty: always."""
+        return ", ".join(f"{fact}={'|'.join(map(str, _listed(wanted)))}" for fact, wanted in self.when.items())
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What it sets, by dotted key."""
+        values = {f"train.{k}": v for k, v in self.train.items()}
+        return values | {f"options.{k}": v for k, v in self.options.items()}
+
     def layer(self, resource: str) -> Layer:
         """The table as a layer that names its file and its condition."""
-        conditions = ", ".join(f"{fact}={'|'.join(map(str, _listed(wanted)))}" for fact, wanted in self.when.items())
-        values = {f"train.{k}": v for k, v in self.train.items()}
-        values |= {f"options.{k}": v for k, v in self.options.items()}
-        return Layer(f"override {resource} [{conditions}]" if conditions else f"override {resource}", values)
+        where = f" [{self.conditions}]" if self.conditions else ""
+        return Layer(f"override {resource}{where}", self.values)
 
 
 class _File(BaseModel):
@@ -80,6 +89,15 @@ def override_layers(resource: str | None, run: RunConfig, *, known: Iterable[str
         if override.holds(facts):
             layers.append(layer)
     return layers
+
+
+def shipped(resource: str | None) -> list[Override]:
+    """A method's overrides, whatever they depend on; later ones win.
+
+    Raises:
+        PluginError: the resource is missing or malformed.
+    """
+    return [] if resource is None else _read(resource)
 
 
 def protocol_layers(run: RunConfig, *, known: Iterable[str]) -> list[Layer]:

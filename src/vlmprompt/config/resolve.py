@@ -89,6 +89,7 @@ def resolve(
     flags: Mapping[str, Any],
     *,
     sets: Sequence[str] = (),
+    more: Sequence[Layer] = (),
     config_file: Path | None = None,
     env: Mapping[str, str] | None = None,
     methods: Methods | None = None,
@@ -100,6 +101,7 @@ def resolve(
     Args:
         flags: dotted key -> value; None where a flag was not given. Text is taken as it is ("all" shots).
         sets: `key=value` assignments, values in TOML or as bare strings.
+        more: further sources, stronger than `sets`.
         config_file: a run.toml.
         env: environment variables; default the process's.
         methods: where methods are looked up; default the plugin host.
@@ -114,7 +116,7 @@ def resolve(
     layers = [] if base is None else [config_layer(base, BASE)]
     layers += [file_layer(config_file)] if config_file else []
     layers += env_layers((os.environ if base is None else {}) if env is None else env)
-    layers += [set_layer(sets), *flag_layers(flags, arguments=arguments)]
+    layers += [set_layer(sets), *more, *flag_layers(flags, arguments=arguments)]
     _reject_unknown(layers)
     book = _Book(FIXED_FIELDS)
     book.defaults(RUN_FIELDS, "default")

@@ -35,6 +35,12 @@ class FolderReader:
     upright = True
     takes_whole = True
 
+    def look(self, argument: str, *, root: Path | None) -> None:
+        """See `data.load.DatasetReader`."""
+        place, options = split_argument("folder", argument, OPTIONS, root)
+        _located(place, root)
+        depth_of(options)
+
     def load(
         self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
     ) -> Dataset:

@@ -43,6 +43,11 @@ class _ListReader:
     columns: tuple[str, ...]
     read: Callable[[Path, Mapping[str, str]], list[Row]]
 
+    def look(self, argument: str, *, root: Path | None) -> None:
+        """See `data.load.DatasetReader`."""
+        place, _ = split_argument(self.scheme, argument, (*self.columns, *SPLITS), root)
+        locate(place, root)
+
     def load(
         self,
         argument: str,

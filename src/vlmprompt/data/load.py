@@ -23,6 +23,7 @@ class DatasetReader(Protocol):
     `load_dataset` is told otherwise: right for people's own pictures, not for benchmarks.
     With an attribute `takes_whole = True` it takes None as `split_seed`: the data are only measured then, and all
     images are test images where there is no test split (see `data.splits.to_measure`).
+    With a method `look(argument, *, root)` it refuses, at once and with the errors of `load`, data that are not there.
     """
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
@@ -106,6 +107,19 @@ def load_dataset(
     if not (exif or upright):
         dataset = _doubted(dataset, f"exif has no effect: images of {spec!r} are read as they are stored")
     return _finished(dataset, upright=upright and exif)
+
+
+def require_there(spec: str, *, root: Path | None = None) -> None:
+    """Refuse a data set that nobody reads or that is not there, before anything of it is read.
+
+    Raises:
+        UsageError, InputError: as for `load_dataset`.
+    """
+    check_utf8([spec])
+    reader, argument = _reader(spec)
+    look = getattr(reader, "look", None)
+    if look is not None:
+        look(argument, root=root)
 
 
 def load_measured(spec: str, **reading: Any) -> Dataset:

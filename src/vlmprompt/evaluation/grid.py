@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlmprompt.config.grid import Combination, label_of, without_training
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import Resolved
 from vlmprompt.data.load import short_names
@@ -23,6 +24,7 @@ class Grid:
     Attributes:
         shots: numbers, or "all".
         settings: empty: the one that the configuration says.
+        combinations: of further settings, see `config.grid`.
     """
 
     methods: Sequence[str]
@@ -30,19 +32,23 @@ class Grid:
     shots: Sequence[int | str]
     seeds: Sequence[int]
     settings: Sequence[str] = ()
+    combinations: Sequence[Combination] = ()
 
     def groups(self) -> Iterator[list[dict[str, Any]]]:
-        """Run-level flags of every run, in groups that differ in shots only.
+        """Run-level flags of every run, in groups that differ in shots only; "combination" where there are some.
 
-        A method that learns nothing has one run a data set.
+        A method that learns nothing has one run a data set and combination.
         """
         for setting, dataset, method in itertools.product(self.settings or ("",), self.datasets, self.methods):
             flags: dict[str, Any] = {"method": method, "data": dataset}
             flags |= {"setting": setting} if setting else {}
-            if is_training_free(method):
-                yield [flags | {"shots": "all", "seed": 0}]
-            else:
-                yield from ([flags | {"shots": k, "seed": seed} for k in self.shots] for seed in self.seeds)
+            free = is_training_free(method)
+            for combination in without_training(self.combinations) if free else self.combinations or ({},):
+                own = flags | ({"combination": combination} if combination else {})
+                if free:
+                    yield [own | {"shots": "all", "seed": 0}]
+                else:
+                    yield from ([own | {"shots": k, "seed": seed} for k in self.shots] for seed in self.seeds)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Job:
     resolved: Resolved
     folder: Path
     dataset: str
+    combination: Combination
 
     @property
     def config(self) -> RunConfig:
@@ -80,7 +87,8 @@ def jobs(grid: Grid, resolve: Callable[..., Resolved], runs_dir: Path) -> list[l
         if not getattr(grid, axis):
             raise UsageError(f"the sweep has no {axis}", hint=f"give at least one of its {axis}")
     labels = short_names(grid.datasets)
-    groups = [[_job(resolve(**flags), labels, runs_dir) for flags in group] for group in grid.groups()]
+    groups = [[_job(flags, resolve, labels, runs_dir) for flags in group] for group in grid.groups()]
+    _require_different(job for group in groups for job in group)
     precisions = sorted({job.config.train.precision for group in groups for job in group})
     if len(precisions) > 1:
         raise UsageError(
@@ -90,6 +98,19 @@ def jobs(grid: Grid, resolve: Callable[..., Resolved], runs_dir: Path) -> list[l
     return groups
 
 
-def _job(resolved: Resolved, labels: dict[str, str], runs_dir: Path) -> Job:
+def _job(flags: dict[str, Any], resolve: Callable[..., Resolved], labels: dict[str, str], runs_dir: Path) -> Job:
+    resolved, combination = resolve(**flags), flags.get("combination", {})
     label = labels[resolved.run.data]
-    return Job(resolved, runs_dir / run_name(resolved.run, label), label)
+    name = run_name(resolved.run, label)
+    if combination:
+        name = f"{name}-{label_of(resolved, combination)}"
+    return Job(resolved, runs_dir / name, label, combination)
+
+
+def _require_different(found: Iterable[Job]) -> None:
+    """Values that are written differently may be the same."""
+    folders: set[Path] = set()
+    for job in found:
+        if job.combination and job.folder in folders:
+            raise UsageError(f"the grid has run {job.folder.name} twice", hint="list each value of --grid once")
+        folders.add(job.folder)

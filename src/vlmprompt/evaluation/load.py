@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from vlmprompt.errors import UsageError
-from vlmprompt.evaluation.contract import Suite
 from vlmprompt.plugins import host
+
+if TYPE_CHECKING:
+    from vlmprompt.evaluation.contract import Suite
 
 
 def load_suites(names: Sequence[str]) -> list[Suite]:
@@ -20,11 +22,17 @@ def load_suites(names: Sequence[str]) -> list[Suite]:
     return [_load_suite(name) for name in dict.fromkeys(names)]
 
 
+def without_argument(spec: str) -> UsageError:
+    """The error for a suite that is given an argument and takes none."""
+    name = spec.partition(":")[0]
+    return UsageError(f"suite {name!r} takes no argument, but {spec!r} gives one", hint=f"write --suite {name}")
+
+
 def _load_suite(spec: str) -> Suite:
     name, _, argument = spec.partition(":")
     suite: Any = host().suites.get(name).load()
     if not argument:
-        return cast(Suite, suite())
+        return cast("Suite", suite())
     if not hasattr(suite, "of"):
-        raise UsageError(f"suite {name!r} takes no argument, but {spec!r} gives one", hint=f"write --suite {name}")
-    return cast(Suite, suite.of(argument))
+        raise without_argument(spec)
+    return cast("Suite", suite.of(argument))

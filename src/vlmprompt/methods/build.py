@@ -13,7 +13,8 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.data.names import read_as, spellings
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
-from vlmprompt.methods.contract import REQUIREMENTS, MethodConfig, PromptMethod
+from vlmprompt.methods.config import MethodConfig
+from vlmprompt.methods.contract import REQUIREMENTS, PromptMethod
 from vlmprompt.plugins import host
 
 NAMES_SHOWN = 5  # in a warning

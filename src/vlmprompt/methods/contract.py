@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from vlmprompt.backbones.outliving import outliving
@@ -27,9 +26,9 @@ from vlmprompt.backbones.types import (
     exact,
     unit,
 )
-from vlmprompt.config.limits import MOST_SIZE
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.class_text import SEVERAL_NAMES, require_one_name
+from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.weighted import cross_entropy
 
 if TYPE_CHECKING:
@@ -58,35 +57,6 @@ STREAM_VALUES = 2**22
 
 # What a method may require of a backbone -> the words for it in errors.
 REQUIREMENTS = {"visual_prompts": "an image tower that takes prompt tokens (a ViT)"}
-
-
-class MethodConfig(BaseModel):
-    """Base of every method's options: unknown keys are errors, values are checked.
-
-    Each field carries `description=` with its unit and source (paper or official code); presets are
-    class-level data: name -> option values. `template_option` names the option in which the method takes the
-    hand-written texts of a run (`--templates`), of type `TextTemplate`; None for a method that writes none.
-    """
-
-    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True, allow_inf_nan=False)
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    template_option: ClassVar[str | None] = None
-
-    keep_underscores: bool = Field(
-        False,
-        description="class names with their underscores, as in GalLoP's code; false: spaces in their place (CoOp). "
-        "Set by --protocol",
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _of_some_size(cls, value: Any, info: ValidationInfo) -> Any:
-        """A slip of the finger in a number of tokens or prompts is an error here, and no shortage of memory later."""
-        own = cls.model_fields[info.field_name or ""].metadata
-        bounded = any(hasattr(bound, "le") or hasattr(bound, "lt") for bound in own)
-        if type(value) is int and value > MOST_SIZE and not bounded:
-            raise ValueError(f"should be less than or equal to {MOST_SIZE}")
-        return value
 
 
 @dataclass(frozen=True, repr=False)

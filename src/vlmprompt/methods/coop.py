@@ -9,32 +9,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import Field
 from torch import Tensor, nn
 
-from vlmprompt.backbones.types import ClassPosition, TextPrompts
+from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import InputError
+from vlmprompt.methods.config import CoOpConfig
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.foreign import ForeignState, context_options, dassl_state
-from vlmprompt.methods.initial import ContextConfig, initial_context
-
-
-class CoOpConfig(ContextConfig):
-    """Options of CoOp."""
-
-    n_ctx: int = Field(16, ge=1, description="context tokens; paper: 16. With ctx_init, its words count")
-    ctx_init: str | None = Field(
-        None,
-        description='words whose embeddings are the initial context, such as "a photo of a"; '
-        "null: N(0, 0.02^2) (paper)",
-    )
-    class_position: ClassPosition = Field(
-        "end", description="place of the class name: behind, amid, or before the context; paper: end"
-    )
-    class_specific: bool = Field(
-        False,
-        description="a context for every class, which cannot serve new classes; paper: off and on",
-    )
+from vlmprompt.methods.initial import initial_context
 
 
 class CoOp(PromptMethod):

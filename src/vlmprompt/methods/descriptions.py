@@ -6,44 +6,16 @@ Shapes: K classes, n descriptions of all classes together, d joint width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures, unit
 from vlmprompt.data.names import spellings
-from vlmprompt.describe.lines import WHICH_HAS, Sentence
+from vlmprompt.describe.lines import Sentence
 from vlmprompt.errors import InputError
-from vlmprompt.methods.contract import DescriptionUse, MethodConfig, MethodOutput, PromptMethod
-
-if TYPE_CHECKING:
-    pass
-
-CLASS, PHRASE = "{class}", "{phrase}"
-
-
-class DescribedConfig(MethodConfig):
-    """Options of zero-shot classification by descriptions."""
-
-    template: str = Field(
-        WHICH_HAS,
-        description=f"text around a phrase, with {PHRASE} and, where it is to stand, {CLASS}; Menon & Vondrick's "
-        "words. Descriptions that are whole sentences are taken as they are",
-    )
-    average: Literal["features", "cosines"] = Field(
-        "features",
-        description="over a class's descriptions: the mean of unit features, normalised again (CLIP's ensembling); "
-        "or the mean of the cosines, so that differing descriptions weigh less (Menon & Vondrick)",
-    )
-
-    @field_validator("template")
-    @classmethod
-    def _has_place(cls, template: str) -> str:
-        if template.count(PHRASE) != 1:
-            raise ValueError(f"must hold exactly one {PHRASE}")
-        return template
+from vlmprompt.methods.config import CLASS, PHRASE, DescribedConfig, MethodConfig
+from vlmprompt.methods.contract import DescriptionUse, MethodOutput, PromptMethod
 
 
 class Described(PromptMethod):

@@ -8,23 +8,15 @@ from __future__ import annotations
 import warnings
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.errors import InputError
-from vlmprompt.methods.contract import MethodConfig
+from vlmprompt.methods.config import ContextConfig
 
 INIT_STD = 0.02
 SQUEEZE = 16  # of the image feature in a meta-net
-
-
-class ContextConfig(MethodConfig):
-    """The options that decide a context's start; a method says their defaults and sources."""
-
-    n_ctx: int = Field(ge=1)
-    ctx_init: str | None
 
 
 def initial_context(

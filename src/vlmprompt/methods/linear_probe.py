@@ -12,13 +12,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.errors import InputError
-from vlmprompt.methods.contract import MethodConfig, MethodOutput, PromptMethod
+from vlmprompt.methods.config import LinearProbeConfig
+from vlmprompt.methods.contract import MethodOutput, PromptMethod
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,17 +29,6 @@ GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 SEARCH_STEPS = 8
 # A fit has converged when its weights are surely within this share of the optimum's size from the optimum.
 CONVERGED = 1e-3
-
-
-class LinearProbeConfig(MethodConfig):
-    """Options of the linear probe."""
-
-    c_without_val: float = Field(
-        0.316,
-        gt=0,
-        description="inverse strength of the L2 term without validation images; CLIP's own example: 0.316",
-    )
-    max_iter: int = Field(1000, ge=1, description="most Newton steps of a fit; CLIP paper: 1000 of L-BFGS")
 
 
 class LinearProbe(PromptMethod):

@@ -6,39 +6,14 @@ Shapes: K classes, d joint width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from vlmprompt.backbones.types import TextFeatures
-from vlmprompt.config.templates import CLIP7, TextTemplate, as_tuple
+from vlmprompt.config.templates import CLIP7, as_tuple
 from vlmprompt.methods.class_text import class_text
-from vlmprompt.methods.contract import MethodConfig, PromptMethod
-
-DEFAULT_TEMPLATE = "a photo of a {}."
-
-
-class ZeroShotConfig(MethodConfig):
-    """Options of the zero-shot classifier."""
-
-    template_option: ClassVar[str | None] = "template"
-    template: TextTemplate | None = Field(
-        None,
-        description="text with one {} for the class name, or a list of them, averaged as CLIP does; null: the data "
-        f"set's own, else {DEFAULT_TEMPLATE!r}. Set by --templates FILE",
-    )
-    ensemble: Literal["none", "clip7", "clip7+template"] = Field(
-        "none",
-        description="mean over templates: none (the template alone), CLIP's seven, or both together "
-        "(CoOp code: clip7 on ImageNet, clip7+template elsewhere)",
-    )
-
-    @model_validator(mode="after")
-    def _template_is_used(self) -> ZeroShotConfig:
-        if self.ensemble == "clip7" and self.template is not None:
-            raise ValueError("ensemble clip7 leaves the template out; clip7+template takes both")
-        return self
+from vlmprompt.methods.config import DEFAULT_TEMPLATE, ZeroShotConfig
+from vlmprompt.methods.contract import PromptMethod
 
 
 class ZeroShot(PromptMethod):

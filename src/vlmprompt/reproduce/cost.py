@@ -28,9 +28,10 @@ from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, VlmPromptError
 from vlmprompt.methods.build import build_method
+from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.missing import BENCHMARK_SUITE, benchmark_of, companions
 from vlmprompt.reproduce.recipe import GridSpec
-from vlmprompt.reproduce.run import configuration, sweep_grid
+from vlmprompt.reproduce.run import sweep_grid
 from vlmprompt.training.schedule import Plan
 from vlmprompt.training.setup import LOOPLESS
 

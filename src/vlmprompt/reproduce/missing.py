@@ -15,8 +15,9 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import choose
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import method_config, method_type
+from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
-from vlmprompt.reproduce.run import configuration, sweep_grid
+from vlmprompt.reproduce.run import sweep_grid
 from vlmprompt.training.trainset import load_run_dataset
 
 # What suites measure on beside the test split -> the kind of a data set's companions.

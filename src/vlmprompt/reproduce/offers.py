@@ -15,8 +15,9 @@ from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import SilentProgress
+from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import Column, GridSpec, Recipe
-from vlmprompt.reproduce.run import configuration, sweep_grid
+from vlmprompt.reproduce.run import sweep_grid
 from vlmprompt.results.store import EVERYTHING
 from vlmprompt.training.trainset import load_run_dataset
 

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.config.resolve import Resolved, resolve
+from vlmprompt.config.resolve import Resolved
 from vlmprompt.data.load import short_names
 from vlmprompt.errors import UsageError
 from vlmprompt.evaluation.grid import Grid, run_names
@@ -21,6 +20,7 @@ from vlmprompt.evaluation.runner import RESULTS_FILE
 from vlmprompt.evaluation.subjects import REFERENCES
 from vlmprompt.evaluation.sweep import sweep
 from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore, current
@@ -149,13 +149,6 @@ def folder_of(spec: GridSpec, out: Path) -> Path:
 def sweep_grid(spec: GridSpec, seeds: Sequence[int]) -> Grid:
     """The runs of one grid."""
     return Grid(methods=spec.methods, datasets=spec.data, shots=spec.shots, seeds=seeds)
-
-
-def configuration(spec: GridSpec, flags: dict[str, Any]) -> Resolved:
-    """The configuration of one run; the user's environment plays no part in it."""
-    given = {"backbone": spec.backbone, "setting": spec.setting, "protocol": spec.protocol, "preset": spec.preset}
-    sets = [f"{key}={show_value(key, value)}" for key, value in spec.settings.items()]
-    return resolve(given | flags, sets=sets, env={})
 
 
 def describe(spec: GridSpec) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from vlmprompt.errors import InputError, UsageError
+from vlmprompt.config.device import require_device
+from vlmprompt.errors import InputError
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}
 ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -28,14 +29,10 @@ def resolve_device(name: str) -> torch.device:
         UsageError: not a name of a device.
         InputError: this machine has no such device.
     """
+    require_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in PRECISIONS:
-        raise UsageError(f"unknown device {name!r}", hint="auto, cpu, cuda, cuda:<index> or mps")
+    device = torch.device(name)
     have = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= have[device.type]:
         raise InputError(

@@ -20,10 +20,10 @@ from vlmprompt.distributions import code_version
 from vlmprompt.errors import InputError
 from vlmprompt.plugins import CORE, host
 from vlmprompt.regular import regular
+from vlmprompt.training.places import RUN_FILE as RUN_FILE
 from vlmprompt.training.trainset import DataDigests, StoredConfig, TrainSet
 
 Status = Literal["running", "interrupted", "failed", "finished"]
-RUN_FILE = "run.json"
 # ImageNet's, with the name of every training image, has 50 MB.
 MOST_BYTES = 1 << 30
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.load import load_backbone
-from vlmprompt.backbones.weights.folder import FOLDER
+from vlmprompt.backbones.names import FOLDER
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset
@@ -21,7 +21,8 @@ from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.training.checkpoint import file_digest
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
-from vlmprompt.training.provenance import RUN_FILE, RunInfo
+from vlmprompt.training.places import RUN_FILE, no_run, require_run
+from vlmprompt.training.provenance import RunInfo
 from vlmprompt.training.trainset import load_run_dataset
 
 
@@ -218,10 +219,7 @@ def load_run(path: Path | str) -> Run:
         InputError: there is no run.
     """
     path = Path(path)
-    if not (path / RUN_FILE).exists():
-        here = ", ".join(run.name for run in find_runs(path)[:3])
-        hint = f"it holds runs: {here}" if here else "'vlmprompt train' makes one"
-        raise InputError(f"{path} is not a run", hint=hint)
+    require_run(path)
     return Run(path, RunInfo.read(path))
 
 
@@ -246,8 +244,5 @@ def newest_run(runs_dir: Path) -> Path:
     """
     runs = find_runs(runs_dir)
     if not runs:
-        raise InputError(
-            f"there is no finished run in {runs_dir}",
-            hint="train one with 'vlmprompt train', or name a run's folder",
-        )
+        raise no_run(runs_dir)
     return runs[0].path

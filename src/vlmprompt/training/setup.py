@@ -153,8 +153,8 @@ def warn(setup: Setup, progress: Progress, sources: Mapping[str, str]) -> None:
         progress.warn(doubt)
     if setup.config.descriptions is not None and setup.data.description_file is None:
         progress.warn(f"method {setup.config.method!r} reads no descriptions: --descriptions has no effect on it")
-    if doubt := _template_doubt(setup.config):
-        progress.warn(doubt)
+    if idle_templates := _template_doubt(setup.config):
+        progress.warn(idle_templates)
     if plan is None:
         idle = [name for name in LOOP_ONLY if getattr(train, name) != TrainConfig.model_fields[name].default]
         if train.views == 1:

@@ -28,4 +28,5 @@ def register_methods(register: Register) -> None:
     for name, cls, summary in METHODS:
         target = f"vlmprompt_baselines.{name}:{cls}"
         schedule = f"vlmprompt_baselines:schedules/{name}.toml"
-        register(name, target=target, config=f"{target}Config", summary=summary, overrides=schedule)
+        config = f"vlmprompt_baselines.config:{cls}Config"
+        register(name, target=target, config=config, summary=summary, overrides=schedule)

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from vlmprompt.api import (
     CapabilityError,
-    ContextConfig,
-    Field,
     ForeignState,
     PromptMethod,
     TextPrompts,
@@ -24,19 +22,10 @@ from vlmprompt.api import (
     meta_net,
     unit,
 )
+from vlmprompt_baselines.config import CoCoOpConfig
 
 # The maps of `meta_net`: the official code's name -> ours.
 MAPS = {"linear1": "0", "linear2": "2"}
-
-
-class CoCoOpConfig(ContextConfig):
-    """Options of CoCoOp."""
-
-    n_ctx: int = Field(4, ge=1, description="context tokens; paper: 4. With ctx_init, its words count")
-    ctx_init: str | None = Field(
-        "a photo of a",
-        description="words whose embeddings are the initial context (paper); null: N(0, 0.02^2)",
-    )
 
 
 class CoCoOp(PromptMethod):

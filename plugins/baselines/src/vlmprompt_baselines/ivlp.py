@@ -11,19 +11,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from vlmprompt.api import (
-    Field,
-    ForeignState,
-    ImageNeeds,
-    MethodConfig,
-    PromptMethod,
-    TextPrompts,
-    VisualPrompts,
-    dassl_state,
-    gaussian,
-)
+from vlmprompt.api import ForeignState, ImageNeeds, PromptMethod, TextPrompts, VisualPrompts, dassl_state, gaussian
+from vlmprompt_baselines.config import IVLPConfig
 from vlmprompt_baselines.layers import (
-    CTX_INIT,
     initial_layers,
     layered_text,
     opening,
@@ -31,23 +21,6 @@ from vlmprompt_baselines.layers import (
     stacked,
     tower_prompts,
 )
-
-
-class IVLPConfig(MethodConfig):
-    """Options of IVLP."""
-
-    n_ctx_text: int = Field(2, ge=1, description="prompt tokens a layer of the text tower; code: 2")
-    n_ctx_vision: int = Field(2, ge=1, description="prompt tokens a layer of the image tower; code: 2")
-    depth_text: int | None = Field(
-        None, ge=1, description="text layers with prompts, from the first; null: 12 (code), or all of a shallower tower"
-    )
-    depth_vision: int | None = Field(
-        None,
-        ge=0,
-        description="image layers with prompts, from the first; null: 12 (code), or all of a shallower tower; "
-        "0: none, prompts in the text alone",
-    )
-    ctx_init: str | None = Field("a photo of a", description=CTX_INIT)
 
 
 class IVLP(PromptMethod):

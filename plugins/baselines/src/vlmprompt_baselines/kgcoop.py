@@ -7,46 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
 from vlmprompt.api import (
-    ContextConfig,
-    Field,
     ForeignState,
     Losses,
     MethodOutput,
     PromptMethod,
     TextPrompts,
-    TextTemplate,
     class_text,
     context_options,
     cross_entropy,
     dassl_state,
     initial_context,
 )
-from vlmprompt_baselines.templates import PHOTO
+from vlmprompt_baselines.config import KgCoOpConfig
 
 # The official code makes and saves these, trains them not, and reads them nowhere.
 UNUSED = ("bias_vectors", "meta_net.linear1.")
-
-
-class KgCoOpConfig(ContextConfig):
-    """Options of KgCoOp."""
-
-    n_ctx: int = Field(4, ge=1, description="context tokens; code: 4. With ctx_init, its words count")
-    ctx_init: str | None = Field(
-        "a photo of a",
-        description="words whose embeddings are the initial context (code); null: N(0, 0.02^2)",
-    )
-    weight: float = Field(8.0, ge=0, description="of the distance to the hand-written text; code: 8")
-    template_option: ClassVar[str | None] = "teacher_template"
-    teacher_template: TextTemplate = Field(
-        PHOTO,
-        description="hand-written text with one {} for the class name, or a list of them, averaged as CLIP does; "
-        "code: each data set's own, which the shipped overrides set. Set by --templates FILE",
-    )
 
 
 class KgCoOp(PromptMethod):

@@ -12,11 +12,6 @@ from torch import Tensor
 
 from vlmprompt.api import ForeignState, InputError, TextEngine, TextPrompts, UsageError, embedded_words, gaussian
 
-CTX_INIT = (
-    "words at the start of the text: their first n_ctx tokens are the initial prompts of the first layer, the "
-    "others stay fixed; null, or fewer tokens than n_ctx: N(0, 0.02^2) and no words; code: a photo of a"
-)
-
 
 def prompted_layers(option: str, asked: int | None, usual: int, available: int) -> int:
     """How many layers get prompts: those asked for, else the usual number, or all of a tower with fewer.

@@ -11,22 +11,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vlmprompt.api import CoOp, CoOpConfig, Field, ImageNeeds, Losses, MethodOutput, cross_entropy
+from vlmprompt.api import CoOp, ImageNeeds, Losses, MethodOutput, cross_entropy
+from vlmprompt_baselines.config import LoCoOpConfig
 
 SHARE = 5
 LOG_EPS = 1e-5
-
-
-class LoCoOpConfig(CoOpConfig):
-    """Options of LoCoOp."""
-
-    top_k: int | None = Field(
-        None,
-        ge=1,
-        description="a position whose true class is not among so many most likely ones counts as background; "
-        "paper: 200 of ImageNet's 1000 classes; null: a fifth of the classes, at least one",
-    )
-    loc_weight: float = Field(0.25, ge=0, description="of the entropy term; paper: 0.25")
 
 
 class LoCoOp(CoOp):

@@ -12,32 +12,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlmprompt.api import (
-    Field,
     ForeignState,
     ImageNeeds,
-    MethodConfig,
     PromptMethod,
     TextPrompts,
     VisualPrompts,
     dassl_state,
     seeded_linear,
 )
-from vlmprompt_baselines.layers import CTX_INIT, initial_layers, layered_text, opening, prompted_layers, stacked
+from vlmprompt_baselines.config import MaPLeConfig
+from vlmprompt_baselines.layers import initial_layers, layered_text, opening, prompted_layers, stacked
 
 USUAL_DEPTH = 9
-
-
-class MaPLeConfig(MethodConfig):
-    """Options of MaPLe."""
-
-    n_ctx: int = Field(2, ge=1, description="prompt tokens a layer and tower; paper: 2")
-    ctx_init: str | None = Field("a photo of a", description=CTX_INIT)
-    depth: int | None = Field(
-        None,
-        ge=1,
-        description="layers with prompts, from the first; null: 9 (paper), or all of a shallower tower; "
-        "paper, cross-dataset: 3",
-    )
 
 
 class MaPLe(PromptMethod):

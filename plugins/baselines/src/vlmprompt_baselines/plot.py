@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vlmprompt.api import (
-    Field,
     ForeignState,
     ImageFeatures,
     ImageNeeds,
     InputError,
-    MethodConfig,
     MethodOutput,
     PromptMethod,
     TextFeatures,
@@ -28,26 +26,7 @@ from vlmprompt.api import (
     transport_plan,
     unit,
 )
-
-
-class PLOTConfig(MethodConfig):
-    """Options of PLOT."""
-
-    n_prompts: int = Field(4, ge=1, description="contexts; paper: 4")
-    n_ctx: int = Field(16, ge=1, description="context tokens of each; paper: 16")
-    sinkhorn_lambda: float = Field(0.1, gt=0, description="strength of the plan's entropy term; paper: 0.1")
-    max_iter: int = Field(100, ge=1, description="most Sinkhorn iterations; paper: 100")
-    tol: float = Field(
-        0.01, ge=0, description="iterations end when the scaling changes by less than this in the mean; code: 0.01"
-    )
-    add_global: bool = Field(
-        False, description="add the logit of the global feature; code: on for ImageNet, which the shipped override sets"
-    )
-    local_features: Literal["auto", "tokens", "value_block"] = Field(
-        "auto",
-        description="tokens: outputs of the last layer or attention pool; value_block: without attention; "
-        "auto: tokens for a ResNet (code), value_block for a ViT, of which the code knows none",
-    )
+from vlmprompt_baselines.config import PLOTConfig
 
 
 class PLOT(PromptMethod):

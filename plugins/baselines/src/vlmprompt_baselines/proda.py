@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from vlmprompt.api import (
     ClassPosition,
-    Field,
     Losses,
-    MethodConfig,
     MethodOutput,
     PromptMethod,
     TextPrompts,
@@ -23,23 +20,7 @@ from vlmprompt.api import (
     gaussian,
     unit,
 )
-
-
-class ProDAConfig(MethodConfig):
-    """Options of ProDA."""
-
-    n_ctx: int = Field(16, ge=1, description="context tokens of a prompt; code: 16")
-    n_prompts: int = Field(32, ge=1, description="prompts, 1 or a multiple of 4; code: 32")
-    prompt_batch: int = Field(4, ge=1, description="prompts of a training step; code: 4")
-    orth_weight: float = Field(0.1, ge=0, description="of the likeness between prompts; code: 0.1")
-
-    @model_validator(mode="after")
-    def _divisible(self) -> ProDAConfig:
-        if self.n_prompts > 1 and self.n_prompts % 4:
-            raise ValueError(f"n_prompts = {self.n_prompts} is neither 1 nor a multiple of 4")
-        if self.n_prompts % min(self.prompt_batch, self.n_prompts):
-            raise ValueError(f"prompt_batch = {self.prompt_batch} does not divide n_prompts = {self.n_prompts}")
-        return self
+from vlmprompt_baselines.config import ProDAConfig
 
 
 class ProDA(PromptMethod):

@@ -13,49 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.api import (
-    Field,
-    ImageFeatures,
-    InputError,
-    Losses,
-    MethodOutput,
-    TextFeatures,
-    TextTemplate,
-    cross_entropy,
-)
-from vlmprompt_baselines.ivlp import IVLP, IVLPConfig
+from vlmprompt.api import ImageFeatures, InputError, Losses, MethodOutput, TextFeatures, cross_entropy
+from vlmprompt_baselines.config import PromptSRCConfig
+from vlmprompt_baselines.ivlp import IVLP
 from vlmprompt_baselines.templates import ensemble, teacher_features
 
 AVERAGE = "average_"
-
-
-class PromptSRCConfig(IVLPConfig):
-    """Options of PromptSRC."""
-
-    n_ctx_text: int = Field(4, ge=1, description="prompt tokens a layer of the text tower; paper: 4")
-    n_ctx_vision: int = Field(4, ge=1, description="prompt tokens a layer of the image tower; paper: 4")
-    depth_text: int | None = Field(
-        None,
-        ge=1,
-        description="text layers with prompts, from the first; null: 9 (paper), or all of a shallower tower; "
-        "paper, cross-dataset: 3",
-    )
-    depth_vision: int | None = Field(
-        None,
-        ge=1,
-        description="image layers with prompts, from the first; null: 9 (paper), or all of a shallower tower; "
-        "paper, cross-dataset: 3",
-    )
-    template_option: ClassVar[str | None] = "teacher_templates"
-    teacher_templates: TextTemplate | None = Field(
-        None,
-        description="hand-written texts with one {} each that the prompts are held near; null: the 60 of the code. Set "
-        "by --templates FILE",
-    )
-    text_weight: float = Field(25.0, ge=0, description="of the distance to CLIP's text features; paper: 25")
-    image_weight: float = Field(10.0, ge=0, description="of the distance to CLIP's image features; paper: 10")
-    gpa_mean: float = Field(15.0, description="epoch (from 1) that counts most in the average; code: 15 of 20")
-    gpa_std: float = Field(1.0, gt=0, description="epochs that the average spans, as a deviation; code: 1")
 
 
 class PromptSRC(IVLP):

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from vlmprompt.api import TextEngine, unit
 
-PHOTO = "a photo of a {}."
-
 
 def teacher_features(engine: TextEngine, templates: str | Sequence[str], names: Sequence[str]) -> Tensor:
     """Frozen text features (K,d): the mean over templates of the raw features, then L2-normalised."""

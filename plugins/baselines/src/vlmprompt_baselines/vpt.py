@@ -7,41 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from vlmprompt.api import (
-    Field,
     ForeignState,
     ImageNeeds,
-    MethodConfig,
     PromptMethod,
     TextFeatures,
-    TextTemplate,
     VisualPrompts,
     class_text,
     dassl_state,
     gaussian,
 )
+from vlmprompt_baselines.config import VPTConfig
 from vlmprompt_baselines.layers import prompted_layers, stacked, tower_prompts
-from vlmprompt_baselines.templates import PHOTO
-
-
-class VPTConfig(MethodConfig):
-    """Options of VPT."""
-
-    n_ctx: int = Field(8, ge=1, description="prompt tokens a layer; code: 8")
-    depth: int | None = Field(
-        None, ge=1, description="layers with prompts, from the first; null: all (VPT-deep, code); 1: VPT-shallow"
-    )
-    template_option: ClassVar[str | None] = "template"
-    template: TextTemplate = Field(
-        PHOTO,
-        description="text with one {} for the class name, or a list of them, averaged as CLIP does; code: a photo of a "
-        "{}., for every data set. Set by --templates FILE",
-    )
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"deep": {}, "shallow": {"depth": 1}}
 
 
 class VPT(PromptMethod):

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vlmprompt.api import MethodConfig
-from vlmprompt_bloom.fusion import Fusion
 
+Fusion = Literal["gate", "add", "concat", "routing"]
 TEMPLATE = "a photo of a"
 STD = 0.02
 

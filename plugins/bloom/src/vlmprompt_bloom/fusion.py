@@ -6,15 +6,14 @@ Shapes: J prompted layers, L prompt tokens, d width of the tower that reads the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmprompt.api import seeded_linear
+from vlmprompt_bloom.config import Fusion
 
-Fusion = Literal["gate", "add", "concat", "routing"]
 GATED: tuple[Fusion, ...] = ("gate", "routing")
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import open_clip
 
+from vlmprompt.backbones.names import TWIN
 from vlmprompt.backbones.weights.file import Weights
 from vlmprompt.errors import InputError, UsageError
-
-TWIN = "-quickgelu"
 
 
 def for_tag(architecture: str, tag: str, quick_gelu: bool | None) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 import open_clip
 
 from vlmprompt.backbones.backbone import Backbone, Identity
+from vlmprompt.backbones.names import require_architecture
 from vlmprompt.backbones.openclip.build import random_model
 from vlmprompt.backbones.openclip.pretrained import pretrained
-from vlmprompt.backbones.openclip.specs import known_architecture
 from vlmprompt.backbones.openclip.tokenizers import StandInTokenizer, tokenizer_of, tokenizer_or_stand_in
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.backbones.weights.hub import fetched
@@ -36,7 +36,8 @@ class OpenClipLoader:
             model, tokenizer = found.model, tokenizer_of(found.tokenizer_of)
             identity = replace(identity, file=found.file)
         else:
-            architecture = known_architecture(spec.split("/")[0], spec)
+            architecture = spec.split("/")[0]
+            require_architecture(architecture, spec)
             build = partial(random_model, architecture, seed=random_weights, quick_gelu=bool(quick_gelu))
             model = fetched(f"the description of {architecture}", build)
             tokenizer = tokenizer_or_stand_in(architecture)
@@ -46,4 +47,6 @@ class OpenClipLoader:
 
     def architecture(self, spec: str) -> dict[str, Any]:
         """See `architecture_of`."""
-        return dict(open_clip.get_model_config(known_architecture(spec.split("/")[0], spec)))
+        architecture = spec.split("/")[0]
+        require_architecture(architecture, spec)
+        return dict(open_clip.get_model_config(architecture))

@@ -13,14 +13,14 @@ from open_clip.convert import load_big_vision_weights
 from torch import nn
 
 from vlmprompt.backbones.file_kind import ARRAYS, file_kind
-from vlmprompt.backbones.openclip.activation import TWIN, for_file, for_tag
+from vlmprompt.backbones.names import FOLDER, HUB, TWIN, require_architecture, require_weights
+from vlmprompt.backbones.openclip.activation import for_file, for_tag
 from vlmprompt.backbones.openclip.build import seeded
 from vlmprompt.backbones.openclip.fit import architectures_of, fill
-from vlmprompt.backbones.openclip.specs import HUB, SUFFIXES, known_architecture
 from vlmprompt.backbones.weights.file import read_weights
-from vlmprompt.backbones.weights.folder import FOLDER, ModelFolder, image_settings, open_clip_config, read_folder
+from vlmprompt.backbones.weights.folder import ModelFolder, image_settings, open_clip_config, read_folder
 from vlmprompt.backbones.weights.hub import fetch_folder, fetched
-from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.errors import InputError
 
 _IMAGES = ("mean", "std", "interpolation", "resize_mode")  # of a tag, what its transform is
 
@@ -58,22 +58,13 @@ def pretrained(spec: str, quick_gelu: bool | None) -> Pretrained:
         folder = Path(spec.removeprefix(FOLDER)).expanduser()
         return replace(_from_folder(read_folder(folder), spec), file=str(folder.absolute()))
     architecture, _, weights = spec.partition("/")
-    known_architecture(architecture, spec)
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if not weights:
-        first = f"{architecture}/{tags[0]}" if tags else f"{architecture}/FILE"
-        raise UsageError(f"backbone {spec!r} names no weights", hint=f"{first}, or --random-weights for random ones")
+    require_architecture(architecture, spec)
+    tags = tuple(open_clip.list_pretrained_tags_by_model(architecture))
+    require_weights(spec, tags)
     if weights in tags or weights in open_clip.list_pretrained_tags_by_model(architecture.removesuffix(TWIN)):
         return Pretrained(_tagged(architecture, weights, quick_gelu), architecture)
     path = Path(weights).expanduser()
-    if path.exists():
-        return Pretrained(_filed(architecture, path, quick_gelu), architecture, str(path.absolute()))
-    if "/" in weights or path.suffix in SUFFIXES:
-        raise InputError(f"there is no file {path} (from {Path.cwd()})", hint="check the path in --backbone")
-    raise UsageError(
-        f"{weights!r} is neither a file nor a pretrained tag of {architecture}",
-        hint=did_you_mean(weights, tags) or f"open_clip has no weights for it; give a file: {architecture}/FILE",
-    )
+    return Pretrained(_filed(architecture, path, quick_gelu), architecture, str(path.absolute()))
 
 
 def _tagged(architecture: str, tag: str, quick_gelu: bool | None) -> nn.Module:

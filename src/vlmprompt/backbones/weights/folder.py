@@ -11,7 +11,6 @@ from typing import Any
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.regular import regular
 
-FOLDER = "local-dir:"  # what a spec of one begins with
 OPEN_CLIP_CONFIG, HF_CONFIG, HF_IMAGES = "open_clip_config.json", "config.json", "preprocessor_config.json"
 # In the order in which they are looked for.
 OPEN_CLIP_FILES = (

@@ -69,6 +69,16 @@ def read_listing(place: Place, accept: bool) -> tuple[Listing, dict[str, object]
     return listing, {"files": files, "verified": verified}
 
 
+def require_listing(place: Place) -> None:
+    """Refuse a data set whose split is in a file that is not there.
+
+    Raises:
+        InputError: says where the file is had from.
+    """
+    if place.benchmark.split:
+        _required(place, place.benchmark.split.file)
+
+
 def published_split(split: SplitFile, file: Path) -> bool:
     """Whether a file is the published one by its SHA-256; true where that is not known."""
     return hashlib.sha256(_bytes(file)).hexdigest().startswith(split.sha256)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlmprompt.data.coop.class_folders import read_class_folders
 from vlmprompt.data.coop.facts import ClassFolders, benchmark
-from vlmprompt.data.coop.listing import Listing, read_listing
+from vlmprompt.data.coop.listing import Listing, read_listing, require_listing
 from vlmprompt.data.coop.place import Place
 from vlmprompt.data.coop.synsets import names_of, synsets
 from vlmprompt.data.files import files_below
@@ -27,6 +27,12 @@ class CoopReader:
     """
 
     published = True
+
+    def look(self, argument: str, *, root: Path | None) -> None:
+        """See `data.load.DatasetReader`."""
+        place = Place.below(root, benchmark(argument))
+        require_listing(place)
+        place.require_folder()
 
     def load(
         self,

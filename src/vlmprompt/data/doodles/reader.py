@@ -77,6 +77,10 @@ class DoodlesReader:
     splits: Sequence[str] = tuple(COUNTS)
     domains: Sequence[str] = tuple(DOMAINS)
 
+    def look(self, argument: str, *, root: Path | None) -> None:
+        """See `data.load.DatasetReader`."""
+        self._check(argument)
+
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:
         """The data set; no picture is drawn yet.
 

@@ -58,6 +58,11 @@ class HubReader:
     upright = True
     takes_whole = True
 
+    def look(self, argument: str, *, root: Path | None) -> None:
+        """See `data.load.DatasetReader`; what the hub has is not asked."""
+        name, _ = _options(argument)
+        local_path(name, root)
+
     def load(
         self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
     ) -> Dataset:

@@ -57,6 +57,11 @@ class ShardReader:
     upright = True
     takes_whole = True
 
+    def look(self, argument: str, *, root: Path | None) -> None:
+        """See `data.load.DatasetReader`."""
+        path, _ = split_options(argument)
+        find_shards(path, root)
+
     def load(
         self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
     ) -> Dataset:

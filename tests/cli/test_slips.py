@@ -1,0 +1,137 @@
+"""A slip of the finger is refused at once: before torch is imported, in the words of the part that would refuse it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlmprompt.cli import loading
+from vlmprompt.cli.main import main
+
+RUN = ["--method", "coop", "--backbone", "RN50", "--random-weights"]
+# Command line, exit code, what the error says, what the hint says.
+SLIPS: list[tuple[list[str], int, str, str]] = [
+    (["train", "--method", "coopp"], 2, "unknown method 'coopp'", "'coop'"),
+    (["train", "--method", "coop", "--backbone", "vit_b16"], 2, "unknown architecture 'vit_b16'", "'ViT-B-16'"),
+    (["train", "--method", "coop", "--backbone", "ViT-B-16/opnai"], 2, "'opnai' is neither a file", "'openai'"),
+    (["train", "--method", "coop", "--backbone", "ViT-B-16"], 2, "names no weights", "ViT-B-16/openai"),
+    (["train", *RUN, "--data", "foldr:x"], 2, "unknown dataset 'foldr'", "'folder'"),
+    (["train", *RUN, "--data", "folder:nowhere"], 3, "there is no nowhere", "--root"),
+    (["train", *RUN, "--data", "folder:photos?tran=a"], 2, "no option 'tran'", "'train'"),
+    (["train", *RUN, "--data", "csv:list.csv"], 3, "there is no list.csv", "--root"),
+    (["train", *RUN, "--data", "wds:shards"], 3, "there is no shards", "--root"),
+    (["train", *RUN, "--data", "hf:no/such/folder"], 3, "there is no folder no/such/folder", "OWNER/NAME"),
+    (["train", *RUN, "--data", "coop:dtdd"], 2, "unknown benchmark data set", "'dtd'"),
+    (["train", *RUN, "--data", "coop:dtd"], 3, "coop:dtd has no split_zhou_DescribableTextures.json", "it is had from"),
+    (["train", *RUN, "--data", "doodles:skech"], 2, "no domain 'skech'", "'sketch'"),
+    (["train", *RUN, "--set", "n_ctxx=4"], 2, "unknown configuration key 'n_ctxx'", "'n_ctx'"),
+    (["train", *RUN, "--config", "run.toml"], 2, "unknown configuration key 'shotss'", "'shots'"),
+    (["train", *RUN, "--device", "cudda"], 2, "unknown device 'cudda'", "cuda"),
+    (["train", *RUN, "--preset", "deep"], 2, "unknown preset 'deep'", "no presets"),
+    (["import", "x.pt", *RUN, "--data", "folder:nowhere"], 3, "there is no nowhere", "--root"),
+    (["evaluate", "nowhere"], 3, "nowhere is not a run", "vlmprompt train"),
+    (["evaluate", "runs"], 3, "runs is not a run", "it holds runs: done"),
+    (["evaluate", "--runs-dir", "empty"], 3, "no finished run in empty", "vlmprompt train"),
+    (["evaluate", "runs/done", "--data", "foldr:x"], 2, "unknown dataset 'foldr'", "'folder'"),
+    (["evaluate", "runs/done", "--ood", "folder:nowhere"], 3, "there is no nowhere", "--root"),
+    (["evaluate", "runs/done", "--suite", "acuracy"], 2, "unknown suite 'acuracy'", "'accuracy'"),
+    (["evaluate", "runs/done", "--suite", "ood:imagenet-moss"], 2, "unknown OOD benchmark", "'imagenet-mos'"),
+    (["evaluate", "runs/done", "--suite", "accuracy:x"], 2, "takes no argument", "--suite accuracy"),
+    (["evaluate", "runs/done", "--reporter", "makdown"], 2, "unknown reporter", "'markdown'"),
+    (["sweep", *RUN, "--data", "doodels"], 2, "unknown dataset 'doodels'", "'doodles'"),
+    (["sweep", *RUN, "--domain", "doodles:skech"], 2, "no domain 'skech'", "'sketch'"),
+    (["sweep", *RUN, "--grid", "n_ctxx=4,16"], 2, "method 'coop' has no setting 'n_ctxx' (--grid)", "'n_ctx'"),
+    (["sweep", *RUN, "--grid", "lr=0.1,-1"], 2, "train.lr = -1 (--grid) is not allowed", "learning rate"),
+    (["reproduce", "dmeo"], 2, "there is no recipe 'dmeo'", "'demo'"),
+    (["reproduce", "mine.toml"], 2, "unknown architecture 'vit_b16'", "'ViT-B-16'"),
+    (["describe-classes", "--data", "foldr:x"], 2, "unknown dataset 'foldr'", "'folder'"),
+    (["data", "show", "foldr:x"], 2, "unknown dataset 'foldr'", "'folder'"),
+    (["backbones", "show", "open_clp"], 2, "unknown backbone 'open_clp'", "'open_clip'"),
+    (["methods", "show", "coopp"], 2, "unknown method 'coopp'", "'coop'"),
+    (["config", "describe", "train.lrr"], 2, "unknown configuration key 'train.lrr'", "'train.lr'"),
+]
+RECIPE = """
+title = "Mine"
+about = "one grid"
+grid = [{ methods = ["coop"], data = ["doodles"], suites = ["accuracy"], backbone = "vit_b16" }]
+column = [{ header = "top1", suite = "accuracy", cell = "test" }]
+"""
+ALL = """
+import contextlib, io, json, sys
+from vlmprompt.cli.main import main
+
+for line in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
+        code = main([*line, "--json"])
+    error = json.loads(out.getvalue()).get("error")
+    print(json.dumps([code, error["message"], error["hint"], "torch" in sys.modules]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, str, bool]]:
+    """What each slip ended with, all in one fresh interpreter; and whether torch was there by then."""
+    folder = tmp_path_factory.mktemp("slips")
+    (folder / "run.toml").write_text("shotss = 4\n")
+    (folder / "mine.toml").write_text(RECIPE)
+    (folder / "photos").mkdir()
+    (folder / "runs" / "done").mkdir(parents=True)
+    (folder / "runs" / "done" / "run.json").write_text('{"schema_version": 1, "name": "done", "status": "finished"}')
+    lines = json.dumps([line for line, *_ in SLIPS])
+    command = [sys.executable, "-c", ALL]
+    done = subprocess.run(command, input=lines, cwd=folder, capture_output=True, text=True, check=True)
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("place", range(len(SLIPS)), ids=[" ".join(line) for line, *_ in SLIPS])
+def test_a_slip_costs_no_import_of_torch(refused: list[tuple[int, str, str, bool]], place: int) -> None:
+    _, code, message, hint = SLIPS[place]
+    found_code, found_message, found_hint, torch_was_there = refused[place]
+    assert (found_code, torch_was_there) == (code, False)
+    assert message in found_message
+    assert hint in found_hint
+
+
+def test_options_of_all_methods_are_read_without_torch() -> None:
+    check = (
+        "import sys\n"
+        "from vlmprompt.plugins import host\n"
+        "print(all(entry.load_config() for entry in host().methods.entries()), 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
+@pytest.fixture
+def heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that stands in for torch, which these tests have long imported."""
+    (tmp_path / "heavy_stand_in.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(loading, "SLOW", "heavy_stand_in")
+    monkeypatch.delitem(sys.modules, "heavy_stand_in", raising=False)
+    return "heavy_stand_in"
+
+
+@pytest.mark.parametrize(("quiet", "lines"), [(False, 1), (True, 0)])
+def test_a_heavy_import_is_announced_once_before_it_begins(
+    heavy: str, quiet: bool, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finders = list(sys.meta_path)
+    with loading.announced(quiet=quiet):
+        for _ in range(2):
+            __import__(heavy)
+            del sys.modules[heavy]
+    assert sys.meta_path == finders
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.splitlines() == [f"loading {heavy}, which takes some seconds ..."] * lines
+
+
+def test_what_is_there_already_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "torch" in sys.modules
+    assert main(["config", "show", "--method", "coop"]) == 0
+    assert "loading" not in capsys.readouterr().err
