@@ -101,7 +101,7 @@ def test_other_data_in_place_of_the_runs_own(measure: Measure, photos: Path, tmp
     progress.warn = said.append  # type: ignore[method-assign]
     row = measure(data=spec, aliases=tmp_path / "aliases.txt", progress=progress)
     assert (row.dataset, row.n, row.status, row.metric) == ("all", 3, "ok", "top1")
-    assert said == [f"alias 'yak' of {tmp_path / 'aliases.txt'} has no effect: no data set calls a class so"]
+    assert said == [f"alias 'yak' of {tmp_path / 'aliases.txt'} has no effect: no other data set calls a class so"]
 
 
 def test_other_data_need_not_hold_every_class_nor_the_runs_own(measure: Measure, photos: Path, tmp_path: Path) -> None:

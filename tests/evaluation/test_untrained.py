@@ -109,7 +109,7 @@ def test_halves_of_the_classes_and_other_data(here: Path, photos: Path, tiny_bac
         )
 
     rows = measure("base-to-new")
-    assert {row.status for row in rows} == {"not_applicable"} and "--set setting=base-to-new" in rows[0].note
+    assert {row.status for row in rows} == {"not_applicable"} and "--setting base-to-new" in rows[0].note
     rows = measure("base-to-new", setting="base-to-new")
     assert [(row.cell, row.status) for row in rows] == [(cell, "ok") for cell in ("base", "new", "h", "h")]
     prints = make_photos(here / "prints", splits={"test": 1}, seed=1)

@@ -98,8 +98,9 @@ def evaluate(
     companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
     suites = suites_for(suite, companions)
     require(methods=flags.method or (), suites=suites, reporter=reporter)
-    accepted = {"descriptions": None if descriptions is None else str(descriptions), "allow_overlap": allow_overlap}
-    configs = flags.resolved(data=data, **{key: value or None for key, value in accepted.items()})
+    files = {"descriptions": descriptions, "aliases": aliases}
+    texts = {key: None if path is None else str(path) for key, path in files.items()}
+    configs = flags.resolved(data=data, allow_overlap=allow_overlap or None, **texts)
     from vlmprompt.config.device import require_device
     from vlmprompt.config.models import Runtime
 
@@ -118,7 +119,7 @@ def evaluate(
     progress = CliProgress()
     runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
     shared = Resources(runtime, progress, spec=None if configs else flags.backbone)
-    beside: dict[str, Any] = {"force": force, "companions": companions, "aliases": aliases, "contents": contents}
+    beside: dict[str, Any] = {"force": force, "companions": companions, "contents": contents}
     if configs:
         rows = _untrained(configs, suites, shared, beside)
         emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
@@ -127,7 +128,7 @@ def evaluate(
         runs = [newest_run(runs_dir)]
         progress.message(f"newest run: {runs[0]}")
     loaded = [load_run(path) for path in runs]
-    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, "descriptions": descriptions}
+    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, **files}
     shares: dict[str, Any] = {**beside, **own, "resources": shared, "progress": progress}
     rows = [row for run in loaded for row in measure(run, suites, runtime, **shares)]
     emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))

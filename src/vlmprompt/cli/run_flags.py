@@ -15,9 +15,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
-
-import typer
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from vlmprompt.cli.options import (
     BackboneOption,
@@ -35,6 +33,35 @@ from vlmprompt.cli.options import (
     WorkersOption,
 )
 from vlmprompt.cli.output import warn
+from vlmprompt.cli.run_options import (
+    AcceptSplitOption,
+    AliasesOption,
+    AllowFewerOption,
+    AllowMissingOption,
+    AllowOutsideOption,
+    AllowOverlapOption,
+    BatchSizeOption,
+    ClassNamesOption,
+    ClassWeightsOption,
+    DescriptionsOption,
+    EpochsOption,
+    ExifOption,
+    KeepOption,
+    LrOption,
+    MaxStepsOption,
+    PatienceOption,
+    PrecisionOption,
+    ProtocolOption,
+    SamplingOption,
+    ScheduleOption,
+    SeedOption,
+    SettingOption,
+    ShotsOption,
+    SplitSeedOption,
+    TemplatesOption,
+    ValidateEveryOption,
+    ViewsOption,
+)
 
 if TYPE_CHECKING:
     from vlmprompt.config.layers import Layer
@@ -49,100 +76,6 @@ _LEAVE = (
     "allow_overlap",
     "allow_outside",
 )  # flags that accept something
-_LEARNS = "What it learns from"
-_OPTIMISED = "How it is optimised (see also --set)"
-
-
-def _learns(name: str, text: str, **more: Any) -> Any:
-    return typer.Option(name, help=text, rich_help_panel=_LEARNS, **more)
-
-
-def _optimised(name: str, text: str, **more: Any) -> Any:
-    return typer.Option(name, help=text, rich_help_panel=_OPTIMISED, **more)
-
-
-_ShotsOption = Annotated[str | None, _learns("--shots", "Training images per class, or all.", metavar="INT|all")]
-_SeedOption = Annotated[int | None, _learns("--seed", "Seed of sample, initial values and order.")]
-_SettingOption = Annotated[
-    str | None,
-    _learns("--setting", "few-shot, base-to-new or cross-dataset: classes and schedule.", metavar="NAME"),
-]
-_ProtocolOption = Annotated[str | None, _learns("--protocol", "Data conventions: coop or gallop-code.", metavar="NAME")]
-_ClassNamesOption = Annotated[
-    Path | None, _learns("--class-names", "File with one class name a line, in label order.", metavar="FILE")
-]
-_AliasesOption = Annotated[
-    str | None, _learns("--aliases", "Lines 'old = new': other names for classes, of all data.", metavar="FILE")
-]
-_TemplatesOption = Annotated[
-    str | None,
-    _learns("--templates", "Texts with {} around class names, averaged; or clip7, clip80.", metavar="FILE"),
-]
-_DescriptionsOption = Annotated[
-    str | None,
-    _learns("--descriptions", "Class descriptions, for methods that read some; default: found.", metavar="FILE"),
-]
-_AllowMissingOption = Annotated[bool, _learns("--allow-missing", "Accept classes without a description.")]
-_AllowFewerOption = Annotated[bool, _learns("--allow-fewer", "Accept classes with fewer images than shots.")]
-_AcceptSplitOption = Annotated[
-    bool, _learns("--accept-split", "Accept a benchmark's split that is not the published one; it is recorded.")
-]
-_ExifOption = Annotated[
-    bool | None,
-    _learns("--exif/--no-exif", "Turn your own pictures as their EXIF orientation says, or read them as stored."),
-]
-_AllowOverlapOption = Annotated[
-    bool, _learns("--allow-overlap", "Accept images that are in more than one split; it is recorded.")
-]
-_AllowOutsideOption = Annotated[bool, _learns("--allow-outside", "Accept absolute paths in a list that lead anywhere.")]
-_SplitSeedOption = Annotated[
-    int | None, _learns("--split-seed", "Seed of the split of a data set that has none; default 1.")
-]
-_EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
-_LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
-_BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
-_MaxStepsOption = Annotated[
-    int | None, _optimised("--max-steps", "Stop after so many steps, where the epochs have so many.")
-]
-_ScheduleOption = Annotated[
-    str | None,
-    _optimised(
-        "--schedule",
-        "cosine, linear, constant, or step: with --set milestones=[30,60] and --set gamma=0.1.",
-        metavar="NAME",
-    ),
-]
-_SamplingOption = Annotated[
-    str | None,
-    _optimised("--sampling", "shuffled, or balanced: each class equally often in an epoch.", metavar="NAME"),
-]
-_ClassWeightsOption = Annotated[
-    str | None,
-    _optimised(
-        "--class-weights",
-        "Weights in the loss: none, balanced (n / (C * n_c)), or a table such as '{cat = 2}'.",
-        metavar="none|balanced|TABLE",
-    ),
-]
-_ValidateEveryOption = Annotated[
-    int | None,
-    _optimised("--validate-every", "Epochs between measurements on the val images; default: never.", metavar="N"),
-]
-_KeepOption = Annotated[
-    str | None,
-    _optimised("--keep", "State that the run ends with: last, or best by --validate-every.", metavar="last|best"),
-]
-_PatienceOption = Annotated[
-    int | None,
-    _optimised("--patience", "Stop after so many measurements without a better one; default: never.", metavar="N"),
-]
-_PrecisionOption = Annotated[
-    str | None, _optimised("--precision", "Arithmetic of the towers: fp32, bf16 or fp16.", metavar="NAME")
-]
-_ViewsOption = Annotated[
-    int | None,
-    _optimised("--views", "0: fresh augmentation each epoch; V > 0: V fixed views, features cached."),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,31 +88,31 @@ class BaseFlags:
     preset: PresetOption = None
     config: ConfigFileOption = None
     set_: SetOption = None
-    setting: _SettingOption = None
-    protocol: _ProtocolOption = None
-    class_names: _ClassNamesOption = None
-    aliases: _AliasesOption = None
-    templates: _TemplatesOption = None
-    allow_fewer: _AllowFewerOption = False
-    descriptions: _DescriptionsOption = None
-    allow_missing: _AllowMissingOption = False
-    accept_split: _AcceptSplitOption = False
-    exif: _ExifOption = None
-    allow_overlap: _AllowOverlapOption = False
-    allow_outside: _AllowOutsideOption = False
-    split_seed: _SplitSeedOption = None
-    epochs: _EpochsOption = None
-    lr: _LrOption = None
-    batch_size: _BatchSizeOption = None
-    max_steps: _MaxStepsOption = None
-    schedule: _ScheduleOption = None
-    precision: _PrecisionOption = None
-    views: _ViewsOption = None
-    sampling: _SamplingOption = None
-    class_weights: _ClassWeightsOption = None
-    validate_every: _ValidateEveryOption = None
-    keep: _KeepOption = None
-    patience: _PatienceOption = None
+    setting: SettingOption = None
+    protocol: ProtocolOption = None
+    class_names: ClassNamesOption = None
+    aliases: AliasesOption = None
+    templates: TemplatesOption = None
+    allow_fewer: AllowFewerOption = False
+    descriptions: DescriptionsOption = None
+    allow_missing: AllowMissingOption = False
+    accept_split: AcceptSplitOption = False
+    exif: ExifOption = None
+    allow_overlap: AllowOverlapOption = False
+    allow_outside: AllowOutsideOption = False
+    split_seed: SplitSeedOption = None
+    epochs: EpochsOption = None
+    lr: LrOption = None
+    batch_size: BatchSizeOption = None
+    max_steps: MaxStepsOption = None
+    schedule: ScheduleOption = None
+    precision: PrecisionOption = None
+    views: ViewsOption = None
+    sampling: SamplingOption = None
+    class_weights: ClassWeightsOption = None
+    validate_every: ValidateEveryOption = None
+    keep: KeepOption = None
+    patience: PatienceOption = None
     device: DeviceOption = "auto"
     workers: WorkersOption = 2
     root: RootOption = None
@@ -203,6 +136,7 @@ class BaseFlags:
             "preset",
             "setting",
             "protocol",
+            "class_names",
             "aliases",
             "templates",
             "descriptions",
@@ -227,7 +161,6 @@ class BaseFlags:
         flags |= {"train.class_weights": None if self.class_weights is None else Text(self.class_weights)}
         # Absent, such a flag says nothing, so that a file may allow it.
         flags |= {key: getattr(self, key) or None for key in _LEAVE}
-        flags |= {"class_names": None if self.class_names is None else str(self.class_names)}
         return resolve(flags, sets=self.set_ or (), more=layers, config_file=self.config, base=base)
 
     def runtime(self) -> Runtime:
@@ -241,8 +174,8 @@ class BaseFlags:
 class _OneRun:
     method: MethodOption = None
     data: DataOption = None
-    shots: _ShotsOption = None
-    seed: _SeedOption = None
+    shots: ShotsOption = None
+    seed: SeedOption = None
 
 
 @dataclass(frozen=True, kw_only=True)

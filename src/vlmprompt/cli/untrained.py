@@ -9,11 +9,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.options import ConfigFileOption, QuickGeluOption, RandomWeightsOption, SetOption
+from vlmprompt.cli.options import ConfigFileOption, PresetOption, QuickGeluOption, RandomWeightsOption, SetOption
+from vlmprompt.cli.run_options import (
+    AcceptSplitOption,
+    AllowMissingOption,
+    AllowOutsideOption,
+    ClassNamesOption,
+    ExifOption,
+    PrecisionOption,
+    ProtocolOption,
+    SettingOption,
+    SplitSeedOption,
+    TemplatesOption,
+)
 from vlmprompt.errors import UsageError
 
 if TYPE_CHECKING:
     from vlmprompt.config.resolve import Resolved
+
+
+_KEYS = (
+    "backbone",
+    "random_weights",
+    "quick_gelu",
+    "preset",
+    "setting",
+    "protocol",
+    "class_names",
+    "templates",
+    "exif",
+    "split_seed",
+)
+_ACCEPTING = ("allow_missing", "accept_split", "allow_outside")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +69,19 @@ class MethodFlags:
     ] = None
     random_weights: RandomWeightsOption = None
     quick_gelu: QuickGeluOption = None
+    preset: PresetOption = None
     config: ConfigFileOption = None
     set_: SetOption = None
+    setting: SettingOption = None
+    protocol: ProtocolOption = None
+    class_names: ClassNamesOption = None
+    templates: TemplatesOption = None
+    allow_missing: AllowMissingOption = False
+    accept_split: AcceptSplitOption = False
+    exif: ExifOption = None
+    allow_outside: AllowOutsideOption = False
+    split_seed: SplitSeedOption = None
+    precision: PrecisionOption = None
 
     def settle(self, runs: list[Path] | None, *, no_reference: bool) -> None:
         """Refuse flags that have no effect on what is to be measured.
@@ -78,8 +116,8 @@ class MethodFlags:
         """
         from vlmprompt.config.resolve import resolve
 
-        names = ("backbone", "random_weights", "quick_gelu")
-        flags = {name: getattr(self, name) for name in names} | more
+        flags = {key: getattr(self, key) for key in _KEYS} | {key: getattr(self, key) or None for key in _ACCEPTING}
+        flags |= {"train.precision": self.precision} | more
         return [
             resolve(flags | {"method": method}, sets=self.set_ or (), config_file=self.config)
             for method in dict.fromkeys(self.method or ())
@@ -88,5 +126,5 @@ class MethodFlags:
     def _given(self) -> Iterator[str]:
         """The flags that are for methods alone, as they are typed."""
         for field in fields(self):
-            if field.name != "backbone" and getattr(self, field.name) not in (None, []):
+            if field.name != "backbone" and getattr(self, field.name) not in (field.default, []):
                 yield "--" + field.name.strip("_").replace("_", "-")

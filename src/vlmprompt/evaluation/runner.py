@@ -184,7 +184,7 @@ class Runner:
         finally:
             self.report()
             for name in given.unused:
-                self._progress.warn(f"alias {name!r} of {given.where} has no effect: no data set calls a class so")
+                self._progress.warn(f"alias {name!r} of {given.where} has no effect: no other data set calls a class so")
 
     def measure(self, contexts: Sequence[Context], suites: Sequence[Suite]) -> list[ResultRow]:
         """The rows of all cells of suites for some subjects; new ones are stored cell by cell.

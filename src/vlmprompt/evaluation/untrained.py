@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from vlmprompt.backbones.backbone import Backbone
@@ -74,7 +73,6 @@ def measure_untrained(
     resources: Resources,
     *,
     companions: Mapping[str, Sequence[str]] | None = None,
-    aliases: Path | None = None,
     contents: bool = False,
     force: bool = False,
 ) -> list[ResultRow]:
@@ -84,7 +82,6 @@ def measure_untrained(
     runtime, progress = resources.runtime, resources.progress
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
     require_outliers(companions, config, runtime)
-    given = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
     settle_device(config, runtime)
     data = load_trainset(config, runtime)
     dataset = replace(data.dataset, by_contents=True) if contents else data.dataset
@@ -96,13 +93,13 @@ def measure_untrained(
         resources.bank(config),
         load=cache(partial(load_like, config, resources=resources, contents=contents)),
         companions=companions,
-        aliases=given.over(Aliases.of(config.aliases)),
+        aliases=Aliases.of(config.aliases),
     )
     context.method()  # what is wrong or doubtful is said once, and not for every cell
     with shared(folder, progress, alone=force):
         ledger = Ledger(ResultStore(folder / RESULTS_FILE), fresh=force)
         runner = Runner(ledger, resources.backbone(config).digest, progress=progress)
-        return runner.carry_out([context], chosen, given)
+        return runner.carry_out([context], chosen, Aliases())
 
 
 def require_training_free(resolved: Resolved) -> None:

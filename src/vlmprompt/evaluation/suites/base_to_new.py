@@ -45,7 +45,7 @@ class BaseToNewSuite:
 
 def _not_trained_for_it(subject: Subject) -> list[Cell]:
     if subject.untrained:
-        reason = f"all classes are told apart at once; for the two halves add --set setting={SETTING}"
+        reason = f"all classes are told apart at once; for the two halves add --setting {SETTING}"
     else:
         command = train_command(subject.config, subject.sources, setting=SETTING)
         reason = f"the run was trained on all classes, not on the base half; to do so: {command}"
