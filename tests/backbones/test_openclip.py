@@ -80,6 +80,12 @@ def test_activation_mismatch_with_a_tag_is_an_error():
         load_backbone("ViT-B-16-quickgelu/laion2b_s34b_b88k")
 
 
+def test_towers_are_named_by_a_text(tmp_path):
+    with pytest.raises(UsageError, match="and not by a PosixPath") as error:
+        load_backbone(tmp_path)
+    assert "ARCHITECTURE/{path}" in error.value.hint
+
+
 @pytest.mark.parametrize(
     ("spec", "message", "hint"),
     [

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from made_up_methods import Entry, Methods, NeedyConfig
 
 from vlmprompt.config.explain import explain
+from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import Resolved, resolve
 from vlmprompt.errors import UsageError
 
@@ -57,6 +58,21 @@ def failure(methods: Methods, flags: Mapping[str, Any] | None = None, **more: An
         resolved(methods, flags, **more)
     assert "\n" not in caught.value.message
     return caught.value
+
+
+@pytest.mark.parametrize(
+    ("values", "message", "hint"),
+    [
+        ({"devcie": "cpu"}, "Runtime has no argument 'devcie'", "did you mean 'device'?"),
+        ({"workers": -1}, "argument workers = -1 of Runtime is not allowed: it should be", "image-decoding processes"),
+        ({"root": 5}, "argument root = 5 of Runtime is not allowed", "parent folder"),
+    ],
+)
+def test_what_no_runtime_takes(values: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        Runtime(**values)
+    assert hint in str(error.value.hint)
+    assert Runtime(workers=0).workers == 0
 
 
 def test_defaults_are_complete_and_say_whose_they_are(methods: Methods) -> None:

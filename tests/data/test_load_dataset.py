@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,13 @@ def test_every_scheme_of_the_core(make_tree: MakeTree, tmp_path: Path) -> None:
         digests.add(dataset.digest)
     assert len(digests) == 1
     assert load_dataset("folder:photos", root=tmp_path, class_names_file=names).class_names == ("house cat",)
+
+
+def test_data_are_given_by_a_text(tmp_path: Path) -> None:
+    path: Any = tmp_path
+    with pytest.raises(UsageError, match="and not by a PosixPath") as error:
+        load_dataset(path)
+    assert "f'folder:{path}'" in str(error.value.hint)
 
 
 def test_unknown_scheme_and_forgotten_scheme(make_tree: MakeTree) -> None:

@@ -124,6 +124,9 @@ UNCLEAR = {
     "thinking aloud, and a list": ("We need to list features.\n- a tail\n- ears", "it thinks aloud"),
     "a heading": ("**Thinking:**\nIt has a tail.", "it thinks aloud"),
     "a process": ("Here is my thought process:\nIt has a tail.", "it thinks aloud"),
+    "an aside": ("*thinks: a fox ...*\n- a tail\n- ears", "it thinks aloud"),
+    "an aside in brackets": ("(thinking) a fox\n\n- a tail\n- ears", "it thinks aloud"),
+    "a comment": ("<!-- a fox has a tail -->\n- a tail\n- ears", "markup within its text"),
     "HTML": ("<ul>\n<li>a tail</li>\n</ul>", "markup within its text"),
     "a table": ("| feature | why |\n|---|---|\n| a tail | bushy |", "markup within its text"),
     "a torn mark": ("- a tail\n- ears <|im_", "markup within its text"),
@@ -152,6 +155,7 @@ def test_what_looks_like_json_and_is_none(text: str) -> None:
         "the user manual on its side\na mouse with two keys",
         "Let me list them:\n- the user manual on its side\n- a mouse with two keys",
         "a response light\nan answer key in red",
+        "a (thinking) face\na thinking cap",
         "a < b on its face\nfur (2 > 1)",
     ],
 )

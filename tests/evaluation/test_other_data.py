@@ -12,8 +12,9 @@ import pytest
 
 from tests.training.material import CLASSES, Hooked, config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.errors import InputError
+from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation.runner import evaluate
+from vlmprompt.evaluation.untrained import evaluate_method
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.training.run import train
 
@@ -138,6 +139,18 @@ def test_images_that_were_trained_on_are_not_measured(measure: Measure, photos: 
     domains = {"domains": [f"folder:{tmp_path / 'again'}"]}
     row = measure("domain-generalization", cell="again", companions=domains, progress=progress)
     assert row.n == 12 and "has seen in training" in said[1] and len(said) == 2
+
+
+def test_one_or_several_and_kinds_that_are_none(measure: Measure, photos: Path, tmp_path: Path) -> None:
+    other = make_photos(tmp_path / "other", splits={"all": 2}, classes=("Red Fox", "whale"), seed=7)
+    spec, table = f"folder:{other / 'all'}", {"Whale": "blue whale"}
+    row = measure("domain-generalization", cell="all", companions={"domains": spec}, aliases=table)
+    assert (row.status, row.n) == ("ok", 4)
+    with pytest.raises(UsageError, match="no companions of kind 'domain'") as error:
+        measure(companions={"domain": [spec]})
+    assert error.value.hint == "did you mean 'domains'?"
+    with pytest.raises(UsageError, match="no companions of kind 'domain'"):
+        evaluate_method("zeroshot", f"folder:{photos}", companions={"domain": [spec]})
 
 
 def test_a_domain_is_measured_whole_and_by_names_as_they_read(measure: Measure, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -118,6 +119,14 @@ def test_target_that_is_no_method(registered, tiny_backbone):
 def test_names_without_words(tiny_backbone, names, message):
     with pytest.raises(InputError, match=message):
         build_method("coop", tiny_backbone, names)
+
+
+def test_one_text_is_no_list_of_names(tiny_backbone):
+    method = build_method("zeroshot", tiny_backbone, ["cat"])
+    for take in (partial(build_method, "zeroshot", tiny_backbone), method.with_classes):
+        with pytest.raises(UsageError, match="class names are a list, and 'cat' is one text") as error:
+            take("cat")
+        assert error.value.hint == "give ['cat']"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.training.material import config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.levels import WARNING
 from vlmprompt.data.load import load_dataset
-from vlmprompt.errors import InputError
+from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation.scores import ood_scores
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.classifier import Classification, Classifier
@@ -145,6 +146,10 @@ def test_grey_levels(classifier: Classifier) -> None:
     [
         (7, "a int is no picture", "a path, a PIL image"),
         ([picture(), None], "a NoneType is no picture", "a path, a PIL image"),
+        (b"content", "a bytes is no picture", "PIL.Image.open(io.BytesIO(content))"),
+        ([b"content"], "a bytes is no picture", "PIL.Image.open(io.BytesIO(content))"),
+        (io.BytesIO(b"content"), "a BytesIO is no picture", "PIL.Image.open(file)"),
+        ({"a": picture()}, "a dict is no picture", "a list of such"),
         (
             np.zeros((3, 8, 9), np.uint8),
             r"an array \(3, 8, 9\) of uint8 is no picture: \(H,W,3\)",
@@ -163,6 +168,28 @@ def test_what_is_no_picture(given: Any, message: str, hint: str, classifier: Cla
     with pytest.raises(InputError, match=message) as error:
         classifier(given)
     assert hint in str(error.value.hint)
+
+
+def test_floats_of_any_precision(classifier: Classifier) -> None:
+    transformed = classifier.frozen.method.backbone.transform(train=False)(picture())
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        given = transformed.to(dtype)
+        assert torch.equal(classifier(given).logits_BK, classifier(given.float()).logits_BK)
+
+
+def test_what_makes_no_classifier(tiny_backbone: Backbone) -> None:
+    method = build_method("zeroshot", tiny_backbone, NAMES)
+    found = Classifier(method.frozen())(picture())
+    assert torch.equal(found.logits_BK, Classifier(method)(picture()).logits_BK)
+    run: Any = object()
+    with pytest.raises(UsageError, match="a object is no method") as error:
+        Classifier(run)
+    assert "run.classifier()" in str(error.value.hint)
+    with pytest.raises(UsageError, match="batch_size = 0: a batch holds at least 1 picture"):
+        Classifier(method, batch_size=0)
+    for k in (0, -1):
+        with pytest.raises(UsageError, match=rf"top\({k}\) asks for no class"):
+            found.top(k)
 
 
 def test_a_folder_is_no_picture(classifier: Classifier, tmp_path: Path) -> None:

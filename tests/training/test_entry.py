@@ -115,7 +115,7 @@ def test_what_is_refused(
 
 def test_data_in_memory_have_no_place_in_a_run(photos: Path, tiny_backbone: Backbone, here: Runtime) -> None:
     dataset: Any = load_dataset(f"folder:{photos}")
-    with pytest.raises(UsageError, match="the spec of a data set, such as 'folder:photos', and not a Dataset"):
+    with pytest.raises(UsageError, match="by a text, such as 'folder:photos', and not by a Dataset"):
         train("coop", dataset, tiny_backbone, runtime=here)
     with pytest.raises(UsageError, match="no method given"):
         train(data=f"folder:{photos}", runtime=here)

@@ -11,7 +11,7 @@ from typing import Any
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.precision import Precision
-from vlmprompt.errors import CapabilityError
+from vlmprompt.errors import CapabilityError, UsageError
 from vlmprompt.plugins import host
 
 
@@ -33,10 +33,15 @@ def load_backbone(
             global RNG state is left as it was.
 
     Raises:
-        UsageError: unknown architecture or tag, or an activation that must be said.
+        UsageError: no text, unknown architecture or tag, or an activation that must be said.
         InputError: weights cannot be had or do not fit; activation and tag contradict each other.
         CapabilityError: the towers are of a kind that the engines cannot run.
     """
+    if not isinstance(spec, str):
+        raise UsageError(
+            f"towers are named by a text, such as 'ViT-B-16-quickgelu/openai', and not by a {type(spec).__name__}",
+            hint="of a file, f'ARCHITECTURE/{path}'; an open_clip model in memory: Backbone.from_model",
+        )
     with outliving():
         backbone: Backbone = _loader(spec).load(
             spec, device=device, precision=precision, quick_gelu=quick_gelu, random_weights=random_weights

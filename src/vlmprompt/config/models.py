@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vlmprompt.config.aliases import AliasTable
 from vlmprompt.config.limits import (
@@ -19,6 +19,7 @@ from vlmprompt.config.limits import (
     MOST_WORKERS,
 )
 from vlmprompt.config.templates import Templates
+from vlmprompt.errors import UsageError, did_you_mean
 
 Setting = Literal["few-shot", "base-to-new", "cross-dataset"]
 Protocol = Literal["coop", "gallop-code"]
@@ -198,3 +199,28 @@ class Runtime(BaseModel):
     root: Path | None = Field(None, description="parent folder of the data sets' folders (VLMPROMPT_ROOT)")
     runs_dir: Path = Field(Path("runs"), description="parent folder of run folders")
     feature_cache: Path | None = Field(None, description="folder for cached image features; null = memory only")
+
+    def __init__(self, **values: Any) -> None:
+        """See the fields.
+
+        Raises:
+            UsageError: there is no such field, or a value is not allowed.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _refused(type(self), error) from None
+
+
+def _refused(model: type[Runtime], error: ValidationError) -> UsageError:
+    """The first wrong argument in one line."""
+    problem = error.errors(include_url=False)[0]
+    name = str(problem["loc"][0])
+    field = model.model_fields.get(name)
+    if field is None:
+        return UsageError(f"{model.__name__} has no argument {name!r}", hint=did_you_mean(name, model.model_fields))
+    reason = problem["msg"].removeprefix("Input ")
+    return UsageError(
+        f"argument {name} = {problem['input']!r} of {model.__name__} is not allowed: it {reason}",
+        hint=f"{name}: {field.description}",
+    )

@@ -45,7 +45,7 @@ class Aliases:
         return cls(where, names)
 
     @classmethod
-    def read(cls, file: Path, root: Path | None) -> Aliases:
+    def read(cls, file: Path | str, root: Path | None) -> Aliases:
         """Aliases from a file, see `read_aliases`; looked for as data are.
 
         Raises:

@@ -85,9 +85,10 @@ def load_dataset(
         allow_outside: lists may name absolute paths anywhere.
 
     Raises:
-        UsageError: unknown scheme.
+        UsageError: unknown scheme, or no text.
         InputError: the reader's; or a name that cannot be written down, or images that nothing installed reads.
     """
+    require_spec(spec)
     check_utf8([spec])
     reader, argument = _reader(spec)
     published = getattr(reader, "published", False)
@@ -107,6 +108,19 @@ def load_dataset(
     if not (exif or upright):
         dataset = _doubted(dataset, f"exif has no effect: images of {spec!r} are read as they are stored")
     return _finished(dataset, upright=upright and exif)
+
+
+def require_spec(given: object) -> None:
+    """Refuse what is no text: a path, say, or a data set in memory.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(given, str):
+        raise UsageError(
+            f"data are given by a text, such as 'folder:photos', and not by a {type(given).__name__}",
+            hint="of a folder, f'folder:{path}'; a reader of your own comes in a plugin",
+        )
 
 
 def require_there(spec: str, *, root: Path | None = None) -> None:

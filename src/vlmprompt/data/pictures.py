@@ -5,8 +5,9 @@ Shapes: H x W pixels, C channels, S side of a tower's input.
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 
 CHANNELS = (1, 3, 4)
+CONTENT = (bytes, bytearray, memoryview, io.IOBase)  # of a file, encoded
+NO_PICTURES = (*CONTENT, Mapping)  # although they can be iterated over
 KINDS = "a path, a PIL image, an array (H,W,3) or tensor (3,H,W) of 8-bit pixels, or what backbone.transform gives"
 
 
@@ -35,9 +38,9 @@ def pictures(given: Any) -> Iterator[Any]:
     """
     if _is_one(given):
         return iter((given,))
-    if isinstance(given, Iterable):
+    if isinstance(given, Iterable) and not isinstance(given, NO_PICTURES):
         return iter(given)
-    raise InputError(f"a {type(given).__name__} is no picture", hint=f"give {KINDS}; or a list of such")
+    raise _no_picture(given, f"give {KINDS}; or a list of such")
 
 
 def picture_tensor(picture: Any, transform: Transform, size: int, *, upright: bool) -> Tensor:
@@ -51,7 +54,7 @@ def picture_tensor(picture: Any, transform: Transform, size: int, *, upright: bo
     Raises:
         InputError: it cannot be read, or is none of `KINDS`.
     """
-    if isinstance(picture, Tensor) and picture.is_floating_point():
+    if isinstance(picture, Tensor) and picture.is_floating_point():  # of whatever precision
         if picture.shape != (3, size, size):
             shape = tuple(picture.shape)
             raise InputError(
@@ -59,7 +62,7 @@ def picture_tensor(picture: Any, transform: Transform, size: int, *, upright: bo
                 f"this one is {shape}",
                 hint="apply that transform, or give pixels: 8-bit (torch.uint8), 0 to 255",
             )
-        return picture
+        return picture.float()
     image = _image(picture, upright)
     if GUESSED in image.info:
         warnings.warn(WARNING, stacklevel=4)
@@ -91,7 +94,13 @@ def _image(picture: Any, upright: bool) -> Image.Image:
         return as_rgb(_from_pixels(picture.detach().cpu().movedim(0, -1).numpy()), "in memory")
     if hasattr(picture, "load") or hasattr(picture, "encoded"):
         return read_image(Record("in memory", 0, picture, upright))
-    raise InputError(f"a {type(picture).__name__} is no picture", hint=f"give {KINDS}")
+    raise _no_picture(picture, f"give {KINDS}")
+
+
+def _no_picture(given: Any, hint: str) -> InputError:
+    if isinstance(given, CONTENT):
+        hint = "open the content of a file first: PIL.Image.open(file), or PIL.Image.open(io.BytesIO(content))"
+    return InputError(f"a {type(given).__name__} is no picture", hint=hint)
 
 
 def _from_pixels(pixels: np.ndarray[Any, Any]) -> Image.Image:

@@ -35,7 +35,7 @@ _ALOUD = re.compile(
     r"|(?:i|we) (?:need|have|should|must|want|am asked|are asked) to\b|let me (?:think|see|start|recall|consider)\b"
     r"|let['’]s (?:think|see|start|recall|consider|break)\b|i['’]m (?:being )?asked\b"
     r"|(?:here(?:['’]s| is) )?(?:my |the )?(?:thinking|thought) process\b"
-    r"|[#*\s]{0,6}(?:thinking|reasoning|thoughts?)[*\s]{0,4}(?::|\.\.\.|$))",
+    r"|[#*_(\[\s]{0,6}(?:think(?:s|ing)|reasoning|thoughts?)[*_\s]{0,4}(?::|\.\.\.|$|[)\]]))",
     re.IGNORECASE | re.MULTILINE,
 )
 _POLITE = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great question|happy to help)"

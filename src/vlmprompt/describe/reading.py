@@ -18,7 +18,7 @@ from vlmprompt.describe.thoughts import UnclearError, spoken
 
 _NOTHING = frozenset({"none", "n/a", "null", "undefined", "nan", "true", "false", "yes", "no"})
 _MARKS = re.compile(r"(\*\*|__|`)(.+?)\1")
-_MARKUP = re.compile(r"<[|｜]|[|｜]>|</?[a-z][\w:-]{0,40}(?:\s[^<>]{0,200})?/?>|^\||```", re.IGNORECASE)
+_MARKUP = re.compile(r"<[|｜]|[|｜]>|</?[a-z][\w:-]{0,40}(?:\s[^<>]{0,200})?/?>|^\||```|<!--", re.IGNORECASE)
 _REFUSALS = re.compile(
     r"\s*(?:i['’]m (?:very )?sorry|i am sorry|sorry,|i can(?:['’]|no)t\b|i cannot\b|i['’]m (?:not able|unable)\b"
     r"|i am (?:not able|unable)\b|as an? (?:ai|language model)\b|unfortunately, i\b)",

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from statistics import fmean
 
 from vlmprompt.data.records import Dataset
-from vlmprompt.errors import VlmPromptError
+from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, missing
 
 MEAN = "mean"
+KINDS = ("domains", "targets", "ood")  # see `Dataset.companions`
 Measure = Callable[[Dataset], MetricValue]
+
+
+def listed(companions: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    """Kind -> specs of data sets, where somebody has given one spec or several of each kind.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    given = companions or {}
+    for kind in given:
+        if kind not in KINDS:
+            raise UsageError(f"there are no companions of kind {kind!r}", hint=did_you_mean(kind, KINDS))
+    return {kind: (specs,) if isinstance(specs, str) else tuple(specs) for kind, specs in given.items()}
 
 
 def companion_cells(

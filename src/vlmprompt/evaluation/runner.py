@@ -19,6 +19,7 @@ from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError
+from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
 from vlmprompt.evaluation.failures import kept_in
@@ -43,14 +44,14 @@ def evaluate(
     suites: str | Sequence[str],
     runtime: Runtime | None = None,
     *,
-    reference: bool | Sequence[str] = True,
+    reference: bool | str | Sequence[str] = True,
     force: bool = False,
     ledger: Ledger | None = None,
     patient: bool = True,
     references_dir: Path | None = None,
-    companions: Mapping[str, Sequence[str]] | None = None,
+    companions: Mapping[str, str | Sequence[str]] | None = None,
     data: str | None = None,
-    aliases: Path | None = None,
+    aliases: Path | str | Mapping[str, str] | None = None,
     contents: bool = False,
     allow_overlap: bool = False,
     descriptions: Path | str | None = None,
@@ -65,7 +66,7 @@ def evaluate(
     Args:
         run: a run, or its folder.
         suites: names of registered suites.
-        reference: add rows of the reference methods (all, none, or these).
+        reference: add rows of the reference methods (all, none, this one, or these).
         force: measure again what is done, alone in the run's folder.
         ledger: where rows are kept instead; knows what is done.
         patient: wait for cells that other processes are measuring.
@@ -73,7 +74,8 @@ def evaluate(
         companions: kind ("domains", "targets", "ood") -> specs of data sets, in place of those that the run's
             own data set names.
         data: spec of a data set to measure on in place of the run's own; its classes are matched by name.
-        aliases: file of other names that classes have in `data` and in companions, before those of the run.
+        aliases: other names that classes have in `data` and in companions, before those of the run: a file, or a
+            table old -> new.
         contents: know test images by their bytes, so that what was measured holds for copies with other times.
         allow_overlap: accept test images that the run has seen in training.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
@@ -85,7 +87,7 @@ def evaluate(
 
     Raises:
         InputError: the run, its data or its towers cannot be loaded.
-        UsageError: unknown suite.
+        UsageError: unknown suite, reference or kind of companions.
         BusyError: all that is left is being measured by others, and nobody is to wait.
         Interrupted: by Ctrl-C; finished cells are kept.
     """
@@ -99,15 +101,16 @@ def evaluate(
         spec=backbone if isinstance(backbone, str) else None,
     )
     resources.serve(run)
+    companions = listed(companions)
     require_outliers(companions, run.config, runtime)
-    given = Aliases() if aliases is None else Aliases.read(aliases, runtime.root)
+    given = _aliases(aliases, runtime)
     called = given.over(Aliases.of(run.config.aliases))
     measured = Measured(run, resources, called, contents, allow_overlap)
     own = measured.own(needed=data is None)
     dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
-    subjects = _subjects(run, own, kept, REFERENCES if reference is True else reference or ())
+    subjects = _subjects(run, own, kept, _references(reference))
     beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
     ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
     runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
@@ -124,14 +127,24 @@ def evaluate(
         return runner.carry_out(contexts, chosen, given)
 
 
-def require_outliers(companions: Mapping[str, Sequence[str]] | None, config: RunConfig, runtime: Runtime) -> None:
+def require_outliers(companions: Mapping[str, Sequence[str]], config: RunConfig, runtime: Runtime) -> None:
     """Read the sets of other images, so that a mistyped name shows before anything is measured.
 
     Raises:
         VlmPromptError: see `load_outliers`.
     """
-    for spec in (companions or {}).get("ood", ()):
+    for spec in companions.get("ood", ()):
         load_outliers(spec, root=runtime.root, exif=config.exif)
+
+
+def _aliases(given: Path | str | Mapping[str, str] | None, runtime: Runtime) -> Aliases:
+    return Aliases.of(given or {}) if given is None or isinstance(given, Mapping) else Aliases.read(given, runtime.root)
+
+
+def _references(given: bool | str | Sequence[str]) -> Sequence[str]:
+    if isinstance(given, bool):
+        return REFERENCES if given else ()
+    return (given,) if isinstance(given, str) else given
 
 
 def _subjects(run: Run, dataset: Dataset, references: References, names: Sequence[str]) -> list[Subject]:
@@ -184,7 +197,9 @@ class Runner:
         finally:
             self.report()
             for name in given.unused:
-                self._progress.warn(f"alias {name!r} of {given.where} has no effect: no other data set calls a class so")
+                self._progress.warn(
+                    f"alias {name!r} of {given.where} has no effect: no other data set calls a class so"
+                )
 
     def measure(self, contexts: Sequence[Context], suites: Sequence[Suite]) -> list[ResultRow]:
         """The rows of all cells of suites for some subjects; new ones are stored cell by cell.

@@ -13,6 +13,7 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.config.resolve import Resolved, resolve
 from vlmprompt.data.aliases import Aliases
 from vlmprompt.errors import UsageError
+from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.load import load_suites
@@ -40,7 +41,7 @@ def evaluate_method(
     suites: str | Sequence[str] = "accuracy",
     *,
     options: Mapping[str, Any] | None = None,
-    companions: Mapping[str, Sequence[str]] | None = None,
+    companions: Mapping[str, str | Sequence[str]] | None = None,
     force: bool = False,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
@@ -56,7 +57,7 @@ def evaluate_method(
         The rows; they are kept in a folder of `runtime.runs_dir`, where `vlmprompt report` finds them.
 
     Raises:
-        UsageError: the method has to be trained; or a setting or suite is unknown or wrong.
+        UsageError: the method has to be trained; or a setting, suite or kind of companions is unknown or wrong.
         InputError: the data or towers cannot be loaded, or the text of a class is too long.
         Interrupted: by Ctrl-C; finished cells are kept.
     """
@@ -72,7 +73,7 @@ def measure_untrained(
     suites: str | Sequence[str],
     resources: Resources,
     *,
-    companions: Mapping[str, Sequence[str]] | None = None,
+    companions: Mapping[str, str | Sequence[str]] | None = None,
     contents: bool = False,
     force: bool = False,
 ) -> list[ResultRow]:
@@ -81,6 +82,7 @@ def measure_untrained(
     config = _settled(resolved.run)
     runtime, progress = resources.runtime, resources.progress
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
+    companions = listed(companions)
     require_outliers(companions, config, runtime)
     settle_device(config, runtime)
     data = load_trainset(config, runtime)

@@ -13,6 +13,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.data.names import read_as, spellings
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
+from vlmprompt.methods.class_text import require_list
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import REQUIREMENTS, PromptMethod
 from vlmprompt.plugins import host
@@ -53,6 +54,7 @@ def build_method(
     cls = method_type(name)
     _check_backbone(name, cls, backbone)
     options = method_config(name, config)
+    require_list(class_names)
     _check_names(class_names)
     _warn_of_unknown(backbone, class_names)
     if descriptions is not None and len(descriptions) != len(class_names):

@@ -14,7 +14,7 @@ from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import unit
 from vlmprompt.config.templates import as_tuple
 from vlmprompt.data.names import spellings
-from vlmprompt.errors import CapabilityError
+from vlmprompt.errors import CapabilityError, UsageError
 
 # Of methods whose text may have several names a class; the others learn prompts around one.
 SEVERAL_NAMES = "several_names"
@@ -45,6 +45,16 @@ def class_text(
         sum_nd = units_nd if sum_nd is None else sum_nd + units_nd
     assert sum_nd is not None
     return unit(torch.stack([part_nd.sum(dim=0) for part_nd in sum_nd.split([len(parts) for parts in several])]))
+
+
+def require_list(names: Sequence[str]) -> None:
+    """Refuse one text in the place of class names, each letter of which would be a class.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if isinstance(names, str):
+        raise UsageError(f"class names are a list, and {names!r} is one text", hint=f"give [{names!r}]")
 
 
 def require_one_name(method: str, capabilities: Collection[str], names: Sequence[str]) -> None:

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from vlmprompt.data.pictures import picture_tensor, pictures
+from vlmprompt.errors import UsageError
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.frozen import FrozenMethod
 
 BATCH = 100  # images a step, as in evaluation
 
@@ -51,7 +53,13 @@ class Classification:
         return [self.class_names[label] for label in self.labels_B.tolist()]
 
     def top(self, k: int = 5) -> list[dict[str, float]]:
-        """For each picture its k likeliest classes with their probabilities, the likeliest first."""
+        """For each picture its k likeliest classes with their probabilities, the likeliest first.
+
+        Raises:
+            UsageError: k is less than 1.
+        """
+        if k < 1:
+            raise UsageError(f"top({k}) asks for no class", hint="at least 1")
         values_Bk, labels_Bk = self.probabilities_BK.topk(min(k, len(self.class_names)), dim=-1)
         rows = zip(labels_Bk.tolist(), values_Bk.tolist(), strict=True)
         return [{self.class_names[i]: p for i, p in zip(*row, strict=True)} for row in rows]
@@ -68,20 +76,28 @@ class Classifier:
     a tensor of floats as `backbone.transform(train=False)` gives it.
 
     Args:
-        method: trained, or one that needs no training.
+        method: trained, or one that needs no training; or such a method frozen.
         batch_size: pictures a step; more are never held at a time.
         upright: see pictures as a viewer shows them, turned by their EXIF orientation and over white; else as they
             are stored.
 
     Raises:
         InputError: the text of a class is too long for the tower.
+        UsageError: it is no method, or a batch would hold no picture.
     """
 
-    def __init__(self, method: PromptMethod, *, batch_size: int = BATCH, upright: bool = True) -> None:
-        self.frozen = method.frozen()
+    def __init__(self, method: PromptMethod | FrozenMethod, *, batch_size: int = BATCH, upright: bool = True) -> None:
+        if not isinstance(method, PromptMethod | FrozenMethod):
+            raise UsageError(
+                f"a {type(method).__name__} is no method",
+                hint="run.classifier() makes a classifier of a run, build_method(NAME, ...) makes a method",
+            )
+        if batch_size < 1:
+            raise UsageError(f"batch_size = {batch_size}: a batch holds at least 1 picture")
+        self.frozen = method if isinstance(method, FrozenMethod) else method.frozen()
         self.batch_size = batch_size
         self.upright = upright
-        self._transform = method.backbone.transform(train=False)
+        self._transform = self.frozen.method.backbone.transform(train=False)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from vlmprompt.backbones.types import (
     unit,
 )
 from vlmprompt.errors import CapabilityError, InputError
-from vlmprompt.methods.class_text import SEVERAL_NAMES, require_one_name
+from vlmprompt.methods.class_text import SEVERAL_NAMES, require_list, require_one_name
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.weighted import cross_entropy
 
@@ -394,6 +394,7 @@ class PromptMethod(nn.Module):
 
         Raises:
             CapabilityError: the method cannot serve classes that it was not trained on.
+            UsageError: the names are one text.
         """
         if "new_classes" not in self.capabilities:
             raise CapabilityError(
@@ -480,6 +481,7 @@ class PromptMethod(nn.Module):
         return parameter
 
     def _set_classes(self, names: Sequence[str]) -> ClassTokens:
+        require_list(names)
         require_one_name(type(self).__name__, self.capabilities, names)
         self.class_names = tuple(names)
         return self.class_tokens(names)

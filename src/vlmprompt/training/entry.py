@@ -12,6 +12,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.keys import RUN_FIELDS, TRAIN_FIELDS
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import resolve
+from vlmprompt.data.load import require_spec
 from vlmprompt.errors import UsageError, did_you_mean
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.begun import resolve_begun
@@ -100,7 +101,9 @@ def arguments_of(
     Raises:
         UsageError: there is no such setting, or data are given that are no spec.
     """
-    named: dict[str, Any] = {"method": method, "data": _spec(data)}
+    if data is not None:
+        require_spec(data)
+    named: dict[str, Any] = {"method": method, "data": data}
     named |= _identity(backbone) if isinstance(backbone, Backbone) else {"backbone": backbone}
     named |= {_key(name): str(value) if isinstance(value, Path) else value for name, value in settings.items()}
     return named | {f"options.{name}": value for name, value in (options or {}).items()}
@@ -128,12 +131,3 @@ def _key(name: str) -> str:
 def _identity(towers: Backbone) -> dict[str, Any]:
     """What tells towers in memory apart, for the record of the run."""
     return {"backbone": towers.spec, "random_weights": towers.random_weights, "quick_gelu": towers.quick_gelu}
-
-
-def _spec(data: object) -> str | None:
-    if data is None or isinstance(data, str):
-        return data
-    raise UsageError(
-        f"data is the spec of a data set, such as 'folder:photos', and not a {type(data).__name__}",
-        hint="a run reads its data anew whenever it is measured; a reader of your own comes in a plugin",
-    )
