@@ -91,7 +91,7 @@ def show_value(key: str, value: Any) -> str:
     if value is None:
         return "all" if key == "shots" else NULL
     if isinstance(value, Mapping):  # JSON and TOML write all else alike
-        pairs = (f"{_json(name)} = {show_value(key, inner)}" for name, inner in value.items())
+        pairs = (f"{_json(name)} = {_json(inner)}" for name, inner in value.items())
         return f"{{{', '.join(pairs)}}}"
     return value if isinstance(value, str) else _json(value)
 
