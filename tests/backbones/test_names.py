@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import open_clip
 import pytest
 
