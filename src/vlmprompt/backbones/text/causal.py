@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from vlmprompt.backbones.text.chunked import run_layout
 from vlmprompt.backbones.text.layout import Chunk, ClassToken, Frame, Group, build_layout
-from vlmprompt.backbones.text.placement import Placement, place, put_deep, with_prefix
+from vlmprompt.backbones.text.placement import Placement, place, with_prefix
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words, ids_tensor
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
 
@@ -136,10 +136,10 @@ class CausalTower:
         prefix = inputs[-self.layers :]
         x_TD = self._embed_suffix(part.ids_T) * part.fixed_T[:, None] + self.positional_embedding[part.positions_T]
         # Without context tokens in the suffix, all prompts share the input of layer 0: (1,T,D).
-        x_PTD = placement.context(part, x_TD)
+        x_PTD, deep = placement.context(part, x_TD), placement.deep_of(part)
         for i, (block, kv) in enumerate(zip(self.blocks, prefix, strict=True)):
-            if i in placement.deep:
-                x_PTD = put_deep(x_PTD, placement.deep[i], part)
+            if i in deep:
+                x_PTD = _replaced(x_PTD, deep[i], part)
             if i == self.layers - 1:
                 break
             q, k, v = block.qkv(block.norm(x_PTD))
@@ -166,6 +166,13 @@ class CausalTower:
             first += g.count
         heads = _attend(q, k, v, prefix_kv, part, queries=tuple(ends))
         return block.finish(x_PTD.index_select(1, part.ends_K), heads)
+
+
+def _replaced(x_PTD: Tensor, deep_PKSD: Tensor, part: Chunk) -> Tensor:
+    """Deep prompts in place of the first tokens of every class: (P,T,D)."""
+    at_KS = part.first_K[:, None] + torch.arange(deep_PKSD.shape[2], device=part.first_K.device)
+    tokens_PSD = deep_PKSD.flatten(1, 2).to(x_PTD.dtype)
+    return x_PTD.expand(len(tokens_PSD), -1, -1).index_copy(1, at_KS.flatten(), tokens_PSD)
 
 
 def _attend(

@@ -122,7 +122,7 @@ class TextEngine:
                 return self.tower.encode(prompts, classes, chunk)
             # All prompts of all images side by side.
             n_images = len(prompts.ctx)
-            deep = {layer: torch.cat([tokens] * n_images, dim=-3) for layer, tokens in prompts.deep.items()}
+            deep = {i: t if t.shape[-3] == 1 else torch.cat([t] * n_images, dim=-3) for i, t in prompts.deep.items()}
             flat = replace(prompts, ctx=prompts.ctx.flatten(0, 1), scope="shared", deep=deep)
             return self.tower.encode(flat, classes, chunk).unflatten(0, prompts.ctx.shape[:2])
 

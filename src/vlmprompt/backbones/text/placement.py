@@ -14,7 +14,7 @@ from torch import Tensor
 from vlmprompt.backbones.text.layout import Assembly, Chunk
 from vlmprompt.backbones.text.tower import Words
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
-from vlmprompt.errors import InputError
+from vlmprompt.errors import CapabilityError, InputError
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,14 @@ class Placement:
             return x_PTD
         slots_PSD = self.table_PJD.index_select(1, part.sources_S)
         return x_PTD.expand(len(slots_PSD), -1, -1).index_add(1, part.slots_S, slots_PSD.to(x_TD.dtype))
+
+    def deep_of(self, part: Chunk) -> dict[int, Tensor]:
+        """Layer -> (P,K,S,D) for the classes of a chunk."""
+        labels = torch.tensor(part.labels, device=self.table_PJD.device)
+        return {
+            layer: tokens.expand(-1, len(labels), -1, -1) if tokens.shape[1] == 1 else tokens.index_select(1, labels)
+            for layer, tokens in self.deep.items()
+        }
 
 
 def place(prompts: TextPrompts, classes: ClassTokens, words: Words, layers: int) -> Placement:
@@ -85,18 +93,12 @@ def with_prefix(placement: Placement, n_start: int) -> Placement:
     return Placement(placement.table_PJD, replace(assembly, n_prefix=n_start + assembly.n_before), deep)
 
 
-def put_deep(x_PTD: Tensor, tokens_PKSD: Tensor, part: Chunk) -> Tensor:
-    """A deep prompt in place of the first tokens of a chunk's classes: (P,T,D)."""
-    if tokens_PKSD.shape[1] > 1:
-        labels = torch.tensor(part.labels, device=tokens_PKSD.device)
-        tokens_PKSD = tokens_PKSD.index_select(1, labels)
-    n_slots = tokens_PKSD.shape[2]
-    at = (part.first_K[:, None] + torch.arange(n_slots, device=part.first_K.device)).flatten()
-    own = tokens_PKSD.expand(-1, len(part.labels), -1, -1).flatten(1, 2).to(x_PTD.dtype)
-    return x_PTD.expand(len(own), -1, -1).index_copy(1, at, own)
-
-
 def _check_deep(layer: int, tokens: Tensor, assembly: Assembly, layers: int) -> None:
+    if not layers:
+        raise CapabilityError(
+            "this text tower takes no deep prompts: its layers are another package's",
+            hint="use a method that prompts the input alone, or a text tower of open_clip's own",
+        )
     if not 1 <= layer < layers:
         raise InputError(f"deep text prompts name layer {layer}; the tower has layers 1 to {layers - 1}")
     if tokens.shape[-2] > assembly.n_before:
