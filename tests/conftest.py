@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from tests.processes import stop_server
+from tests.tiny_architectures import register
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
@@ -80,6 +81,12 @@ def tiny_spec() -> Iterator[None]:
     host().backbones.register("tiny-vit", target="tests.cli.tiny_loader:TinyLoader", source=source)
     yield
     host().backbones.withdraw(source)
+
+
+@pytest.fixture
+def tiny_architecture(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Tiny architectures that open_clip knows by name, see `register`."""
+    return register(tmp_path_factory.mktemp("architectures"), monkeypatch)
 
 
 @pytest.fixture(scope="session")

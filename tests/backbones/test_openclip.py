@@ -9,17 +9,12 @@ from safetensors.torch import save_file
 
 from tests.backbones.reference import shared_context
 from tests.backbones.test_text import close
+from tests.tiny_architectures import TINY_CONFIG
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import Capabilities, capabilities
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import CapabilityError, InputError, UsageError
-
-TINY_CONFIG = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
-}
 
 
 def test_full_size_vit_features_and_gradients(tokenizer):
@@ -49,21 +44,6 @@ def test_full_size_resnet():
         texts = ["a photo of a cat.", "two dogs"]
         close(backbone.text.encode_sentences(texts), backbone._model.encode_text(open_clip.tokenize(texts)))
     assert (backbone.vision.n_local, backbone.vision.joint_dim, backbone.is_vit) == (49, 1024, False)
-
-
-@pytest.fixture
-def tiny_architecture(tmp_path, monkeypatch):
-    """Two tiny architectures by name, with and without QuickGELU."""
-    import json
-
-    from open_clip import factory
-
-    monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
-    monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))
-    (tmp_path / "tiny-x.json").write_text(json.dumps(TINY_CONFIG))
-    (tmp_path / "tiny-x-quickgelu.json").write_text(json.dumps(TINY_CONFIG | {"quick_gelu": True}))
-    open_clip.add_model_config(tmp_path)
-    return "tiny-x"
 
 
 def test_random_weights_are_repeatable_and_leave_the_global_generator_alone(tiny_architecture):
@@ -112,16 +92,6 @@ def test_unknown_names_are_explained(spec, message, hint):
     with pytest.raises(UsageError, match=message) as error:
         load_backbone(spec)
     assert hint in str(error.value.hint)
-
-
-def test_no_network_is_one_line(monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise OSError("We couldn't connect to the hub\nlong explanation")
-
-    monkeypatch.setattr(open_clip, "create_model", unreachable)
-    with pytest.raises(InputError, match="cannot load backbone 'RN50-quickgelu/openai': We couldn't connect") as error:
-        load_backbone("RN50-quickgelu/openai")
-    assert "--random-weights" in str(error.value.hint)
 
 
 def test_unfit_towers_are_refused_by_reason(tokenizer):

@@ -399,7 +399,7 @@ def test_the_hub_without_a_network(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError) as caught:
         load_dataset("hf:nowhere/to-be-found")
     assert caught.value.message == (
-        "cannot load Hugging Face data set 'nowhere/to-be-found': the hub cannot be reached, and it is not in the cache"
+        "cannot load Hugging Face data set 'nowhere/to-be-found': HF_HUB_OFFLINE is set; it is not in the cache"
     )
     assert "--data hf:FOLDER" in (caught.value.hint or "") and capfd.readouterr().err == ""
 

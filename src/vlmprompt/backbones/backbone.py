@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vlmprompt.backbones.digest import tensors_digest
+from vlmprompt.backbones.outliving import make_ordinary, outliving
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
@@ -30,11 +31,15 @@ class Identity:
         spec: what `load_backbone` was given.
         random_weights: seed of the towers' random weights, or None.
         quick_gelu: the activation asked for explicitly, or None where the name settles it.
+        file: absolute path of the file or folder of weights that the spec names; None where it names none.
+        stand_in: the tokenizer that numbers stand in for, beside random weights; None where texts are read by it.
     """
 
     spec: str
     random_weights: int | None = None
     quick_gelu: bool | None = None
+    file: str | None = None
+    stand_in: str | None = None
 
 
 class Backbone:
@@ -91,7 +96,9 @@ class Backbone:
         from vlmprompt.backbones.openclip.towers import take_apart
 
         identity = identity or Identity(name)
-        towers = take_apart(model, tokenizer, name=identity.spec, precision=precision, known_ids=known_ids)
+        make_ordinary(model)
+        with outliving():
+            towers = take_apart(model, tokenizer, name=identity.spec, precision=precision, known_ids=known_ids)
         return cls(
             model,
             towers.text,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.feature_file import LABELS, FeatureFile
+from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.images import VERSION
@@ -67,6 +68,7 @@ class CachedFeatures:
         return sum(t.numel() * t.element_size() for t in self.features.tensors().values())
 
 
+@outliving()
 def extract(
     method: FeatureReader,
     records: Sequence[Record],

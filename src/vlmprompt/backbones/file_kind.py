@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ TORCH = "a file of torch.save"
 PICKLE = "a pickle, as older versions of torch.save wrote it"
 PROGRAM = "a TorchScript program"
 SAFETENSORS = "a safetensors file"
+ARRAYS = "NumPy arrays"
 WEIGHTS = (TORCH, PICKLE, PROGRAM, SAFETENSORS)
 _STARTS = {
     b"\x80": PICKLE,
@@ -17,7 +19,12 @@ _STARTS = {
     b"\x1f\x8b": "compressed by gzip",
     b"version https://git-lfs": "a Git LFS pointer, in place of the file that it points to",
     b"<": "a web page or another text in angle brackets",
+    b"GGUF": "a GGUF file, as llama.cpp reads it",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF": "a PDF document",
 }
+_ONNX = re.compile(rb"\x08[\x03-\x20](\x12|:)", re.DOTALL)  # protobuf: the format's version, then a name or the graph
 
 
 def file_kind(path: Path) -> str:
@@ -37,6 +44,8 @@ def file_kind(path: Path) -> str:
             return kind
     if start[8:9] == b"{":
         return SAFETENSORS
+    if _ONNX.match(start):
+        return "an ONNX model"
     return "text" if start.isascii() and b"\0" not in start else "of an unknown kind"
 
 
@@ -46,6 +55,8 @@ def _archive(path: Path) -> str:
             names = {Path(name).name for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError):
         return f"{TORCH} or another zip archive that is not whole"
+    if names and all(name.endswith(".npy") for name in names):
+        return ARRAYS
     if "data.pkl" not in names:
         return "a zip archive, but none of torch.save"
     return PROGRAM if "constants.pkl" in names else TORCH

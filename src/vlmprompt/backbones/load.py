@@ -1,7 +1,7 @@
 """Backbones by name: what `--backbone SPEC` means.
 
-A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<path of a checkpoint>`,
-`hf-hub:<repository>`, a bare `<architecture>` with random weights, or a name that a plugin registered.
+A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<file of weights>`, `local-dir:<folder>`,
+`hf-hub:<owner>/<name>`, a bare `<architecture>` with random weights, or a name that a plugin registered.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.errors import CapabilityError
 from vlmprompt.plugins import host
@@ -36,9 +37,10 @@ def load_backbone(
         InputError: weights cannot be had or do not fit; activation and tag contradict each other.
         CapabilityError: the towers are of a kind that the engines cannot run.
     """
-    backbone: Backbone = _loader(spec).load(
-        spec, device=device, precision=precision, quick_gelu=quick_gelu, random_weights=random_weights
-    )
+    with outliving():
+        backbone: Backbone = _loader(spec).load(
+            spec, device=device, precision=precision, quick_gelu=quick_gelu, random_weights=random_weights
+        )
     return backbone
 
 

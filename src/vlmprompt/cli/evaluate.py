@@ -50,6 +50,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="Where the weights of the runs' backbone are now; they must be those of the training.",
+            show_default=False,
+        ),
+    ] = None,
     domain: DomainOption = None,
     target: TargetOption = None,
     descriptions: Annotated[
@@ -95,7 +104,7 @@ def evaluate(
         progress.message(f"newest run: {runs[0]}")
     loaded = [load_run(path) for path in runs]
     runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
-    shared = Resources(runtime, progress)
+    shared = Resources(runtime, progress, spec=backbone)
     measured = partial(
         measure,
         reference=not no_reference,

@@ -31,7 +31,7 @@ BackboneOption = Annotated[
     typer.Option(
         "--backbone",
         "-b",
-        help="Architecture, architecture/tag, hf-hub:name, or architecture/path of a local checkpoint.",
+        help="Architecture/tag, architecture/file, hf-hub:owner/name, local-dir:folder; see docs/backbones.md.",
         rich_help_panel=_WHAT,
     ),
 ]

@@ -13,6 +13,7 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.evaluation.images import ImageBank
 from vlmprompt.progress import Progress
 from vlmprompt.training.device import resolve_device
+from vlmprompt.training.runs import Run
 
 
 class Resources:
@@ -22,28 +23,42 @@ class Resources:
         runtime: where everything lives.
         progress: of whatever loads or computes.
         backbone: towers in memory, in place of loading any.
+        spec: where the towers' weights are now, in place of where the runs say.
     """
 
-    def __init__(self, runtime: Runtime, progress: Progress, backbone: Backbone | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime, progress: Progress, backbone: Backbone | None = None, *, spec: str | None = None
+    ) -> None:
         self.runtime = runtime
         self.progress = progress
         self._given = backbone
+        self._spec = spec
+        self._runs: dict[tuple[object, ...], Run] = {}
         self._backbones: dict[tuple[object, ...], Backbone] = {}
         self._banks: dict[tuple[object, ...], ImageBank] = {}
         self._datasets: dict[tuple[object, ...], Dataset] = {}
+
+    def serve(self, run: Run) -> None:
+        """Have the towers of a run's configuration be those of the run: loaded from where they are, held against it."""
+        self._runs[_key(run.config)] = run
 
     def backbone(self, config: RunConfig) -> Backbone:
         """The towers of a configuration.
 
         Raises:
-            VlmPromptError: see `load_backbone`.
+            VlmPromptError: see `load_backbone`; of a run that is served, they are not those of its training.
         """
-        if self._given is not None:
-            return self._given
         key = _key(config)
+        run = self._runs.get(key)
+        found = self._given or self._loaded(config, key, run)
+        if run is not None:
+            run.require_backbone(found)
+        return found
+
+    def _loaded(self, config: RunConfig, key: tuple[object, ...], run: Run | None) -> Backbone:
         if key not in self._backbones:
             self._backbones[key] = load_backbone(
-                config.backbone,
+                self._spec or (config.backbone if run is None else run.backbone_spec()),
                 device=str(resolve_device(self.runtime.device)),
                 precision=config.train.precision,
                 quick_gelu=config.quick_gelu,

@@ -54,7 +54,7 @@ def evaluate(
     contents: bool = False,
     allow_overlap: bool = False,
     descriptions: Path | str | None = None,
-    backbone: Backbone | None = None,
+    backbone: Backbone | str | None = None,
     resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> list[ResultRow]:
@@ -77,7 +77,7 @@ def evaluate(
         contents: know test images by their bytes, so that what was measured holds for copies with other times.
         allow_overlap: accept test images that the run has seen in training.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
-        backbone: towers in memory, in place of loading those of the run.
+        backbone: towers in memory, in place of loading those of the run; or a spec, where their weights are now.
         resources: towers to share with other calls; `backbone` is then not used.
 
     Returns:
@@ -92,7 +92,13 @@ def evaluate(
     runtime, progress = runtime or Runtime(), progress or SilentProgress()
     run = run if isinstance(run, Run) else load_run(run)
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
-    resources = resources or Resources(runtime, progress, backbone)
+    resources = resources or Resources(
+        runtime,
+        progress,
+        None if isinstance(backbone, str) else backbone,
+        spec=backbone if isinstance(backbone, str) else None,
+    )
+    resources.serve(run)
     for spec in (companions or {}).get("ood", ()):
         # So that a mistyped name shows before anything is measured.
         load_outliers(spec, root=runtime.root, exif=run.config.exif)

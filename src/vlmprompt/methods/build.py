@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.outliving import outliving
 from vlmprompt.data.names import read_as
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
 from vlmprompt.methods.contract import REQUIREMENTS, MethodConfig, PromptMethod
@@ -55,8 +56,9 @@ def build_method(
     _warn_of_unknown(backbone, class_names)
     if descriptions is not None and len(descriptions) != len(class_names):
         raise InputError(f"descriptions of {len(descriptions)} classes, but there are {len(class_names)}")
-    method = cls(backbone, class_names, options, descriptions=descriptions, generator=generator)
-    return method.to(backbone.device)
+    with outliving():
+        method = cls(backbone, class_names, options, descriptions=descriptions, generator=generator)
+        return method.to(backbone.device)
 
 
 def method_config(name: str, options: Mapping[str, Any] | None = None) -> MethodConfig:

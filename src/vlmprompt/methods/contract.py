@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.types import (
     ClassTokens,
     ImageFeatures,
@@ -173,6 +174,7 @@ class PromptMethod(nn.Module):
     # the trained state while they hold something.
     passing: ClassVar[frozenset[str]] = frozenset()
 
+    @outliving()
     def __init__(
         self,
         backbone: Backbone,
@@ -319,7 +321,7 @@ class PromptMethod(nn.Module):
         """Text features for evaluation, computed once; None where text depends on the image."""
         if "image_conditioned" in self.capabilities:
             return None
-        with torch.no_grad():
+        with outliving(), torch.no_grad():
             return self.encode_text().detach()
 
     def with_local(self) -> Self:
@@ -367,6 +369,7 @@ class PromptMethod(nn.Module):
         return {}
 
     # -- classes and state --------------------------------------------------------------------------
+    @outliving()
     def with_classes(
         self,
         names: Sequence[str],

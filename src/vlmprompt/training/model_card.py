@@ -118,4 +118,6 @@ def _random(info: RunInfo) -> str:
 def _warning(info: RunInfo) -> str:
     if info.backbone.random_weights is None:
         return ""
-    return "\n**The backbone's weights are random: the numbers of this run mean nothing but that it ran.**\n"
+    stand_in = info.backbone.stand_in
+    read = f" Numbers stand in for the words of tokenizer `{stand_in}`." if stand_in else ""
+    return f"\n**The backbone's weights are random: the numbers of this run mean nothing but that it ran.{read}**\n"

@@ -57,13 +57,20 @@ class DataInfo(_Model):
 
 
 class BackboneInfo(_Model):
-    """The towers."""
+    """The towers.
+
+    Attributes:
+        file: absolute path of the file or folder of weights in training, where the spec names one.
+        stand_in: the tokenizer that numbers stood in for, beside random weights.
+    """
 
     spec: str
     name: str
     digest: str
     random_weights: int | None
     quick_gelu: bool | None
+    file: str | None = None
+    stand_in: str | None = None
 
 
 class DescriptionsInfo(_Model):
@@ -200,6 +207,8 @@ def backbone_info(backbone: Backbone) -> BackboneInfo:
         digest=backbone.digest,
         random_weights=backbone.random_weights,
         quick_gelu=backbone.quick_gelu,
+        file=backbone.identity.file,
+        stand_in=backbone.identity.stand_in,
     )
 
 

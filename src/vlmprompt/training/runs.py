@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.load import load_backbone
+from vlmprompt.backbones.weights.folder import FOLDER
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset
@@ -116,22 +117,32 @@ class Run:
             raise InputError(f"{file.path} is not what run {self.name} was trained on", hint="train again")
         return replace(file, path=Path(self.info.descriptions.file))
 
-    def load_backbone(self, runtime: Runtime | None = None) -> Backbone:
+    def load_backbone(self, runtime: Runtime | None = None, *, spec: str | None = None) -> Backbone:
         """The towers of the run, in the precision that it was trained in.
 
+        Args:
+            spec: where their weights are now, in place of where they were in training.
+
         Raises:
-            InputError: their weights are not those of the training.
+            InputError: their weights are not there, or not those of the training.
         """
         config = self.config
         backbone = load_backbone(
-            config.backbone,
+            spec or self.backbone_spec(),
             device=str(resolve_device((runtime or Runtime.model_validate({})).device)),
             precision=config.train.precision,
             quick_gelu=config.quick_gelu,
             random_weights=config.random_weights,
         )
-        self._require_backbone(backbone)
+        self.require_backbone(backbone)
         return backbone
+
+    def backbone_spec(self) -> str:
+        """What to load its towers by: with the path in training if there still is such, or else as it was given."""
+        spec, file = self.config.backbone, self.info.backbone.file
+        if file is None or not Path(file).exists():
+            return spec
+        return f"{FOLDER}{file}" if spec.startswith(FOLDER) else f"{spec.partition('/')[0]}/{file}"
 
     def build_method(self, backbone: Backbone) -> PromptMethod:
         """The trained method over its own label space, in eval mode.
@@ -145,7 +156,7 @@ class Run:
                 f"run {self.name} is not finished ({self.info.status})",
                 hint="go on with it: the same train command with --resume",
             )
-        self._require_backbone(backbone)
+        self.require_backbone(backbone)
         config = self.config
         # By name: in training the file was held against the whole list of classes, which may be longer.
         texts = None if self.descriptions is None else self.descriptions.texts_by_name(self.class_names)
@@ -158,12 +169,27 @@ class Run:
         method.set_rng_state(checkpoint.rng["method"])
         return method.eval()
 
-    def _require_backbone(self, backbone: Backbone) -> None:
+    def require_backbone(self, backbone: Backbone) -> None:
+        """Refuse towers that are not those of the training, wherever they lie.
+
+        Raises:
+            InputError: they have other weights, or read texts otherwise.
+        """
         if backbone.digest != self.info.backbone.digest:
             raise InputError(
                 f"the weights of backbone {backbone.spec!r} are not those that run {self.name} was trained on",
-                hint="restore them, or train again",
+                hint="restore them, say where they are (--backbone SPEC, or load_backbone(spec=...)), or train again",
             )
+        now, then = backbone.identity.stand_in, self.info.backbone.stand_in
+        if now != then:
+            raise InputError(
+                f"run {self.name} was trained with {_reader(then)}, and texts are read by {_reader(now)} now",
+                hint="train it again",
+            )
+
+
+def _reader(stand_in: str | None) -> str:
+    return "the towers' own tokenizer" if stand_in is None else f"numbers in place of tokenizer {stand_in!r}"
 
 
 def load_run(path: Path | str) -> Run:

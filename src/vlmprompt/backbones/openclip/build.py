@@ -17,14 +17,14 @@ from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
 
 def clip_model(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
     """open_clip's `CLIP` with random weights; `architecture` are its arguments."""
-    with _seeded(seed):
+    with seeded(seed):
         return open_clip.model.CLIP(**architecture)
 
 
 def random_model(architecture: str, *, seed: int, quick_gelu: bool) -> nn.Module:
     """An architecture of open_clip by name, with random weights."""
-    with _seeded(seed), _quiet():
-        return open_clip.create_model(architecture, pretrained=None, force_quick_gelu=quick_gelu)
+    with seeded(seed), quiet():
+        return open_clip.create_model(architecture, force_quick_gelu=quick_gelu, pretrained_text=False)
 
 
 def miniature(architecture: Mapping[str, Any], name: str) -> Backbone:
@@ -41,7 +41,7 @@ def miniature(architecture: Mapping[str, Any], name: str) -> Backbone:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """open_clip initialises from the global generator: seeded within, left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -49,11 +49,11 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without open_clip's warning of random weights, which were asked for."""
+def quiet() -> Iterator[None]:
+    """Without open_clip's log: that weights are random is known where it matters, and its errors are raised as well."""
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)
+    root.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

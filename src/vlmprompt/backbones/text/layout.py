@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
 from vlmprompt.errors import InputError
 
@@ -165,6 +166,7 @@ class _Suffix:
 
 
 @lru_cache(maxsize=16)
+@outliving()
 def build_layout(
     classes: ClassTokens,
     assembly: Assembly,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from vlmprompt.data.hub.files import KINDS, Files, check_splits, class_names, fi
 from vlmprompt.data.split_names import split_named
 from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError, VlmPromptError
+from vlmprompt.hub_client import Unreached, one_attempt, unreachable
 
 Tables = Mapping[str, list[Any]]
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
@@ -62,7 +61,7 @@ def open_tables(name: str, path: Path | None, config: str | None, revision: str 
     except ImportError as error:
         raise InputError("hf: needs the package datasets", hint="pip install 'vlmprompt[hf]'") from error
     try:
-        with _quiet():
+        with one_attempt() as unreached:
             if path is not None and _is_saved(path):
                 return _as_lists(datasets.load_from_disk(str(path)))
             if path is None or (path.is_dir() and _declares(path)):
@@ -71,7 +70,7 @@ def open_tables(name: str, path: Path | None, config: str | None, revision: str 
     except VlmPromptError:
         raise
     except Exception as error:  # the library raises its own, those of its file systems and plain ones alike
-        raise _unreadable(name, path, error) from error
+        raise _unreadable(name, path, error, unreached) from error
 
 
 def _is_saved(path: Path) -> bool:
@@ -166,25 +165,12 @@ def _as_lists(found: Any) -> Tables:
     return {str(split): [table.with_format(None)] for split, table in tables.items()}
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The library's retries and its own account of an error are not shown: the error that is raised says it all."""
-    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
-def _unreadable(name: str, path: Path | None, error: Exception) -> InputError:
-    if isinstance(error, ConnectionError):
+def _unreadable(name: str, path: Path | None, error: Exception, unreached: Unreached) -> InputError:
+    reason = unreachable(error, unreached)
+    if reason is not None:
         return InputError(
-            f"cannot load Hugging Face data set {name!r}: the hub cannot be reached, and it is not in the cache",
-            hint="check the network and the name, or --data hf:FOLDER of a copy (HF_HUB_OFFLINE=1 saves the wait)",
+            f"cannot load Hugging Face data set {name!r}: {reason}; it is not in the cache",
+            hint="get the network back, or --data hf:FOLDER of a copy; check the name, too",
         )
     hint = "check the name, the network, and config= and revision= after '?'"
     if path is not None:

@@ -1,0 +1,83 @@
+"""`torch.inference_mode` around a first call leaves nothing behind that training stumbles over."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import tiny_clip
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.types import ImageNeeds
+from vlmprompt.methods.build import build_method, list_methods
+from vlmprompt.methods.contract import PromptMethod
+
+NAMES = ("red fox", "green frog", "blue whale", "grey wolf")
+DESCRIPTIONS = [["it has fur", "a bushy tail"], ["green skin"], ["it is large", "it swims"], ["grey fur"]]
+IMAGES = torch.sin(torch.arange(4 * 3 * 64 * 64.0)).reshape(4, 3, 64, 64)
+
+
+def images_of(backbone: Backbone) -> Tensor:
+    side = backbone.preprocess.size
+    return IMAGES[..., :side, :side]
+
+
+def train_a_step(method: PromptMethod) -> None:
+    """A step of what a method learns; nothing where it learns nothing by steps."""
+    method.train()
+    method.start_epoch(0, 1)
+    draws = method.sample_draws()
+    total = method.loss(method(images_of(method.backbone), draws=draws), torch.arange(4), draws=draws).total
+    learnt = list(method.trainable_parameters())
+    if learnt and total.requires_grad:
+        grads = torch.autograd.grad(total, learnt, allow_unused=True)
+        assert any(grad is not None and grad.abs().max() > 0 for grad in grads)
+        for parameter in learnt:
+            parameter.data -= 0.1
+
+
+def inference_tensors() -> Iterator[Tensor]:
+    """Those that anything still holds."""
+    gc.collect()
+    # By type alone: to ask every object for its class wakes deprecated ones of torch's.
+    return (thing for thing in gc.get_objects() if issubclass(type(thing), Tensor) and thing.is_inference())
+
+
+def fresh(kind: str, tokenizer: object) -> Backbone:
+    return Backbone.from_model(tiny_clip(resnet=kind == "resnet", seed=3), tokenizer, name=f"tiny-{kind}")
+
+
+CASES = [(kind, method) for kind in ("vit", "resnet") for method in list_methods()]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_training_after_a_first_call_under_inference_mode(kind: str, name: str, tokenizer: object) -> None:
+    backbone = fresh(kind, tokenizer)
+    options = {"topk": [1, 2]} if name == "gallop" else {}
+    try:
+        with torch.inference_mode():
+            method = build_method(name, backbone, NAMES, options, descriptions=DESCRIPTIONS)
+            method.eval()(images_of(backbone))
+            if "new_classes" in method.capabilities:
+                other = method.with_classes(NAMES[:2], descriptions=DESCRIPTIONS[:2])
+                other(images_of(backbone))
+    except Exception as error:
+        if "needs" in str(error):
+            pytest.skip(str(error))
+        raise
+    train_a_step(method)
+    train_a_step(build_method(name, backbone, NAMES, options, descriptions=DESCRIPTIONS))
+    assert not [*inference_tensors()]
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_a_backbone_made_under_inference_mode(kind: str, tokenizer: object) -> None:
+    with torch.inference_mode():
+        backbone = fresh(kind, tokenizer)
+        backbone.encode_image(images_of(backbone), ImageNeeds(local="tokens"))
+        backbone.text.encode_template("a photo of a {}.", NAMES)
+    train_a_step(build_method("coop", backbone, NAMES))
+    assert not [*inference_tensors()]
