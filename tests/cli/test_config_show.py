@@ -57,6 +57,7 @@ def test_explain_names_the_losers(
 
 def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--shots", "all", "--seed", "3", "--random-weights", "--no-quick-gelu", "--allow-fewer"]
+    flags += ["--image-size", "256x128"]
     flags += ["--class-names", "names.txt", "--setting", "base-to-new", "--protocol", "coop"]
     flags += ["--descriptions", "said.jsonl", "--allow-missing"]
     flags += ["--epochs", "2", "--batch-size", "3", "--max-steps", "4", "--precision", "bf16", "--views", "5"]
@@ -70,6 +71,7 @@ def test_the_document_holds_the_run(capsys: pytest.CaptureFixture[str]) -> None:
         "backbone": "RN50",
         "random_weights": 0,
         "quick_gelu": False,
+        "image_size": [256, 128],
         "shots": None,
         "seed": 3,
         "setting": "base-to-new",

@@ -90,6 +90,8 @@ def show_value(key: str, value: Any) -> str:
     """A value as `--set` would read it back."""
     if value is None:
         return "all" if key == "shots" else NULL
+    if key == "image_size" and not isinstance(value, int | str):
+        return "x".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from vlmprompt.config.limits import (
     MOST_EPOCHS,
     MOST_IMAGES,
+    MOST_SIDE,
     MOST_SEED,
     MOST_SHOTS,
     MOST_STEPS,
@@ -28,8 +30,20 @@ def _plain(text: str) -> str:
     return text
 
 
+def _sides(size: Any) -> Any:
+    """384, "384", "256x128" or [256, 128]; what is something else is left to the checks."""
+    if isinstance(size, str):
+        size = [int(part) for part in size.split("x")] if re.fullmatch(r"\d{1,9}(x\d{1,9})?", size) else size
+        size = size[0] if isinstance(size, list) and len(size) == 1 else size
+    if not isinstance(size, list | tuple):
+        return size
+    return size[0] if len(size) == 2 and size[0] == size[1] else tuple(size)
+
+
 Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
+Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
+ImageSize = Annotated[Side | tuple[Side, Side], BeforeValidator(_sides)]
 
 
 class TrainConfig(BaseModel):
@@ -90,6 +104,11 @@ class RunConfig(BaseModel):
     random_weights: Seed | None = Field(None, description="seed of random tower weights, in place of pretrained ones")
     quick_gelu: bool | None = Field(
         None, description="activation of a local checkpoint whose architecture has both variants"
+    )
+    image_size: ImageSize | None = Field(
+        None,
+        description="side of the image tower's input in pixels, or height and width such as 256x128; positions are "
+        "interpolated; null: what the tower was built for",
     )
     shots: int | None = Field(16, ge=1, le=MOST_SHOTS, description="training images per class; null = all of them")
     seed: Seed = Field(1, description="seed of the few-shot sample, of initial values and of the data order")

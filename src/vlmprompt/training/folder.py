@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vlmprompt.atomic import parts, unwritable
 from vlmprompt.claims.place import FOLDER
+from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
@@ -147,7 +148,7 @@ def differing(info: RunInfo, header: Header) -> list[str]:
 
 
 def run_name(config: RunConfig, dataset: str) -> str:
-    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>][-no-exif]`, safe as a folder's name."""
+    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>][-no-exif][-<image size>px]`, safe as a folder's name."""
     architecture, _, weights = config.backbone.removeprefix("hf-hub:").partition("/")
     tower = f"{architecture}-{Path(weights).stem}" if weights else architecture
     if config.random_weights is not None:
@@ -155,6 +156,7 @@ def run_name(config: RunConfig, dataset: str) -> str:
     shots = "allshots" if config.shots is None else f"{config.shots}shot"
     unusual: list[tuple[str, str]] = [(config.setting, "few-shot"), (config.protocol, "coop")]
     special = [value for value, usual in unusual if value != usual] + ["no-exif"] * (not config.exif)
+    special += [] if config.image_size is None else [f"{show_value('image_size', config.image_size)}px"]
     name = "-".join([config.method, dataset, tower, shots, f"seed{config.seed}", *special])
     return re.sub(r"[^\w.-]+", "_", name)
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from vlmprompt.backbones.backbone import Backbone, Identity
 from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
+from vlmprompt.backbones.openclip.transforms import published_settings
 
 
 def clip_model(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
@@ -22,9 +23,14 @@ def clip_model(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
 
 
 def random_model(architecture: str, *, seed: int, quick_gelu: bool) -> nn.Module:
-    """An architecture of open_clip by name, with random weights."""
+    """An architecture of open_clip by name, with random weights, and the image transform of its published ones."""
     with seeded(seed), quiet():
-        return open_clip.create_model(architecture, force_quick_gelu=quick_gelu, pretrained_text=False)
+        return open_clip.create_model(
+            architecture,
+            force_quick_gelu=quick_gelu,
+            pretrained_text=False,
+            force_preprocess_cfg=published_settings(architecture),
+        )
 
 
 def miniature(architecture: Mapping[str, Any], name: str) -> Backbone:

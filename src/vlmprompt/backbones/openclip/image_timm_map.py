@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from vlmprompt.backbones.openclip.transforms import input_sides
 from vlmprompt.backbones.types import LocalKind
 
 
@@ -67,12 +70,24 @@ def unfit_timm_map(trunk: Any) -> str | None:
     return None
 
 
+class _Stages(nn.Module):
+    """What makes a tower's map, as a module of its own."""
+
+    def __init__(self, trunk: Any, of_hybrid: bool) -> None:
+        super().__init__()
+        self.trunk, self._of_hybrid = trunk, of_hybrid
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = (self.trunk.patch_embed.backbone if self._of_hybrid else self.trunk.forward_features)(images)
+        return features
+
+
 def _grid(visual: Any) -> tuple[int, int]:
-    """Rows and columns of the last map, of a picture of the size that the tower was built for."""
+    """Rows and columns of the last map of an image of the tower's size: by shapes alone, nothing is computed."""
     trunk = visual.trunk
-    if hasattr(getattr(trunk, "patch_embed", None), "backbone"):  # a hybrid
-        rows, columns = trunk.patch_embed.grid_size
-    else:
-        step = int(trunk.feature_info[-1]["reduction"])
-        rows, columns = (-(-side // step) for side in visual.image_size)
+    stages = _Stages(trunk, hasattr(getattr(trunk, "patch_embed", None), "backbone"))
+    shapes = {name: tensor.to("meta") for name, tensor in (*stages.named_parameters(), *stages.named_buffers())}
+    with torch.no_grad():
+        last = functional_call(stages, shapes, torch.empty(1, 3, *input_sides(visual), device="meta"))
+    rows, columns = last.shape[1:3] if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else last.shape[2:4]
     return int(rows), int(columns)
