@@ -59,6 +59,10 @@ def test_methods_work_on_them(backbone: Backbone) -> None:
 
 
 def test_what_they_cannot_do_is_said(backbone: Backbone) -> None:
+    with pytest.raises(
+        CapabilityError, match="method 'maple' needs a text tower that takes prompt tokens in its layers"
+    ):
+        build_method("maple", backbone, NAMES)
     prompts = TextPrompts(torch.zeros(1, 2, 16), deep={1: torch.zeros(1, 1, 16)})
     with pytest.raises(CapabilityError, match="takes no deep prompts"):
         backbone.text.encode(prompts, backbone.text.class_tokens(NAMES))

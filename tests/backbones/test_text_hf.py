@@ -5,51 +5,29 @@ The plain way is open_clip's own wrapper on token ids, with an embedding module 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.backbones.hf_encoders import KINDS, encoder
 from tests.backbones.test_text import close
-from tests.backbones.text_kinds import SLOTS, VOCABULARY, SpotTokenizer, WithContext
+from tests.backbones.text_kinds import SLOTS, SpotTokenizer, WithContext
 from vlmprompt.backbones.openclip.text import text_tower
 from vlmprompt.backbones.openclip.tokens import words_of
 from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import CapabilityError
 
-transformers = pytest.importorskip("transformers")
-hf_model = pytest.importorskip("open_clip.hf_model")
+pytest.importorskip("transformers")
 
 NAMES = ["horse", "red_panda", "2007 Chevrolet Silverado 1500 pickup"]
-LAYERS = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
-M2M = {"encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 96}
-MT5 = {"d_model": 64, "d_kv": 32, "d_ff": 96, "num_layers": 2, "num_heads": 2}
-ROBERTA_TOKENS = {"start": (0,), "end": (2,), "pad": 1}
-# Configuration, its values, tokens, pooler and projection, as open_clip's architectures of that encoder have them.
-KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str, str]] = {
-    "roberta": ("RobertaConfig", {**LAYERS, "max_position_embeddings": 60}, ROBERTA_TOKENS, "mean_pooler", "mlp"),
-    "xlm-roberta": ("XLMRobertaConfig", LAYERS, ROBERTA_TOKENS, "mean_pooler", "mlp"),
-    "mt5": ("MT5Config", MT5, {"end": (1,)}, "mean_pooler", "mlp"),
-    "nllb": ("M2M100Config", {**M2M, "d_model": 64}, {"start": (150,), "end": (2,), "pad": 1}, "cls_pooler", "linear"),
-    "bert": ("BertConfig", LAYERS, {"start": (101,), "end": (102,)}, "cls_last_hidden_state_pooler", "mlp"),
-    "bert, own pooler": ("BertConfig", LAYERS, {"start": (101,), "end": (102,)}, "cls_pooler", "linear"),
-}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, SpotTokenizer]:
     """The wrapper, in eval mode, and its tokenizer."""
-    config, values, tokens, pooler, projection = KINDS[request.param]
-    folder: Path = tmp_path_factory.mktemp("encoder")
-    getattr(transformers, config)(**values, vocab_size=VOCABULARY).save_pretrained(folder)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        text = hf_model.HFTextEncoder(str(folder), 48, pooler_type=pooler, proj_type=projection, pretrained=False)
-        for parameter in text.parameters():
-            parameter.data += 0.05 * torch.randn(parameter.shape)
-    return text.eval().requires_grad_(False), SpotTokenizer(40, **tokens)
+    return encoder(request.param, tmp_path_factory.mktemp("encoder"))
 
 
 def engine_of(text: Any, tokenizer: SpotTokenizer) -> TextEngine:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 from torch import Tensor
 
 from tests.backbones.test_text import close
-from tests.backbones.text_kinds import SLOTS, SpotTokenizer, plain, small_model, spot_tokenizer
-from vlmprompt.backbones.openclip.text import text_tower
-from vlmprompt.backbones.openclip.tokens import words_of
-from vlmprompt.backbones.text.engine import TextEngine
+from tests.backbones.text_kinds import SLOTS, SmallText, plain
 from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import InputError
 
@@ -39,51 +35,9 @@ NAMES = ["horse", "red_panda", "wow !+ cat", "2007 Chevrolet Silverado 1500 pick
 TEXTS = ["a photo of a Cat.", "two dogs", "What!!? a very long caption of many words that goes on and on"]
 
 
-class Kind:
-    """A small model, its tokenizer, and the engine on it."""
-
-    def __init__(self, name: str) -> None:
-        architecture, changes = KINDS[name]
-        config = open_clip.get_model_config(architecture)
-        switches = {name: changes[name] for name in ("use_pad_mask", "correct_cls_mask") if name in changes}
-        self.model: Any = small_model(config, **{k: v for k, v in changes.items() if k not in switches})
-        for switch, value in switches.items():
-            setattr(self.model.text, switch, value)
-        self.tokenizer = spot_tokenizer(config["text_cfg"])
-        self.words = words_of(self.tokenizer)
-        self.engine = TextEngine(text_tower(self.model, self.words, name))
-
-    def encode_text(self, texts: list[str]) -> Tensor:
-        text = getattr(self.model, "text", self.model)
-        ids = self.tokenizer(texts)
-        features = self.model.encode_text(ids) if text is self.model else text(ids)
-        return features[0] if isinstance(features, tuple) else features
-
-    def rows(self, names: list[str], n_ctx: int, position: str, words: str = "") -> Tensor:
-        """Ids of texts with placeholders of the context, put together by hand: (K,T)."""
-        at = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
-        slots = [SLOTS + v for v in range(n_ctx)]
-        fixed = self.bare(words) if words else []
-        rows = []
-        for name in names:
-            whole, n_own = self.bare(name.replace("_", " ") + "."), len(self.bare(name.replace("_", " ")))
-            own, rest = whole[:n_own], whole[n_own:]  # a name's last signs may join the full stop
-            rows.append(self.framed([*slots[:at], *fixed, *own, *slots[at:], *rest]))
-        return torch.tensor(rows)
-
-    def bare(self, text: str) -> list[int]:
-        return self.tokenizer.bare(text) if isinstance(self.tokenizer, SpotTokenizer) else self.tokenizer.encode(text)
-
-    def framed(self, ids: list[int]) -> list[int]:
-        length = self.tokenizer.context_length
-        if isinstance(self.tokenizer, SpotTokenizer):
-            return self.tokenizer.row(ids, length)
-        return [49406, *ids, 49407, *[0] * (length - len(ids) - 2)]
-
-
 @pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    return Kind(request.param)
+def kind(request: pytest.FixtureRequest) -> SmallText:
+    return SmallText(*KINDS[request.param])
 
 
 def grads_close(ours: Tensor, reference: Tensor, inputs: list[Tensor]) -> None:
@@ -95,7 +49,7 @@ def grads_close(ours: Tensor, reference: Tensor, inputs: list[Tensor]) -> None:
         assert a.abs().amax() > 0
 
 
-def test_sentences_are_encode_text(kind: Kind) -> None:
+def test_sentences_are_encode_text(kind: SmallText) -> None:
     with torch.no_grad():
         close(kind.engine.encode_sentences(TEXTS), kind.encode_text(TEXTS))
         written = [f"a photo of a {name.replace('_', ' ')}." for name in NAMES]
@@ -103,7 +57,7 @@ def test_sentences_are_encode_text(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(("scope", "position"), [("shared", "end"), ("class", "middle"), ("image", "front")])
-def test_contexts_of_every_scope_and_place(kind: Kind, scope: Any, position: Any) -> None:
+def test_contexts_of_every_scope_and_place(kind: SmallText, scope: Any, position: Any) -> None:
     n_classes, n_prompts, n_ctx = len(NAMES), 2, 3
     lead = {"shared": (), "class": (n_classes,), "image": (2,)}[scope]
     ctx = torch.randn(*lead, n_prompts, n_ctx, 64, generator=torch.Generator().manual_seed(3)).requires_grad_()
@@ -119,7 +73,7 @@ def test_contexts_of_every_scope_and_place(kind: Kind, scope: Any, position: Any
 
 
 @pytest.mark.parametrize(("axis", "chunk"), [("shared", "auto"), ("class", 3), ("deep by class", 2)])
-def test_deep_prompts(kind: Kind, axis: str, chunk: Any) -> None:
+def test_deep_prompts(kind: SmallText, axis: str, chunk: Any) -> None:
     """Of all classes and of each, behind the start token where there is one, with fixed words behind the context."""
     g = torch.Generator().manual_seed(4)
     n_classes, n_prompts, n_ctx, n_slots = len(NAMES), 2, 2, 3
@@ -137,7 +91,7 @@ def test_deep_prompts(kind: Kind, axis: str, chunk: Any) -> None:
     grads_close(ours, reference.reshape(ours.shape), [ctx, deep])
 
 
-def test_a_text_that_fills_the_context(kind: Kind) -> None:
+def test_a_text_that_fills_the_context(kind: SmallText) -> None:
     """And one token less: CoCa's class token sees itself in the first and a pad in the second."""
     room = kind.tokenizer.context_length - 4 - len(kind.words.start) - len(kind.words.end)
     names = ["cat " * room, "cat " * (room - 1), "cat"]
@@ -149,7 +103,7 @@ def test_a_text_that_fills_the_context(kind: Kind) -> None:
         kind.engine.encode(TextPrompts(ctx), kind.engine.class_tokens(["cat " * (room + 1)], tail=""))
 
 
-def test_every_block_counts(kind: Kind) -> None:
+def test_every_block_counts(kind: SmallText) -> None:
     """Random weights can hide a block; these do not."""
     features = kind.engine.encode_sentences(TEXTS)
     for i in range(kind.engine.layers):

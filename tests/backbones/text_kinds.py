@@ -15,6 +15,10 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
+from vlmprompt.backbones.openclip.text import text_tower
+from vlmprompt.backbones.openclip.tokens import words_of
+from vlmprompt.backbones.text.engine import TextEngine
+
 TINY_VISION = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32}
 VOCABULARY = 1000  # of tokenizers made on the spot
 FIRST_WORD = 200  # ids below are special tokens and context slots
@@ -163,3 +167,48 @@ def plain(
         for handle in handles:
             handle.remove()
     return features[0] if isinstance(features, tuple) else features
+
+
+class SmallText:
+    """A small model of an architecture, its tokenizer, and the engine on its text tower.
+
+    Args:
+        changes: of its text configuration.
+    """
+
+    def __init__(self, architecture: str, changes: Mapping[str, Any]) -> None:
+        config = open_clip.get_model_config(architecture)
+        switches = {name: changes[name] for name in ("use_pad_mask", "correct_cls_mask") if name in changes}
+        self.model: Any = small_model(config, **{k: v for k, v in changes.items() if k not in switches})
+        for switch, value in switches.items():
+            setattr(self.model.text, switch, value)
+        self.tokenizer = spot_tokenizer(config["text_cfg"])
+        self.words = words_of(self.tokenizer)
+        self.engine = TextEngine(text_tower(self.model, self.words, architecture))
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        text = getattr(self.model, "text", self.model)
+        ids = self.tokenizer(texts)
+        features = self.model.encode_text(ids) if text is self.model else text(ids)
+        return features[0] if isinstance(features, tuple) else features
+
+    def rows(self, names: list[str], n_ctx: int, position: str, words: str = "") -> Tensor:
+        """Ids of texts with placeholders of the context, put together by hand: (K,T)."""
+        at = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+        slots = [SLOTS + v for v in range(n_ctx)]
+        fixed = self.bare(words) if words else []
+        rows = []
+        for name in names:
+            whole, n_own = self.bare(name.replace("_", " ") + "."), len(self.bare(name.replace("_", " ")))
+            own, rest = whole[:n_own], whole[n_own:]  # a name's last signs may join the full stop
+            rows.append(self.framed([*slots[:at], *fixed, *own, *slots[at:], *rest]))
+        return torch.tensor(rows)
+
+    def bare(self, text: str) -> list[int]:
+        return self.tokenizer.bare(text) if isinstance(self.tokenizer, SpotTokenizer) else self.tokenizer.encode(text)
+
+    def framed(self, ids: list[int]) -> list[int]:
+        length = self.tokenizer.context_length
+        if isinstance(self.tokenizer, SpotTokenizer):
+            return self.tokenizer.row(ids, length)
+        return [49406, *ids, 49407, *[0] * (length - len(ids) - 2)]

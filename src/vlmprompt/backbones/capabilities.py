@@ -28,6 +28,12 @@ class Capabilities:
     visual_prompts: bool
 
 
+def offered(backbone: Backbone) -> frozenset[str]:
+    """What methods may require of a backbone, by the names of `REQUIREMENTS`."""
+    has = {"visual_prompts": backbone.vision.has_prompts, "deep_text_prompts": backbone.text.layers > 0}
+    return frozenset(need for need, there in has.items() if there)
+
+
 def capabilities(backbone: Backbone) -> Capabilities:
     """Of a backbone that is loaded."""
     text, vision = backbone.text, backbone.vision

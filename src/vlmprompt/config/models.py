@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
 
 from vlmprompt.config.limits import (
     MOST_EPOCHS,
@@ -30,20 +30,18 @@ def _plain(text: str) -> str:
     return text
 
 
-def _sides(size: Any) -> Any:
-    """384, "384", "256x128" or [256, 128]; what is something else is left to the checks."""
-    if isinstance(size, str):
-        size = [int(part) for part in size.split("x")] if re.fullmatch(r"\d{1,9}(x\d{1,9})?", size) else size
-        size = size[0] if isinstance(size, list) and len(size) == 1 else size
-    if not isinstance(size, list | tuple):
-        return size
-    return size[0] if len(size) == 2 and size[0] == size[1] else tuple(size)
+def _sides(size: Any) -> int | tuple[int, int]:
+    """Of 384, "384", "256x128" or [256, 128]."""
+    parts = size.split("x") if isinstance(size, str) else size if isinstance(size, list | tuple) else [size]
+    sides = [int(part) if re.fullmatch(r"\d{1,9}", str(part)) else 0 for part in parts]
+    if len(sides) not in (1, 2) or not all(1 <= side <= MOST_SIDE for side in sides):
+        raise ValueError(f"should be 1 to {MOST_SIDE} pixels such as 384, or height and width such as 256x128")
+    return sides[0] if sides[0] == sides[-1] else (sides[0], sides[1])
 
 
 Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
-Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
-ImageSize = Annotated[Side | tuple[Side, Side], BeforeValidator(_sides)]
+ImageSize = Annotated[int | tuple[int, int], PlainValidator(_sides)]
 
 
 class TrainConfig(BaseModel):

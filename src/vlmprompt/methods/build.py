@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.capabilities import offered
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.data.names import read_as
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
@@ -97,11 +98,11 @@ def method_type(name: str) -> type[PromptMethod]:
 
 
 def _check_backbone(name: str, method_type: type[PromptMethod], backbone: Backbone) -> None:
-    offered = {"visual_prompts"} if backbone.vision.has_prompts else set()
-    for need in sorted(method_type.requires - offered):
+    for need in sorted(method_type.requires - offered(backbone)):
         raise CapabilityError(
             f"method {name!r} needs {REQUIREMENTS.get(need, need)}; backbone {backbone.spec!r} has none",
-            hint="use a ViT such as ViT-B-16-quickgelu/openai, or a method that prompts the text only",
+            hint="use a ViT of open_clip's own such as ViT-B-16-quickgelu/openai, or a method that prompts the input "
+            "of the text tower only, such as coop",
         )
 
 

@@ -44,7 +44,10 @@ DescriptionUse = Literal["never", "training", "always"]
 STREAM_VALUES = 2**22
 
 # What a method may require of a backbone -> the words for it in errors.
-REQUIREMENTS = {"visual_prompts": "an image tower that takes prompt tokens (a ViT)"}
+REQUIREMENTS = {
+    "visual_prompts": "an image tower that takes prompt tokens (a ViT)",
+    "deep_text_prompts": "a text tower that takes prompt tokens in its layers (one of open_clip's own)",
+}
 
 
 class MethodConfig(BaseModel):

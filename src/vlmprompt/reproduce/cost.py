@@ -26,7 +26,7 @@ from vlmprompt.data import ood_sets
 from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
-from vlmprompt.errors import InputError, VlmPromptError
+from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
 from vlmprompt.methods.build import build_method
 from vlmprompt.reproduce.missing import BENCHMARK_SUITE, benchmark_of, companions
 from vlmprompt.reproduce.recipe import GridSpec
@@ -57,8 +57,14 @@ class Towers:
 
     @classmethod
     def of(cls, architecture: Mapping[str, Any]) -> Towers:
-        """From open_clip's description of an architecture."""
+        """From open_clip's description of an architecture.
+
+        Raises:
+            CapabilityError: towers that it does not describe.
+        """
         vision, text = architecture["vision_cfg"], architecture["text_cfg"]
+        if "layers" not in vision or "layers" not in text:
+            raise CapabilityError("the cost of towers of other packages (timm, transformers) is not known by formula")
         image = _resnet(vision, architecture["embed_dim"]) if isinstance(vision["layers"], list) else _vit(vision)
         return cls(image, (text["layers"] - LAST_BLOCK) * 24.0 * text["width"] ** 2)
 

@@ -43,7 +43,7 @@ class IVLP(PromptMethod):
     """
 
     capabilities = frozenset({"new_classes"})
-    requires = frozenset({"visual_prompts"})
+    requires = frozenset({"visual_prompts", "deep_text_prompts"})
     usual_depth: ClassVar[int] = 12
     config: IVLPConfig
 
