@@ -10,7 +10,7 @@ import pytest
 
 from tests.training.material import make_photos
 from vlmprompt.backbones.load import architecture_of
-from vlmprompt.backbones.openclip.build import miniature
+from vlmprompt.backbones.openclip.miniature import miniature
 from vlmprompt.cli.main import main
 from vlmprompt.config.resolve import resolve
 from vlmprompt.errors import CapabilityError, InputError

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from vlmprompt.config.limits import (
     MOST_EPOCHS,
@@ -41,7 +41,7 @@ def _sides(size: Any) -> int | tuple[int, int]:
 
 Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
-ImageSize = Annotated[int | tuple[int, int], PlainValidator(_sides)]
+ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_sides)]
 
 
 class TrainConfig(BaseModel):

@@ -20,7 +20,7 @@ import torch
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.load import architecture_of
-from vlmprompt.backbones.openclip.build import miniature
+from vlmprompt.backbones.openclip.miniature import miniature
 from vlmprompt.config.models import RunConfig
 from vlmprompt.data import ood_sets
 from vlmprompt.data.classes import base_new_labels
