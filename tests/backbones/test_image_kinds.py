@@ -92,6 +92,7 @@ def test_local_features_before_the_projection_lead_to_those_behind_it(kind):
     joint, raw = (
         vision.encode(images, ImageNeeds(local="tokens", space=s), NONE).local_BNc for s in ("joint", "pre_proj")
     )
+    assert raw.shape[-1] == vision.local_width
     if vision.projection is None:
         close(raw, joint)
     else:

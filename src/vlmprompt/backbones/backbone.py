@@ -111,6 +111,11 @@ class Backbone:
         )
 
     @property
+    def model(self) -> nn.Module:
+        """The frozen model whose parts the engines run."""
+        return self._model
+
+    @property
     def spec(self) -> str:
         """What `load_backbone` was given."""
         return self.identity.spec

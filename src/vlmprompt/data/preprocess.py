@@ -58,8 +58,9 @@ class PreprocessConfig:
 def build_transform(config: PreprocessConfig, *, train: bool) -> Transform:
     """The transform from an image to (3,height,width).
 
-    The test transform equals open_clip's `image_transform(is_train=False)`; of strips, see `_middle_of_strip`. The
-    training transform is CoOp's: a random crop of 8 to 100 % of the area (sides 3:4 to 4:3) resized to `size`, and a
+    The test transform equals open_clip's `image_transform(is_train=False)`; of strips, see `_middle_of_strip`.
+    (open_clip resizes bicubically where an input is not square and "shortest" is asked for, whatever the settings say;
+    here they count.) The training transform is CoOp's: a random crop of 8 to 100 % of the area (sides 3:4 to 4:3) resized to `size`, and a
     horizontal flip half of the time; it draws from torch's global generator, which `ImageLoader` seeds per image and
     restores.
 
@@ -75,7 +76,11 @@ def build_transform(config: PreprocessConfig, *, train: bool) -> Transform:
         resize: dict[str, list[Any]] = {
             "shortest": [partial(_middle, size=sides[0], interpolation=mode)]
             if square
-            else [partial(_scaled, sides=sides, choose=min, interpolation=mode), CenterCrop(sides)],
+            else [
+                partial(_middle_of_rectangle, sides=sides),
+                partial(_scaled, sides=sides, choose=min, interpolation=mode),
+                CenterCrop(sides),
+            ],
             "longest": [partial(_scaled, sides=sides, choose=max, interpolation=mode), CenterCrop(sides)],
             "squash": [Resize(sides, interpolation=mode)],
         }
@@ -116,6 +121,20 @@ def _middle_of_strip(image: Image, size: int, filter_: Resampling) -> Image:
         part = part.resize((size, part.height), filter_)  # Pillow's order
     box = (0, start - low, part.width, end - low) if tall else (start - low, 0, end - low, part.height)
     return part.resize((size, size), filter_, box=box)
+
+
+def _middle_of_rectangle(image: Image, *, sides: tuple[int, int]) -> Image:
+    """Of a strip, no more than an input of these sides will show; see `_middle_of_strip`. Of others, the whole."""
+    own = (image.height, image.width)
+    ratios = [one / wanted for one, wanted in zip(own, sides, strict=True)]
+    if max(ratios) <= STRIP * min(ratios):
+        return image
+    kept = []
+    for one, wanted in zip(own, sides, strict=True):
+        shown = math.ceil(wanted * min(ratios)) + 6 * max(1, math.ceil(min(ratios)))
+        kept.append(min(one, shown + (one - shown) % 2))  # as much from either end
+    top, left = ((one - part) // 2 for one, part in zip(own, kept, strict=True))
+    return image.crop((left, top, left + kept[1], top + kept[0]))
 
 
 def _scaled(

@@ -10,9 +10,10 @@ from torch import nn
 
 from vlmprompt.backbones.backbone import Backbone, Identity
 from vlmprompt.backbones.openclip.build import described_model, seeded
+from vlmprompt.backbones.openclip.specs import architectures
 from vlmprompt.backbones.openclip.tokenizers import tokenizer_or_stand_in
 from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
-from vlmprompt.backbones.openclip.specs import architectures
+from vlmprompt.backbones.openclip.transforms import published_settings
 
 _WIDTH = 64
 _TINY_VISION = {"image_size": 32, "patch_size": 32, "layers": 1, "width": _WIDTH, "head_width": _WIDTH}
@@ -30,7 +31,7 @@ def miniature(architecture: Mapping[str, Any], name: str) -> Backbone:
 
     Args:
         architecture: see `architecture_of`.
-        name: of the backbone, and of the architecture where it is one of open_clip's.
+        name: of the backbone: one of open_clip's architectures, with or without weights, or another.
 
     Raises:
         CapabilityError: see `Backbone.from_model`.
@@ -42,7 +43,8 @@ def miniature(architecture: Mapping[str, Any], name: str) -> Backbone:
     with seeded(0):
         model: Any = described_model({**narrow, "vision_cfg": {**_TINY_VISION, **_of_coca(architecture)}})
     model.visual = outline(narrow).visual
-    listed = name.split("/")[0]
+    listed, _, tag = name.partition("/")
+    model.visual.preprocess_cfg = published_settings(listed, tag)
     tokenizer = tokenizer_or_stand_in(listed) if listed in architectures() else bpe_tokenizer()
     return Backbone.from_model(model, tokenizer, identity=Identity(f"narrow {name}", 0))
 

@@ -27,9 +27,13 @@ def preprocess_config(visual: Any) -> PreprocessConfig:
     )
 
 
-def published_settings(architecture: str) -> dict[str, Any]:
-    """The transform settings that all published weights of an architecture share; none where they differ."""
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
+def published_settings(architecture: str, tag: str = "") -> dict[str, Any]:
+    """The transform settings of a tag's weights, or those that all published weights of an architecture share.
+
+    There are none where they differ.
+    """
+    listed = open_clip.list_pretrained_tags_by_model(architecture)
+    tags = [tag] if tag in listed else listed
     configs = (open_clip.get_pretrained_cfg(architecture, tag) for tag in tags)
     said = {tuple(config.get(key) for key in _SETTINGS) for config in configs}
     shared = dict(zip(_SETTINGS, said.pop(), strict=True)) if len(said) == 1 else {}
