@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import lacking
-from vlmprompt.errors import CapabilityError
+from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.build import build_method, list_methods, method_type
 from vlmprompt.methods.contract import REQUIREMENTS
 
@@ -21,6 +21,6 @@ def _refusal(name: str, backbone: Backbone) -> str | None:
         return "needs " + " and ".join(REQUIREMENTS.get(need, need) for need in missing)
     try:
         build_method(name, backbone, _NAMES, descriptions=[["a part"]] * len(_NAMES))
-    except CapabilityError as error:
+    except (CapabilityError, InputError) as error:
         return error.message
     return None
