@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.options import ConfigFileOption, PresetOption, QuickGeluOption, RandomWeightsOption, SetOption
+from vlmprompt.cli.options import (
+    ConfigFileOption,
+    ImageSizeOption,
+    PresetOption,
+    QuickGeluOption,
+    RandomWeightsOption,
+    SetOption,
+)
 from vlmprompt.cli.run_options import (
     AcceptSplitOption,
     AllowMissingOption,
@@ -32,6 +39,7 @@ _KEYS = (
     "backbone",
     "random_weights",
     "quick_gelu",
+    "image_size",
     "preset",
     "setting",
     "protocol",
@@ -69,6 +77,7 @@ class MethodFlags:
     ] = None
     random_weights: RandomWeightsOption = None
     quick_gelu: QuickGeluOption = None
+    image_size: ImageSizeOption = None
     preset: PresetOption = None
     config: ConfigFileOption = None
     set_: SetOption = None
