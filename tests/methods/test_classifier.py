@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tests.training.material import config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.data.levels import WARNING
 from vlmprompt.data.load import load_dataset
 from vlmprompt.errors import InputError, UsageError
@@ -175,6 +176,16 @@ def test_floats_of_any_precision(classifier: Classifier) -> None:
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         given = transformed.to(dtype)
         assert torch.equal(classifier(given).logits_BK, classifier(given.float()).logits_BK)
+
+
+def test_towers_whose_images_are_not_square(tiny_architecture: str) -> None:
+    towers = load_backbone(tiny_architecture, random_weights=0, image_size=(24, 48))
+    classify = Classifier(build_method("zeroshot", towers, NAMES))
+    transformed = towers.transform(train=False)(picture())
+    assert transformed.shape == (3, 24, 48)
+    same(classify([picture(), transformed]), picture(), picture(), by=classify)
+    with pytest.raises(InputError, match=r"gives, \(3, 24, 48\); this one is \(3, 48, 24\)"):
+        classify(torch.zeros(3, 48, 24))
 
 
 def test_what_makes_no_classifier(tiny_backbone: Backbone) -> None:

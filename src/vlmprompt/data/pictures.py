@@ -1,6 +1,6 @@
 """Pictures as people have them in Python: paths, PIL images, arrays, tensors; one, or any number.
 
-Shapes: H x W pixels, C channels, S side of a tower's input.
+Shapes: H x W pixels, C channels; h x w pixels of a tower's input.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ def pictures(given: Any) -> Iterator[Any]:
     raise _no_picture(given, f"give {KINDS}; or a list of such")
 
 
-def picture_tensor(picture: Any, transform: Transform, size: int, *, upright: bool) -> Tensor:
-    """One picture as a tower reads it: (3,S,S).
+def picture_tensor(picture: Any, transform: Transform, sides: tuple[int, int], *, upright: bool) -> Tensor:
+    """One picture as a tower reads it: (3,h,w).
 
     Args:
         transform: the tower's, for a picture in RGB.
-        size: S.
+        sides: h and w.
         upright: see `images.decode`; of files and PIL images.
 
     Raises:
         InputError: it cannot be read, or is none of `KINDS`.
     """
     if isinstance(picture, Tensor) and picture.is_floating_point():  # of whatever precision
-        if picture.shape != (3, size, size):
+        if picture.shape != (3, *sides):
             shape = tuple(picture.shape)
             raise InputError(
-                f"a tensor of floats is taken for what backbone.transform(train=False) gives, (3, {size}, {size}); "
+                f"a tensor of floats is taken for what backbone.transform(train=False) gives, {(3, *sides)}; "
                 f"this one is {shape}",
                 hint="apply that transform, or give pixels: 8-bit (torch.uint8), 0 to 255",
             )
