@@ -141,7 +141,7 @@ AliasesOption = Annotated[
     typer.Option(
         "--aliases",
         metavar="FILE",
-        help="Lines 'old = new': what they call classes, and the run.",
+        help="Lines 'old = new': what they call classes, and the run. With --method: other names for its own, too.",
         rich_help_panel=_WITH,
     ),
 ]

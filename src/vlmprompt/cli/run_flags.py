@@ -70,13 +70,29 @@ if TYPE_CHECKING:
     from vlmprompt.config.resolve import Resolved
 
 Flags = TypeVar("Flags")
-_LEAVE = (
+# Fields of a run that a flag sets, by the same name; and flags that accept something.
+RUN_LEVEL = (
+    "backbone",
+    "random_weights",
+    "quick_gelu",
+    "image_size",
+    "preset",
+    "setting",
+    "protocol",
+    "class_names",
+    "aliases",
+    "templates",
+    "descriptions",
+    "exif",
+    "split_seed",
+)
+ACCEPTING = (
     "allow_fewer",
     "accept_split",
     "allow_missing",
     "allow_overlap",
     "allow_outside",
-)  # flags that accept something
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,21 +147,6 @@ class BaseFlags:
         from vlmprompt.config.keys import Text
         from vlmprompt.config.resolve import resolve
 
-        run_level = (
-            "backbone",
-            "random_weights",
-            "quick_gelu",
-            "image_size",
-            "preset",
-            "setting",
-            "protocol",
-            "class_names",
-            "aliases",
-            "templates",
-            "descriptions",
-            "exif",
-            "split_seed",
-        )
         train = (
             "epochs",
             "lr",
@@ -159,11 +160,11 @@ class BaseFlags:
             "keep",
             "patience",
         )
-        flags = more | {name: getattr(self, name) for name in run_level}
+        flags = more | {name: getattr(self, name) for name in RUN_LEVEL}
         flags |= {f"train.{name}": getattr(self, name) for name in train}
         flags |= {"train.class_weights": None if self.class_weights is None else Text(self.class_weights)}
         # Absent, such a flag says nothing, so that a file may allow it.
-        flags |= {key: getattr(self, key) or None for key in _LEAVE}
+        flags |= {key: getattr(self, key) or None for key in ACCEPTING}
         return resolve(flags, sets=self.set_ or (), more=layers, config_file=self.config, base=base)
 
     def runtime(self) -> Runtime:

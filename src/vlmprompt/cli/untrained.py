@@ -17,6 +17,7 @@ from vlmprompt.cli.options import (
     RandomWeightsOption,
     SetOption,
 )
+from vlmprompt.cli.run_flags import ACCEPTING, RUN_LEVEL
 from vlmprompt.cli.run_options import (
     AcceptSplitOption,
     AllowMissingOption,
@@ -33,22 +34,6 @@ from vlmprompt.errors import UsageError
 
 if TYPE_CHECKING:
     from vlmprompt.config.resolve import Resolved
-
-
-_KEYS = (
-    "backbone",
-    "random_weights",
-    "quick_gelu",
-    "image_size",
-    "preset",
-    "setting",
-    "protocol",
-    "class_names",
-    "templates",
-    "exif",
-    "split_seed",
-)
-_ACCEPTING = ("allow_missing", "accept_split", "allow_outside")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +110,8 @@ class MethodFlags:
         """
         from vlmprompt.config.resolve import resolve
 
-        flags = {key: getattr(self, key) for key in _KEYS} | {key: getattr(self, key) or None for key in _ACCEPTING}
+        flags = {key: getattr(self, key) for key in RUN_LEVEL if hasattr(self, key)}
+        flags |= {key: getattr(self, key) or None for key in ACCEPTING if hasattr(self, key)}
         flags |= {"train.precision": self.precision} | more
         return [
             resolve(flags | {"method": method}, sets=self.set_ or (), config_file=self.config)
