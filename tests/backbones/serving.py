@@ -16,7 +16,7 @@ from typing import Any
 
 import open_clip
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import vlmprompt.backbones.openclip
 from tests.backbones import image_towers, text_kinds
@@ -109,24 +109,34 @@ def table(first: str, backbones: Iterable[tuple[str, Backbone]]) -> str:
     everywhere = [name for name in list_methods() if all(row[name] for _, row in found)]
     columns = [name for name in list_methods() if name not in everywhere]
     head = f"| {' | '.join([first, ', '.join(everywhere), *columns])} |"
-    rows = [f"| {' | '.join([kind, 'yes', *('yes' if row[name] else '-' for name in columns)])} |" for kind, row in found]
+    rows = [
+        f"| {' | '.join([kind, 'yes', *('yes' if row[name] else '-' for name in columns)])} |" for kind, row in found
+    ]
     return "\n".join([head, "|" + "---|" * (len(columns) + 2), *rows])
 
 
 def architectures() -> dict[str, dict[str, Any]]:
-    """What the towers of each architecture say of themselves; of those that are refused or not at hand, why."""
+    """What the towers of each architecture say of themselves; of those that are refused, why."""
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(open_clip.list_models()):
         try:
-            of = capabilities(miniature(open_clip.get_model_config(name), name))
+            found[name] = of_architecture(name)
         except VlmPromptError as error:
             found[name] = {"text": None, "image": None, "refused": error.message}
-            print(f"{name:40} {error.message}", flush=True)
-            continue
-        keys = ("text", "context_length", "image", "image_size", "grid", "visual_prompts")
-        found[name] = {key: getattr(of, key) for key in keys}
-        print(f"{name:40} {of.text}; {of.image}", flush=True)
+        print(f"{name:40} {found[name]}", flush=True)
     return found
+
+
+def of_architecture(name: str) -> dict[str, Any]:
+    """See `architectures`. An encoder of Hugging Face is not built: its description is on a hub."""
+    config = open_clip.get_model_config(name)
+    of_hub = config["text_cfg"].get("hf_model_name")
+    if of_hub:
+        config = {"embed_dim": config["embed_dim"], "vision_cfg": config["vision_cfg"], "text_cfg": SMALL_TEXT}
+    of = capabilities(miniature(config, "" if of_hub else name))
+    keys = ("text", "context_length", "image", "image_size", "grid", "visual_prompts")
+    row = {key: getattr(of, key) for key in keys}
+    return row | ({"text": f"encoder of Hugging Face, {of_hub}", "context_length": None} if of_hub else {})
 
 
 def main() -> None:
@@ -136,9 +146,12 @@ def main() -> None:
     texts = table("text tower", ((about, text_backbone(name)) for about, name in TEXT_KINDS.items()))
     page = PAGE.read_text(encoding="utf-8")
     for mark, lines in (("image towers", images), ("text towers", texts)):
-        page = re.sub(f"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda m, t=lines: f"{m[1]}\n{t}\n\n{m[2]}", page, flags=re.S)
+        page = re.sub(
+            f"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda m, t=lines: f"{m[1]}\n{t}\n\n{m[2]}", page, flags=re.S
+        )
     PAGE.write_text(page, encoding="utf-8")
-    DATA.write_text(json.dumps(architectures(), indent=1) + "\n", encoding="utf-8")
+    rows = (f"{json.dumps(name)}: {json.dumps(row)}" for name, row in architectures().items())
+    DATA.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

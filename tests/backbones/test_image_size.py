@@ -22,7 +22,9 @@ from vlmprompt.backbones.openclip.transforms import preprocess_config, published
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.errors import CapabilityError, InputError
 
-STEPS = {"vit": 8, "clipa": 8, "coca": 8} | dict.fromkeys(("siglip", "pe_core", "eva02", "relpos", "gap", "vitamin"), 16)
+STEPS = {"vit": 8, "clipa": 8, "coca": 8} | dict.fromkeys(
+    ("siglip", "pe_core", "eva02", "relpos", "gap", "vitamin"), 16
+)
 STEPS |= dict.fromkeys(("swin", "convnext", "fastvit"), 32)
 
 

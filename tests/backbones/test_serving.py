@@ -54,8 +54,7 @@ def test_towers_stay_as_they_are(kind: str, photos: Path, tmp_path: Path) -> Non
     images = torch.randn(2, 3, *towers.preprocess.sides, generator=torch.Generator().manual_seed(1))
     needs = ImageNeeds(local="value_block")
     state, before = copy.deepcopy(towers.model.state_dict()), towers.encode_image(images, needs)
-    method = "gallop" if kind in MAPS else "vpt"
-    settings = config(photos, method=method, shots=1, epochs=1, batch_size=2, **serving.OPTIONS.get(method, {}))
+    settings = config(photos, method="plot" if kind in MAPS else "vpt", shots=1, epochs=1, batch_size=2)
     train(settings, runtime(tmp_path), out=tmp_path / "run", backbone=towers)
     assert load_run(tmp_path / "run").info.steps == 2
     assert not any(module.training for module in towers.model.modules())

@@ -11,9 +11,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from vlmprompt.config.limits import (
     MOST_EPOCHS,
     MOST_IMAGES,
-    MOST_SIDE,
     MOST_SEED,
     MOST_SHOTS,
+    MOST_SIDE,
     MOST_STEPS,
     MOST_VIEWS,
     MOST_WORKERS,
