@@ -72,7 +72,7 @@ def test_refusals_name_what_is_missing() -> None:
     assert {name for name, why in found.items() if why is not None} == WITH_PROMPTS | {"gallop"}
     assert found["vpt"] == "needs an image tower that takes prompt tokens (a ViT)"
     assert "has 4 patches" in str(found["gallop"]), "its default scales are for more"
-    assert {name for name, why in refusals(backbone("siglip")).items() if why is not None} == {"gallop"}
+    assert not any(refusals(backbone("siglip")).values())
 
 
 def test_methods_of_local_features_are_refused_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,10 @@ def differing(info: RunInfo, header: Header) -> list[str]:
 
 
 def run_name(config: RunConfig, dataset: str) -> str:
-    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>][-no-exif][-<image size>px]`, safe as a folder's name."""
+    """A name that is safe for a folder.
+
+    `<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>][-no-exif][-<image size>px]`.
+    """
     architecture, _, weights = config.backbone.removeprefix("hf-hub:").partition("/")
     tower = f"{architecture}-{Path(weights).stem}" if weights else architecture
     if config.random_weights is not None:
