@@ -33,8 +33,8 @@ TOLERANCE = 1e-5
 SHALLOW: tuple[dict[str, Any], ...] = (
     {"depth": 2},
     {"depths": (1, 1, 1, 1)},
-    {"layers": (1, 1, 1, 1)},
     {"layers": (1, 1, 1, 1, 1)},
+    {"layers": (1, 1, 1, 1)},
 )
 
 
