@@ -21,6 +21,7 @@ BENCHES = (
     "text_engine",
     "text_engine_roofline",
     "image_towers",
+    "text_towers",
     "bloom_step",
     "gallop_step",
     "gallop_memory",

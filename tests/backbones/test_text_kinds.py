@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tests.backbones.test_text import close
 from tests.backbones.text_kinds import SLOTS, SmallText, plain
+from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import InputError
+from vlmprompt.methods.build import build_method
 
 # One architecture a kind, and changes that open_clip's configuration knows but no listed architecture uses.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -101,6 +105,41 @@ def test_a_text_that_fills_the_context(kind: SmallText) -> None:
     grads_close(ours, plain(kind.model, ids, ctx.expand(3, -1, -1))[None], [ctx])
     with pytest.raises(InputError, match=rf"needs .* tokens with its prompt; the text tower reads {len(ids[0])}"):
         kind.engine.encode(TextPrompts(ctx), kind.engine.class_tokens(["cat " * (room + 1)], tail=""))
+
+
+def test_a_name_too_long_for_sixteen_positions_is_named() -> None:
+    engine = SmallText("ViT-SO400M-14-SigLIP", {}).engine
+    prompts = TextPrompts(torch.zeros(1, 16, engine.width))
+    with pytest.raises(InputError, match="class name 'horse' needs 18 tokens with its prompt; the text tower reads 16"):
+        engine.encode(prompts, engine.class_tokens(["horse"]))
+    assert engine.encode_sentences(["a horse"]).shape == (1, 48)
+
+
+def test_logit_bias_does_not_enter_cosines() -> None:
+    """It cancels in a softmax over classes; the scale is the model's."""
+    kind = SmallText("ViT-B-16-SigLIP2", {})
+    kind.model.logit_scale, kind.model.logit_bias = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(-10.0))
+    backbone = Backbone.from_model(kind.model, kind.tokenizer)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    logits = build_method("zeroshot", backbone, NAMES)(images).logits
+    written = [f"a photo of a {name.replace('_', ' ')}." for name in NAMES]
+    with torch.no_grad():
+        image_Bd = F.normalize(kind.model.encode_image(images), dim=-1)
+        cosines = image_Bd @ F.normalize(kind.encode_text(written), dim=-1).T
+    close(logits, math.exp(2.0) * cosines)
+
+
+def test_towers_stay_as_they_are_in_training(kind: SmallText) -> None:
+    """In eval mode and without gradients, whatever mode a method is in."""
+    backbone = Backbone.from_model(kind.model.train(), kind.tokenizer)
+    digest = backbone.digest
+    method = build_method("coop", backbone, NAMES, {"n_ctx": 2}).train()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    method.loss(method(images), torch.tensor([0, 1])).total.backward()
+    assert not any(module.training for module in kind.model.modules())
+    assert all(parameter.grad is None for parameter in kind.model.parameters())
+    backbone.__dict__.pop("digest")
+    assert backbone.digest == digest
 
 
 def test_every_block_counts(kind: SmallText) -> None:

@@ -89,14 +89,13 @@ class CausalTower:
             placement = with_prefix(placement, len(self.words.start))
         else:  # words that hide their neighbours stand in the suffixes, which know of it
             placement = replace(placement, assembly=replace(placement.assembly, n_prefix=len(self.words.start)))
-        n_prompts = len(placement.table_PJD)
         most = CHUNK_TOKENS.get(self.device.type, CHUNK_TOKENS_ACCELERATOR)
         layout = build_layout(
             classes,
             placement.assembly,
             frame,
-            chunk_tokens=max(most // n_prompts, 1) if chunk == "auto" else None,
-            chunk_classes=None if chunk == "auto" else chunk,
+            chunk=chunk,
+            most_tokens=most // len(placement.table_PJD),
             device=self.device,
         )
         prefix = self._prefix(placement)
@@ -104,7 +103,7 @@ class CausalTower:
             placement = replace(placement, deep={})  # they are in the prefix
         run = partial(self._suffixes, placement)
         inputs = [*placement.tensors(), *prefix]
-        return run_layout(layout, run, inputs, recompute=chunk != "auto" or len(layout.chunks) > 1)
+        return run_layout(layout, run, inputs, chunk)
 
     def _prefix(self, placement: Placement) -> list[Tensor]:
         """Keys and values (2,P,H,M,h) of every layer for the start tokens, and what else stands before the class."""

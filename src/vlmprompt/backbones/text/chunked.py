@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.text.layout import Layout
+from vlmprompt.backbones.text.tower import Chunking
 
 Part = Callable[..., Tensor]
 
@@ -35,13 +36,14 @@ def run_parts(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence[Tens
     return _Recomputed.apply(parts, sizes, *inputs)
 
 
-def run_layout(layout: Layout, run: Part, inputs: Sequence[Tensor], *, recompute: bool) -> Tensor:
+def run_layout(layout: Layout, run: Part, inputs: Sequence[Tensor], chunk: Chunking) -> Tensor:
     """All classes of a layout, in their own order: (P,K,d).
 
     Args:
         run: maps a chunk and `inputs` to (P, K of the chunk, d).
-        recompute: keep no activations for the backward pass; without gradients there are none to keep.
+        chunk: what was asked for; "auto" keeps the activations for the backward pass where all are in one chunk.
     """
+    recompute = chunk != "auto" or len(layout.chunks) > 1
     if recompute and torch.is_grad_enabled():
         parts = [partial(run, part) for part in layout.chunks]
         features = run_parts(parts, [len(part.labels) for part in layout.chunks], inputs)

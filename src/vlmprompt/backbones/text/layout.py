@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.outliving import outliving
+from vlmprompt.backbones.text.tower import Chunking
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
 from vlmprompt.errors import InputError
 
@@ -172,15 +173,14 @@ def build_layout(
     assembly: Assembly,
     frame: Frame,
     *,
-    chunk_tokens: int | None,
-    chunk_classes: int | None,
+    chunk: Chunking,
+    most_tokens: int,
     device: torch.device,
 ) -> Layout:
     """Lay out all classes.
 
     Args:
-        chunk_tokens: most suffix tokens in a chunk (at least one class), or None.
-        chunk_classes: most classes in a chunk, or None.
+        chunk: classes in a chunk; "auto": as many as have `most_tokens` suffix tokens together, at least one.
 
     Raises:
         InputError: a class name does not fit; the message names it with its token count.
@@ -192,7 +192,8 @@ def build_layout(
     # Longest first: later chunks then fit into the memory that the first one freed.
     order = sorted(range(len(classes)), key=lambda k: suffixes[k].order, reverse=True)
     lengths = [frame.limit if frame.fill == "limit" else len(s.entries) for s in suffixes]
-    parts = _split(order, lengths, chunk_tokens, chunk_classes)
+    limits = (max(most_tokens, 1), None) if chunk == "auto" else (None, chunk)
+    parts = _split(order, lengths, *limits, padded=frame.fill != "none")
     chunks = []
     for labels in parts:
         own = _filled([suffixes[k] for k in labels], frame)
@@ -242,9 +243,9 @@ def _filled(suffixes: Sequence[_Suffix], frame: Frame) -> list[_Suffix]:
 
 
 def _split(
-    order: Sequence[int], lengths: Sequence[int], most_tokens: int | None, most_classes: int | None
+    order: Sequence[int], lengths: Sequence[int], most_tokens: int | None, most_classes: int | None, *, padded: bool
 ) -> list[tuple[int, ...]]:
-    """Consecutive parts, none with more tokens than the one before it.
+    """Consecutive parts, none with more tokens than the one before it; `padded` texts count as the longest of a part.
 
     Equal sizes would be best for the allocator; sizes that never grow are enough: what one part frees, the
     next one fits into.
@@ -252,13 +253,14 @@ def _split(
     parts: list[list[int]] = [[]]
     tokens, limit = 0, most_tokens
     for k in order:
-        full = (limit is not None and tokens + lengths[k] > limit) or len(parts[-1]) == most_classes
+        length = lengths[parts[-1][0]] if padded and parts[-1] else lengths[k]
+        full = (limit is not None and tokens + length > limit) or len(parts[-1]) == most_classes
         if parts[-1] and full:
             parts.append([])
             limit = None if limit is None else min(limit, max(tokens, lengths[k]))
-            tokens = 0
+            tokens, length = 0, lengths[k]
         parts[-1].append(k)
-        tokens += lengths[k]
+        tokens += length
     return [tuple(part) for part in parts]
 
 

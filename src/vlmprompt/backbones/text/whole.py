@@ -88,18 +88,16 @@ class WholeTower:
         """See `TextTower.encode`."""
         words = self.words
         placement = place(prompts, classes, words, self.layers)
-        n_prompts = len(placement.table_PJD)
         most = CHUNK_TOKENS.get(self.device.type, CHUNK_TOKENS_ACCELERATOR)
         layout = build_layout(
             classes,
             placement.assembly,
             Frame(words.start, self.context_length, self.fill, words.pad, words.final),
-            chunk_tokens=max(most // n_prompts, 1) if chunk == "auto" else None,
-            chunk_classes=None if chunk == "auto" else chunk,
+            chunk=chunk,
+            most_tokens=most // len(placement.table_PJD),
             device=self.device,
         )
-        recompute = chunk != "auto" or len(layout.chunks) > 1
-        return run_layout(layout, partial(self._texts, placement), placement.tensors(), recompute=recompute)
+        return run_layout(layout, partial(self._texts, placement), placement.tensors(), chunk)
 
     def _texts(self, placement: Placement, part: Chunk, *inputs: Tensor) -> Tensor:
         """The classes of one chunk: (P, K of the chunk, d)."""
