@@ -147,7 +147,12 @@ def test_halves_of_the_classes_and_other_data(here: Path, photos: Path, tiny_bac
 @pytest.mark.parametrize(
     ("flags", "code", "message", "hint"),
     [
-        (["--method", "coop"], 2, "method 'coop' has to be trained", "vlmprompt train --method coop --data folder:x"),
+        (
+            ["--method", "coop"],
+            2,
+            "method 'coop' has to be trained",
+            "vlmprompt train --method coop --data doodles-food",
+        ),
         (["--method", "linear_probe"], 2, "'linear_probe' has to be trained", "--shots 16 --seed 1; then 'vlmprompt"),
         (["--method", "zeroshot", "--method", "maple"], 2, "method 'maple' has to be trained", "vlmprompt train"),
         (["--method", "zero-shot"], 2, "zero-shot", "zeroshot"),

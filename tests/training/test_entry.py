@@ -12,9 +12,11 @@ from vlmprompt.api import Backbone, Run, Runtime, UsageError, evaluate, load_dat
 from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError
 
-QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 4, "lr": 0.02, "warmup_epochs": 0, "schedule": "constant"}
+pytestmark = pytest.mark.filterwarnings("ignore:the run ends at the rate")  # of two epochs
+
+QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 4, "lr": 0.02, "warmup_epochs": 0}
 FLAGS = ["--epochs", "2", "--batch-size", "4", "--lr", "0.02", "--shots", "3", "--seed", "4"]
-FLAGS += ["--set", "n_ctx=2", "--set", "warmup_epochs=0", "--schedule", "constant"]
+FLAGS += ["--set", "n_ctx=2", "--set", "warmup_epochs=0"]
 
 
 @pytest.fixture
