@@ -94,6 +94,7 @@ def test_names_and_templates_by_hand(
     what = ["--method", "zeroshot", "--data", f"folder:{photos}", "--backbone", "tiny-vit"]
     rows = command(capsys, *what, *words)["data"]["rows"]
     names = [["fox", "vixen"] if name == "red fox" else [name] for name in sorted(NAMES)]
+    assert ["fox", "vixen"] in names
     texts = [
         [f"{before}{n}{after}" for n in ns for before, after in (("a drawing of a ", "."), ("the ", ""))]
         for ns in names
@@ -151,7 +152,7 @@ def test_halves_of_the_classes_and_other_data(here: Path, photos: Path, tiny_bac
             ["--method", "coop"],
             2,
             "method 'coop' has to be trained",
-            "vlmprompt train --method coop --data doodles-food",
+            "vlmprompt train --method coop --data folder:x",
         ),
         (["--method", "linear_probe"], 2, "'linear_probe' has to be trained", "--shots 16 --seed 1; then 'vlmprompt"),
         (["--method", "zeroshot", "--method", "maple"], 2, "method 'maple' has to be trained", "vlmprompt train"),
