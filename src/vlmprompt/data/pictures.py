@@ -55,7 +55,8 @@ def picture_tensor(picture: Any, transform: Transform, sides: tuple[int, int], *
         if picture.shape != (3, *sides):
             shape, wanted = tuple(picture.shape), (3, *sides)
             raise InputError(
-                f"a tensor of floats is taken for what backbone.transform(train=False) gives, {wanted}; this one is {shape}",
+                f"a tensor of floats is taken for what backbone.transform(train=False) gives, {wanted}; "
+                f"this one is {shape}",
                 hint="apply that transform, or give pixels: 8-bit (torch.uint8), 0 to 255",
             )
         return picture
