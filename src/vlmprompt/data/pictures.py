@@ -56,9 +56,9 @@ def picture_tensor(picture: Any, transform: Transform, sides: tuple[int, int], *
     """
     if isinstance(picture, Tensor) and picture.is_floating_point():  # of whatever precision
         if picture.shape != (3, *sides):
-            shape = tuple(picture.shape)
+            shape, wanted = tuple(picture.shape), (3, *sides)
             raise InputError(
-                f"a tensor of floats is taken for what backbone.transform(train=False) gives, {(3, *sides)}; "
+                f"a tensor of floats is taken for what backbone.transform(train=False) gives, {wanted}; "
                 f"this one is {shape}",
                 hint="apply that transform, or give pixels: 8-bit (torch.uint8), 0 to 255",
             )
