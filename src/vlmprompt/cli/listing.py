@@ -62,7 +62,7 @@ def _list_backbones(as_json: JsonFlag = False, architectures: ArchitecturesFlag 
     data: dict[str, Any] = {"backbones": [entry.public() for entry in entries]}
     parts: list[Table | str] = [_table("backbones", entries)]
     if architectures:
-        from vlmprompt.backbones.names import architectures as known
+        from vlmprompt.backbones.listed import architectures as known
 
         data["architectures"] = known()
         parts += ["", *data["architectures"]]

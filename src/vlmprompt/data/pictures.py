@@ -20,6 +20,7 @@ from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
+from vlmprompt.regular import named_path
 
 CHANNELS = (1, 3, 4)
 KINDS = "a path, a PIL image, an array (H,W,3) or tensor (3,H,W) of 8-bit pixels, or what backbone.transform gives"
@@ -75,7 +76,7 @@ def _is_one(given: Any) -> bool:
 def _image(picture: Any, upright: bool) -> Image.Image:
     """A picture in RGB."""
     if isinstance(picture, str | Path):
-        path = Path(picture).expanduser()
+        path = named_path(picture)
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a picture", hint="give its files: sorted(folder.glob('*.jpg'))")
         return read_image(Record(str(path), 0, path, upright))
