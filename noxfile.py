@@ -56,6 +56,12 @@ def imports(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def towers(session: nox.Session) -> None:
+    """Hold the text tower of every architecture of open_clip, built small, against open_clip's own module."""
+    python(session, "-m", "tests.backbones.every_tower", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, all or those named; a table and JSON go to bench-out/."""
     python(session, "-m", "benchmarks.run", *session.posargs)

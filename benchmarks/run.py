@@ -20,6 +20,7 @@ BENCHES = (
     "startup",
     "text_engine",
     "text_engine_roofline",
+    "text_towers",
     "bloom_step",
     "gallop_step",
     "gallop_memory",

@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from pydantic import Field as Field
 
     from vlmprompt.backbones.backbone import Backbone as Backbone
+    from vlmprompt.backbones.backbone import Identity as Identity
     from vlmprompt.backbones.load import load_backbone as load_backbone
     from vlmprompt.backbones.text.engine import TextEngine as TextEngine
+    from vlmprompt.backbones.text.tower import TextTower as TextTower
+    from vlmprompt.backbones.text.tower import Words as Words
+    from vlmprompt.backbones.text.whole import Texts as Texts
+    from vlmprompt.backbones.text.whole import WholeTower as WholeTower
     from vlmprompt.backbones.types import ClassPosition as ClassPosition
     from vlmprompt.backbones.types import ClassTokens as ClassTokens
     from vlmprompt.backbones.types import ImageFeatures as ImageFeatures
@@ -22,9 +27,15 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.types import TextPrompts as TextPrompts
     from vlmprompt.backbones.types import VisualPrompts as VisualPrompts
     from vlmprompt.backbones.types import unit as unit
+    from vlmprompt.backbones.vision.maps import MapEngine as MapEngine
+    from vlmprompt.backbones.vision.tokens import TokenEngine as TokenEngine
+    from vlmprompt.backbones.vision.tower import ImageBlock as ImageBlock
+    from vlmprompt.backbones.vision.tower import MapTower as MapTower
+    from vlmprompt.backbones.vision.tower import TokenTower as TokenTower
     from vlmprompt.config.models import Runtime as Runtime
     from vlmprompt.config.templates import TextTemplate as TextTemplate
     from vlmprompt.data.load import load_dataset as load_dataset
+    from vlmprompt.data.preprocess import PreprocessConfig as PreprocessConfig
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
     from vlmprompt.data.records import Record as Record
@@ -80,9 +91,11 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "pydantic": ("Field",),
-    "vlmprompt.backbones.backbone": ("Backbone",),
+    "vlmprompt.backbones.backbone": ("Backbone", "Identity"),
     "vlmprompt.backbones.load": ("load_backbone",),
     "vlmprompt.backbones.text.engine": ("TextEngine",),
+    "vlmprompt.backbones.text.tower": ("TextTower", "Words"),
+    "vlmprompt.backbones.text.whole": ("Texts", "WholeTower"),
     "vlmprompt.backbones.types": (
         "ClassPosition",
         "ClassTokens",
@@ -93,9 +106,13 @@ _MODULES = {
         "VisualPrompts",
         "unit",
     ),
+    "vlmprompt.backbones.vision.maps": ("MapEngine",),
+    "vlmprompt.backbones.vision.tokens": ("TokenEngine",),
+    "vlmprompt.backbones.vision.tower": ("ImageBlock", "MapTower", "TokenTower"),
     "vlmprompt.config.models": ("Runtime",),
     "vlmprompt.config.templates": ("TextTemplate",),
     "vlmprompt.data.load": ("load_dataset",),
+    "vlmprompt.data.preprocess": ("PreprocessConfig",),
     "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
     "vlmprompt.describe.provider": ("AnswerError", "ProviderConfig", "Question", "Reply", "RequestError"),
     "vlmprompt.errors": (

@@ -9,18 +9,29 @@ from pathlib import Path
 from vlmprompt.errors import InputError
 
 
+def package_folder(package: str) -> Path:
+    """Where the files of an installed package lie.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    spec = find_spec(package)
+    places = (spec.submodule_search_locations or ()) if spec else ()
+    for place in places:
+        return Path(place)
+    raise InputError(f"package {package} is not installed", hint=f"python -m pip install {package}")
+
+
 def package_file(package: str, file: str) -> str:
     """A text file of an installed package.
 
     Raises:
         InputError: it is not installed, or has no such file.
     """
-    spec = find_spec(package)
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(place) / file
-        if path.is_file():
-            return path.read_text(encoding="utf-8")
-    raise InputError(f"package {package} is not installed, or has no {file}", hint=f"reinstall {package}")
+    path = package_folder(package) / file
+    if not path.is_file():
+        raise InputError(f"package {package} has no {file}", hint=f"reinstall {package}")
+    return path.read_text(encoding="utf-8")
 
 
 def assigned(package: str, file: str, name: str) -> ast.expr:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import open_clip
 import pytest
@@ -31,9 +30,8 @@ def test_tags_are_open_clips_own() -> None:
 @pytest.mark.parametrize(
     "text", ["_PRETRAINED = table()", "_PRETRAINED = {key: {}}", "other = {}", "_PRETRAINED = {'a': b}"]
 )
-def test_a_table_in_another_shape_is_not_known(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pretrained.py").write_text(text)
-    monkeypatch.setattr(listed, "_folder", lambda: tmp_path)
+def test_a_table_in_another_shape_is_not_known(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(listed, "package_file", lambda *_: text)
     assert listed._table.__wrapped__() is None
 
 

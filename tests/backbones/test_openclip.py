@@ -102,13 +102,13 @@ def test_unfit_towers_are_refused_by_reason(tokenizer):
     )
     with pytest.raises(CapabilityError, match="without a class token"):
         Backbone.from_model(coca_like, tokenizer)
-    siglip_like = open_clip.model.CustomTextCLIP(
+    coca_like = open_clip.model.CustomTextCLIP(
         embed_dim=32,
         vision_cfg=TINY_CONFIG["vision_cfg"],
-        text_cfg=TINY_CONFIG["text_cfg"] | {"no_causal_mask": True, "pool_type": "last"},
+        text_cfg=TINY_CONFIG["text_cfg"] | {"no_causal_mask": True, "embed_cls": True},
     )
-    with pytest.raises(CapabilityError, match="not causal"):
-        Backbone.from_model(siglip_like, tokenizer)
+    with pytest.raises(CapabilityError, match="a class token behind a text that is not causal"):
+        Backbone.from_model(coca_like, tokenizer)
 
 
 def test_capabilities_are_told_by_the_towers(tiny_backbone, tiny_resnet):

@@ -62,6 +62,7 @@ def test_the_document_holds_the_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     flags = ["--shots", "all", "--seed", "3", "--random-weights", "--no-quick-gelu", "--allow-fewer"]
+    flags += ["--image-size", "256x128"]
     flags += ["--class-names", "names.txt", "--setting", "base-to-new", "--protocol", "coop"]
     flags += ["--descriptions", "said.jsonl", "--allow-missing", "--templates", "clip7", "--aliases", "aliases.txt"]
     Path("aliases.txt").write_text("old = new\n")
@@ -76,6 +77,7 @@ def test_the_document_holds_the_run(
         "backbone": "RN50",
         "random_weights": 0,
         "quick_gelu": False,
+        "image_size": [256, 128],
         "shots": None,
         "seed": 3,
         "setting": "base-to-new",

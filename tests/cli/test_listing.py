@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -112,8 +113,36 @@ def test_architectures_come_from_open_clip(capsys: pytest.CaptureFixture[str]) -
     import open_clip
 
     data = run_json("backbones", "list", "--architectures", capsys=capsys)["data"]
-    assert data["architectures"] == sorted(open_clip.list_models())
+    rows = {row["name"]: row for row in data["architectures"]}
+    assert list(rows) == sorted(open_clip.list_models())
+    assert rows["ViT-B-16-SigLIP2"]["visual_prompts"] and not rows["convnext_tiny"]["visual_prompts"]
+    assert rows["ViT-B-16-SigLIP2"]["grid"] == [14, 14]
     assert "architectures" not in run_json("backbones", "list", capsys=capsys)["data"]
+
+
+def test_towers_of_a_backbone_are_shown(capsys: pytest.CaptureFixture[str], tiny_architecture: str) -> None:
+    """Numbers of the description in tests/tiny_architectures.py; parameters as open_clip's own model has them."""
+    import open_clip
+
+    data = run_json("backbones", "show", tiny_architecture, capsys=capsys)["data"]
+    assert (data["text"], data["context_length"], data["text_layers"]) == ("causal, read at the end token", 77, 2)
+    assert (data["image"], data["image_size"], data["grid"]) == ("ViT, class token", [32, 32], [4, 4])
+    assert data["visual_prompts"] and data["transform"]["size"] == 32
+    model = open_clip.create_model(tiny_architecture)
+    assert data["parameters"]["all"] == sum(p.numel() for p in model.parameters())
+    assert data["parameters"]["image"] == sum(p.numel() for p in model.visual.parameters())
+    assert data["methods"]["vpt"] is data["methods"]["coop"] is None
+    assert main(["backbones", "show", "other-x"]) == 0
+    page = capsys.readouterr().out
+    assert re.search(r"\nvpt +no: needs an image tower that takes prompt tokens", page)
+    assert re.search(r"\nlocal features +2 x 2, each position alone through pool and head\n", page)
+
+
+def test_a_plugins_backbone_is_loaded_to_be_shown(capsys: pytest.CaptureFixture[str], tiny_spec: None) -> None:
+    data = run_json("backbones", "show", "tiny-vit", capsys=capsys)["data"]
+    assert (data["name"], data["image"]) == ("tiny-vit", "ViT, class token")
+    assert main(["backbones", "show", "no-such-tower"]) == 2
+    assert "no-such-tower" in capsys.readouterr().err
 
 
 def test_options_of_every_shape() -> None:

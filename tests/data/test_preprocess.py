@@ -25,10 +25,15 @@ def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [(50, 91), (91, 50), (32, 32), (20, 33), (33, 31), (200, 7)])
-def test_test_transform_is_open_clips(resize_mode: str, interpolation: str, size: tuple[int, int]) -> None:
-    ours = build_transform(PreprocessConfig(32, MEAN, STD, interpolation, resize_mode), train=False)
+@pytest.mark.parametrize("sides", [32, (24, 40), (40, 24)])
+def test_test_transform_is_open_clips(
+    resize_mode: str, interpolation: str, size: tuple[int, int], sides: int | tuple[int, int]
+) -> None:
+    ours = build_transform(PreprocessConfig(sides, MEAN, STD, interpolation, resize_mode), train=False)
+    if resize_mode == "shortest" and sides != 32 and interpolation == "bilinear":
+        pytest.skip("open_clip resizes bicubically here")
     theirs = open_clip.image_transform(
-        32, is_train=False, mean=MEAN, std=STD, resize_mode=resize_mode, interpolation=interpolation
+        sides, is_train=False, mean=MEAN, std=STD, resize_mode=resize_mode, interpolation=interpolation
     )
     for mode in ("RGB", "L", "RGBA", "P", "CMYK"):
         image = picture(*size, mode)
@@ -46,15 +51,24 @@ def test_a_strip_is_not_resized_whole(interpolation: str, size: tuple[int, int])
     assert apart.max() < (0.01 if min(size) <= 16 else 1.01)
 
 
+@pytest.mark.parametrize("size", [(3, 600), (600, 3), (2, 1001), (40, 4000)])
+def test_a_strip_is_not_resized_whole_for_a_rectangle(size: tuple[int, int]) -> None:
+    ours = build_transform(PreprocessConfig((16, 24), (0, 0, 0), (1, 1, 1)), train=False)
+    theirs = open_clip.image_transform((16, 24), is_train=False, mean=(0, 0, 0), std=(1, 1, 1))
+    image = picture(*size)
+    assert (255 * (ours(image) - theirs(image))).abs().max() < 8  # whole pixels are kept, resampled by a hair's breadth
+
+
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("size", [(2, 6_000), (1, 1_000_000), (1_000_000, 1)])
-def test_no_strip_is_too_long(resize_mode: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("sides", [224, (224, 96)])
+def test_no_strip_is_too_long(resize_mode: str, size: tuple[int, int], sides: int | tuple[int, int]) -> None:
     """A strip of 1 x 1,000,000 would be 224 x 224,000,000 pixels: 150 GB."""
     image = Image.new("RGB", size, (51, 102, 204))
-    config = PreprocessConfig(224, (0, 0, 0), (1, 1, 1), resize_mode=resize_mode)
+    config = PreprocessConfig(sides, (0, 0, 0), (1, 1, 1), resize_mode=resize_mode)
     made = build_transform(config, train=False)(image)
     expected = torch.tensor([0.2, 0.4, 0.8])
-    assert made.shape == (3, 224, 224)
+    assert made.shape == (3, *config.sides)
     assert torch.allclose(made.amax(dim=(1, 2)), expected)
     if resize_mode != "longest":
         assert torch.allclose(made.mean(dim=(1, 2)), expected)

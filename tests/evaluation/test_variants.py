@@ -78,6 +78,7 @@ def test_which_runs_belong_to_one_curve() -> None:
     setting=st.none() | st.just("base-to-new"),
     allow_fewer=st.none() | st.booleans(),
     quick_gelu=st.none() | st.booleans(),
+    image_size=st.none() | st.sampled_from([384, "256x128"]),
     exif=st.none() | st.booleans(),
     sets=st.lists(
         st.sampled_from(["epochs=7", "split_seed=5", "ctx_init=a 'photo'", "class_position=front", "max_steps=none"]),

@@ -10,10 +10,10 @@ import pytest
 
 from tests.training.material import make_photos
 from vlmprompt.backbones.load import architecture_of
-from vlmprompt.backbones.openclip.build import miniature
+from vlmprompt.backbones.openclip.miniature import miniature
 from vlmprompt.cli.main import main
 from vlmprompt.config.resolve import resolve
-from vlmprompt.errors import InputError
+from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.reproduce import cost
 from vlmprompt.reproduce.cost import Prompting, Towers, prompting_of
 from vlmprompt.reproduce.missing import look, without
@@ -55,6 +55,9 @@ def test_towers_by_hand() -> None:
     # open_clip's own profiles: 35.13 and 12.22 GFLOPs an image
     assert Towers.of(architecture_of(VIT)).image == pytest.approx(35.13e9, rel=0.01)
     assert Towers.of(architecture_of(RN)).image == pytest.approx(12.22e9, rel=0.01)
+    for spec in ("ViT-B-16-SigLIP2", "roberta-ViT-B-32"):  # of timm and of transformers
+        with pytest.raises(CapabilityError, match="not known by formula"):
+            Towers.of(architecture_of(spec))
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ class Identity:
         quick_gelu: the activation asked for explicitly, or None where the name settles it.
         file: absolute path of the file or folder of weights that the spec names; None where it names none.
         stand_in: the tokenizer that numbers stand in for, beside random weights; None where texts are read by it.
+        image_size: height and width of input images that were asked for; None: the towers' own.
     """
 
     spec: str
@@ -40,6 +41,7 @@ class Identity:
     quick_gelu: bool | None = None
     file: str | None = None
     stand_in: str | None = None
+    image_size: tuple[int, int] | None = None
 
 
 class Backbone:
@@ -111,6 +113,11 @@ class Backbone:
     def __repr__(self) -> str:
         weights = "" if self.random_weights is None else f", random_weights={self.random_weights}"
         return f"Backbone({self.spec!r}{weights}, {self.device})"
+
+    @property
+    def model(self) -> nn.Module:
+        """The frozen model whose parts the engines run."""
+        return self._model
 
     @property
     def spec(self) -> str:

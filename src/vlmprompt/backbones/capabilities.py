@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.text.causal import CausalTower
+from vlmprompt.backbones.vision.tokens import TokenEngine
+from vlmprompt.backbones.vision.tower import VisionEngine
 
 
 @dataclass(frozen=True)
@@ -15,17 +19,40 @@ class Capabilities:
         text: kind of text tower.
         context_length: longest text in tokens.
         text_layers: layers that deep text prompts can name.
+        shared_prefix: whether what stands before the class name is computed once for all classes.
         image: kind of image tower.
+        image_size: height and width of its input in pixels.
         grid: rows and columns of local features; None where there are none.
+        local: what a local feature is; None where there are none.
         visual_prompts: whether the image tower takes prompt tokens.
+        image_layers: layers that visual prompts can name.
+        joint_dim: width of the joint space.
     """
 
     text: str
     context_length: int
     text_layers: int
+    shared_prefix: bool
     image: str
+    image_size: tuple[int, int]
     grid: tuple[int, int] | None
+    local: str | None
     visual_prompts: bool
+    image_layers: int
+    joint_dim: int
+
+
+# What methods may require of a backbone, by the names of `REQUIREMENTS` -> whether it is there.
+_OFFERS: Mapping[str, Callable[[Backbone], bool]] = {
+    "visual_prompts": lambda backbone: backbone.vision.has_prompts,
+    "local_features": lambda backbone: backbone.vision.n_local > 0,
+    "deep_text_prompts": lambda backbone: backbone.text.layers > 0,
+}
+
+
+def lacking(needs: Iterable[str], backbone: Backbone) -> list[str]:
+    """Those of a method's requirements that a backbone does not meet, sorted."""
+    return sorted(need for need in needs if need not in _OFFERS or not _OFFERS[need](backbone))
 
 
 def capabilities(backbone: Backbone) -> Capabilities:
@@ -35,7 +62,20 @@ def capabilities(backbone: Backbone) -> Capabilities:
         text=text.tower.kind,
         context_length=text.context_length,
         text_layers=text.layers,
+        shared_prefix=isinstance(text.tower, CausalTower),
         image=vision.kind,
+        image_size=backbone.preprocess.sides,
         grid=vision.grid if vision.n_local else None,
+        local=_local(vision) if vision.n_local else None,
         visual_prompts=vision.has_prompts,
+        image_layers=vision.layers,
+        joint_dim=vision.joint_dim,
     )
+
+
+def _local(vision: VisionEngine) -> str:
+    if not isinstance(vision, TokenEngine):
+        return "each position alone through pool and head"
+    if vision.tower.pooled is None:
+        return "each patch alone through the pool"
+    return "value path of the last block, or its tokens"

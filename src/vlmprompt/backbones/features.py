@@ -109,7 +109,7 @@ def extract(
 def feature_bytes(needs: ImageNeeds, backbone: Backbone, n_rows: int) -> int:
     """Size of fp32 features of n rows, known before they are computed."""
     vision = backbone.vision
-    width = vision.joint_dim if needs.space == "joint" else vision.width
+    width = vision.joint_dim if needs.space == "joint" else vision.local_width
     return 4 * n_rows * (vision.joint_dim + (vision.n_local * width if needs.local else 0))
 
 

@@ -7,10 +7,9 @@ import json
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 from vlmprompt.errors import InputError
+from vlmprompt.installed import package_file, package_folder
 
 TWIN = "-quickgelu"
 _PARTS = {"embed_dim", "vision_cfg", "text_cfg"}  # without one of them a file describes no model
@@ -43,7 +42,7 @@ def repositories() -> Mapping[str, str]:
 
 @cache
 def _described() -> tuple[str, ...]:
-    files = (_folder() / "model_configs").glob("*.json")
+    files = (package_folder("open_clip") / "model_configs").glob("*.json")
     return tuple(sorted(file.stem for file in files if json.loads(file.read_bytes()).keys() >= _PARTS))
 
 
@@ -62,12 +61,12 @@ def _pretrained() -> Mapping[str, tuple[str, ...]] | None:
 def _table() -> Mapping[str, Mapping[str, ast.expr]] | None:
     """open_clip's table of weights as its source has it, nothing executed; None if it is written in another way."""
     try:
-        assigned = _assigned(ast.parse((_folder() / "pretrained.py").read_bytes()))
+        assigned = _assigned(ast.parse(package_file("open_clip", "pretrained.py")))
         return {
             name: _items(assigned[value.id] if isinstance(value, ast.Name) else value)
             for name, value in _items(assigned[_TABLE]).items()
         }
-    except (OSError, SyntaxError, KeyError):
+    except (InputError, SyntaxError, KeyError):
         return None
 
 
@@ -106,10 +105,3 @@ def _said(about: ast.expr, key: str) -> object:
     """A plain value among the keywords of the call that describes some weights."""
     words = about.keywords if isinstance(about, ast.Call) else []
     return next((w.value.value for w in words if w.arg == key and isinstance(w.value, ast.Constant)), None)
-
-
-def _folder() -> Path:
-    found = find_spec("open_clip")
-    if found is None or found.origin is None:
-        raise InputError("the package open_clip is not there", hint="python -m pip install open_clip_torch")
-    return Path(found.origin).parent

@@ -6,6 +6,7 @@ A backbone spec is `<architecture>/<pretrained tag>`, `<architecture>/<file of w
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from vlmprompt.backbones.backbone import Backbone
@@ -22,6 +23,7 @@ def load_backbone(
     precision: Precision = "fp32",
     quick_gelu: bool | None = None,
     random_weights: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> Backbone:
     """Load frozen towers by name.
 
@@ -31,15 +33,24 @@ def load_backbone(
         quick_gelu: activation of a local checkpoint whose architecture exists with and without it.
         random_weights: seed; build the architecture with random weights, nothing is downloaded. The
             global RNG state is left as it was.
+        image_size: side, or height and width, of input images in pixels; None: what the towers were built for.
 
     Raises:
         UsageError: unknown architecture or tag, or an activation that must be said.
-        InputError: weights cannot be had or do not fit; activation and tag contradict each other.
-        CapabilityError: the towers are of a kind that the engines cannot run.
+        InputError: weights cannot be had or do not fit; activation and tag contradict each other; the image size is
+            not a whole number of patches.
+        CapabilityError: the towers are of a kind that the engines cannot run, or read images of one size alone.
     """
+    loader, more = _loader(spec), {}
+    if image_size is not None:
+        if "image_size" not in inspect.signature(loader.load).parameters:
+            raise CapabilityError(
+                f"backbone {spec!r} reads images of one size alone", hint="leave the image size out (--image-size)"
+            )
+        more["image_size"] = (image_size, image_size) if isinstance(image_size, int) else image_size
     with outliving():
-        backbone: Backbone = _loader(spec).load(
-            spec, device=device, precision=precision, quick_gelu=quick_gelu, random_weights=random_weights
+        backbone: Backbone = loader.load(
+            spec, device=device, precision=precision, quick_gelu=quick_gelu, random_weights=random_weights, **more
         )
     return backbone
 

@@ -184,12 +184,13 @@ class TextPrompts(Shaped):
 
     The sequence is `[SOT, ctx, words, name, tail]` for class position "end", `[SOT, ctx[:V//2], name,
     ctx[V//2:], tail]` for "middle", `[SOT, name, ctx, tail]` for "front". The tail (usually a full stop)
-    and the end-of-text token belong to `ClassTokens`.
+    and the end-of-text token belong to `ClassTokens`. A tower without a start token begins with what follows it here.
 
     Attributes:
         ctx: (P,V,D) for scope "shared", (K,P,V,D) for "class", (B,P,V,D) for "image"; V may be 0.
         scope: what the leading dimension of `ctx` runs over.
-        deep: layer (>= 1) -> (P,S,D): overwrites positions 1..S of that layer's input, S <= V + fixed words.
+        deep: layer (>= 1) -> (P,S,D), or (K,P,S,D) where every class has its own: overwrites the first S tokens behind
+            the start token in that layer's input; S is at most the number of context tokens and words before the name.
         words: fixed words between the context and the class name (position "end" only).
         position: where the class name stands, for all prompts or for each of the P.
     """

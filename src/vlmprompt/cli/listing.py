@@ -26,16 +26,21 @@ KINDS = {
 }
 _REGISTRIES = {"providers": "llm_providers"}  # where hooks have another word than users
 NameArgument = Annotated[str, typer.Argument(help="A name from the list.", show_default=False)]
+SpecArgument = Annotated[
+    str, typer.Argument(metavar="SPEC", help="A name from the list, or what --backbone takes.", show_default=False)
+]
 ArchitecturesFlag = Annotated[
-    bool, typer.Option("--architectures", help="The architecture names that open_clip knows, too.")
+    bool, typer.Option("--architectures", help="The architectures that open_clip knows, too, and what each serves.")
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add one group of commands for each kind, and `plugins`."""
     for kind, about in KINDS.items():
-        list_names = _list_backbones if kind == "backbones" else _lister(kind)
-        _add_group(app, kind, about, list_names, _shower(kind))
+        if kind == "backbones":
+            _add_group(app, kind, about, _list_backbones, _show_backbone)
+        else:
+            _add_group(app, kind, about, _lister(kind), _shower(kind))
     _add_group(app, "plugins", "Installed plugins and what they provide.", _list_plugins, _show_plugin)
 
 
@@ -62,11 +67,23 @@ def _list_backbones(as_json: JsonFlag = False, architectures: ArchitecturesFlag 
     data: dict[str, Any] = {"backbones": [entry.public() for entry in entries]}
     parts: list[Table | str] = [_table("backbones", entries)]
     if architectures:
-        from vlmprompt.backbones.listed import architectures as known
+        from vlmprompt.cli.backbones import architecture_table
+        from vlmprompt.cli.backbones import architectures as known
 
         data["architectures"] = known()
-        parts += ["", *data["architectures"]]
+        parts += ["", architecture_table(data["architectures"])]
     output.emit("backbones list", data, as_json=as_json, table=parts)
+
+
+def _show_backbone(spec: SpecArgument, as_json: JsonFlag = False) -> None:
+    from vlmprompt.cli.backbones import tower_page, towers
+
+    names = host().backbones.names()
+    data, parts = _described("backbones", spec) if spec in names else ({}, [])
+    if spec != "open_clip":
+        data |= towers(spec)
+        parts += ["", *tower_page(data)] if parts else tower_page(data)
+    output.emit("backbones show", data, as_json=as_json, table=parts)
 
 
 def _table(kind: str, entries: list[Entry]) -> Table:
@@ -76,21 +93,25 @@ def _table(kind: str, entries: list[Entry]) -> Table:
 
 def _shower(kind: str) -> Callable[..., None]:
     def show(name: NameArgument, as_json: JsonFlag = False) -> None:
-        entry = host().registries[_REGISTRIES.get(kind, kind)].get(name)
-        target, config = entry.load(), entry.load_config()
-        data: dict[str, Any] = entry.public() | {"doc": inspect.getdoc(target) or ""}
-        if hasattr(target, "capabilities"):
-            data["capabilities"] = sorted(target.capabilities)
-        if config is not None:
-            data["options"] = options_help.describe(config)
-            data["presets"] = {key: dict(values) for key, values in getattr(config, "presets", {}).items()}
-        if kind == "methods":
-            data["shipped"] = _shipped(entry)
-        output.emit(
-            f"{kind} show", data, as_json=as_json, table=_page(data, "NAME" if kind == "providers" else "options.NAME")
-        )
+        data, parts = _described(kind, name)
+        output.emit(f"{kind} show", data, as_json=as_json, table=parts)
 
     return show
+
+
+def _described(kind: str, name: str) -> tuple[dict[str, Any], list[Table | str]]:
+    """A registered thing in full, as data and as a page."""
+    entry = host().registries[_REGISTRIES.get(kind, kind)].get(name)
+    target, config = entry.load(), entry.load_config()
+    data: dict[str, Any] = entry.public() | {"doc": inspect.getdoc(target) or ""}
+    if hasattr(target, "capabilities"):
+        data["capabilities"] = sorted(target.capabilities)
+    if config is not None:
+        data["options"] = options_help.describe(config)
+        data["presets"] = {key: dict(values) for key, values in getattr(config, "presets", {}).items()}
+    if kind == "methods":
+        data["shipped"] = _shipped(entry)
+    return data, _page(data, "NAME" if kind == "providers" else "options.NAME")
 
 
 def _page(data: dict[str, Any], option: str) -> list[Table | str]:

@@ -52,6 +52,15 @@ QuickGeluOption = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+ImageSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image-size",
+        metavar="INT|HxW",
+        help="Pixels of input images, such as 384 or 256x128; default: the tower's own.",
+        rich_help_panel=_WHAT,
+    ),
+]
 PresetOption = Annotated[
     str | None, typer.Option("--preset", help="Named set of the method's options.", rich_help_panel=_WHAT)
 ]

@@ -25,6 +25,7 @@ from vlmprompt.cli.options import (
     DataOption,
     DeviceOption,
     FeatureCacheOption,
+    ImageSizeOption,
     MethodOption,
     PresetOption,
     QuickGeluOption,
@@ -152,6 +153,7 @@ class BaseFlags:
     backbone: BackboneOption = None
     random_weights: RandomWeightsOption = None
     quick_gelu: QuickGeluOption = None
+    image_size: ImageSizeOption = None
     preset: PresetOption = None
     config: ConfigFileOption = None
     set_: SetOption = None
@@ -200,6 +202,7 @@ class BaseFlags:
             "backbone",
             "random_weights",
             "quick_gelu",
+            "image_size",
             "preset",
             "setting",
             "protocol",

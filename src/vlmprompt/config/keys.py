@@ -90,8 +90,10 @@ def show_value(key: str, value: Any) -> str:
     """A value as `--set` would read it back."""
     if value is None:
         return "all" if key == "shots" else NULL
+    if key == "image_size" and not isinstance(value, int | str):
+        return "x".join(map(str, value))
     if isinstance(value, Mapping):  # JSON and TOML write all else alike
-        pairs = (f"{_json(name)} = {show_value(key, inner)}" for name, inner in value.items())
+        pairs = (f"{_json(name)} = {_json(inner)}" for name, inner in value.items())
         return f"{{{', '.join(pairs)}}}"
     return value if isinstance(value, str) else _json(value)
 

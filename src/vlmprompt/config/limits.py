@@ -10,3 +10,4 @@ MOST_EPOCHS = 10**6
 MOST_STEPS = 10**9
 MOST_VIEWS = 10**4
 MOST_SIZE = 10**6  # of whole-number options of methods that state no bound of their own
+MOST_SIDE = 10**5  # pixels of an input image

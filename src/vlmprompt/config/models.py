@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vlmprompt.config.aliases import AliasTable
 from vlmprompt.config.limits import (
@@ -14,6 +15,7 @@ from vlmprompt.config.limits import (
     MOST_IMAGES,
     MOST_SEED,
     MOST_SHOTS,
+    MOST_SIDE,
     MOST_STEPS,
     MOST_VIEWS,
     MOST_WORKERS,
@@ -32,10 +34,20 @@ def _plain(text: str) -> str:
     return text
 
 
+def _sides(size: Any) -> int | tuple[int, int]:
+    """Of 384, "384", "256x128" or [256, 128]."""
+    parts = size.split("x") if isinstance(size, str) else size if isinstance(size, list | tuple) else [size]
+    sides = [int(part) if re.fullmatch(r"\d{1,9}", str(part)) else 0 for part in parts]
+    if len(sides) not in (1, 2) or not all(1 <= side <= MOST_SIDE for side in sides):
+        raise ValueError(f"should be 1 to {MOST_SIDE} pixels such as 384, or height and width such as 256x128")
+    return sides[0] if sides[0] == sides[-1] else (sides[0], sides[1])
+
+
 Name = Annotated[str, Field(min_length=1), AfterValidator(_plain)]
 Seed = Annotated[int, Field(ge=0, le=MOST_SEED)]
 Weight = Annotated[float, Field(gt=0)]
 Epoch = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_sides)]
 
 
 class TrainConfig(BaseModel):
@@ -141,6 +153,11 @@ class RunConfig(BaseModel):
     random_weights: Seed | None = Field(None, description="seed of random tower weights, in place of pretrained ones")
     quick_gelu: bool | None = Field(
         None, description="activation of a local checkpoint whose architecture has both variants"
+    )
+    image_size: ImageSize | None = Field(
+        None,
+        description="side of the image tower's input in pixels, or height and width such as 256x128; positions are "
+        "interpolated; none: what the tower was built for",
     )
     shots: int | None = Field(16, ge=1, le=MOST_SHOTS, description="training images per class; none: all of them")
     seed: Seed = Field(1, description="seed of the few-shot sample, of initial values and of the data order")

@@ -35,41 +35,54 @@ class PreprocessConfig:
     """How a backbone wants its images.
 
     Attributes:
-        size: side of the square input in pixels.
+        size: side of a square input in pixels, or height and width.
         mean: per channel, of values in [0, 1].
         std: likewise.
         interpolation: "bicubic" or "bilinear".
-        resize_mode: for tests; "shortest": short side to `size`, centre crop; "longest": long side to
-            `size`, the rest black; "squash": both sides to `size`.
+        resize_mode: for tests; "shortest": as small as covers `size`, centre crop; "longest": as large as
+            fits into `size`, the rest black; "squash": both sides to `size`.
     """
 
-    size: int
+    size: int | tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bicubic"
     resize_mode: str = "shortest"
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
 
 def build_transform(config: PreprocessConfig, *, train: bool) -> Transform:
-    """The transform from an image to (3,size,size).
+    """The transform from an image to (3,height,width).
 
-    The test transform equals open_clip's `image_transform(is_train=False)`; of strips, see `_middle_of_strip`. The
-    training transform is CoOp's: a random crop of 8 to 100 % of the area (sides 3:4 to 4:3) resized to `size`, and a
+    The test transform equals open_clip's `image_transform(is_train=False)`; of strips, see `_middle_of_strip`.
+    (open_clip resizes bicubically where an input is not square and "shortest" is asked for, whatever the settings say;
+    here they count.) The training transform is CoOp's: a random crop of 8 to 100 % of the area (sides 3:4 to 4:3) resized to `size`, and a
     horizontal flip half of the time; it draws from torch's global generator, which `ImageLoader` seeds per image and
     restores.
 
     Raises:
         InputError: interpolation or resize mode are none of those above.
     """
-    mode = _choice("interpolation", config.interpolation, _INTERPOLATIONS)
+    mode, sides = _choice("interpolation", config.interpolation, _INTERPOLATIONS), config.sides
     if train:
-        crop = RandomResizedCrop(config.size, scale=(0.08, 1.0), interpolation=mode)
+        crop = RandomResizedCrop(sides, scale=(0.08, 1.0), interpolation=mode)
         steps = [crop, RandomHorizontalFlip()]
     else:
+        square = sides[0] == sides[1]
         resize: dict[str, list[Any]] = {
-            "shortest": [partial(_middle, size=config.size, interpolation=mode)],
-            "longest": [partial(_fit, size=config.size, interpolation=mode), CenterCrop(config.size)],
-            "squash": [Resize((config.size, config.size), interpolation=mode)],
+            "shortest": [partial(_middle, size=sides[0], interpolation=mode)]
+            if square
+            else [
+                partial(_middle_of_rectangle, sides=sides),
+                partial(_scaled, sides=sides, choose=min, interpolation=mode),
+                CenterCrop(sides),
+            ],
+            "longest": [partial(_scaled, sides=sides, choose=max, interpolation=mode), CenterCrop(sides)],
+            "squash": [Resize(sides, interpolation=mode)],
         }
         steps = _choice("resize mode", config.resize_mode, resize)
     transform: Transform = Compose([*steps, _rgb, ToTensor(), Normalize(config.mean, config.std)])
@@ -110,11 +123,30 @@ def _middle_of_strip(image: Image, size: int, filter_: Resampling) -> Image:
     return part.resize((size, size), filter_, box=box)
 
 
-def _fit(image: Image, *, size: int, interpolation: InterpolationMode) -> Image:
-    """Resize the long side to `size`; CenterCrop then pads the short one."""
-    ratio = max(image.size) / size
-    sides = [max(1, round(side / ratio)) for side in (image.height, image.width)]
-    resized: Image = F.resize(image, sides, interpolation)
+def _middle_of_rectangle(image: Image, *, sides: tuple[int, int]) -> Image:
+    """Of a strip, no more than an input of these sides will show; see `_middle_of_strip`. Of others, the whole."""
+    own = (image.height, image.width)
+    ratios = [one / wanted for one, wanted in zip(own, sides, strict=True)]
+    if max(ratios) <= STRIP * min(ratios):
+        return image
+    kept = []
+    for one, wanted in zip(own, sides, strict=True):
+        shown = math.ceil(wanted * min(ratios)) + 6 * max(1, math.ceil(min(ratios)))
+        kept.append(min(one, shown + (one - shown) % 2))  # as much from either end
+    top, left = ((one - part) // 2 for one, part in zip(own, kept, strict=True))
+    return image.crop((left, top, left + kept[1], top + kept[0]))
+
+
+def _scaled(
+    image: Image, *, sides: tuple[int, int], choose: Callable[..., float], interpolation: InterpolationMode
+) -> Image:
+    """Resize so that the picture just fits into an input (`max` of the ratios) or just covers it (`min`).
+
+    CenterCrop then pads or cuts the other side.
+    """
+    ratio = choose(own / wanted for own, wanted in zip((image.height, image.width), sides, strict=True))
+    scaled = [max(1, round(side / ratio)) for side in (image.height, image.width)]
+    resized: Image = F.resize(image, scaled, interpolation)
     return resized
 
 

@@ -63,6 +63,7 @@ class Resources:
                 precision=config.train.precision,
                 quick_gelu=config.quick_gelu,
                 random_weights=config.random_weights,
+                image_size=config.image_size,
             )
         return self._backbones[key]
 
@@ -94,4 +95,11 @@ class Resources:
 
 def _key(config: RunConfig) -> tuple[object, ...]:
     train = config.train
-    return config.backbone, config.random_weights, config.quick_gelu, train.precision, train.eval_batch_size
+    return (
+        config.backbone,
+        config.random_weights,
+        config.quick_gelu,
+        config.image_size,
+        train.precision,
+        train.eval_batch_size,
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.capabilities import lacking
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.data.names import read_as, spellings
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
@@ -18,6 +19,16 @@ from vlmprompt.methods.contract import REQUIREMENTS, PromptMethod
 from vlmprompt.plugins import host
 
 NAMES_SHOWN = 5  # in a warning
+
+# What works in place of what a backbone lacks.
+_INSTEAD = {
+    "visual_prompts": "use a ViT such as ViT-B-16-quickgelu/openai, or a method that prompts the text only, such as "
+    "coop ('vlmprompt backbones show SPEC' lists all)",
+    "local_features": "use a ViT, a ResNet of CLIP or a ConvNeXt, or a method that reads the global feature alone, "
+    "such as coop ('vlmprompt backbones show SPEC' lists all)",
+    "deep_text_prompts": "use a text tower of open_clip's own such as that of ViT-B-16-quickgelu/openai, or a method "
+    "that prompts its input only, such as coop ('vlmprompt backbones show SPEC' lists all)",
+}
 
 
 def list_methods() -> list[str]:
@@ -51,7 +62,7 @@ def build_method(
         PluginError: the method's plugin failed.
     """
     cls = method_type(name)
-    _check_backbone(name, cls, backbone)
+    _require(name, cls.requires, backbone)
     options = method_config(name, config)
     _check_names(class_names)
     _warn_of_unknown(backbone, class_names)
@@ -59,6 +70,8 @@ def build_method(
         raise InputError(f"descriptions of {len(descriptions)} classes, but there are {len(class_names)}")
     with outliving():
         method = cls(backbone, class_names, options, descriptions=descriptions, generator=generator)
+        if method.image_needs().local is not None:
+            _require(name, {"local_features"}, backbone)
         return method.to(backbone.device)
 
 
@@ -110,12 +123,11 @@ def method_type(name: str) -> type[PromptMethod]:
     return target
 
 
-def _check_backbone(name: str, method_type: type[PromptMethod], backbone: Backbone) -> None:
-    offered = {"visual_prompts"} if backbone.vision.has_prompts else set()
-    for need in sorted(method_type.requires - offered):
+def _require(name: str, needs: Iterable[str], backbone: Backbone) -> None:
+    for need in lacking(needs, backbone):
         raise CapabilityError(
             f"method {name!r} needs {REQUIREMENTS.get(need, need)}; backbone {backbone.spec!r} has none",
-            hint="use a ViT such as ViT-B-16-quickgelu/openai, or a method that prompts the text only",
+            hint=_INSTEAD.get(need),
         )
 
 

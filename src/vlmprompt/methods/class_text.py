@@ -36,11 +36,12 @@ def class_text(
         InputError: a text does not fit into the tower's context length.
     """
     several = [spellings(name) for name in names]
+    of_n = [name for name, parts in zip(names, several, strict=True) for _ in parts]
     written_n = [part if keep_underscores else part.replace("_", " ") for parts in several for part in parts]
     sum_nd: Tensor | None = None
     for template in as_tuple(templates):
         # One template at a time: 80 of them over 1,000 classes would be 160 MB.
-        units_nd = unit(engine.encode_sentences([template.replace("{}", name) for name in written_n]))
+        units_nd = unit(engine.encode_sentences([template.replace("{}", name) for name in written_n], of=of_n))
         sum_nd = units_nd if sum_nd is None else sum_nd + units_nd
     assert sum_nd is not None
     return unit(torch.stack([part_nd.sum(dim=0) for part_nd in sum_nd.split([len(parts) for parts in several])]))

@@ -56,7 +56,11 @@ DescriptionUse = Literal["never", "training", "always"]
 STREAM_VALUES = 2**22
 
 # What a method may require of a backbone -> the words for it in errors.
-REQUIREMENTS = {"visual_prompts": "an image tower that takes prompt tokens (a ViT)"}
+REQUIREMENTS = {
+    "visual_prompts": "an image tower that takes prompt tokens (a ViT)",
+    "local_features": "local image features",
+    "deep_text_prompts": "a text tower that takes prompt tokens in its layers (one of open_clip's own)",
+}
 
 
 @dataclass(frozen=True, repr=False)

@@ -25,7 +25,8 @@ class CoOp(PromptMethod):
     The text of class k is "[v_1] .. [v_V] {name k}." with learned v; logits = s * cos(z, w_k), cross-entropy.
     `ctx` is (V,D), or (K,V,D) if class-specific. Same as the official code, where a middle class name stands
     behind V // 2 tokens. Differs from it: initial words also serve class-specific contexts (it drops
-    the latter without a word), and the context stays in fp32.
+    the latter without a word), and the context stays in fp32. The full stop is not there for towers whose tokenizer
+    removes punctuation (SigLIP), nor the start token that stands before the context for towers that have none.
     """
 
     capabilities = frozenset({"new_classes", "feature_cache"})

@@ -20,13 +20,13 @@ import torch
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.load import architecture_of
-from vlmprompt.backbones.openclip.build import miniature
+from vlmprompt.backbones.openclip.miniature import miniature
 from vlmprompt.config.models import RunConfig
 from vlmprompt.data import ood_sets
 from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
-from vlmprompt.errors import InputError, VlmPromptError
+from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
 from vlmprompt.methods.build import build_method
 from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.missing import BENCHMARK_SUITE, benchmark_of, companions
@@ -58,8 +58,14 @@ class Towers:
 
     @classmethod
     def of(cls, architecture: Mapping[str, Any]) -> Towers:
-        """From open_clip's description of an architecture."""
+        """From open_clip's description of an architecture.
+
+        Raises:
+            CapabilityError: towers that it does not describe.
+        """
         vision, text = architecture["vision_cfg"], architecture["text_cfg"]
+        if "layers" not in vision or "layers" not in text:
+            raise CapabilityError("the cost of towers of other packages (timm, transformers) is not known by formula")
         image = _resnet(vision, architecture["embed_dim"]) if isinstance(vision["layers"], list) else _vit(vision)
         return cls(image, (text["layers"] - LAST_BLOCK) * 24.0 * text["width"] ** 2)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vlmprompt.atomic import parts, unwritable
 from vlmprompt.claims.place import FOLDER
+from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
@@ -148,7 +149,10 @@ def differing(info: RunInfo, header: Header) -> list[str]:
 
 
 def run_name(config: RunConfig, dataset: str) -> str:
-    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>][-no-exif]`, safe as a folder's name."""
+    """`<method>-<data set>-<backbone>-<k>shot-seed<s>[-<setting>][-<protocol>][-no-exif][-<image size>px]`.
+
+    It is safe as a folder's name.
+    """
     shots = "allshots" if config.shots is None else f"{config.shots}shot"
     return _name(config, dataset, shots, f"seed{config.seed}")
 
@@ -166,6 +170,7 @@ def _name(config: RunConfig, dataset: str, *learned: str) -> str:
         tower = f"{architecture}-random{config.random_weights}"
     unusual: list[tuple[str, str]] = [(config.setting, "few-shot"), (config.protocol, "coop")]
     special = [value for value, usual in unusual if value != usual] + ["no-exif"] * (not config.exif)
+    special += [] if config.image_size is None else [f"{show_value('image_size', config.image_size)}px"]
     name = "-".join([config.method, dataset, tower, *learned, *special])
     return re.sub(r"[^\w.-]+", "_", name)
 

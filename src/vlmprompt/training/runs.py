@@ -141,6 +141,7 @@ class Run:
             precision=config.train.precision,
             quick_gelu=config.quick_gelu,
             random_weights=config.random_weights,
+            image_size=config.image_size,
         )
         self.require_backbone(backbone)
         return backbone

@@ -133,6 +133,7 @@ def untrained(
         precision=config.train.precision,
         quick_gelu=config.quick_gelu,
         random_weights=config.random_weights,
+        image_size=config.image_size,
     )
     generator = torch.Generator().manual_seed(config.seed)
     method = build_method(

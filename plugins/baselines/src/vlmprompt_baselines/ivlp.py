@@ -35,7 +35,7 @@ class IVLP(PromptMethod):
     """
 
     capabilities = frozenset({"new_classes"})
-    requires = frozenset({"visual_prompts"})
+    requires = frozenset({"visual_prompts", "deep_text_prompts"})
     usual_depth: ClassVar[int] = 12
     # How names begin of what the official code saves beside the prompts.
     saved_beside: ClassVar[tuple[str, ...]] = ()

@@ -31,6 +31,7 @@ class LoCoOp(CoOp):
     """
 
     capabilities = frozenset({"new_classes", "feature_cache", "local"})
+    requires = frozenset({"local_features"})
     config: LoCoOpConfig
 
     def create(self) -> None:

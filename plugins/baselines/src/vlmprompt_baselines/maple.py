@@ -38,7 +38,7 @@ class MaPLe(PromptMethod):
     """
 
     capabilities = frozenset({"new_classes"})
-    requires = frozenset({"visual_prompts"})
+    requires = frozenset({"visual_prompts", "deep_text_prompts"})
     config: MaPLeConfig
 
     def create(self) -> None:

@@ -43,6 +43,7 @@ class PLOT(PromptMethod):
     """
 
     capabilities = frozenset({"new_classes", "feature_cache", "local"})
+    requires = frozenset({"local_features"})
     config: PLOTConfig
 
     def create(self) -> None:

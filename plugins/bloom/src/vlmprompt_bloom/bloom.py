@@ -34,7 +34,7 @@ class Bloom(PromptMethod):
     """
 
     capabilities = frozenset({"new_classes"})
-    requires = frozenset({"visual_prompts"})
+    requires = frozenset({"visual_prompts", "deep_text_prompts"})
     config: BloomConfig
     gate_v: nn.Parameter | None
     gate_l: nn.Parameter | None

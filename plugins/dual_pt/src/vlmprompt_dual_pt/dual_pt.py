@@ -55,6 +55,7 @@ class DualPT(PromptMethod):
     """
 
     capabilities = frozenset({"new_classes", "feature_cache", "local"})
+    requires = frozenset({"local_features"})
     config: DualPTConfig
     matches_KM: Tensor
 

@@ -83,7 +83,7 @@ class GalLoP(PromptMethod):
         self._add_prompts("local_prompts", len(self.scales), learned=config.learn_local_prompts)
         self.local_proj = None
         if config.use_local and config.learn_local_proj:
-            self.local_proj = LocalProjection(backbone.vision.width)
+            self.local_proj = LocalProjection(backbone.vision.local_width)
         if not config.use_local:
             self.capabilities = self.capabilities - {"local"}
         if not list(self.parameters()):

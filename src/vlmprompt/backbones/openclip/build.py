@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import open_clip
 import torch
 from torch import nn
 
-from vlmprompt.backbones.backbone import Backbone, Identity
-from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
+from vlmprompt.backbones.openclip.transforms import published_settings
+from vlmprompt.backbones.weights.hub import fetched
 
 
 def clip_model(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
@@ -22,22 +23,31 @@ def clip_model(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
 
 
 def random_model(architecture: str, *, seed: int, quick_gelu: bool) -> nn.Module:
-    """An architecture of open_clip by name, with random weights."""
+    """An architecture of open_clip by name, with random weights, and the image transform of its published ones."""
     with seeded(seed), quiet():
-        return open_clip.create_model(architecture, force_quick_gelu=quick_gelu, pretrained_text=False)
+        return open_clip.create_model(
+            architecture,
+            force_quick_gelu=quick_gelu,
+            pretrained_text=False,
+            force_preprocess_cfg=published_settings(architecture),
+        )
 
 
-def miniature(architecture: Mapping[str, Any], name: str) -> Backbone:
-    """Random towers with an architecture's layers and grid of patches, but a few units wide: to ask a method of them.
+def described_model(architecture: Mapping[str, Any]) -> nn.Module:
+    """The model of open_clip that a description of its kind is of (`CLIP`, `CustomTextCLIP` or `CoCa`), not seeded.
 
     Raises:
-        CapabilityError: see `Backbone.from_model`.
+        InputError: its text tower's description would have to be downloaded, and cannot be.
     """
-    width = 16 if isinstance(architecture["vision_cfg"]["layers"], list) else 64
-    vision = {**architecture["vision_cfg"], "width": width, "head_width": 64}
-    text = {**architecture["text_cfg"], "width": 64, "heads": 1}
-    narrow = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text}
-    return Backbone.from_model(clip_model(narrow, seed=0), bpe_tokenizer(), identity=Identity(f"narrow {name}", 0))
+    arguments = dict(architecture)
+    of_hub = arguments["text_cfg"].get("hf_model_name")
+    custom = arguments.pop("custom_text", False) or bool(of_hub)
+    if of_hub:
+        arguments["text_cfg"] = {**arguments["text_cfg"], "hf_model_pretrained": False}
+    classes = open_clip.model.CustomTextCLIP if custom else open_clip.model.CLIP
+    build = partial(open_clip.CoCa if "multimodal_cfg" in arguments else classes, **arguments)
+    model: nn.Module = fetched(f"the description of {of_hub}", build) if of_hub else build()
+    return model
 
 
 @contextmanager

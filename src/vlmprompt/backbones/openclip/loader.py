@@ -15,6 +15,7 @@ import open_clip
 from vlmprompt.backbones.backbone import Backbone, Identity
 from vlmprompt.backbones.names import require_architecture, require_backbone
 from vlmprompt.backbones.openclip.build import random_model
+from vlmprompt.backbones.openclip.image_size import resize_input
 from vlmprompt.backbones.openclip.pretrained import pretrained
 from vlmprompt.backbones.openclip.tokenizers import StandInTokenizer, tokenizer_of, tokenizer_or_stand_in
 from vlmprompt.backbones.precision import Precision
@@ -27,10 +28,17 @@ class OpenClipLoader:
     architectures for them (`ViT-B-16-quickgelu/openai`)."""
 
     def load(
-        self, spec: str, *, device: str, precision: Precision, quick_gelu: bool | None, random_weights: int | None
+        self,
+        spec: str,
+        *,
+        device: str,
+        precision: Precision,
+        quick_gelu: bool | None,
+        random_weights: int | None,
+        image_size: tuple[int, int] | None = None,
     ) -> Backbone:
         """Build, check and freeze."""
-        identity = Identity(spec, random_weights, quick_gelu)
+        identity = Identity(spec, random_weights, quick_gelu, image_size=image_size)
         if random_weights is None:
             found = pretrained(spec, quick_gelu)
             model, tokenizer = found.model, tokenizer_of(found.tokenizer_of)
@@ -43,6 +51,8 @@ class OpenClipLoader:
             tokenizer = tokenizer_or_stand_in(architecture)
             if isinstance(tokenizer, StandInTokenizer):
                 identity = replace(identity, stand_in=tokenizer.name)
+        if image_size is not None:
+            resize_input(model, image_size, spec)
         return Backbone.from_model(model.to(device), tokenizer, identity=identity, precision=precision)
 
     def architecture(self, spec: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,12 @@ from vlmprompt.backbones.names import FOLDER, HUB, require_architecture, require
 from vlmprompt.backbones.openclip.activation import for_file, for_tag, require_described
 from vlmprompt.backbones.openclip.build import seeded
 from vlmprompt.backbones.openclip.fit import architectures_of, fill
+from vlmprompt.backbones.openclip.transforms import published_settings
 from vlmprompt.backbones.weights.file import read_weights
 from vlmprompt.backbones.weights.folder import ModelFolder, image_settings, open_clip_config, read_folder
 from vlmprompt.backbones.weights.hub import fetch_folder, fetched
 from vlmprompt.errors import InputError
 from vlmprompt.regular import named_path
-
-_IMAGES = ("mean", "std", "interpolation", "resize_mode")  # of a tag, what its transform is
 
 
 @dataclass(frozen=True)
@@ -92,23 +91,16 @@ def _filed(architecture: str, path: Path, quick_gelu: bool | None) -> nn.Module:
 
 def _built(architecture: str, quick_gelu: bool) -> nn.Module:
     """A model to be filled, with the image transform that all of the architecture's published weights have."""
-    said = {tuple(_images(architecture, tag)) for tag in open_clip.list_pretrained_tags_by_model(architecture)}
-    images = dict(zip(_IMAGES, said.pop(), strict=True)) if len(said) == 1 else {}
     build = partial(
         open_clip.create_model,
         architecture,
         force_quick_gelu=quick_gelu,
         pretrained_text=False,
-        force_preprocess_cfg={key: value for key, value in images.items() if value},
+        force_preprocess_cfg=published_settings(architecture),
     )
     with seeded(0):
         model: nn.Module = fetched(f"the description of {architecture}", build)
     return model
-
-
-def _images(architecture: str, tag: str) -> Iterator[Any]:
-    config = open_clip.get_pretrained_cfg(architecture, tag)
-    return (config.get(key) for key in _IMAGES)
 
 
 def _big_vision(architecture: str, path: Path) -> nn.Module:

@@ -10,10 +10,14 @@ grow with their number).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from vlmprompt.backbones.text.layout import Layout
+from vlmprompt.backbones.text.tower import Chunking
 
 Part = Callable[..., Tensor]
 
@@ -30,6 +34,22 @@ def run_parts(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence[Tens
         (P, sum of sizes, d), parts in order.
     """
     return _Recomputed.apply(parts, sizes, *inputs)
+
+
+def run_layout(layout: Layout, run: Part, inputs: Sequence[Tensor], chunk: Chunking) -> Tensor:
+    """All classes of a layout, in their own order: (P,K,d).
+
+    Args:
+        run: maps a chunk and `inputs` to (P, K of the chunk, d).
+        chunk: what was asked for; "auto" keeps the activations for the backward pass where all are in one chunk.
+    """
+    recompute = chunk != "auto" or len(layout.chunks) > 1
+    if recompute and torch.is_grad_enabled():
+        parts = [partial(run, part) for part in layout.chunks]
+        features = run_parts(parts, [len(part.labels) for part in layout.chunks], inputs)
+    else:
+        features = torch.cat([run(part, *inputs) for part in layout.chunks], dim=1)
+    return features.index_select(1, layout.restore_K)
 
 
 class _Recomputed(torch.autograd.Function):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.precision import Autocast
-from vlmprompt.backbones.text.tower import Chunking, TextTower
+from vlmprompt.backbones.text.tower import Chunking, TextTower, ids_tensor
 from vlmprompt.backbones.types import ClassPosition, ClassTokens, TextPrompts
 from vlmprompt.errors import InputError
 
@@ -75,8 +75,7 @@ class TextEngine:
 
     def embed_words(self, words: str) -> Tensor:
         """Token embeddings (n_tokens, D) of words, without position."""
-        ids = torch.tensor(self.tower.words.ids(words), dtype=torch.long, device=self.device)
-        return self.tower.embed(ids).detach()
+        return self.tower.embed(ids_tensor(self.tower.words.ids(words), self.device)).detach()
 
     def start_embedding(self) -> Tensor | None:
         """Embedding (D) of the token in front of every text, which tells a tower from others; None: there is none."""
@@ -136,7 +135,9 @@ class TextEngine:
             if prompts.scope != "image":
                 return self.tower.encode(prompts, classes, chunk)
             # All prompts of all images side by side.
-            flat = replace(prompts, ctx=prompts.ctx.flatten(0, 1), scope="shared")
+            n_images = len(prompts.ctx)
+            deep = {i: t if t.shape[-3] == 1 else torch.cat([t] * n_images, dim=-3) for i, t in prompts.deep.items()}
+            flat = replace(prompts, ctx=prompts.ctx.flatten(0, 1), scope="shared", deep=deep)
             return self.tower.encode(flat, classes, chunk).unflatten(0, prompts.ctx.shape[:2])
 
     def _by_position(

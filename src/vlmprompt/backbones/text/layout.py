@@ -1,9 +1,10 @@
-"""Where every token of a text goes: the class-independent prefix once, the rest of each class behind it.
+"""Where every token of a text goes.
 
-The mask is causal and the feature is read at the end-of-text token, so positions behind it cannot matter,
-and no position before the first class-dependent one sees a class. A text of class k is therefore
-`[prefix | suffix_k]`, and suffixes are laid out flat, classes sorted by suffix length, so that nothing is
-padded: token-wise layers run over all tokens at once, attention over groups of equal length.
+Ragged texts (a causal mask, read at the end): no position before the first class-dependent one sees a class, and none
+behind the end matters. A text of class k is therefore `[prefix | suffix_k]`, and suffixes are laid out flat, classes
+sorted by suffix length, so that nothing is padded: token-wise layers run over all tokens at once, attention over
+groups of equal length. Filled texts (any other mask): every position may see every other, so all of a text is its
+suffix, and all texts of a chunk have one length.
 
 T = suffix tokens of a chunk, K classes of it, V context tokens, J rows of the context table.
 """
@@ -11,27 +12,101 @@ T = suffix tokens of a chunk, K classes of it, V context tokens, J rows of the c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.text.limit import require_fitting
+from vlmprompt.backbones.text.tower import Chunking
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
 
-# An entry of a suffix: a token id, or the index of a context token as (index,).
+# An entry of a text: a token id, or the index of a context token as (index,).
 Entry = int | tuple[int]
 
 
 @dataclass(frozen=True)
+class ClassToken:
+    """CoCa's token behind the text, at the position behind the longest one (open_clip's `embed_cls`).
+
+    Its mask, which holds for every token, hides pads. The released models hide what stands behind one instead: of a
+    text of n tokens the class token sees the first pad too, and itself only where there is no pad. A token in the
+    midst of a text that has the pad's id ("!" in CLIP's vocabulary) hides as well.
+
+    Attributes:
+        id: number of its row behind the vocabulary.
+        shifted: the mask is that of the released models.
+    """
+
+    id: int
+    shifted: bool
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around the words of a text.
+
+    Attributes:
+        start: ids in front.
+        limit: most tokens of a text with its start, end and final ids.
+        fill: whether pads bring every text to `limit`, to the longest of its chunk, or there are none.
+        pad: their id.
+        final: ids at the very end, behind the pads.
+        class_token: added behind all; None: none.
+    """
+
+    start: tuple[int, ...]
+    limit: int
+    fill: Literal["limit", "longest", "none"] = "none"
+    pad: int = 0
+    final: tuple[int, ...] = ()
+    class_token: ClassToken | None = None
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """How prompts and class names become texts.
+
+    Attributes:
+        n_ctx: V.
+        word_ids: fixed words behind the context.
+        position: where the class name stands.
+        per_class: every class has context rows of its own.
+        n_prefix: tokens that are left to the prefix, which runs once for all classes.
+    """
+
+    n_ctx: int
+    word_ids: tuple[int, ...]
+    position: ClassPosition
+    per_class: bool
+    n_prefix: int = 0
+
+    @property
+    def context_before(self) -> int:
+        """Context tokens before the class name."""
+        return {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[self.position]
+
+    @property
+    def n_before(self) -> int:
+        """Context tokens and words before the class name: what deep prompts may replace."""
+        return self.context_before + len(self.word_ids)
+
+
+@dataclass(frozen=True)
 class Group:
-    """Classes of one suffix length: `count` runs of `length` tokens from flat position `start`."""
+    """Classes of one suffix length: `count` runs of `length` tokens from flat position `start`.
+
+    Attributes:
+        sees_itself: whether the last token of a run attends to itself.
+    """
 
     start: int
     count: int
     length: int
+    sees_itself: bool = True
 
     @property
     def stop(self) -> int:
@@ -50,7 +125,10 @@ class Chunk:
         positions_T: position of each token in its text.
         slots_S: flat positions of context tokens.
         sources_S: the row of the context table for each of them.
-        ends_K: flat position of each class's end-of-text token.
+        first_K: flat position of each class's first token that a deep prompt may replace.
+        ends_K: flat position of each class's last token that is no pad: the end-of-text token where there is one, the
+            class token where there is one.
+        hidden_T: -inf at tokens that no token of their text may attend to, 0 at others; None where there are none.
     """
 
     labels: tuple[int, ...]
@@ -60,74 +138,105 @@ class Chunk:
     positions_T: Tensor
     slots_S: Tensor
     sources_S: Tensor
+    first_K: Tensor
     ends_K: Tensor
+    hidden_T: Tensor | None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A whole label space: how many context tokens the prefix takes, and the chunks behind it."""
+    """A whole label space: the chunks, and where each class is in them."""
 
-    prefix_context: int
     chunks: tuple[Chunk, ...]
     restore_K: Tensor  # position in the concatenated chunks of each class
+
+
+@dataclass(frozen=True)
+class _Suffix:
+    """Entries of one text behind the prefix; the first `n_real` of them are no pads of a filled text."""
+
+    entries: tuple[Entry, ...]
+    n_real: int
+    sees_itself: bool = True
+    hidden: tuple[int, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, bool]:
+        """Suffixes that are equal in this make a group."""
+        return len(self.entries), self.sees_itself
 
 
 @lru_cache(maxsize=16)
 @outliving()
 def build_layout(
     classes: ClassTokens,
+    assembly: Assembly,
+    frame: Frame,
     *,
-    n_ctx: int,
-    n_words: int,
-    position: ClassPosition,
-    per_class: bool,
-    chunk_tokens: int | None,
-    chunk_classes: int | None,
-    limit: int,
+    chunk: Chunking,
+    most_tokens: int,
     device: torch.device,
 ) -> Layout:
     """Lay out all classes.
 
     Args:
-        n_ctx: V.
-        n_words: fixed words in the prefix behind the context.
-        per_class: every class has a context of its own, so the prefix is the start token alone.
-        chunk_tokens: most suffix tokens in a chunk (at least one class), or None.
-        chunk_classes: most classes in a chunk, or None.
-        limit: longest text of the tower, in tokens.
+        chunk: classes in a chunk; "auto": as many as have `most_tokens` suffix tokens together, at least one.
 
     Raises:
         InputError: the text of a class does not fit; the message names the class with its token count.
     """
-    in_prefix = 0 if per_class or position == "front" else n_ctx // 2 if position == "middle" else n_ctx
-    prefix = 1 + in_prefix + n_words
-    suffixes = [_suffix(classes, k, range(n_ctx), in_prefix, position) for k in range(len(classes))]
-    require_fitting(classes, [prefix + len(suffix) for suffix in suffixes], limit)
+    texts = [_text(classes, k, assembly, frame) for k in range(len(classes))]
+    require_fitting(classes, [len(text) + len(frame.final) for text in texts], frame.limit)
+    suffixes = [_suffix(text, assembly.n_prefix, frame) for text in texts]
     # Longest first: later chunks then fit into the memory that the first one freed.
-    order = sorted(range(len(classes)), key=lambda k: -len(suffixes[k]))
-    chunks = tuple(
-        _chunk([suffixes[k] for k in labels], labels, prefix, n_ctx if per_class else 0, device)
-        for labels in _split(order, [len(s) for s in suffixes], chunk_tokens, chunk_classes)
-    )
+    order = sorted(range(len(classes)), key=lambda k: suffixes[k].order, reverse=True)
+    lengths = [frame.limit if frame.fill == "limit" else len(s.entries) for s in suffixes]
+    limits = (max(most_tokens, 1), None) if chunk == "auto" else (None, chunk)
+    parts = _split(order, lengths, *limits, padded=frame.fill != "none")
+    chunks = []
+    for labels in parts:
+        own = _filled([suffixes[k] for k in labels], frame)
+        chunks.append(_chunk(own, labels, assembly, frame, device))
     restore = torch.empty(len(order), dtype=torch.long)
     restore[torch.tensor(order)] = torch.arange(len(order))
-    return Layout(in_prefix, chunks, restore.to(device))
+    return Layout(tuple(chunks), restore.to(device))
 
 
-def _suffix(classes: ClassTokens, k: int, ctx: range, in_prefix: int, position: ClassPosition) -> list[Entry]:
-    """The entries behind the prefix for class k."""
-    name: list[Entry] = list(classes.name_ids[k])
-    tail: list[Entry] = list(classes.tail_ids[k])
-    split = {"end": len(ctx), "middle": len(ctx) // 2, "front": 0}[position]
-    before: list[Entry] = [(v,) for v in ctx[in_prefix:split]]
-    behind: list[Entry] = [(v,) for v in ctx[split:]]
-    return before + name + behind + tail
+def _text(classes: ClassTokens, k: int, assembly: Assembly, frame: Frame) -> list[Entry]:
+    """All entries of class k's text."""
+    split = assembly.context_before
+    before: list[Entry] = [*frame.start, *((v,) for v in range(split)), *assembly.word_ids]
+    return [*before, *classes.name_ids[k], *((v,) for v in range(split, assembly.n_ctx)), *classes.tail_ids[k]]
+
+
+def _suffix(text: list[Entry], n_prefix: int, frame: Frame) -> _Suffix:
+    """What is behind the prefix, with the class token and what that one sees."""
+    token = frame.class_token
+    if token is None:
+        return _Suffix(tuple(text[n_prefix:]), len(text) - n_prefix)
+    hidden = tuple(i + token.shifted - n_prefix for i, entry in enumerate(text) if entry == frame.pad)
+    has_pad = token.shifted and len(text) < frame.limit
+    entries = (*text[n_prefix:], *((frame.pad,) if has_pad else ()), token.id)
+    return _Suffix(entries, len(entries), not has_pad, hidden)
+
+
+def _filled(suffixes: Sequence[_Suffix], frame: Frame) -> list[_Suffix]:
+    """Brought to one length by pads, where the frame says so."""
+    if frame.fill == "none":
+        return list(suffixes)
+    longest = max(len(s.entries) for s in suffixes) + len(frame.final)
+    length = frame.limit if frame.fill == "limit" else longest
+    out = []
+    for s in suffixes:
+        pads = (frame.pad,) * (length - len(s.entries) - len(frame.final))
+        out.append(_Suffix(s.entries + pads + frame.final, s.n_real))
+    return out
 
 
 def _split(
-    order: Sequence[int], lengths: Sequence[int], most_tokens: int | None, most_classes: int | None
+    order: Sequence[int], lengths: Sequence[int], most_tokens: int | None, most_classes: int | None, *, padded: bool
 ) -> list[tuple[int, ...]]:
-    """Consecutive parts, none with more tokens than the one before it.
+    """Consecutive parts, none with more tokens than the one before it; `padded` texts count as the longest of a part.
 
     Equal sizes would be best for the allocator; sizes that never grow are enough: what one part frees, the
     next one fits into.
@@ -135,40 +244,52 @@ def _split(
     parts: list[list[int]] = [[]]
     tokens, limit = 0, most_tokens
     for k in order:
-        full = (limit is not None and tokens + lengths[k] > limit) or len(parts[-1]) == most_classes
+        length = lengths[parts[-1][0]] if padded and parts[-1] else lengths[k]
+        full = (limit is not None and tokens + length > limit) or len(parts[-1]) == most_classes
         if parts[-1] and full:
             parts.append([])
             limit = None if limit is None else min(limit, max(tokens, lengths[k]))
-            tokens = 0
+            tokens, length = 0, lengths[k]
         parts[-1].append(k)
-        tokens += lengths[k]
+        tokens += length
     return [tuple(part) for part in parts]
 
 
 def _chunk(
-    suffixes: Sequence[Sequence[Entry]], labels: tuple[int, ...], prefix: int, stride: int, device: torch.device
+    suffixes: Sequence[_Suffix], labels: tuple[int, ...], assembly: Assembly, frame: Frame, device: torch.device
 ) -> Chunk:
-    """Flatten suffixes sorted by length; context token v of class k is row k * stride + v of the table."""
+    """Flatten suffixes of one order after the other; context token v of class k is row k * stride + v of the table."""
+    stride = assembly.n_ctx if assembly.per_class else 0
     groups: list[Group] = []
     ids: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
     sources: list[int] = []
+    firsts: list[int] = []
     ends: list[int] = []
+    hidden: list[int] = []
     for label, suffix in zip(labels, suffixes, strict=True):
-        if not groups or groups[-1].length != len(suffix):
-            groups.append(Group(len(ids), 0, len(suffix)))
-        last = groups[-1]
-        groups[-1] = Group(last.start, last.count + 1, last.length)
-        for offset, entry in enumerate(suffix):
+        start, length = len(ids), len(suffix.entries)
+        if not groups or (groups[-1].length, groups[-1].sees_itself) != suffix.order:
+            groups.append(Group(start, 0, length, suffix.sees_itself))
+        groups[-1] = replace(groups[-1], count=groups[-1].count + 1)
+        firsts.append(start + max(len(frame.start) - assembly.n_prefix, 0))
+        ends.append(start + suffix.n_real - 1)
+        hidden += [start + offset for offset in suffix.hidden]
+        for offset, entry in enumerate(suffix.entries):
             if isinstance(entry, tuple):
                 slots.append(len(ids))
                 sources.append(label * stride + entry[0])
             ids.append(0 if isinstance(entry, tuple) else entry)
-            positions.append(prefix + offset)
-        ends.append(len(ids) - 1)
-    ids_T, positions_T, slots_S, sources_S, ends_K = (
-        torch.tensor(part, dtype=torch.long, device=device) for part in (ids, positions, slots, sources, ends)
+            positions.append(assembly.n_prefix + offset)
+        if frame.class_token is not None:
+            positions[-1] = frame.limit
+    ids_T, positions_T, slots_S, sources_S, first_K, ends_K = (
+        torch.tensor(part, dtype=torch.long, device=device) for part in (ids, positions, slots, sources, firsts, ends)
     )
     fixed_T = torch.ones(len(ids), device=device).index_fill(0, slots_S, 0.0)
-    return Chunk(labels, tuple(groups), ids_T, fixed_T, positions_T, slots_S, sources_S, ends_K)
+    hidden_T = None
+    if hidden:
+        at = torch.tensor(hidden, dtype=torch.long, device=device)
+        hidden_T = torch.zeros(len(ids), device=device).index_fill(0, at, float("-inf"))
+    return Chunk(labels, tuple(groups), ids_T, fixed_T, positions_T, slots_S, sources_S, first_K, ends_K, hidden_T)

@@ -5,7 +5,7 @@ Shapes: * any leading dimensions, T tokens, P prompts, K classes, D width, H hea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -26,6 +26,8 @@ class Words:
         start: ids in front of every text; may be none.
         end: ids behind every text; may be none.
         pad: id that fills a text up to the context length.
+        final: ids at the very end of the context, behind the pads; nearly always none.
+        longest: most tokens of a text that the tokenizer makes, start, end and final ids included; None: any.
         known: ids that the tower was trained on; None: as good as all.
     """
 
@@ -33,7 +35,14 @@ class Words:
     start: tuple[int, ...]
     end: tuple[int, ...]
     pad: int = 0
+    final: tuple[int, ...] = ()
+    longest: int | None = None
     known: frozenset[int] | None = None
+
+
+def ids_tensor(ids: Sequence[int], device: torch.device) -> Tensor:
+    """Token ids, also none, as a tensor."""
+    return torch.tensor(ids, dtype=torch.long, device=device)
 
 
 class TextTower(Protocol):

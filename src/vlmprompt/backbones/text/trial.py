@@ -20,8 +20,8 @@ class TrialEngine(TextEngine):
             InputError: see `require_fitting`.
         """
         words, ctx = self.tower.words, prompts.ctx
-        shared = len(words.start) + ctx.shape[-2] + (len(words.ids(prompts.words)) if prompts.words else 0)
+        fixed = len(words.start) + len(words.final) + (len(words.ids(prompts.words)) if prompts.words else 0)
         own = [len(name) + len(tail) for name, tail in zip(classes.name_ids, classes.tail_ids, strict=True)]
-        require_fitting(classes, [shared + length for length in own], self.context_length)
+        require_fitting(classes, [fixed + ctx.shape[-2] + length for length in own], self.context_length)
         lead = ctx.shape[:2] if prompts.scope == "image" else ctx.shape[-3:-2]
         return ctx.new_zeros(*lead, len(classes), self.joint_dim)

@@ -14,7 +14,7 @@ from torch import Tensor
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
 from vlmprompt.backbones.vision.grad_cam import weighted_map
-from vlmprompt.backbones.vision.tower import MapTower
+from vlmprompt.backbones.vision.tower import MapTower, require_local
 from vlmprompt.errors import CapabilityError
 
 
@@ -34,6 +34,12 @@ class MapEngine:
         self.n_local = tower.grid[0] * tower.grid[1]
 
     @property
+    def local_width(self) -> int:
+        """C; the joint width where the tower's last map is not a plain matrix."""
+        projection = self.tower.projection
+        return self.joint_dim if projection is None else projection.shape[0]
+
+    @property
     def projection(self) -> Tensor | None:
         """The tower's last linear map (C,d)."""
         return self.tower.projection
@@ -42,6 +48,7 @@ class MapEngine:
         """Features of images (B,3,H,W): global (B,d), local (B,N,C) or (B,N,d) as `needs` says."""
         if prompts:
             raise CapabilityError(f"visual prompts need a ViT image tower; this backbone's is a {self.tower.kind}")
+        require_local(self, needs)
         with self._autocast():
             pooled_BC, local_BNC = self.tower.read(self.tower.map(images), needs.local)
             if local_BNC is not None and needs.space == "joint":

@@ -21,7 +21,7 @@ from torch import Tensor
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
 from vlmprompt.backbones.vision.grad_cam import weighted_map
-from vlmprompt.backbones.vision.tower import TokenTower
+from vlmprompt.backbones.vision.tower import TokenTower, require_local
 from vlmprompt.errors import InputError
 
 
@@ -41,13 +41,20 @@ class TokenEngine:
         self.n_local = tower.grid[0] * tower.grid[1]
 
     @property
+    def local_width(self) -> int:
+        """C; the joint width where the tower's last map is not a plain matrix."""
+        projection = self.tower.projection
+        return self.joint_dim if projection is None else projection.shape[0]
+
+    @property
     def projection(self) -> Tensor | None:
-        """The tower's last linear map (c,d)."""
+        """The tower's last linear map (C,d)."""
         return self.tower.projection
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of images (B,3,H,W): global (B,d), local (B,N,c) or (B,N,d) as `needs` says."""
         self._check(prompts)
+        require_local(self, needs)
         with self._autocast():
             x_BTc, n_prompts = self._enter(images, prompts)
             for i, block in enumerate(self.tower.blocks[:-1]):

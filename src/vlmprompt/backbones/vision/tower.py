@@ -15,6 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
+from vlmprompt.errors import CapabilityError
 
 
 class VisionEngine(Protocol):
@@ -23,7 +24,8 @@ class VisionEngine(Protocol):
     Attributes:
         kind: what the tower is, for people.
         grid: rows and columns of local positions.
-        width: width of prompt tokens and of "pre_proj" local features.
+        width: c, that of prompt tokens.
+        local_width: C, that of "pre_proj" local features.
         layers: transformer layers that take prompts (0 for a tower of maps).
         joint_dim: d.
         n_local: N local positions; 0 where there are no local features.
@@ -39,6 +41,8 @@ class VisionEngine(Protocol):
     n_local: int
     has_prompts: bool
 
+    @property
+    def local_width(self) -> int: ...
     @property
     def projection(self) -> Tensor | None: ...
 
@@ -56,6 +60,19 @@ class VisionEngine(Protocol):
         Args:
             target: (B,d) pooled features -> (B,) what is looked for.
         """
+
+
+def require_local(engine: VisionEngine, needs: ImageNeeds) -> None:
+    """Refuse local features where there are none.
+
+    Raises:
+        CapabilityError: the tower has none, and they are needed.
+    """
+    if needs.local is not None and not engine.n_local:
+        raise CapabilityError(
+            f"local image features are needed; this backbone's image tower is a {engine.kind}, which has none",
+            hint="use a ViT, a ResNet of CLIP or a ConvNeXt, or a method that reads the global feature alone (coop)",
+        )
 
 
 class ImageBlock(Protocol):
@@ -125,7 +142,7 @@ class MapTower(Protocol):
         kind: what it is, for people, such as "ModifiedResNet, attention pool".
         width: C.
         joint_dim: d.
-        grid: rows and columns of the last map.
+        grid: rows and columns of the last map; (0, 0) where `read` gives no local features.
         projection: (C,d), the last linear map, where local features can be had before it; None: where not.
     """
 

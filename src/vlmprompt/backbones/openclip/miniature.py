@@ -1,0 +1,59 @@
+"""Towers to ask, not to compute with: what a method wants of an architecture, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlmprompt.backbones.backbone import Backbone, Identity
+from vlmprompt.backbones.listed import architectures
+from vlmprompt.backbones.openclip.build import described_model, seeded
+from vlmprompt.backbones.openclip.tokenizers import tokenizer_or_stand_in
+from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
+from vlmprompt.backbones.openclip.transforms import published_settings
+
+_WIDTH = 64
+_TINY_VISION = {"image_size": 32, "patch_size": 32, "layers": 1, "width": _WIDTH, "head_width": _WIDTH}
+
+
+def outline(architecture: Mapping[str, Any]) -> nn.Module:
+    """An architecture's shapes, without values: nothing is allocated."""
+    with torch.device("meta"):
+        return described_model(architecture)
+
+
+def miniature(architecture: Mapping[str, Any], name: str) -> Backbone:
+    """A backbone to ask a method of: a text tower of the architecture's layers but a few units wide, with random
+    weights, and its image tower by shapes alone, which encodes nothing.
+
+    Args:
+        architecture: see `architecture_of`.
+        name: of the backbone: one of open_clip's architectures, with or without weights, or another.
+
+    Raises:
+        CapabilityError: see `Backbone.from_model`.
+        InputError: a text tower whose description or tokenizer would have to be downloaded, and cannot be.
+    """
+    narrow = {**architecture, "text_cfg": _narrow(architecture["text_cfg"])}
+    if "multimodal_cfg" in architecture:
+        narrow["multimodal_cfg"] = {**_narrow(architecture["multimodal_cfg"]), "layers": 1}
+    with seeded(0):
+        model: Any = described_model({**narrow, "vision_cfg": {**_TINY_VISION, **_of_coca(architecture)}})
+    model.visual = outline(narrow).visual
+    listed, _, tag = name.partition("/")
+    model.visual.preprocess_cfg = published_settings(listed, tag)
+    tokenizer = tokenizer_or_stand_in(listed) if listed in architectures() else bpe_tokenizer()
+    return Backbone.from_model(model, tokenizer, identity=Identity(f"narrow {name}", 0))
+
+
+def _narrow(tower: Mapping[str, Any]) -> dict[str, Any]:
+    """A transformer of open_clip's own; an encoder of another package is as it is."""
+    return {**tower, **({} if "hf_model_name" in tower else {"width": _WIDTH, "heads": 1})}
+
+
+def _of_coca(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """What CoCa's decoder needs to know of the image tower."""
+    return {key: value for key, value in architecture["vision_cfg"].items() if key == "output_tokens"}

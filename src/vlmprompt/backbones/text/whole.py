@@ -1,0 +1,172 @@
+"""Text towers whose texts share nothing: every position may see every other, so whole texts are run.
+
+What is still exact: embeddings of fixed tokens are looked up once for all prompts, the last layer computes the
+position alone that is read (see `Bidirectional`), and over many classes the work is cut into chunks whose activations
+are recomputed in the backward pass. Where pads are seen, a text is never cut: it would have another feature.
+
+Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a deep prompt, D width, d joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlmprompt.backbones.text.chunked import run_layout
+from vlmprompt.backbones.text.layout import Chunk, Frame, build_layout
+from vlmprompt.backbones.text.placement import Placement, place
+from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words
+from vlmprompt.backbones.types import ClassTokens, TextPrompts
+
+# Tokens (times prompts) whose activations are held at once: 100 classes of 64 positions fit without recomputation.
+CHUNK_TOKENS = {"cpu": 6400}
+CHUNK_TOKENS_ACCELERATOR = 16384
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Whole texts as embeddings without position.
+
+    Attributes:
+        x_QTD: their tokens.
+        real_QT: False at pads.
+        ends_Q: position of the last token that is no pad.
+        deep: layer -> (Q,S,D), to be put in place of the tokens from `first` on.
+        first: number of start tokens.
+    """
+
+    x_QTD: Tensor
+    real_QT: Tensor
+    ends_Q: Tensor
+    deep: Mapping[int, Tensor]
+    first: int
+
+    def entering(self, layer: int, x_QTD: Tensor) -> Tensor:
+        """A layer's input, with its deep prompt put in."""
+        if layer not in self.deep:
+            return x_QTD
+        tokens_QSD = self.deep[layer].to(x_QTD.dtype)
+        stop = self.first + tokens_QSD.shape[1]
+        return torch.cat([x_QTD[:, : self.first], tokens_QSD, x_QTD[:, stop:]], dim=1)
+
+
+@dataclass(frozen=True)
+class WholeTower:
+    """A tower that is given whole texts: a `TextTower`. The kind to wrap any model in that takes embeddings.
+
+    Attributes:
+        embedding: token ids (*) -> (*,D), without position.
+        run: whole texts to pooled features (Q,d).
+        width: D.
+        context_length: most tokens of a text, start and end included.
+        layers: that `run` puts deep prompts into; 0: none.
+        fill: "limit" where pads are seen, so that every text has `context_length` tokens; "longest" where they are not.
+    """
+
+    words: Words
+    embedding: Callable[[Tensor], Tensor]
+    run: Callable[[Texts], Tensor]
+    width: int
+    joint_dim: int
+    context_length: int
+    device: torch.device
+    layers: int = 0
+    fill: Literal["limit", "longest"] = "longest"
+    kind: str = "whole texts"
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """See `TextTower.embed`."""
+        return self.embedding(ids)
+
+    def encode(self, prompts: TextPrompts, classes: ClassTokens, chunk: Chunking) -> Tensor:
+        """See `TextTower.encode`."""
+        words = self.words
+        placement = place(prompts, classes, words, self.layers)
+        most = CHUNK_TOKENS.get(self.device.type, CHUNK_TOKENS_ACCELERATOR)
+        layout = build_layout(
+            classes,
+            placement.assembly,
+            Frame(words.start, self.context_length, self.fill, words.pad, words.final),
+            chunk=chunk,
+            most_tokens=most // len(placement.table_PJD),
+            device=self.device,
+        )
+        return run_layout(layout, partial(self._texts, placement), placement.tensors(), chunk)
+
+    def _texts(self, placement: Placement, part: Chunk, *inputs: Tensor) -> Tensor:
+        """The classes of one chunk: (P, K of the chunk, d)."""
+        placement = placement.holding(inputs)
+        n_classes, n_prompts = len(part.labels), len(placement.table_PJD)
+        x_PTD = placement.context(part, self.embed(part.ids_T) * part.fixed_T[:, None])
+        x_QTD = x_PTD.expand(n_prompts, -1, -1).unflatten(1, (n_classes, -1)).flatten(0, 1)
+        real_KT = (part.ids_T != self.words.pad) | (part.fixed_T == 0)
+        length = x_QTD.shape[1]
+        texts = Texts(
+            x_QTD,
+            real_KT.view(n_classes, length).repeat(n_prompts, 1),
+            (part.ends_K % length).repeat(n_prompts),
+            {layer: tokens.flatten(0, 1) for layer, tokens in placement.deep_of(part).items()},
+            len(self.words.start),
+        )
+        return self.run(texts).unflatten(0, (n_prompts, n_classes))
+
+
+@dataclass(frozen=True)
+class OwnTransformer:
+    """A transformer in blocks, of any mask, run over whole texts.
+
+    Attributes:
+        causal: whether a token sees those before it alone.
+        hides_pads: whether pads are seen by no one.
+        reads: which position is the feature.
+    """
+
+    positional_embedding: Tensor
+    blocks: Sequence[TextBlock]
+    ln_final: Callable[[Tensor], Tensor]
+    project: Callable[[Tensor], Tensor]
+    reads: Literal["first", "last", "end"]
+    causal: bool = False
+    hides_pads: bool = False
+
+    def __call__(self, texts: Texts) -> Tensor:
+        """Pooled features (Q,d)."""
+        x_QTD = texts.x_QTD + self.positional_embedding[: texts.x_QTD.shape[1]]
+        mask = self._mask(texts)
+        for i, block in enumerate(self.blocks[:-1]):
+            x_QTD = texts.entering(i, x_QTD)
+            q, k, v = block.qkv(block.norm(x_QTD))
+            x_QTD = block.finish(x_QTD, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+        x_QTD = texts.entering(len(self.blocks) - 1, x_QTD)
+        return self.project(self.ln_final(self._read(texts, x_QTD, mask)[:, 0]))
+
+    def _read(self, texts: Texts, x_QTD: Tensor, mask: Tensor | None) -> Tensor:
+        """The last block at the position that is read: (Q,1,D)."""
+        block, at_Q = self.blocks[-1], self._position(texts)
+        rows = torch.arange(len(x_QTD), device=x_QTD.device)
+        normed = block.norm(x_QTD)
+        k, v = block.kv(normed)
+        q = block.q(normed[rows, at_Q][:, None])
+        if mask is not None:
+            mask = mask.expand(len(x_QTD), 1, len(x_QTD[0]), -1)[rows, :, at_Q][:, :, None]
+        return block.finish(x_QTD[rows, at_Q][:, None], F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+    def _position(self, texts: Texts) -> Tensor:
+        if self.reads == "end":
+            return texts.ends_Q
+        return torch.full_like(texts.ends_Q, 0 if self.reads == "first" else texts.x_QTD.shape[1] - 1)
+
+    def _mask(self, texts: Texts) -> Tensor | None:
+        """True where a query may see a key, broadcastable to (Q,H,T,T); None: everywhere."""
+        length = texts.x_QTD.shape[1]
+        mask = texts.real_QT[:, None, None] if self.hides_pads else None
+        if not self.causal:
+            return mask
+        triangle = torch.ones(length, length, dtype=torch.bool, device=texts.x_QTD.device).tril()[None, None]
+        return triangle if mask is None else triangle & mask

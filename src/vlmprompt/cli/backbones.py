@@ -1,0 +1,119 @@
+"""`vlmprompt backbones show` and what each architecture serves."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from vlmprompt.cli.output import Table
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vlmprompt.backbones.backbone import Backbone
+
+_WITHOUT_DESCRIPTION = ("hf-hub:", "local-dir:")
+
+
+def architectures() -> list[dict[str, Any]]:
+    """What open_clip's architectures serve, as it was found by building each; nothing is known of newer ones."""
+    from vlmprompt.backbones.listed import architectures as listed
+
+    found = json.loads(files("vlmprompt.backbones.openclip").joinpath("architectures.json").read_text(encoding="utf-8"))
+    return [{"name": name, **(found.get(name) or {"text": None, "image": None})} for name in listed()]
+
+
+def architecture_table(rows: list[dict[str, Any]]) -> Table:
+    """For people."""
+    return Table(
+        ("architecture", "text tower", "image tower", "local", "prompts"),
+        [
+            (
+                row["name"],
+                row["text"] or row.get("refused", "not tried"),
+                row["image"] or "",
+                "x".join(map(str, row["grid"])) if row.get("grid") else "no",
+                "yes" if row.get("visual_prompts") else "no",
+            )
+            for row in rows
+        ],
+    )
+
+
+def towers(spec: str) -> dict[str, Any]:
+    """What a backbone's towers are and which methods they serve; weights are not loaded where a description will do.
+
+    Raises:
+        VlmPromptError: see `load_backbone` and `architecture_of`.
+    """
+    from vlmprompt.backbones.capabilities import capabilities
+    from vlmprompt.methods.served import refusals
+
+    backbone, sizes = _asked(spec)
+    return {
+        "spec": spec,
+        **asdict(capabilities(backbone)),
+        "transform": asdict(backbone.preprocess),
+        "parameters": sizes,
+        "methods": refusals(backbone),
+    }
+
+
+def _asked(spec: str) -> tuple[Backbone, dict[str, int]]:
+    """The backbone, by shapes alone where it describes itself, and the numbers of its parameters."""
+    from vlmprompt.backbones.load import architecture_of, load_backbone
+    from vlmprompt.backbones.openclip.miniature import miniature, outline
+    from vlmprompt.errors import CapabilityError
+
+    if not spec.startswith(_WITHOUT_DESCRIPTION):
+        try:
+            description = architecture_of(spec)
+        except CapabilityError:  # a plugin's
+            pass
+        else:
+            with warnings.catch_warnings():  # that a tokenizer is not at hand: nothing is read here
+                warnings.simplefilter("ignore", UserWarning)
+                return miniature(description, spec), _sizes(outline(description))
+    backbone = load_backbone(spec)
+    return backbone, _sizes(backbone.model)
+
+
+def _sizes(model: nn.Module) -> dict[str, int]:
+    image = getattr(model, "visual", None)
+    all_ = sum(p.numel() for p in model.parameters())
+    of_image = 0 if image is None else sum(p.numel() for p in image.parameters())
+    return {"all": all_, **({} if image is None else {"image": of_image, "text": all_ - of_image})}
+
+
+def tower_page(data: dict[str, Any]) -> list[Table | str]:
+    """The page for people."""
+    transform, sizes = data["transform"], data["parameters"]
+    grid = "none" if data["grid"] is None else f"{_by(data['grid'])}, {data['local']}"
+    prompts = f"in any of {data['image_layers']} layers" if data["visual_prompts"] else "no"
+    deep = f"in any of {data['text_layers']} layers" if data["text_layers"] else "no"
+    statistics = "; ".join(f"{name} {', '.join(f'{v:g}' for v in transform[name])}" for name in ("mean", "std"))
+    towers = Table(
+        ("", data["spec"]),
+        [
+            ("text tower", data["text"]),
+            ("context length", f"{data['context_length']} tokens"),
+            ("shared prefix", "yes" if data["shared_prefix"] else "no"),
+            ("deep text prompts", deep),
+            ("image tower", data["image"]),
+            ("images", f"{_by(data['image_size'])} pixels"),
+            ("transform", f"{transform['resize_mode']}, {transform['interpolation']}; {statistics}"),
+            ("local features", grid),
+            ("visual prompts", prompts),
+            ("joint space", f"{data['joint_dim']} wide"),
+            ("parameters", ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in sizes.items())),
+        ],
+    )
+    methods = [(name, "yes" if why is None else f"no: {why}") for name, why in data["methods"].items()]
+    return [towers, "", Table(("method", "served"), methods)]
+
+
+def _by(sides: tuple[int, int]) -> str:
+    return " x ".join(map(str, sides))

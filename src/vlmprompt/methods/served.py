@@ -1,0 +1,26 @@
+"""Which methods a backbone serves."""
+
+from __future__ import annotations
+
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.capabilities import lacking
+from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.methods.build import build_method, list_methods, method_type
+from vlmprompt.methods.contract import REQUIREMENTS
+
+_NAMES = ("one", "two")
+
+
+def refusals(backbone: Backbone) -> dict[str, str | None]:
+    """Every installed method, with why the backbone does not serve it with default options; None where it does."""
+    return {name: _refusal(name, backbone) for name in list_methods()}
+
+
+def _refusal(name: str, backbone: Backbone) -> str | None:
+    if missing := lacking(method_type(name).requires, backbone):
+        return "needs " + " and ".join(REQUIREMENTS.get(need, need) for need in missing)
+    try:
+        build_method(name, backbone, _NAMES, descriptions=[["a part"]] * len(_NAMES))
+    except (CapabilityError, InputError) as error:
+        return error.message
+    return None

@@ -1,0 +1,121 @@
+"""Images of another size than a tower was built for, and the transform of each tower."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from tests.backbones.image_towers import JOINT, image_tower
+from tests.backbones.test_text import close
+from tests.tiny_architectures import TINY_CONFIG
+from vlmprompt.backbones.load import load_backbone
+from vlmprompt.backbones.openclip.image import vision_engine
+from vlmprompt.backbones.openclip.image_size import resize_input
+from vlmprompt.backbones.openclip.transforms import preprocess_config, published_settings
+from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
+from vlmprompt.errors import CapabilityError, InputError
+
+STEPS = {"vit": 8, "clipa": 8, "coca": 8} | dict.fromkeys(
+    ("siglip", "pe_core", "eva02", "relpos", "gap", "vitamin"), 16
+)
+STEPS |= dict.fromkeys(("swin", "convnext", "fastvit"), 32)
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_a_rectangle_of_whole_patches_is_read(kind: str) -> None:
+    visual, step = image_tower(kind), STEPS[kind]
+    sides = (2 * step, 3 * step)
+    resize_input(SimpleNamespace(visual=visual), sides, kind)
+    engine = vision_engine(visual, JOINT, nullcontext, kind)
+    assert engine.grid == (2, 3)
+    assert preprocess_config(visual).sides == sides
+    images = torch.randn(2, 3, *sides, generator=torch.Generator().manual_seed(0))
+    found = engine.encode(images, ImageNeeds(local="value_block"), VisualPrompts())
+    own = visual(images)
+    close(found.global_Bd, own[0] if isinstance(own, tuple) else own)
+    assert found.local_BNc is not None and found.local_BNc.shape == (2, 6, JOINT)
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_a_size_that_does_not_divide_names_one_that_does(kind: str) -> None:
+    visual, step = image_tower(kind), STEPS[kind]
+    with pytest.raises(InputError, match=rf"{3 * step + 2} x {2 * step} .*'{kind}', of {step} x {step}") as error:
+        resize_input(SimpleNamespace(visual=visual), (3 * step + 2, 2 * step), kind)
+    assert error.value.hint == f"--image-size {3 * step}x{2 * step}"
+
+
+def test_a_side_shorter_than_a_patch_is_refused() -> None:
+    with pytest.raises(InputError) as error:
+        resize_input(SimpleNamespace(visual=image_tower("vit")), (8, 2), "vit")
+    assert error.value.hint == "--image-size 8"
+
+
+def test_an_attention_pool_over_a_map_reads_one_size() -> None:
+    with pytest.raises(CapabilityError, match="'resnet', a ModifiedResNet, reads images of one size alone: 64 x 64"):
+        resize_input(SimpleNamespace(visual=image_tower("resnet")), (96, 96), "resnet")
+
+
+def test_a_map_of_a_size_that_does_not_divide_has_the_grid_that_comes_out() -> None:
+    """In memory there is no such check: ConvNeXt drops the pixels that are left over at every stage."""
+    visual = image_tower("convnext")
+    visual.image_size = (100, 68)
+    engine = vision_engine(visual, JOINT, nullcontext, "convnext")
+    assert engine.grid == (3, 2)
+    found = engine.encode(torch.zeros(1, 3, 100, 68), ImageNeeds(local="tokens"), VisualPrompts())
+    assert found.local_BNc is not None and found.local_BNc.shape[1] == 6
+
+
+def test_weights_at_another_size_are_open_clips(tiny_architecture: str, tmp_path: Path) -> None:
+    """open_clip interpolates while it reads the file, this code in the model that is read."""
+    file = tmp_path / "weights.pt"
+    with torch.random.fork_rng(devices=[]):
+        model = open_clip.model.CLIP(**TINY_CONFIG)
+    torch.save(model.state_dict(), file)
+    theirs = open_clip.create_model(tiny_architecture, pretrained=str(file), force_image_size=(24, 48)).eval()
+    ours = load_backbone(f"{tiny_architecture}/{file}", image_size=(24, 48), quick_gelu=False)
+    images = torch.randn(2, 3, 24, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        close(ours.encode_image(images).global_Bd, theirs.encode_image(images))
+    assert ours.vision.grid == (3, 6)
+    assert ours.identity.image_size == (24, 48)
+    assert ours.transform(train=False)(Image.new("RGB", (50, 40))).shape == (3, 24, 48)
+    assert ours.transform(train=True)(Image.new("RGB", (50, 40))).shape == (3, 24, 48)
+
+
+@pytest.mark.parametrize("spec", ["doodle-clip", "tiny-vit"])
+def test_a_loader_that_knows_no_sizes_says_so(spec: str, tiny_spec: Any) -> None:
+    with pytest.raises(CapabilityError, match=f"backbone '{spec}' reads images of one size alone"):
+        load_backbone(spec, image_size=64)
+
+
+def test_transforms_are_those_of_the_published_weights() -> None:
+    """Facts from open_clip's own list; towers of random weights have them, too."""
+    half = (0.5, 0.5, 0.5)
+    assert published_settings("ViT-B-16-SigLIP2")["resize_mode"] == "squash"
+    assert published_settings("PE-Core-T-16-384") == {
+        "mean": half,
+        "std": half,
+        "interpolation": "bilinear",
+        "resize_mode": "squash",
+    }
+    mobile = published_settings("MobileCLIP2-S0")
+    assert (mobile["mean"], mobile["std"]) == ((0, 0, 0), (1, 1, 1))
+    assert published_settings("coca_base") == {}, "there are none"
+
+
+def test_settings_where_weights_differ_are_those_of_the_tag() -> None:
+    by_tag = {
+        tag: published_settings("ViT-H-14-CLIPA-336", tag)
+        for tag in open_clip.list_pretrained_tags_by_model("ViT-H-14-CLIPA-336")
+    }
+    assert len(by_tag) > 1
+    for tag, settings in by_tag.items():
+        config = open_clip.get_pretrained_cfg("ViT-H-14-CLIPA-336", tag)
+        assert settings["mean"] == config["mean"], tag
