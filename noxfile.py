@@ -62,6 +62,18 @@ def towers(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def image_towers(session: nox.Session) -> None:
+    """Hold the image tower of every architecture of open_clip, built shallow, against open_clip's own module."""
+    python(session, "-m", "tests.backbones.every_image_tower", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def serving(session: nox.Session) -> None:
+    """Run a step of every method on every kind of tower; write the tables of docs/backbones.md and of the CLI."""
+    python(session, "-m", "tests.backbones.serving", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, all or those named; a table and JSON go to bench-out/."""
     python(session, "-m", "benchmarks.run", *session.posargs)

@@ -20,6 +20,7 @@ BENCHES = (
     "startup",
     "text_engine",
     "text_engine_roofline",
+    "image_towers",
     "text_towers",
     "bloom_step",
     "gallop_step",

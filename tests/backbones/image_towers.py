@@ -54,13 +54,17 @@ def image_tower(kind: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tower = _timm(*_TIMM[kind]) if kind in _TIMM else open_clip.model._build_vision_tower(JOINT, _OPEN_CLIP[kind])
-        for name, parameter in tower.named_parameters():
-            if name.rpartition(".")[2] in ("gamma", "gamma_1", "gamma_2", "layer_scale"):
-                parameter.data.fill_(0.3)
-            elif parameter.ndim > 1:  # random towers of two layers are almost linear
-                parameter.data += 0.1 * torch.randn(parameter.shape)
-            else:
-                parameter.data += 0.1 * torch.randn(parameter.shape)
+        return stirred(tower)
+
+
+def stirred(tower: Any, noise: float = 0.1) -> Any:
+    """The tower, frozen, with weights that make every block count: random towers of two layers are almost linear, and
+    the initial layer scales hide whole blocks."""
+    for name, parameter in tower.named_parameters():
+        if name.rpartition(".")[2] in ("gamma", "gamma_1", "gamma_2", "layer_scale"):
+            parameter.data.fill_(0.3)
+        else:
+            parameter.data += noise * torch.randn(parameter.shape)
     return tower.eval().requires_grad_(False)
 
 

@@ -116,19 +116,27 @@ def table(first: str, backbones: Iterable[tuple[str, Backbone]]) -> str:
 
 
 def architectures() -> dict[str, dict[str, Any]]:
-    """What the towers of each architecture say of themselves; of those that are refused or not at hand, why."""
+    """What the towers of each architecture say of themselves; of those that are refused, why."""
     found: dict[str, dict[str, Any]] = {}
     for name in sorted(open_clip.list_models()):
         try:
-            of = capabilities(miniature(open_clip.get_model_config(name), name))
+            found[name] = of_architecture(name)
         except VlmPromptError as error:
             found[name] = {"text": None, "image": None, "refused": error.message}
-            print(f"{name:40} {error.message}", flush=True)
-            continue
-        keys = ("text", "context_length", "image", "image_size", "grid", "visual_prompts")
-        found[name] = {key: getattr(of, key) for key in keys}
-        print(f"{name:40} {of.text}; {of.image}", flush=True)
+        print(f"{name:40} {found[name]}", flush=True)
     return found
+
+
+def of_architecture(name: str) -> dict[str, Any]:
+    """See `architectures`. An encoder of Hugging Face is not built: its description is on a hub."""
+    config = open_clip.get_model_config(name)
+    of_hub = config["text_cfg"].get("hf_model_name")
+    if of_hub:
+        config = {"embed_dim": config["embed_dim"], "vision_cfg": config["vision_cfg"], "text_cfg": SMALL_TEXT}
+    of = capabilities(miniature(config, "" if of_hub else name))
+    keys = ("text", "context_length", "image", "image_size", "grid", "visual_prompts")
+    row = {key: getattr(of, key) for key in keys}
+    return row | ({"text": f"encoder of Hugging Face, {of_hub}", "context_length": None} if of_hub else {})
 
 
 def main() -> None:
@@ -142,7 +150,8 @@ def main() -> None:
             f"(<!-- {mark} -->\n).*?(<!-- end -->)", lambda m, t=lines: f"{m[1]}\n{t}\n\n{m[2]}", page, flags=re.S
         )
     PAGE.write_text(page, encoding="utf-8")
-    DATA.write_text(json.dumps(architectures(), indent=1) + "\n", encoding="utf-8")
+    rows = (f"{json.dumps(name)}: {json.dumps(row)}" for name, row in architectures().items())
+    DATA.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

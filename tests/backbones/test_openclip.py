@@ -95,13 +95,13 @@ def test_unknown_names_are_explained(spec, message, hint):
 
 
 def test_unfit_towers_are_refused_by_reason(tokenizer):
-    coca_like = open_clip.model.CLIP(
+    unpooled = open_clip.model.CLIP(
         embed_dim=32,
-        vision_cfg=TINY_CONFIG["vision_cfg"] | {"attentional_pool": True, "attn_pooler_heads": 4},
+        vision_cfg=TINY_CONFIG["vision_cfg"] | {"pool_type": "none"},
         text_cfg=TINY_CONFIG["text_cfg"],
     )
-    with pytest.raises(CapabilityError, match="without a class token"):
-        Backbone.from_model(coca_like, tokenizer)
+    with pytest.raises(CapabilityError, match="it is pooled by 'none'"):
+        Backbone.from_model(unpooled, tokenizer)
     coca_like = open_clip.model.CustomTextCLIP(
         embed_dim=32,
         vision_cfg=TINY_CONFIG["vision_cfg"],
@@ -116,9 +116,14 @@ def test_capabilities_are_told_by_the_towers(tiny_backbone, tiny_resnet):
         text="causal, read at the end token",
         context_length=77,
         text_layers=3,
+        shared_prefix=True,
         image="ViT, class token",
+        image_size=(32, 32),
         grid=(4, 4),
+        local="value path of the last block, or its tokens",
         visual_prompts=True,
+        image_layers=3,
+        joint_dim=32,
     )
     resnet = capabilities(tiny_resnet)
     assert (resnet.image, resnet.grid, resnet.visual_prompts) == ("ResNet", (2, 2), False)

@@ -296,7 +296,7 @@ def test_other_models_are_refused_as_what_they_are(
         (b"just words", "text"),
         (bytes_of([1, 2]), "holds a list, not a table"),
         (bytes_of({"epoch": 3}), r"a table without tensors of a model \(it holds epoch\)"),
-        (bytes_of(np.float64(1.0)), "not a table"),
+        (bytes_of(np.float64(1.0)), "holds a scalar, not a table of tensors"),
         (bytes_of(nn.ReLU()), r"asks for torch\.nn\.modules\.activation\.ReLU: refused, as it could run code"),
         (
             bytes_of(nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Tanh())),

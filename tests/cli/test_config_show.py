@@ -165,7 +165,7 @@ def test_describe_says_what_every_setting_means(capsys: pytest.CaptureFixture[st
         assert f"  {key}  (" in page
         assert (field.description or "?").split()[0] in page
     assert max(map(len, page.splitlines())) <= 100
-    assert "here" not in page  # no run, so no values
+    assert "\n      here " not in page  # no run, so no values
     settings = document(capsys, "lr", "shots", command="describe")["data"]["settings"]
     assert settings[0] == {
         "name": "train.lr",

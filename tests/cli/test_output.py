@@ -284,4 +284,4 @@ def test_a_warning_is_said_once(run: Run, capsys: pytest.CaptureFixture[str]) ->
     assert run(command, "--json") == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["warnings"] == ["take care", "of this"]
-    assert captured.err == "warning: take care\nwarning: of this\n"
+    assert captured.err == "warning: take care\nwarning: of this\nwarning: 2 times: take care\n"

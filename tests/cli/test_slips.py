@@ -56,7 +56,7 @@ SLIPS: list[tuple[list[str], int, str, str]] = [
     (["reproduce", "mine.toml"], 2, "unknown architecture 'vit_b16'", "'ViT-B-16'"),
     (["describe-classes", "--data", "foldr:x"], 2, "unknown dataset 'foldr'", "'folder'"),
     (["data", "show", "foldr:x"], 2, "unknown dataset 'foldr'", "'folder'"),
-    (["backbones", "show", "open_clp"], 2, "unknown backbone 'open_clp'", "'open_clip'"),
+    (["backbones", "show", "vit_b16"], 2, "unknown architecture 'vit_b16'", "'ViT-B-16'"),
     (["methods", "show", "coopp"], 2, "unknown method 'coopp'", "'coop'"),
     (["config", "describe", "train.lrr"], 2, "unknown configuration key 'train.lrr'", "'train.lr'"),
 ]

@@ -91,6 +91,7 @@ def test_train_passes_everything_on(
     assert document(capsys)["data"] == {
         "run": "runs/my run",
         "metrics": {"loss": 0.5, "train_accuracy": 0.75},
+        "kept": None,
     }
 
 

@@ -69,7 +69,7 @@ def test_aliases_are_lines_as_everywhere_and_one_of_several_names_will_do(here: 
 def test_what_the_file_lacks_is_named(here: Path) -> None:
     summary = imported(("red foxes", "carp", "zebra", "hound"), PHRASES)
     assert [(failure.class_index, failure.reason) for failure in summary.failed] == [
-        (0, "from.json has no class 'red foxes'"),
+        (0, "from.json has no class 'red foxes': did you mean 'Red_Fox'?"),
         (1, "from.json has no text for 'carp'"),
         (2, "from.json has no class 'zebra'"),
     ]

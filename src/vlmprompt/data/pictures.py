@@ -41,22 +41,22 @@ def pictures(given: Any) -> Iterator[Any]:
     raise InputError(f"a {type(given).__name__} is no picture", hint=f"give {KINDS}; or a list of such")
 
 
-def picture_tensor(picture: Any, transform: Transform, size: int, *, upright: bool) -> Tensor:
-    """One picture as a tower reads it: (3,S,S).
+def picture_tensor(picture: Any, transform: Transform, sides: tuple[int, int], *, upright: bool) -> Tensor:
+    """One picture as a tower reads it: (3,H,W).
 
     Args:
         transform: the tower's, for a picture in RGB.
-        size: S.
+        sides: H and W.
         upright: see `images.decode`; of files and PIL images.
 
     Raises:
         InputError: it cannot be read, or is none of `KINDS`.
     """
     if isinstance(picture, Tensor) and picture.is_floating_point():
-        if picture.shape != (3, size, size):
-            shape = tuple(picture.shape)
+        if picture.shape != (3, *sides):
+            shape, wanted = tuple(picture.shape), (3, *sides)
             raise InputError(
-                f"a tensor of floats is taken for what backbone.transform(train=False) gives, (3, {size}, {size}); "
+                f"a tensor of floats is taken for what backbone.transform(train=False) gives, {wanted}; "
                 f"this one is {shape}",
                 hint="apply that transform, or give pixels: 8-bit (torch.uint8), 0 to 255",
             )

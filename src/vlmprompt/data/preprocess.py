@@ -60,9 +60,9 @@ def build_transform(config: PreprocessConfig, *, train: bool) -> Transform:
 
     The test transform equals open_clip's `image_transform(is_train=False)`; of strips, see `_middle_of_strip`.
     (open_clip resizes bicubically where an input is not square and "shortest" is asked for, whatever the settings say;
-    here they count.) The training transform is CoOp's: a random crop of 8 to 100 % of the area (sides 3:4 to 4:3) resized to `size`, and a
-    horizontal flip half of the time; it draws from torch's global generator, which `ImageLoader` seeds per image and
-    restores.
+    here they count.) The training transform is CoOp's: a random crop of 8 to 100 % of the area (sides 3:4 to 4:3)
+    resized to `size`, and a horizontal flip half of the time; it draws from torch's global generator, which
+    `ImageLoader` seeds per image and restores.
 
     Raises:
         InputError: interpolation or resize mode are none of those above.

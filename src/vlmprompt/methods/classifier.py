@@ -112,8 +112,8 @@ class Classifier:
             yield self.frozen(torch.stack([self._tensor(picture) for picture in part]).to(backbone.device))
 
     def _tensor(self, picture: Any) -> Tensor:
-        size = self.frozen.method.backbone.preprocess.size
-        return picture_tensor(picture, self._transform, size, upright=self.upright)
+        sides = self.frozen.method.backbone.preprocess.sides
+        return picture_tensor(picture, self._transform, sides, upright=self.upright)
 
     def _said(self, logits_BK: Tensor) -> Classification:
         return Classification(self.class_names, logits_BK)

@@ -31,10 +31,9 @@ class TimmMaps:
     @property
     def projection(self) -> Tensor | None:
         """The last linear map (C,d), where it has no bias."""
-        wrapper = [layer for layer in self._head if not isinstance(layer, nn.Dropout)]
-        if len(wrapper) == 1 and isinstance(wrapper[0], nn.Linear) and wrapper[0].bias is None:
-            return wrapper[0].weight.T
-        return None
+        wrapper: list[Any] = [layer for layer in self._head if not isinstance(layer, nn.Dropout)]
+        fit = len(wrapper) == 1 and isinstance(wrapper[0], nn.Linear) and wrapper[0].bias is None
+        return wrapper[0].weight.T if fit else None
 
     def map(self, images: Tensor) -> Tensor:
         """See `MapTower.map`."""

@@ -87,7 +87,7 @@ class TimmViT:
 def last_linear(trunk: Any, head: nn.Sequential) -> nn.Linear | None:
     """The linear map without bias that a tower ends in, with nothing but a pool before it; None where it has none."""
     wrapper: list[nn.Module] = [layer for layer in head if not isinstance(layer, nn.Dropout)]
-    last = wrapper[-1] if wrapper else trunk.head
+    last: Any = wrapper[-1] if wrapper else trunk.head
     fit = len(wrapper) < 2 and isinstance(last, nn.Linear) and getattr(last, "bias", None) is None
     return last if fit else None
 
