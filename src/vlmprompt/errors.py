@@ -96,13 +96,18 @@ def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:
         One sentence, empty if nothing is known.
     """
     names = sorted(known)
-    written = {other: _plain(other) for other in names}
-    close = difflib.get_close_matches(_plain(name), list(dict.fromkeys(written.values())), n=limit, cutoff=0.6)
-    near = [other for plain in close for other in names if written[other] == plain][:limit]
-    if near:
-        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+    if near := nearest(name, names, limit=limit):
+        return f"did you mean {' or '.join(map(repr, near))}?"
     shown, rest = names[:MOST_SHOWN], len(names) - MOST_SHOWN
     return f"known: {', '.join(shown)}{f' and {rest} more' if rest > 0 else ''}" if names else ""
+
+
+def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
+    """The known names that a misspelt one may stand for, the likeliest first."""
+    names = sorted(known)
+    written = {other: _plain(other) for other in names}
+    close = difflib.get_close_matches(_plain(name), list(dict.fromkeys(written.values())), n=limit, cutoff=0.6)
+    return [other for plain in close for other in names if written[other] == plain][:limit]
 
 
 def _plain(name: str) -> str:

@@ -16,6 +16,11 @@ _KINDS = {
 }
 
 
+def named_path(text: Path | str) -> Path:
+    """The file that somebody has named, with ~ for a home; of nobody's, ~ stands for itself."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser fails where there is no such user)
+
+
 def regular(path: Path) -> Path:
     """The path, if a regular file is there, itself or through links.
 

@@ -7,8 +7,10 @@ import json
 import pickle
 import warnings
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable
 from copy import deepcopy
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.openclip.fit import fill
 from vlmprompt.backbones.weights.archive import ArchiveError, read_archive
 from vlmprompt.backbones.weights.file import Weights, read_weights
+from vlmprompt.backbones.weights.folder import HF_CONFIG, HF_IMAGES, open_clip_config
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 
 # The first four numbers of each feature, as transformers 5.24.0 computes them of `hf_models` with these token ids.
@@ -123,6 +126,21 @@ def test_the_code_of_an_archive_is_not_read(openai_archive: Path, tmp_path: Path
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
+class Wrapper(nn.Module):
+    """As a training script has it around its model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.encode_image(images)
+
+
+def test_an_archive_of_a_wrapped_model(tiny_architecture: str, tmp_path: Path) -> None:
+    agrees(f"tiny-x-quickgelu/{script(Wrapper(deepcopy(tiny_model())), tmp_path / 'wrapped.pt')}", tiny_model())
+
+
 def test_script_of_something_else(tiny_architecture: str, tmp_path: Path) -> None:
     path = script(nn.Sequential(nn.Linear(3, 4)), tmp_path / "linear.pt")
     with pytest.raises(
@@ -196,9 +214,15 @@ def bytes_of(content: Any) -> bytes:
         lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 1},
         lambda state: {"model": {f"_orig_mod.{name}": tensor for name, tensor in state.items()}},
         lambda state: {"state_dict": {f"model.module.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {
+            "state_dict": state,
+            "args": Path("logs"),
+            "seen": defaultdict(int, a=1),
+            "at": date(2024, 1, 2),
+        },
         lambda state: {f"module.{name}": tensor.half() for name, tensor in state.items()},
     ],
-    ids=["plain", "training run", "module", "compiled", "lightning", "half"],
+    ids=["plain", "training run", "module", "compiled", "lightning", "paths and dates", "half"],
 )
 def test_checkpoints_of_training_runs(
     wrap: Callable[[dict[str, Tensor]], Any], tiny_architecture: str, tmp_path: Path
@@ -273,6 +297,11 @@ def test_other_models_are_refused_as_what_they_are(
         (bytes_of([1, 2]), "holds a list, not a table"),
         (bytes_of({"epoch": 3}), r"a table without tensors of a model \(it holds epoch\)"),
         (bytes_of(np.float64(1.0)), "holds a scalar, not a table of tensors"),
+        (bytes_of(nn.ReLU()), r"asks for torch\.nn\.modules\.activation\.ReLU: refused, as it could run code"),
+        (
+            bytes_of(nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Tanh())),
+            r"asks for [\w.]+, [\w.]+, [\w.]+ and 1 more:",
+        ),
     ],
 )
 def test_files_of_other_kinds_are_refused_as_what_they_are(content: bytes, kind: str, tmp_path: Path) -> None:
@@ -291,6 +320,25 @@ def test_a_zip_archive_of_something_else(tiny_architecture: str, tmp_path: Path)
     np.savez(tmp_path / "x.npz", a=np.zeros(3))
     with pytest.raises(InputError, match="NumPy arrays, but not those of big_vision's SigLIP for 'tiny-x'"):
         load_backbone(f"tiny-x/{tmp_path / 'x.npz'}")
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (lambda t: torch.where(t == t.max(), torch.nan, t), "visual.proj holds infinities or no numbers"),
+        (lambda t: t / 0, "visual.proj holds infinities or no numbers"),
+        (lambda t: t.to(torch.int8), "visual.proj is kept as int8, not as floating-point numbers"),
+        (lambda t: t.to(torch.complex64), "visual.proj is kept as complex64"),
+    ],
+    ids=["nan", "infinity", "quantised", "complex"],
+)
+def test_tensors_that_make_no_numbers(
+    change: Callable[[Tensor], Tensor], cause: str, tiny_architecture: str, tmp_path: Path
+) -> None:
+    state = tiny_model().state_dict()
+    save_file(state | {"visual.proj": change(state["visual.proj"])}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=rf"x\.safetensors \(open_clip's CLIP\) cannot be used: {cause}"):
+        load_backbone(f"tiny-x-quickgelu/{tmp_path / 'x.safetensors'}")
 
 
 def test_another_architecture_is_named(tiny_architecture: str, tmp_path: Path) -> None:
@@ -370,6 +418,89 @@ def test_hugging_face_clip_by_its_folder(clip_folder: Path) -> None:
     assert (image[:, :4] - torch.tensor(CLIP_IMAGE)).abs().max() <= 1e-5
     assert backbone.preprocess.mean == (0.1, 0.2, 0.3) and backbone.preprocess.size == 32
     assert backbone.scale == pytest.approx(hf_models.clip_state()["logit_scale"].exp().item())
+
+
+def test_a_flag_that_contradicts_a_folder_is_refused(clip_folder: Path) -> None:
+    load_backbone(f"local-dir:{clip_folder}", quick_gelu=False)
+    with pytest.raises(InputError, match="is described as a model without QuickGELU") as error:
+        load_backbone(f"local-dir:{clip_folder}", quick_gelu=True)
+    assert error.value.hint == "leave that flag out"
+
+
+VISION = hf_models.CLIP_CONFIG["vision_config"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (HF_CONFIG, {"text_config": None}, r"config\.json cannot be used: text_config: Input should be"),
+        (
+            "config.json",
+            {"vision_config": VISION | {"hidden_size": "wide"}},
+            r"vision_config\.hidden_size: Input should",
+        ),
+        (
+            "config.json",
+            {"vision_config": VISION | {"num_attention_heads": 0}},
+            "num_attention_heads: .* greater than 0",
+        ),
+        (
+            "config.json",
+            {"vision_config": VISION | {"num_attention_heads": 5}},
+            "5 heads do not divide a hidden_size of",
+        ),
+        (
+            "config.json",
+            {"vision_config": VISION | {"hidden_act": "silu"}},
+            "has the activation gelu and silu; open_clip",
+        ),
+        (
+            "config.json",
+            {"vision_config": VISION | {"hidden_size": 96}},
+            r"is not the model that local-dir:\S+ describes",
+        ),
+        (
+            "preprocessor_config.json",
+            {"image_std": [0, 0, 0]},
+            r"preprocessor_config\.json cannot be used: image_std\.0",
+        ),
+        (HF_IMAGES, {"image_mean": 0.5}, "image_mean: Input should be a valid tuple"),
+    ],
+)
+def test_descriptions_that_cannot_be_used(file: str, content: dict[str, Any], message: str, clip_folder: Path) -> None:
+    base = hf_models.CLIP_CONFIG if file == HF_CONFIG else {}
+    (clip_folder / file).write_text(json.dumps(base | content))
+    with pytest.raises((InputError, CapabilityError), match=message):
+        load_backbone(f"local-dir:{clip_folder}")
+
+
+def test_a_description_may_leave_out_what_transformers_has_a_default_for(clip_folder: Path) -> None:
+    (clip_folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": None}))
+    assert load_backbone(f"local-dir:{clip_folder}").preprocess.mean == open_clip.OPENAI_DATASET_MEAN
+    config = open_clip_config({"text_config": {}, "vision_config": {}}, "here")
+    assert (config["embed_dim"], config["quick_gelu"]) == (512, True)
+    assert config["vision_cfg"]["head_width"] == 64 and config["text_cfg"]["heads"] == 8
+
+
+@pytest.mark.parametrize("stem", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_in_several_files_are_refused_as_such(stem: str, clip_folder: Path) -> None:
+    part = (clip_folder / "model.safetensors").rename(clip_folder / stem.replace(".", "-00001-of-00002.", 1))
+    (clip_folder / f"{stem}.index.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"in several files, as {stem}\.index\.json says") as error:
+        load_backbone(f"local-dir:{clip_folder}")
+    assert part.exists() and "save_pretrained" in str(error.value.hint)
+
+
+def test_a_folder_of_open_clip_that_describes_no_model(tmp_path: Path) -> None:
+    save_file(tiny_model().state_dict(), tmp_path / "open_clip_model.safetensors")
+    for said, message in (
+        ({"model_cfg": {"embed_dim": 32}}, r"cannot load the description of local-dir:\S+: it has no '\w+_cfg'"),
+        ({"model_cfg": TINY_CONFIG | {"colour": 1}}, "cannot load the description of .*'colour'"),
+        ({"model_cfg": TINY_CONFIG, "preprocess_cfg": {"std": [1, 1]}}, r"open_clip_config\.json cannot be used: std"),
+    ):
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(said))
+        with pytest.raises(InputError, match=message):
+            load_backbone(f"local-dir:{tmp_path}")
 
 
 def test_hugging_face_clip_as_a_file_of_an_architecture(

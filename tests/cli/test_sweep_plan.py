@@ -55,3 +55,16 @@ def test_a_wrong_grid_is_found_before_the_first_run(
     assert main([*SWEEP, *args]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_only_a_grid_makes_whole(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule alone is not allowed: its milestones are in the grid."""
+    monkeypatch.chdir(tmp_path)
+    grid = ["--schedule", "step", "--grid", "milestones=[1,2],[3]", "--grid", "max_steps=9,none,null"]
+    assert main(["sweep", "--method", "coop", "--shots", "1", *grid[:4], "--dry-run", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["data"]["dry_run"]["runs"]
+    assert [run["settings"] for run in runs] == [{"train.milestones": "[1, 2]"}, {"train.milestones": "[3]"}]
+    assert main(["sweep", "--method", "coop", *grid, "--dry-run"]) == 2
+    assert "-max_steps=none twice" in capsys.readouterr().err

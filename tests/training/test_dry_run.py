@@ -45,7 +45,7 @@ def test_max_steps_that_are_not_reached(photos: Path, tiny_backbone: Backbone, t
     progress = SilentProgress()
     settings = config(photos, epochs=20, max_steps=400, validate_every=5)
     report = dry_run(settings, runtime(tmp_path), progress=progress, backbone=tiny_backbone)
-    why = "max_steps = 400 is not reached: 20 epochs of 3 steps end after 60; --epochs 134 would reach it"
+    why = "max_steps = 400 is not reached in 20 epochs of 3 steps (60 in all); --epochs 134 would reach it"
     assert report["plan"]["steps"] == 60 and progress.warnings == [why]
     assert why in report["plan"]["in_words"]["plan"] and "val       4 measurements;" in "\n".join(report_lines(report))
     shipped = {f"train.{name}": "override x:y.toml" for name in TrainConfig.model_fields}

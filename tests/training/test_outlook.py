@@ -21,7 +21,7 @@ def said(n_images: int = 16, sources: dict[str, str] | None = None, **values: An
 def test_max_steps_that_the_epochs_do_not_have() -> None:
     asked = {"epochs": 25, "max_steps": 400}
     (text,) = said(**asked)
-    assert "max_steps = 400 is not reached: 25 epochs of 4 steps end after 100; --epochs 100 would reach it" in text
+    assert "max_steps = 400 is not reached in 25 epochs of 4 steps (100 in all); --epochs 100 would reach it" in text
     plan = Plan.of(TrainConfig(batch_size=4, epochs=100, max_steps=400), 16)
     assert plan.steps == 400
     assert said(epochs=25, max_steps=100) == []
@@ -76,7 +76,9 @@ def test_published_schedules_are_not_commented_on() -> None:
 def test_in_words() -> None:
     train = TrainConfig(epochs=25, max_steps=400, batch_size=4, validate_every=10, keep="best", patience=2)
     words = in_words(train, Plan.of(train, 16))
-    assert words["plan"].startswith("100 steps: 25 epochs of 4 steps, 4 images a step; max_steps = 400 is not reached")
+    assert words["plan"].startswith(
+        "100 steps: 25 epochs of 4 steps, 4 images a step; max_steps = 400 is not reached in"
+    )
     assert words["rate"] == "1e-05 for 1 epoch of warm-up (4 steps, 4%), then cosine from 0.002 to 3.14e-05"
     assert words["val"] == ("3 measurements, ended by 2 in a row that are no better; the best state is kept")
     constant = TrainConfig(epochs=2, schedule="constant", warmup_epochs=0, batch_size=4)
@@ -84,3 +86,11 @@ def test_in_words() -> None:
         "plan": "8 steps: 2 epochs of 4 steps, 4 images a step",
         "rate": "0.002, constant",
     }
+
+
+def test_one_of_a_thing_is_told_as_one() -> None:
+    train = TrainConfig(batch_size=1, epochs=1, max_steps=3)
+    assert in_words(train, Plan.of(train, 1))["plan"] == (
+        "1 step: 1 epoch of 1 step, 1 image a step; max_steps = 3 is not reached in 1 epoch of 1 step (1 in all); "
+        "--epochs 3 would reach it"
+    )

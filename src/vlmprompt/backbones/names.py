@@ -1,28 +1,20 @@
-"""What open_clip calls its architectures and their weights, read from its files: importing it takes seconds.
-
-A misspelt `--backbone` is refused by these names before anything heavy is loaded.
-"""
+"""What may be written after `--backbone`: a misspelt one is refused by its name before anything heavy is loaded."""
 
 from __future__ import annotations
 
-import ast
-import json
-import sys
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 
-from vlmprompt.backbones.weights.names import is_repository, place_here
-from vlmprompt.errors import InputError, UsageError, VlmPromptError, did_you_mean
-from vlmprompt.installed import package_file, package_folder
+from vlmprompt.backbones.listed import TWIN, architectures, repositories, tags
+from vlmprompt.backbones.weights.names import is_repository, place_here, whose_name
+from vlmprompt.errors import InputError, UsageError, VlmPromptError, did_you_mean, nearest
 from vlmprompt.plugins import host
+from vlmprompt.regular import named_path
 
-TWIN = "-quickgelu"
 # What stands in front of specs that no list of names can check.
 HUB, FOLDER = "hf-hub:", "local-dir:"
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".onnx", ".tar")
-_PARTS = {"embed_dim", "vision_cfg", "text_cfg"}  # without one of them a file describes no model
-_TABLE = "_PRETRAINED"
+_LOADER = "open_clip"  # a loader's name, which is no backbone
 
 
 def require_backbone(spec: str, *, random_weights: int | None = None) -> None:
@@ -32,12 +24,32 @@ def require_backbone(spec: str, *, random_weights: int | None = None) -> None:
         UsageError: unknown architecture or tag, or no weights named.
         InputError: there is no such file of weights.
     """
-    if spec in host().backbones.names() or spec.startswith((HUB, FOLDER)):
+    if spec in _registered():
+        return
+    if spec.startswith((HUB, FOLDER)):
+        require_place(spec, random_weights)
         return
     architecture = spec.partition("/")[0]
     require_architecture(architecture, spec)
     if random_weights is None:
         require_weights(spec, tags(architecture))
+
+
+def require_place(spec: str, random_weights: int | None) -> None:
+    """Refuse a folder or repository that is not named, or whose weights are not wanted.
+
+    Raises:
+        UsageError: says what is missing, or too much.
+    """
+    prefix, _, place = spec.partition(":")
+    if not place:
+        what = "folder" if f"{prefix}:" == FOLDER else "OWNER/NAME"
+        raise UsageError(f"backbone {spec!r} names no {what}", hint=f"write it behind the colon: {spec}{what}")
+    if random_weights is not None:
+        raise UsageError(
+            f"backbone {spec!r} names weights, --random-weights asks for others",
+            hint="leave --random-weights out, or name an architecture alone, such as --backbone ViT-B-16",
+        )
 
 
 def require_architecture(name: str, spec: str) -> None:
@@ -52,18 +64,32 @@ def require_architecture(name: str, spec: str) -> None:
     known = architectures()
     if name in known:
         return
-    path = Path(spec).expanduser()
+    if not spec.strip():
+        raise UsageError("no backbone named", hint="for example --backbone ViT-B-16-quickgelu/openai")
+    if name in _registered():
+        raise UsageError(f"backbone {name!r} has its own weights, {spec!r} names others", hint=f"use --backbone {name}")
+    here = place_here(spec, known, repositories())
+    if here is not None:
+        raise UsageError(f"{spec!r} is {whose_name(spec)}, not a backbone of open_clip", hint=f"use --backbone {here}")
+    require_no_address(spec)
+    path = named_path(spec)
     if spec.startswith(("/", "./", "../", "~")) or path.suffix in SUFFIXES or path.exists():
         raise UsageError(f"backbone {spec!r} is a path without an architecture", hint=_form_of_path(path))
-    here = place_here(spec, known, _repositories())
-    if here is not None:
-        where = "a name of the Hugging Face hub" if is_repository(spec) and "@" not in spec else "a name"
-        raise UsageError(f"{spec!r} is {where}, not a backbone of open_clip", hint=f"use --backbone {here}")
-    near = did_you_mean(name, [*host().backbones.names(), *known])
-    hint = f"{near} ('vlmprompt backbones list --architectures' lists all)"
-    if is_repository(spec):
-        hint += f"; for a repository of the Hugging Face hub: --backbone {HUB}{spec}"
-    raise UsageError(f"unknown architecture {name!r}", hint=hint)
+    raise UsageError(f"unknown architecture {name!r}", hint=_meant(name, spec, known))
+
+
+def require_no_address(text: str) -> None:
+    """Refuse the address of a file on the network.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if "://" in text:
+        raise UsageError(
+            f"{text!r} is an address, and nothing is fetched from addresses",
+            hint="fetch the file, then --backbone ARCHITECTURE/FILE; repositories of the Hugging Face hub are "
+            f"--backbone {HUB}OWNER/NAME",
+        )
 
 
 def require_weights(spec: str, known: tuple[str, ...] | None) -> None:
@@ -78,12 +104,13 @@ def require_weights(spec: str, known: tuple[str, ...] | None) -> None:
     """
     architecture, _, weights = spec.partition("/")
     if not weights:
-        first = f"{architecture}/{known[0]}" if known else f"{architecture}/FILE"
+        first = _loadable(architecture, known[0]) if known else f"{architecture}/FILE"
         raise UsageError(f"backbone {spec!r} names no weights", hint=f"{first}, or --random-weights for random ones")
     # The tags of the twin without QuickGELU are refused later, with the name of the right one.
     if known is None or weights in known or weights in (tags(architecture.removesuffix(TWIN)) or ()):
         return
-    path = Path(weights).expanduser()
+    require_no_address(weights)
+    path = named_path(weights)
     if path.exists():
         return
     if "/" in weights or path.suffix in SUFFIXES:
@@ -94,45 +121,28 @@ def require_weights(spec: str, known: tuple[str, ...] | None) -> None:
     )
 
 
-def architectures() -> list[str]:
-    """Names of all open_clip architectures, sorted; with those that have been added, once it is imported."""
-    loaded = sys.modules.get("open_clip")
-    return list(_described()) if loaded is None else sorted(loaded.list_models())
+def _registered() -> list[str]:
+    """Backbones of plugins and of the core, which are named without a slash."""
+    return [name for name in host().backbones.names() if name != _LOADER]
 
 
-def tags(architecture: str) -> tuple[str, ...] | None:
-    """The pretrained tags of an architecture, empty if it has none; None if open_clip's table cannot be read."""
-    table = _pretrained()
-    return None if table is None else table.get(architecture, ())
+def _meant(name: str, spec: str, known: Sequence[str]) -> str:
+    """The next step from an architecture that nobody knows; all names would be too many to read."""
+    prefix, colon, rest = spec.partition(":")
+    if colon and (near := nearest(f"{prefix.lower()}:", (HUB, FOLDER))):
+        return f"did you mean --backbone {near[0]}{rest}?"
+    ways = []
+    if near := nearest(name, [*_registered(), *known]):
+        ways.append(f"did you mean {' or '.join(map(repr, near))}?")
+    if is_repository(spec):
+        ways.append(f"a repository of the Hugging Face hub is --backbone {HUB}{spec};")
+    return " ".join([*ways, "'vlmprompt backbones list --architectures' lists all architectures"])
 
 
-@cache
-def _described() -> tuple[str, ...]:
-    files = (package_folder("open_clip") / "model_configs").glob("*.json")
-    return tuple(sorted(file.stem for file in files if json.loads(file.read_bytes()).keys() >= _PARTS))
-
-
-@cache
-def _pretrained() -> Mapping[str, tuple[str, ...]] | None:
-    """Architecture -> tags; weights that want QuickGELU serve the architecture's twin as well. None: see `_table`."""
-    table = _table()
-    if table is None:
-        return None
-    found = {name: tuple(weights) for name, weights in table.items()}
-    quick = {name + TWIN: tuple(tag for tag, about in table[name].items() if _is_quick(about)) for name in table}
-    return found | {name: those for name, those in quick.items() if those}
-
-
-@cache
-def _repositories() -> Mapping[str, str]:
-    """Repository of the hub -> backbone spec, as open_clip lists its pretrained weights."""
-    found: dict[str, str] = {}
-    for name, weights in (_table() or {}).items():
-        for tag, about in weights.items():
-            place = str(_said(about, "hf_hub") or "").rpartition("/")[0].lower()
-            if place:
-                found.setdefault(place, f"{name}{TWIN if _is_quick(about) else ''}/{tag}")
-    return found
+def _loadable(architecture: str, tag: str) -> str:
+    """The spec of a tag, with the architecture's twin where the weights want QuickGELU."""
+    twin = architecture + TWIN
+    return f"{twin}/{tag}" if tag in (tags(twin) or ()) and twin in architectures() else f"{architecture}/{tag}"
 
 
 def _form_of_path(path: Path) -> str:
@@ -150,53 +160,3 @@ def _form_of_path(path: Path) -> str:
     except VlmPromptError as error:
         return error.told
     return f"by its shapes use --backbone {' or '.join(f'{name}/{path}' for name in like[:2])}" if like else general
-
-
-@cache
-def _table() -> Mapping[str, Mapping[str, ast.expr]] | None:
-    """open_clip's table of weights as its source has it, nothing executed; None if it is written in another way."""
-    try:
-        assigned = _assigned(ast.parse(package_file("open_clip", "pretrained.py")))
-        return {
-            name: _items(assigned[value.id] if isinstance(value, ast.Name) else value)
-            for name, value in _items(assigned[_TABLE]).items()
-        }
-    except (InputError, SyntaxError, KeyError):
-        return None
-
-
-def _assigned(tree: ast.Module) -> dict[str, ast.expr]:
-    """The first value of each variable of a module."""
-    found: dict[str, ast.expr] = {}
-    for step in tree.body:
-        if isinstance(step, ast.Assign) and isinstance(step.targets[0], ast.Name):
-            found.setdefault(step.targets[0].id, step.value)
-    return found
-
-
-def _items(value: ast.expr) -> dict[str, ast.expr]:
-    """Of a `{...}` or a `dict(...)`.
-
-    Raises:
-        KeyError: it is neither, or a key is no plain text.
-    """
-    if isinstance(value, ast.Dict):
-        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
-        values = value.values
-    elif isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "dict":
-        keys, values = [word.arg for word in value.keywords], [word.value for word in value.keywords]
-    else:
-        raise KeyError(f"line {value.lineno} holds no dictionary")
-    if not all(isinstance(key, str) for key in keys):
-        raise KeyError(f"line {value.lineno} holds keys that are no texts")
-    return {str(key): item for key, item in zip(keys, values, strict=True)}
-
-
-def _is_quick(about: ast.expr) -> bool:
-    return bool(_said(about, "quick_gelu"))
-
-
-def _said(about: ast.expr, key: str) -> object:
-    """A plain value among the keywords of the call that describes some weights."""
-    words = about.keywords if isinstance(about, ast.Call) else []
-    return next((w.value.value for w in words if w.arg == key and isinstance(w.value, ast.Constant)), None)

@@ -20,7 +20,7 @@ _WITHOUT_DESCRIPTION = ("hf-hub:", "local-dir:")
 
 def architectures() -> list[dict[str, Any]]:
     """What open_clip's architectures serve, as it was found by building each; nothing is known of newer ones."""
-    from vlmprompt.backbones.names import architectures as listed
+    from vlmprompt.backbones.listed import architectures as listed
 
     found = json.loads(files("vlmprompt.backbones.openclip").joinpath("architectures.json").read_text(encoding="utf-8"))
     return [{"name": name, **(found.get(name) or {"text": None, "image": None})} for name in listed()]

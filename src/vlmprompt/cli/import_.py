@@ -16,6 +16,7 @@ from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.run_flags import RunFlags, command_with, mention_defaults
 from vlmprompt.progress import SilentProgress
+from vlmprompt.training.dassl import newest_checkpoint
 
 
 def register(app: typer.Typer) -> None:
@@ -46,8 +47,9 @@ def import_checkpoint(
     schedules are skipped, anything else in it is refused.
     """
     progress, extra = CliProgress(), {}
+    checkpoint = newest_checkpoint(file, SilentProgress())
     if not _names_method(flags):
-        flags = replace(flags, method=_recognised(file, progress))
+        flags = replace(flags, method=_recognised(checkpoint, progress))
         extra = {"method": "checkpoint"}
     resolved, runtime = flags.resolve(), flags.runtime()
     require_parts([resolved.run], runtime)
@@ -71,11 +73,9 @@ def _names_method(flags: RunFlags) -> bool:
 
 
 def _recognised(file: Path, progress: CliProgress) -> str:
-    from vlmprompt.training.dassl import newest_checkpoint
     from vlmprompt.training.foreign import read_foreign
     from vlmprompt.training.recognised import recognise
 
-    file = newest_checkpoint(file, SilentProgress())
     method = recognise(read_foreign(file), file)
     progress.message(f"the tensors of {file} are those of {method}")
     return method

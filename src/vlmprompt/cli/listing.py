@@ -76,9 +76,12 @@ def _list_backbones(as_json: JsonFlag = False, architectures: ArchitecturesFlag 
 
 
 def _show_backbone(spec: SpecArgument, as_json: JsonFlag = False) -> None:
+    from vlmprompt.backbones.names import FOLDER, HUB, require_architecture
     from vlmprompt.cli.backbones import tower_page, towers
 
     names = host().backbones.names()
+    if spec not in names and not spec.startswith((HUB, FOLDER)):
+        require_architecture(spec.partition("/")[0], spec)  # before torch is loaded
     data, parts = _described("backbones", spec) if spec in names else ({}, [])
     if spec != "open_clip":
         data |= towers(spec)

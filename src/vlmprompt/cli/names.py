@@ -28,10 +28,10 @@ def require(*, methods: Iterable[str] = (), suites: Iterable[str] = (), reporter
 
 
 def require_parts(runs: Iterable[RunConfig], runtime: Runtime) -> None:
-    """Fail on a device or backbone that is not known, and on data that are not there.
+    """Fail on a device or backbone that is not known, and on data and files that are not there.
 
     Raises:
-        UsageError, InputError: see `require_device`, `require_backbone` and `require_data`.
+        UsageError, InputError: see `require_device`, `require_backbone`, `require_data` and `require_files`.
     """
     from vlmprompt.config.device import require_device
 
@@ -39,6 +39,7 @@ def require_parts(runs: Iterable[RunConfig], runtime: Runtime) -> None:
     require_device(runtime.device)
     require_backbones((run.backbone, run.random_weights) for run in listed)
     require_data((run.data for run in listed), runtime.root)
+    require_files(listed, runtime.root)
 
 
 def require_backbones(specs: Iterable[tuple[str, int | None]]) -> None:
@@ -63,6 +64,22 @@ def require_data(specs: Iterable[str], root: Path | None) -> None:
 
     for spec in dict.fromkeys(specs):
         require_there(spec, root=root)
+
+
+def require_files(runs: Iterable[RunConfig], root: Path | None) -> None:
+    """Fail on files of class names and of descriptions that are not there or cannot be read.
+
+    Raises:
+        InputError: names the file.
+    """
+    from vlmprompt.data.names import read_names
+    from vlmprompt.describe.library import DescriptionFile
+
+    listed = list(runs)
+    for names in dict.fromkeys(run.class_names for run in listed if run.class_names is not None):
+        read_names(Path(names), root, distinct=False)
+    for descriptions in dict.fromkeys(run.descriptions for run in listed if run.descriptions is not None):
+        DescriptionFile.read(descriptions)
 
 
 def require_runs(runs: Sequence[Path], runs_dir: Path) -> None:

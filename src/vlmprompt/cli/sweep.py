@@ -70,12 +70,25 @@ class SweepFlags(BaseFlags, _Axes):
         from vlmprompt.config.grid import layer_of, require_alone, require_keys
         from vlmprompt.config.keys import FIXED_FIELDS, option_fields
 
-        method = super().resolve(**more).run.method
-        options = option_fields(host().methods.get(method).load_config())
-        require_keys(combination, method, {**FIXED_FIELDS, **options})
+        method = more.get("method")
+        if method is not None:  # otherwise a file or the environment names it, and `resolve` knows its settings
+            options = option_fields(host().methods.get(method).load_config())
+            require_keys(combination, method, {**FIXED_FIELDS, **options})
         resolved = super().resolve(layers=[layer_of(combination)], **more)
         require_alone(resolved, combination)
         return resolved
+
+    @cached_property
+    def first(self) -> Resolved:
+        """The configuration of the first run; the flags alone may be none that is allowed.
+
+        Raises:
+            UsageError: it is not allowed.
+        """
+        from vlmprompt.config.grid import combinations
+
+        first = {key: values[0] for key in ("method", "data", "shots", "seed") if (values := getattr(self, key))}
+        return self.resolve(**first, combination=combinations(self.grid or ())[0])
 
     @cached_property
     def axes(self) -> dict[str, Any]:
@@ -87,8 +100,7 @@ class SweepFlags(BaseFlags, _Axes):
         from vlmprompt.config.grid import combinations
         from vlmprompt.config.keys import show_value
 
-        first = {key: values[0] for key in ("method", "data", "shots", "seed") if (values := getattr(self, key))}
-        run = self.resolve(**first).run
+        run = self.first.run
         return {
             "methods": self.method or [run.method],
             "datasets": self.data or [run.data],
@@ -148,7 +160,7 @@ def sweep(
     require(methods=flags.method or (), suites=suites, reporter=reporter)
     require_parts(flags.runs(), flags.runtime())
     require_data((spec for specs in companions.values() for spec in specs), flags.root)
-    mention_defaults(flags.resolve(method=flags.axes["methods"][0], data=flags.axes["datasets"][0]))
+    mention_defaults(flags.first)
     from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.grid import Grid
     from vlmprompt.evaluation.runner import RESULTS_FILE

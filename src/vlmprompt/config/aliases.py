@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from vlmprompt.config.text_lines import named_path, text_lines
+from vlmprompt.config.text_lines import text_lines
 from vlmprompt.config.toml import read_toml
 from vlmprompt.errors import InputError
+from vlmprompt.regular import named_path
 
 HINT = "write: old name = new name"
 

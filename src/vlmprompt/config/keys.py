@@ -73,7 +73,7 @@ def read_value(key: str, value: Any, field: FieldInfo, *, source: str) -> Any:
     kinds = _kinds(field.annotation)
     if isinstance(value, Text):
         value = _parse(value, text_only=kinds <= {str, NoneType})
-    nulls = {NULL, "all"} if key == "shots" else {NULL}
+    nulls = {NULL, "null", *(["all"] if key == "shots" else [])}
     if isinstance(value, str) and NoneType in kinds and value.lower() in nulls:
         return None
     if isinstance(value, float) and not math.isfinite(value):

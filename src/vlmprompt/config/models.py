@@ -158,9 +158,9 @@ class RunConfig(BaseModel):
     image_size: ImageSize | None = Field(
         None,
         description="side of the image tower's input in pixels, or height and width such as 256x128; positions are "
-        "interpolated; null: what the tower was built for",
+        "interpolated; none: what the tower was built for",
     )
-    shots: int | None = Field(16, ge=1, le=MOST_SHOTS, description="training images per class; null = all of them")
+    shots: int | None = Field(16, ge=1, le=MOST_SHOTS, description="training images per class; none: all of them")
     seed: Seed = Field(1, description="seed of the few-shot sample, of initial values and of the data order")
     setting: Setting = Field("few-shot", description="which classes are trained on, and the schedule")
     protocol: Protocol = Field(
@@ -186,7 +186,7 @@ class RunConfig(BaseModel):
     templates: Templates | None = Field(
         None,
         description="hand-written texts around class names, averaged, for methods that take some: a list, a file with "
-        "one text with {} a line, clip7 or clip80 (CLIP's for ImageNet); null: those of the method or the data set",
+        "one text with {} a line, clip7 or clip80 (CLIP's for ImageNet); none: those of the method or the data set",
     )
     exif: bool = Field(
         True,
@@ -196,7 +196,7 @@ class RunConfig(BaseModel):
     split_seed: Seed = Field(1, description="seed of the train/val/test split of a folder that has none")
     descriptions: Name | None = Field(
         None,
-        description="file of class descriptions, for methods that read some; null: the one found for the data set "
+        description="file of class descriptions, for methods that read some; none: the one found for the data set "
         "in ./prompts_cache, the user's data directory, or the package",
     )
     allow_missing: bool = Field(False, description="accept classes without a description")
@@ -215,7 +215,7 @@ class Runtime(BaseModel):
     )
     root: Path | None = Field(None, description="parent folder of the data sets' folders (VLMPROMPT_ROOT)")
     runs_dir: Path = Field(Path("runs"), description="parent folder of run folders")
-    feature_cache: Path | None = Field(None, description="folder for cached image features; null = memory only")
+    feature_cache: Path | None = Field(None, description="folder for cached image features; none: memory only")
 
     def __init__(self, **values: Any) -> None:
         """See the fields.

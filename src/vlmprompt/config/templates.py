@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from vlmprompt.config.text_lines import named_path, text_lines
+from vlmprompt.config.text_lines import text_lines
 from vlmprompt.errors import InputError
 from vlmprompt.installed import assigned
+from vlmprompt.regular import named_path
 
 PLACE = "{}"
 # The seven templates that CLIP's authors selected for ImageNet.

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 
 MOST_BYTES = 10_000_000  # of a file; more is no such list
-
-
-def named_path(text: str) -> Path:
-    """The file that somebody has named, with ~ for a home; of nobody's, ~ stands for itself."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser fails where there is no such user)
 
 
 def text_lines(path: Path, what: str) -> list[tuple[int, str]]:

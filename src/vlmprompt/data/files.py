@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vlmprompt.data.formats import IMAGE_SUFFIXES
 from vlmprompt.errors import InputError, UsageError
-from vlmprompt.regular import kind
+from vlmprompt.regular import kind, named_path
 
 READABLE = f"read are {' '.join(IMAGE_SUFFIXES)}"
 # An absolute path, or one with a part "..", as any system reads them.
@@ -29,7 +29,7 @@ def locate(argument: str, root: Path | None) -> Path:
     if not argument:
         raise UsageError("the data set names no path", hint="such as folder:photos or csv:list.csv")
     check_utf8([argument])
-    path = Path(argument).expanduser()
+    path = named_path(argument)
     places = [path] if root is None else [path, root / path]
     for place in places:
         if os.path.exists(place):  # noqa: PTH110 (Path.exists fails on names that are too long)

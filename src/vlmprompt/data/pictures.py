@@ -21,6 +21,7 @@ from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
+from vlmprompt.regular import named_path
 
 CHANNELS = (1, 3, 4)
 CONTENT = (bytes, bytearray, memoryview, io.IOBase)  # of a file, encoded
@@ -78,7 +79,7 @@ def _is_one(given: Any) -> bool:
 def _image(picture: Any, upright: bool) -> Image.Image:
     """A picture in RGB."""
     if isinstance(picture, str | Path):
-        path = Path(picture).expanduser()
+        path = named_path(picture)
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a picture", hint="give its files: sorted(folder.glob('*.jpg'))")
         return read_image(Record(str(path), 0, path, upright))

@@ -12,7 +12,7 @@ from pathlib import Path
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.lines import Line, parse_lines, written
 from vlmprompt.errors import CapabilityError, InputError
-from vlmprompt.regular import regular
+from vlmprompt.regular import named_path, regular
 
 FOLDER = "prompts_cache"
 SUFFIX = ".jsonl"
@@ -44,11 +44,11 @@ class DescriptionFile:
             InputError: it cannot be read, or is damaged (see `parse_lines`).
         """
         try:
-            path = Path(path).expanduser()
+            path = named_path(path)
             content = regular(path).read_bytes()
-        except (OSError, RuntimeError) as error:  # RuntimeError: ~ of nobody
+        except OSError as error:
             raise InputError(
-                f"cannot read the descriptions {path}: {getattr(error, 'strerror', error)}",
+                f"cannot read the descriptions {path}: {error.strerror}",
                 hint="check --descriptions; 'vlmprompt describe-classes' makes such a file",
             ) from error
         return cls(path, content, parse_lines(content, path))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vlmprompt.config.toml import parse_toml
 from vlmprompt.describe.lines import Kind, unicode, visible
 from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.regular import named_path
 
 DEFAULT = "features"
 CLASS = "{class}"
@@ -76,9 +77,9 @@ def load_template(spec: str) -> Template:
     if spec in shipped():
         return shipped()[spec]
     try:
-        path = Path(spec).expanduser()
+        path = named_path(spec)
         there = path.is_file()
-    except (OSError, RuntimeError, ValueError):  # too long for a path, a home of nobody
+    except (OSError, ValueError):  # too long for a path
         there = False
     if not there:
         known = did_you_mean(spec, shipped())

@@ -112,5 +112,8 @@ def _require_different(found: Iterable[Job]) -> None:
     folders: set[Path] = set()
     for job in found:
         if job.combination and job.folder in folders:
-            raise UsageError(f"the grid has run {job.folder.name} twice", hint="list each value of --grid once")
+            raise UsageError(
+                f"the grid has run {job.folder.name} twice",
+                hint="list each method, data set, number of shots, seed and value of --grid once",
+            )
         folders.add(job.folder)

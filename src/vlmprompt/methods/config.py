@@ -63,7 +63,7 @@ class CoOpConfig(ContextConfig):
     ctx_init: str | None = Field(
         None,
         description='words whose embeddings are the initial context, such as "a photo of a"; '
-        "null: N(0, 0.02^2) (paper)",
+        "none: N(0, 0.02^2) (paper)",
     )
     class_position: ClassPosition = Field(
         "end", description="place of the class name: behind, amid, or before the context; paper: end"
@@ -80,7 +80,7 @@ class ZeroShotConfig(MethodConfig):
     template_option: ClassVar[str | None] = "template"
     template: TextTemplate | None = Field(
         None,
-        description="text with one {} for the class name, or a list of them, averaged as CLIP does; null: the data "
+        description="text with one {} for the class name, or a list of them, averaged as CLIP does; none: the data "
         f"set's own, else {DEFAULT_TEMPLATE!r}. Set by --templates FILE",
     )
     ensemble: Literal["none", "clip7", "clip7+template"] = Field(

@@ -19,8 +19,10 @@ def newest_checkpoint(path: Path, progress: Progress) -> Path:
     The best one on validation images is taken where there is no other: runs here end after their last epoch.
 
     Raises:
-        InputError: a folder without a checkpoint, or with those of several runs below it.
+        InputError: there is no such file, or a folder without a checkpoint, or with those of several runs below it.
     """
+    if not path.exists():
+        raise InputError(f"there is no checkpoint {path}", hint="name a file, or Dassl's folder around it")
     if not path.is_dir():
         return path
     found = [file for file in path.rglob("model*.pth.tar*") if file.is_file() and _epoch(file) is not None]

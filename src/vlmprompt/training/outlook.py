@@ -22,15 +22,13 @@ def warmup_steps(train: TrainConfig, plan: Plan) -> int:
 
 def in_words(train: TrainConfig, plan: Plan) -> dict[str, str]:
     """Steps and epochs (`plan`), rates (`rate`), and what is measured on the way (`val`)."""
-    steps = (
-        f"{plan.steps} steps: {plan.epochs} epochs of {plan.steps_per_epoch} steps, {train.batch_size} images a step"
-    )
+    steps = f"{_count(plan.steps, 'step')}: {_epochs(plan)}, {_count(train.batch_size, 'image')} a step"
     words = {"plan": "; ".join([steps, *([short] if (short := unreached(train, plan)) else [])])}
     words["rate"] = _rates(train, plan)
     if train.validate_every is not None:
         times = _measurements(train, plan)
         stop = "" if train.patience is None else f", ended by {train.patience} in a row that are no better"
-        words["val"] = f"{times} measurement{'s' * (times > 1)}{stop}; the {train.keep} state is kept"
+        words["val"] = f"{_count(times, 'measurement')}{stop}; the {train.keep} state is kept"
     return words
 
 
@@ -39,10 +37,8 @@ def unreached(train: TrainConfig, plan: Plan) -> str | None:
     if train.max_steps is None or plan.steps >= train.max_steps:
         return None
     needed = math.ceil(train.max_steps / plan.steps_per_epoch)
-    return (
-        f"max_steps = {train.max_steps} is not reached: {plan.epochs} epochs of {plan.steps_per_epoch} steps end after "
-        f"{plan.steps}; --epochs {needed} would reach it"
-    )
+    there = f"{_epochs(plan)} ({plan.steps} in all)"
+    return f"max_steps = {train.max_steps} is not reached in {there}; --epochs {needed} would reach it"
 
 
 def doubts(train: TrainConfig, plan: Plan, sources: Mapping[str, str]) -> Iterator[str]:
@@ -54,14 +50,14 @@ def doubts(train: TrainConfig, plan: Plan, sources: Mapping[str, str]) -> Iterat
     if train.schedule != "step" and (train.milestones or train.gamma != TrainConfig.model_fields["gamma"].default):
         yield f"milestones and gamma have no effect with schedule = {train.schedule}"
     if train.patience is not None and (times := _measurements(train, plan)) <= train.patience + 1:
-        yield f"patience = {train.patience} has no effect: the run has {times} measurement{'s' * (times > 1)} in all"
+        yield f"patience = {train.patience} has no effect: the run has {_count(times, 'measurement')} in all"
     if not any(_is_given(name, sources) for name in PACE):
         return
     if (short := unreached(train, plan)) and _is_given("max_steps", sources):
         yield short
     late = [milestone for milestone in train.milestones if milestone >= plan.epochs]
     if late and train.schedule == "step":
-        yield f"the rate does not fall at milestones {late}: the run has {plan.epochs} epochs"
+        yield f"the rate does not fall at milestones {late}: the run has {_count(plan.epochs, 'epoch')}"
     yield from _slow(train, plan)
 
 
@@ -75,7 +71,7 @@ def _slow(train: TrainConfig, plan: Plan) -> Iterator[str]:
     warm = warmup_steps(train, plan)
     if warm == plan.steps:
         yield (
-            f"the whole run ({plan.epochs} of {train.warmup_epochs} epochs of warm-up) is at the rate "
+            f"the whole run ({plan.epochs} of {_count(train.warmup_epochs, 'epoch')} of warm-up) is at the rate "
             f"{train.warmup_lr:g}, lr = {train.lr:g} is never reached; lower warmup_epochs or train longer"
         )
         return
@@ -99,12 +95,21 @@ def _rates(train: TrainConfig, plan: Plan) -> str:
     if warm:
         n = min(train.warmup_epochs, plan.epochs)
         parts.append(
-            f"{train.warmup_lr:g} for {n} epoch{'s' * (n > 1)} of warm-up ({warm} steps, {warm / plan.steps:.0%})"
+            f"{train.warmup_lr:g} for {_count(n, 'epoch')} of warm-up ({_count(warm, 'step')}, {warm / plan.steps:.0%})"
         )
     if warm < plan.steps:
         constant = train.schedule == "constant"
         parts.append(f"{train.lr:g}, constant" if constant else f"{train.schedule} from {train.lr:g} to {last:.3g}")
     return ", then ".join(parts)
+
+
+def _epochs(plan: Plan) -> str:
+    return f"{_count(plan.epochs, 'epoch')} of {_count(plan.steps_per_epoch, 'step')}"
+
+
+def _count(number: int, what: str) -> str:
+    """ "1 step", "2 steps"."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _is_given(name: str, sources: Mapping[str, str]) -> bool:

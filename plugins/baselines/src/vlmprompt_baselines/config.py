@@ -12,7 +12,7 @@ from vlmprompt.api import ContextConfig, CoOpConfig, Field, MethodConfig, TextTe
 PHOTO = "a photo of a {}."
 CTX_INIT = (
     "words at the start of the text: their first n_ctx tokens are the initial prompts of the first layer, the "
-    "others stay fixed; null, or fewer tokens than n_ctx: N(0, 0.02^2) and no words; code: a photo of a"
+    "others stay fixed; none, or fewer tokens than n_ctx: N(0, 0.02^2) and no words; code: a photo of a"
 )
 
 
@@ -22,7 +22,7 @@ class CoCoOpConfig(ContextConfig):
     n_ctx: int = Field(4, ge=1, description="context tokens; paper: 4. With ctx_init, its words count")
     ctx_init: str | None = Field(
         "a photo of a",
-        description="words whose embeddings are the initial context (paper); null: N(0, 0.02^2)",
+        description="words whose embeddings are the initial context (paper); none: N(0, 0.02^2)",
     )
 
 
@@ -32,7 +32,7 @@ class KgCoOpConfig(ContextConfig):
     n_ctx: int = Field(4, ge=1, description="context tokens; code: 4. With ctx_init, its words count")
     ctx_init: str | None = Field(
         "a photo of a",
-        description="words whose embeddings are the initial context (code); null: N(0, 0.02^2)",
+        description="words whose embeddings are the initial context (code); none: N(0, 0.02^2)",
     )
     weight: float = Field(8.0, ge=0, description="of the distance to the hand-written text; code: 8")
     template_option: ClassVar[str | None] = "teacher_template"
@@ -50,7 +50,7 @@ class LoCoOpConfig(CoOpConfig):
         None,
         ge=1,
         description="a position whose true class is not among so many most likely ones counts as background; "
-        "paper: 200 of ImageNet's 1000 classes; null: a fifth of the classes, at least one",
+        "paper: 200 of ImageNet's 1000 classes; none: a fifth of the classes, at least one",
     )
     loc_weight: float = Field(0.25, ge=0, description="of the entropy term; paper: 0.25")
 
@@ -97,7 +97,7 @@ class VPTConfig(MethodConfig):
 
     n_ctx: int = Field(8, ge=1, description="prompt tokens a layer; code: 8")
     depth: int | None = Field(
-        None, ge=1, description="layers with prompts, from the first; null: all (VPT-deep, code); 1: VPT-shallow"
+        None, ge=1, description="layers with prompts, from the first; none: all (VPT-deep, code); 1: VPT-shallow"
     )
     template_option: ClassVar[str | None] = "template"
     template: TextTemplate = Field(
@@ -114,12 +114,12 @@ class IVLPConfig(MethodConfig):
     n_ctx_text: int = Field(2, ge=1, description="prompt tokens a layer of the text tower; code: 2")
     n_ctx_vision: int = Field(2, ge=1, description="prompt tokens a layer of the image tower; code: 2")
     depth_text: int | None = Field(
-        None, ge=1, description="text layers with prompts, from the first; null: 12 (code), or all of a shallower tower"
+        None, ge=1, description="text layers with prompts, from the first; none: 12 (code), or all of a shallower tower"
     )
     depth_vision: int | None = Field(
         None,
         ge=0,
-        description="image layers with prompts, from the first; null: 12 (code), or all of a shallower tower; "
+        description="image layers with prompts, from the first; none: 12 (code), or all of a shallower tower; "
         "0: none, prompts in the text alone",
     )
     ctx_init: str | None = Field("a photo of a", description=CTX_INIT)
@@ -133,19 +133,19 @@ class PromptSRCConfig(IVLPConfig):
     depth_text: int | None = Field(
         None,
         ge=1,
-        description="text layers with prompts, from the first; null: 9 (paper), or all of a shallower tower; "
+        description="text layers with prompts, from the first; none: 9 (paper), or all of a shallower tower; "
         "paper, cross-dataset: 3",
     )
     depth_vision: int | None = Field(
         None,
         ge=1,
-        description="image layers with prompts, from the first; null: 9 (paper), or all of a shallower tower; "
+        description="image layers with prompts, from the first; none: 9 (paper), or all of a shallower tower; "
         "paper, cross-dataset: 3",
     )
     template_option: ClassVar[str | None] = "teacher_templates"
     teacher_templates: TextTemplate | None = Field(
         None,
-        description="hand-written texts with one {} each that the prompts are held near; null: the 60 of the code. Set "
+        description="hand-written texts with one {} each that the prompts are held near; none: the 60 of the code. Set "
         "by --templates FILE",
     )
     text_weight: float = Field(25.0, ge=0, description="of the distance to CLIP's text features; paper: 25")
@@ -162,6 +162,6 @@ class MaPLeConfig(MethodConfig):
     depth: int | None = Field(
         None,
         ge=1,
-        description="layers with prompts, from the first; null: 9 (paper), or all of a shallower tower; "
+        description="layers with prompts, from the first; none: 9 (paper), or all of a shallower tower; "
         "paper, cross-dataset: 3",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import open_clip
 
-from vlmprompt.backbones.names import TWIN
+from vlmprompt.backbones.listed import TWIN
 from vlmprompt.backbones.weights.file import Weights
 from vlmprompt.errors import InputError, UsageError
 
@@ -56,6 +56,19 @@ def for_file(architecture: str, weights: Weights, quick_gelu: bool | None) -> bo
         f"{_with(built)} it: every number would be wrong",
         hint=f"use --backbone {twin}/{weights.path}" if twin != architecture else "leave that flag out",
     )
+
+
+def require_described(spec: str, said: bool, quick_gelu: bool | None) -> None:
+    """Refuse an activation other than the one that a folder's description says.
+
+    Raises:
+        InputError: they contradict each other.
+    """
+    if quick_gelu not in (None, said):
+        raise InputError(
+            f"{spec} is described as a model {_with(said)} QuickGELU: every number would be wrong {_with(not said)} it",
+            hint="leave that flag out",
+        )
 
 
 def _is_quick(architecture: str) -> bool:

@@ -37,6 +37,7 @@ def fill(model: nn.Module, weights: Weights, architecture: str) -> None:
     problems = _problems(expected, tensors)
     if problems:
         raise _misfit(weights, architecture, problems)
+    _require_numbers(expected, tensors, weights)
     model.load_state_dict(tensors)
 
 
@@ -81,6 +82,24 @@ def _problems(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> 
     return [f"{len(names)} tensor(s) {what} ({_some(names)})" for names, what in parts if names]
 
 
+def _require_numbers(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], weights: Weights) -> None:
+    """Refuse tensors that make no numbers: quantised ones, whose scales lie elsewhere, and infinities.
+
+    Raises:
+        InputError: names the first.
+    """
+    for name, own in expected.items():
+        found = tensors[name]
+        if own.is_floating_point() and not found.is_floating_point():
+            kept = str(found.dtype).removeprefix("torch.")
+            cause = f"{name} is kept as {kept}, not as floating-point numbers (quantised?)"
+        elif own.is_floating_point() and not found.to(own.dtype).isfinite().all():
+            cause = f"{name} holds infinities or no numbers (NaN): a training that diverged, or a damaged file"
+        else:
+            continue
+        raise InputError(f"{weights.path} ({weights.kind}) cannot be used: {cause}", hint="name another file")
+
+
 def _by(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
 
@@ -90,6 +109,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _misfit(weights: Weights, architecture: str, problems: Sequence[str]) -> InputError:
+    if ":" in architecture:  # a folder or a repository, which describes the model
+        return InputError(
+            f"{weights.path} ({weights.kind}) is not the model that {architecture} describes: {', '.join(problems)}",
+            hint="fetch the folder again, or name the architecture and the file: --backbone ARCHITECTURE/FILE",
+        )
     like = [name for name in architectures_of(weights) if name != architecture]
     hint = "name the architecture that it was trained as ('vlmprompt backbones list --architectures' lists all)"
     if like:

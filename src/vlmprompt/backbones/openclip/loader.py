@@ -13,7 +13,7 @@ from typing import Any
 import open_clip
 
 from vlmprompt.backbones.backbone import Backbone, Identity
-from vlmprompt.backbones.names import require_architecture
+from vlmprompt.backbones.names import require_architecture, require_backbone
 from vlmprompt.backbones.openclip.build import random_model
 from vlmprompt.backbones.openclip.image_size import resize_input
 from vlmprompt.backbones.openclip.pretrained import pretrained
@@ -44,8 +44,8 @@ class OpenClipLoader:
             model, tokenizer = found.model, tokenizer_of(found.tokenizer_of)
             identity = replace(identity, file=found.file)
         else:
+            require_backbone(spec, random_weights=random_weights)
             architecture = spec.split("/")[0]
-            require_architecture(architecture, spec)
             build = partial(random_model, architecture, seed=random_weights, quick_gelu=bool(quick_gelu))
             model = fetched(f"the description of {architecture}", build)
             tokenizer = tokenizer_or_stand_in(architecture)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vlmprompt.backbones.backbone import Backbone, Identity
-from vlmprompt.backbones.names import architectures
+from vlmprompt.backbones.listed import architectures
 from vlmprompt.backbones.openclip.build import described_model, seeded
 from vlmprompt.backbones.openclip.tokenizers import tokenizer_or_stand_in
 from vlmprompt.backbones.openclip.tokens import bpe_tokenizer

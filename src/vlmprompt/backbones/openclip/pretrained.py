@@ -13,8 +13,9 @@ from open_clip.convert import load_big_vision_weights
 from torch import nn
 
 from vlmprompt.backbones.file_kind import ARRAYS, file_kind
-from vlmprompt.backbones.names import FOLDER, HUB, TWIN, require_architecture, require_weights
-from vlmprompt.backbones.openclip.activation import for_file, for_tag
+from vlmprompt.backbones.listed import TWIN
+from vlmprompt.backbones.names import FOLDER, HUB, require_architecture, require_place, require_weights
+from vlmprompt.backbones.openclip.activation import for_file, for_tag, require_described
 from vlmprompt.backbones.openclip.build import seeded
 from vlmprompt.backbones.openclip.fit import architectures_of, fill
 from vlmprompt.backbones.openclip.transforms import published_settings
@@ -22,6 +23,7 @@ from vlmprompt.backbones.weights.file import read_weights
 from vlmprompt.backbones.weights.folder import ModelFolder, image_settings, open_clip_config, read_folder
 from vlmprompt.backbones.weights.hub import fetch_folder, fetched
 from vlmprompt.errors import InputError
+from vlmprompt.regular import named_path
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,20 @@ def pretrained(spec: str, quick_gelu: bool | None) -> Pretrained:
         InputError: weights cannot be had, are something else, or do not fit.
         CapabilityError: a model of a kind that open_clip does not have.
     """
+    if spec.startswith((HUB, FOLDER)):
+        require_place(spec, None)
     if spec.startswith(HUB):
-        return _from_folder(read_folder(fetch_folder(spec.removeprefix(HUB))), spec)
+        return _from_folder(read_folder(fetch_folder(spec.removeprefix(HUB))), spec, quick_gelu)
     if spec.startswith(FOLDER):
-        folder = Path(spec.removeprefix(FOLDER)).expanduser()
-        return replace(_from_folder(read_folder(folder), spec), file=str(folder.absolute()))
+        folder = named_path(spec.removeprefix(FOLDER))
+        return replace(_from_folder(read_folder(folder), spec, quick_gelu), file=str(folder.absolute()))
     architecture, _, weights = spec.partition("/")
     require_architecture(architecture, spec)
     tags = tuple(open_clip.list_pretrained_tags_by_model(architecture))
     require_weights(spec, tags)
     if weights in tags or weights in open_clip.list_pretrained_tags_by_model(architecture.removesuffix(TWIN)):
         return Pretrained(_tagged(architecture, weights, quick_gelu), architecture)
-    path = Path(weights).expanduser()
+    path = named_path(weights)
     return Pretrained(_filed(architecture, path, quick_gelu), architecture, str(path.absolute()))
 
 
@@ -111,11 +115,12 @@ def _big_vision(architecture: str, path: Path) -> nn.Module:
     return model
 
 
-def _from_folder(folder: ModelFolder, spec: str) -> Pretrained:
+def _from_folder(folder: ModelFolder, spec: str, quick_gelu: bool | None) -> Pretrained:
     """The model that a folder describes."""
     weights = read_weights(folder.weights)
     images = image_settings(folder)
     if folder.kind == "siglip":
+        require_described(spec, False, quick_gelu)
         like = architectures_of(weights)
         if not like:
             raise InputError(f"{spec} is a SiglipModel of a size that open_clip has no architecture for")
@@ -123,11 +128,14 @@ def _from_folder(folder: ModelFolder, spec: str) -> Pretrained:
         fill(model, weights, like[0])
         return Pretrained(model, like[0])
     if folder.kind == "clip":
+        arguments = open_clip_config(folder.config, spec)
+        require_described(spec, arguments["quick_gelu"], quick_gelu)
         with seeded(0):
-            model = open_clip.model.CLIP(**open_clip_config(folder.config, spec))
+            model = open_clip.model.CLIP(**arguments)
         open_clip.model.set_model_preprocess_cfg(model, _clip_images(model, images))
         tokenizer_of = "ViT-B-32"  # CLIP's own
     else:
+        require_described(spec, bool(folder.config["model_cfg"].get("quick_gelu", False)), quick_gelu)
         build = partial(
             open_clip.create_model,
             f"{FOLDER}{folder.path}",

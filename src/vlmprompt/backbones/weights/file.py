@@ -52,8 +52,8 @@ def read_weights(path: Path) -> Weights:
     try:
         if _is_program(path):
             content, classes = read_archive(path)
-            names = {name for name in content if name.rpartition(".")[2] not in _NOT_LEARNT}
-            tensors = {name: tensor for name, tensor in content.items() if name in names}
+            own = {name: tensor for name, tensor in content.items() if name.rpartition(".")[2] not in _NOT_LEARNT}
+            tensors = model_tensors(own)
         else:
             tensors = model_tensors(read_strictly(path, THING))
         layout = layout_of(tensors)

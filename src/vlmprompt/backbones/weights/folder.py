@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlmprompt.backbones.weights.described import ClipModel, ImageSettings, read_as
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.regular import regular
 
@@ -19,12 +20,6 @@ OPEN_CLIP_FILES = (
 )
 HF_FILES = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
-_ACTS = {"quick_gelu": True, "gelu": False}
-# transformers' own values, where a config.json leaves them out.
-_TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
-_TEXT |= {"max_position_embeddings": 77, "vocab_size": 49408}
-_VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-_VISION |= {"image_size": 224, "patch_size": 32}
 BPE_VOCABULARY = 49408  # of CLIP's tokenizer, which the open_clip package holds
 
 
@@ -90,53 +85,65 @@ def open_clip_config(config: Mapping[str, Any], place: str) -> dict[str, Any]:
     """The arguments of open_clip's `CLIP` for a `CLIPModel`, by its config.json.
 
     Raises:
+        InputError: it does not describe one.
         CapabilityError: an activation or a vocabulary that open_clip does not have.
     """
-    text, vision = _TEXT | config["text_config"], _VISION | config["vision_config"]
-    acts = {str(tower.get("hidden_act", "quick_gelu")) for tower in (text, vision)}
-    if len(acts) != 1 or not acts <= _ACTS.keys():
-        raise CapabilityError(f"{place} has the activation(s) {', '.join(sorted(acts))}; open_clip has one of {_ACTS}")
-    if text["vocab_size"] != BPE_VOCABULARY:
-        raise CapabilityError(f"{place} has a vocabulary of its own ({text['vocab_size']} tokens), not CLIP's")
+    model = read_as(ClipModel, config, f"{place}: {HF_CONFIG}")
+    text, vision = model.text_config, model.vision_config
+    acts = {text.hidden_act, vision.hidden_act}
+    if acts not in ({"quick_gelu"}, {"gelu"}):
+        used = " and ".join(sorted(acts))
+        raise CapabilityError(f"{place} has the activation {used}; open_clip has quick_gelu or gelu, in both towers")
+    if text.vocab_size != BPE_VOCABULARY:
+        raise CapabilityError(f"{place} has a vocabulary of its own ({text.vocab_size} tokens), not CLIP's")
     return {
-        "embed_dim": config.get("projection_dim", 512),
-        "quick_gelu": _ACTS[acts.pop()],
+        "embed_dim": model.projection_dim,
+        "quick_gelu": acts == {"quick_gelu"},
         "vision_cfg": {
-            "image_size": vision["image_size"],
-            "patch_size": vision["patch_size"],
-            "layers": vision["num_hidden_layers"],
-            "width": vision["hidden_size"],
-            "head_width": vision["hidden_size"] // vision["num_attention_heads"],
-            "mlp_ratio": vision["intermediate_size"] / vision["hidden_size"],
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "layers": vision.num_hidden_layers,
+            "width": vision.hidden_size,
+            "head_width": vision.hidden_size // vision.num_attention_heads,
+            "mlp_ratio": vision.intermediate_size / vision.hidden_size,
         },
         "text_cfg": {
-            "context_length": text["max_position_embeddings"],
-            "vocab_size": text["vocab_size"],
-            "layers": text["num_hidden_layers"],
-            "width": text["hidden_size"],
-            "heads": text["num_attention_heads"],
-            "mlp_ratio": text["intermediate_size"] / text["hidden_size"],
+            "context_length": text.max_position_embeddings,
+            "vocab_size": text.vocab_size,
+            "layers": text.num_hidden_layers,
+            "width": text.hidden_size,
+            "heads": text.num_attention_heads,
+            "mlp_ratio": text.intermediate_size / text.hidden_size,
         },
     }
 
 
 def image_settings(folder: ModelFolder) -> dict[str, Any]:
-    """Mean and standard deviation of the image transform, where a folder says them."""
+    """Mean and standard deviation of the image transform, where a folder says them.
+
+    Raises:
+        InputError: they are not three numbers each, or a deviation is not above 0.
+    """
     if folder.kind == "open_clip":
-        return dict(folder.config.get("preprocess_cfg") or {})
-    said = read_json(folder.path / HF_IMAGES) if (folder.path / HF_IMAGES).exists() else {}
-    return {
-        ours: tuple(said[theirs]) for ours, theirs in (("mean", "image_mean"), ("std", "image_std")) if theirs in said
-    }
+        file, said = OPEN_CLIP_CONFIG, folder.config.get("preprocess_cfg") or {}
+    else:
+        file = HF_IMAGES
+        said = read_json(folder.path / file) if (folder.path / file).exists() else {}
+    settings = read_as(ImageSettings, said, str(folder.path / file))
+    return settings.model_dump(exclude_none=True)
 
 
 def _weights_in(path: Path, names: tuple[str, ...]) -> Path:
     found = [path / name for name in names if (path / name).exists()]
+    index = next(iter(sorted(path.glob("*.index.json"))), None)
+    if not found and index is not None:
+        raise InputError(
+            f"folder {path} holds its weights in several files, as {index.name} says: they are not joined here",
+            hint="join them where transformers is there: model.save_pretrained(FOLDER, max_shard_size='100GB')",
+        )
     found = found or sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
     if not found:
-        shards = next((file.name for file in path.glob("*.index.json")), None)
-        cause = f"it is divided into parts ({shards})" if shards else f"there is no {names[0]}"
-        raise InputError(f"folder {path} holds no file of weights that is read here: {cause}")
+        raise InputError(f"folder {path} holds no file of weights that is read here: there is no {names[0]}")
     if len(found) > 1 and found[0].name not in names:
         files = ", ".join(file.name for file in found[:4])
         raise InputError(f"folder {path} holds several files of weights: {files}", hint=f"call one of them {names[0]}")

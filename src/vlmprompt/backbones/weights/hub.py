@@ -75,7 +75,8 @@ def _not_had(thing: str, error: Exception, unreached: Unreached) -> InputError:
             reason, hint = known[name]
             return InputError(f"cannot fetch {thing}: {reason}", hint=hint)
     first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    return InputError(f"cannot fetch {thing}: {first}")
+    # What is at hand may be wrong as well: a description without one of its parts, a damaged file in the cache.
+    return InputError(f"cannot load {thing}: {f'it has no {first}' if isinstance(error, KeyError) else first}")
 
 
 def _fetch(repository: str) -> Path:

@@ -35,7 +35,13 @@ def place_here(spec: str, architectures: Iterable[str], repositories: Mapping[st
         return f"{here}/webli" if here in known else f"hf-hub:{name}"
     if name.lower() in repositories:
         return repositories[name.lower()]
-    return f"hf-hub:{name}" if name != spec else None
+    return f"hf-hub:{name}" if name != spec and is_repository(name) else None
+
+
+def whose_name(spec: str) -> str:
+    """Whose name something is that `place_here` knows, in words."""
+    name = spec.rpartition("huggingface.co/")[2].strip("/")
+    return "a name of OpenAI's code" if _OPENAI_OWN.fullmatch(name) else "a name of the Hugging Face hub"
 
 
 def is_repository(spec: str) -> bool:

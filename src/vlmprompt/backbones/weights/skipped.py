@@ -6,13 +6,17 @@ import argparse
 from typing import Any
 
 # Nobody here reads these: optimisers and schedules (Dassl's warm-up keeps the schedule behind it as an object, so that
-# each of its files holds one), metrics as NumPy keeps them.
+# each of its files holds one), metrics as NumPy keeps them, paths and dates of a command line, and what fills a
+# defaultdict.
 SKIPPED = (
     *(f"torch.optim.{name}" for name in ("sgd.SGD", "adam.Adam", "adamw.AdamW", "rmsprop.RMSprop", "radam.RAdam")),
     *(f"torch.optim.lr_scheduler.{name}" for name in ("StepLR", "MultiStepLR", "CosineAnnealingLR", "LambdaLR")),
     *(f"dassl.optim.radam.{name}" for name in ("RAdam", "PlainRAdam", "AdamW")),
     *(f"{module}.multiarray.scalar" for module in ("numpy.core", "numpy._core")),
     *(f"numpy.{name}" for name in ("dtype", "dtypes.Float64DType", "dtypes.Float32DType")),
+    *(f"{module}.{name}Path" for module in ("pathlib", "pathlib._local") for name in ("Posix", "Windows")),
+    *(f"datetime.{name}" for name in ("datetime", "date", "timedelta")),
+    *(f"builtins.{name}" for name in ("int", "float", "list", "str")),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from vlmprompt.backbones.file_kind import PICKLE, PROGRAM, SAFETENSORS, TORCH, f
 from vlmprompt.backbones.weights.skipped import ALLOWED
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
+
+MOST_NAMES = 3  # of what a file asks for, in an error
 
 
 def read_strictly(path: Path, thing: str) -> Mapping[str, Any]:
@@ -57,7 +59,7 @@ def _torch(path: Path, thing: str, kind: str) -> Any:
         warnings.simplefilter("ignore")  # torch asks for reports to its authors
         foreign = _foreign_names(path)
         if foreign:
-            raise refused(path, thing, f"asks for {', '.join(sorted(foreign))}")
+            raise refused(path, thing, f"asks for {_some(sorted(foreign))}")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # the strict reader raises many unrelated types on foreign and damaged files
@@ -75,6 +77,12 @@ def _foreign_names(path: Path) -> list[str]:
         return list(get_unsafe_globals_in_checkpoint(str(path)))
     except Exception:  # an older format, or damaged: the strict reader decides
         return []
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are: a pickled model asks for dozens."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def refused(path: Path, thing: str, what: str) -> InputError:

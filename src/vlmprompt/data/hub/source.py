@@ -15,6 +15,7 @@ from vlmprompt.data.split_names import split_named
 from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError, VlmPromptError
 from vlmprompt.hub_client import Unreached, one_attempt, unreachable
+from vlmprompt.regular import named_path
 
 Tables = Mapping[str, list[Any]]
 SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
@@ -31,7 +32,7 @@ def local_path(name: str, root: Path | None) -> Path | None:
     Raises:
         InputError: there is none, and it cannot be the name of a data set of the hub.
     """
-    path = Path(name).expanduser()
+    path = named_path(name)
     found = next((place for place in (path, *([root / path] if root else [])) if place.exists()), None)
     if found is None and (not _HUB_NAME.fullmatch(name) or name.startswith((".", "~", "/"))):
         raise InputError(f"there is no folder {name}", hint="a data set of the hub is called OWNER/NAME")

@@ -11,6 +11,7 @@ from vlmprompt.data.parts import check_parts
 from vlmprompt.data.shards.braces import expanded
 from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError
+from vlmprompt.regular import named_path
 
 _SIGNS = re.compile(r"[*?[{}]")  # of a pattern
 _COMPRESSED = re.compile(r".*\.(tar\.\w+|tgz|tbz2?|txz|tzst)", re.IGNORECASE)
@@ -24,7 +25,7 @@ def find_shards(argument: str, root: Path | None) -> tuple[Path, list[Path]]:
         InputError: there are none, some of those that a pattern or a file's name counts are missing, or they
             are compressed.
     """
-    path = Path(argument).expanduser()
+    path = named_path(argument)
     if not _SIGNS.search(argument) or any((place / path).exists() for place in _places(root)):
         found = locate(argument, root)
         base, shards = (found, _below(found)) if found.is_dir() else (found.parent, [found])

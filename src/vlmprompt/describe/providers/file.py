@@ -12,13 +12,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from vlmprompt.config.aliases import read_aliases
-from vlmprompt.config.text_lines import named_path
 from vlmprompt.data.names import spellings
 from vlmprompt.describe.lines import Kind, unicode, written
 from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
 from vlmprompt.describe.templates import AS_IT_IS, Template
 from vlmprompt.errors import InputError, UsageError, did_you_mean
-from vlmprompt.regular import regular
+from vlmprompt.regular import named_path, regular
 
 
 class FileConfig(ProviderConfig):
@@ -82,14 +81,12 @@ class FileProvider:
 def _object(path: Path) -> tuple[dict[str, Any], str]:
     """A JSON object and the digest of its file."""
     try:
-        raw = regular(path.expanduser()).read_bytes()
+        raw = regular(named_path(path)).read_bytes()
         content = json.loads(raw.decode("utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}") from error
-    except RuntimeError as error:  # of expanduser
-        raise InputError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} is no JSON object of class names", hint='as in {"red fox": ["a bushy tail"]}')
     return content, hashlib.sha256(raw).hexdigest()

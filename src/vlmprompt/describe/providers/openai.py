@@ -59,14 +59,14 @@ class OpenAIConfig(ProviderConfig):
     model: Annotated[str, AfterValidator(_printable)] = Field(
         "gpt-5-mini", min_length=1, max_length=500, description="model, as the server calls it"
     )
-    base_url: str | None = Field(None, description=f"address of the server; null: {BASE_URL}, else {DEFAULT_URL}")
+    base_url: str | None = Field(None, description=f"address of the server; none: {BASE_URL}, else {DEFAULT_URL}")
     temperature: float | None = Field(
-        0.7, ge=0, le=100, allow_inf_nan=False, description="of sampling; DUAL-PT: 0.7. null: the server's"
+        0.7, ge=0, le=100, allow_inf_nan=False, description="of sampling; DUAL-PT: 0.7. none: the server's"
     )
-    top_p: float | None = Field(None, gt=0, le=1, description="of nucleus sampling; null: the server's")
-    max_tokens: int | None = Field(None, ge=1, le=10**9, description="most tokens of an answer; null: the server's")
+    top_p: float | None = Field(None, gt=0, le=1, description="of nucleus sampling; none: the server's")
+    max_tokens: int | None = Field(None, ge=1, le=10**9, description="most tokens of an answer; none: the server's")
     seed: int | None = Field(
-        None, ge=-(2**63), lt=2**63, description="of sampling, where the server has such a thing; null: none"
+        None, ge=-(2**63), lt=2**63, description="of sampling, where the server has such a thing; none: not sent"
     )
     structured: bool = Field(True, description="ask for JSON by a schema, where the server can; false: never")
 
