@@ -104,10 +104,12 @@ def _process_server() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's settings or writes into the user's folders."""
+    """No test sees the user's settings and terminal, or writes into the user's folders."""
     for name in list(os.environ):
         if name.startswith("VLMPROMPT_"):
             monkeypatch.delenv(name)
+    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+        monkeypatch.delenv(name, raising=False)
     home: Path = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("VLMPROMPT_CACHE_DIR", str(home / "cache"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "xdg-cache"))

@@ -110,7 +110,10 @@ def test_a_text_that_fills_the_context(kind: SmallText) -> None:
 def test_a_name_too_long_for_sixteen_positions_is_named() -> None:
     engine = SmallText("ViT-SO400M-14-SigLIP", {}).engine
     prompts = TextPrompts(torch.zeros(1, 16, engine.width))
-    with pytest.raises(InputError, match="the text of class 'horse' is too long: 18 tokens with its prompt, and the text tower reads 16"):
+    with pytest.raises(
+        InputError,
+        match="the text of class 'horse' is too long: 18 tokens with its prompt, and the text tower reads 16",
+    ):
         engine.encode(prompts, engine.class_tokens(["horse"]))
     assert engine.encode_sentences(["a horse"]).shape == (1, 48)
 

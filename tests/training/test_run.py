@@ -270,7 +270,7 @@ def test_max_steps_bounds_the_schedule(go: Any, photos: Path) -> None:
 def test_warnings(go: Any, photos: Path) -> None:
     progress = Hooked()
     go(config(photos, epochs=1), progress=progress)
-    assert "the whole run (1 of 1 epochs of warm-up) is at the rate" in progress.warnings[0]
+    assert "the whole run (1 of 1 epoch of warm-up) is at the rate" in progress.warnings[0]
     progress = Hooked()
     go(config(photos, method="linear_probe", views=3), progress=progress)
     assert "no effect" in progress.warnings[0]
