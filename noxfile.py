@@ -30,8 +30,8 @@ LITELLM = "litellm[proxy]==1.100.4"  # later ones ask for packages of their own 
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """Run the test suite; arguments go to pytest."""
-    python(session, "-m", "pytest", *session.posargs)
+    """Run the test suite, in two processes; arguments go to pytest (`-- -n 0 tests/cli` for one process)."""
+    python(session, "-m", "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session(venv_backend="none")
