@@ -6,43 +6,22 @@ Shapes: B images, N positions, c width of the map, C width before the projection
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
-from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
+from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_map
 from vlmprompt.backbones.vision.tower import MapTower, require_local
 from vlmprompt.errors import CapabilityError
 
 
-class MapEngine:
+class MapEngine(ImageEngine[MapTower]):
     """See `VisionEngine`."""
 
     has_prompts = False
     layers = 0
-
-    def __init__(self, tower: MapTower, autocast: Autocast = nullcontext) -> None:
-        self.tower = tower
-        self._autocast = autocast
-        self.kind = tower.kind
-        self.grid = tower.grid
-        self.joint_dim = tower.joint_dim
-        self.width = tower.width
-        self.n_local = tower.grid[0] * tower.grid[1]
-
-    @property
-    def local_width(self) -> int:
-        """C; the joint width where the tower's last map is not a plain matrix."""
-        projection = self.tower.projection
-        return self.joint_dim if projection is None else projection.shape[0]
-
-    @property
-    def projection(self) -> Tensor | None:
-        """The tower's last linear map (C,d)."""
-        return self.tower.projection
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of images (B,3,H,W): global (B,d), local (B,N,C) or (B,N,d) as `needs` says."""
@@ -65,7 +44,3 @@ class MapEngine:
                 return self._project(self.tower.read(map_BNc, None)[0])
 
         return weighted_map(map_BNc, pooled, target, first=0)
-
-    def _project(self, x: Tensor) -> Tensor:
-        projection = self.tower.projection
-        return x if projection is None else x @ projection

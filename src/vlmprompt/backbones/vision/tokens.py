@@ -20,36 +20,20 @@ from torch import Tensor
 
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
+from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_map
 from vlmprompt.backbones.vision.tower import TokenTower, require_local
 from vlmprompt.errors import InputError
 
 
-class TokenEngine:
+class TokenEngine(ImageEngine[TokenTower]):
     """See `VisionEngine`."""
 
     has_prompts = True
 
     def __init__(self, tower: TokenTower, autocast: Autocast = nullcontext) -> None:
-        self.tower = tower
-        self._autocast = autocast
-        self.kind = tower.kind
-        self.grid = tower.grid
-        self.width = tower.width
+        super().__init__(tower, autocast)
         self.layers = len(tower.blocks)
-        self.joint_dim = tower.joint_dim
-        self.n_local = tower.grid[0] * tower.grid[1]
-
-    @property
-    def local_width(self) -> int:
-        """C; the joint width where the tower's last map is not a plain matrix."""
-        projection = self.tower.projection
-        return self.joint_dim if projection is None else projection.shape[0]
-
-    @property
-    def projection(self) -> Tensor | None:
-        """The tower's last linear map (C,d)."""
-        return self.tower.projection
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of images (B,3,H,W): global (B,d), local (B,N,c) or (B,N,d) as `needs` says."""
@@ -100,10 +84,6 @@ class TokenEngine:
             return pooled_BC, None
         alone = block.alone if local == "value_block" else block.value_path
         return pooled_BC, tower.local(alone(x_BTc[:, patches]), local)
-
-    def _project(self, x: Tensor) -> Tensor:
-        projection = self.tower.projection
-        return x if projection is None else x @ projection
 
     def _check(self, prompts: VisualPrompts) -> None:
         layers = sorted(prompts)

@@ -91,17 +91,14 @@ class ImageBlock(Protocol):
         """Values through the output projection, without residual and MLP: (B,N,c)."""
 
 
-class TokenTower(Protocol):
-    """A frozen transformer over patches.
+class ImageTower(Protocol):
+    """What every frozen image tower says of itself.
 
     Attributes:
-        kind: what it is, for people, such as "ViT, class token".
-        width: c.
+        kind: what it is, for people, such as "ViT, class token" or "ModifiedResNet, attention pool".
+        width: c of a `TokenTower`, C of a `MapTower`.
         joint_dim: d.
-        grid: rows and columns of patches.
-        n_special: S, class tokens and registers in front of the patches.
-        pooled: how many of the first tokens the pool reads of the last block; None: all, the patches included.
-        blocks: the transformer.
+        grid: rows and columns of patches, or of the last map; (0, 0) where there are no local features.
         projection: (C,d), the last linear map, where local features can be had before it; None: where not.
     """
 
@@ -114,13 +111,24 @@ class TokenTower(Protocol):
     @property
     def grid(self) -> tuple[int, int]: ...
     @property
+    def projection(self) -> Tensor | None: ...
+
+
+class TokenTower(ImageTower, Protocol):
+    """A frozen transformer over patches.
+
+    Attributes:
+        n_special: S, class tokens and registers in front of the patches.
+        pooled: how many of the first tokens the pool reads of the last block; None: all, the patches included.
+        blocks: the transformer.
+    """
+
+    @property
     def n_special(self) -> int: ...
     @property
     def pooled(self) -> int | None: ...
     @property
     def blocks(self) -> Sequence[ImageBlock]: ...
-    @property
-    def projection(self) -> Tensor | None: ...
 
     def embed(self, images: Tensor) -> Tensor:
         """Special tokens and patches with their positions: (B,3,H,W) -> (B,S+N,c)."""
@@ -135,27 +143,8 @@ class TokenTower(Protocol):
         """Each patch alone through what stands between the last block and `projection`: (B,N,C)."""
 
 
-class MapTower(Protocol):
-    """A frozen tower that ends in a map of positions and a pool over them.
-
-    Attributes:
-        kind: what it is, for people, such as "ModifiedResNet, attention pool".
-        width: C.
-        joint_dim: d.
-        grid: rows and columns of the last map; (0, 0) where `read` gives no local features.
-        projection: (C,d), the last linear map, where local features can be had before it; None: where not.
-    """
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def joint_dim(self) -> int: ...
-    @property
-    def grid(self) -> tuple[int, int]: ...
-    @property
-    def projection(self) -> Tensor | None: ...
+class MapTower(ImageTower, Protocol):
+    """A frozen tower that ends in a map of positions and a pool over them."""
 
     def map(self, images: Tensor) -> Tensor:
         """The last map: (B,3,H,W) -> (B,N,c)."""
