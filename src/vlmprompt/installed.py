@@ -40,7 +40,22 @@ def assigned(package: str, file: str, name: str) -> ast.expr:
     Raises:
         InputError: see `package_file`; or the file has no such name.
     """
-    for statement in ast.parse(package_file(package, file)).body:
-        if isinstance(statement, ast.Assign) and any(ast.unparse(target) == name for target in statement.targets):
-            return statement.value
-    raise InputError(f"{package}'s {file} has no {name}", hint=f"install a version of {package} that has it")
+    found = assignments(package, file)
+    if name not in found:
+        raise InputError(f"{package}'s {file} has no {name}", hint=f"install a version of {package} that has it")
+    return found[name]
+
+
+def assignments(package: str, file: str) -> dict[str, ast.expr]:
+    """The first value of each variable of a Python file of an installed package; parsed, never run.
+
+    Raises:
+        InputError: see `package_file`.
+        SyntaxError: this Python cannot parse it.
+    """
+    found: dict[str, ast.expr] = {}
+    body = ast.parse(package_file(package, file)).body
+    for statement in (step for step in body if isinstance(step, ast.Assign)):
+        for target in statement.targets:
+            found.setdefault(ast.unparse(target), statement.value)
+    return found

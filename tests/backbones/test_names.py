@@ -8,6 +8,7 @@ import sys
 import open_clip
 import pytest
 
+from vlmprompt import installed
 from vlmprompt.backbones import listed, names
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.errors import InputError, UsageError
@@ -31,7 +32,7 @@ def test_tags_are_open_clips_own() -> None:
     "text", ["_PRETRAINED = table()", "_PRETRAINED = {key: {}}", "other = {}", "_PRETRAINED = {'a': b}"]
 )
 def test_a_table_in_another_shape_is_not_known(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(listed, "package_file", lambda *_: text)
+    monkeypatch.setattr(installed, "package_file", lambda *_: text)
     assert listed._table.__wrapped__() is None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from vlmprompt.errors import InputError
-from vlmprompt.installed import package_file, package_folder
+from vlmprompt.installed import assignments, package_folder
 
 TWIN = "-quickgelu"
 _PARTS = {"embed_dim", "vision_cfg", "text_cfg"}  # without one of them a file describes no model
@@ -61,22 +61,13 @@ def _pretrained() -> Mapping[str, tuple[str, ...]] | None:
 def _table() -> Mapping[str, Mapping[str, ast.expr]] | None:
     """open_clip's table of weights as its source has it, nothing executed; None if it is written in another way."""
     try:
-        assigned = _assigned(ast.parse(package_file("open_clip", "pretrained.py")))
+        assigned = assignments("open_clip", "pretrained.py")
         return {
             name: _items(assigned[value.id] if isinstance(value, ast.Name) else value)
             for name, value in _items(assigned[_TABLE]).items()
         }
     except (InputError, SyntaxError, KeyError):
         return None
-
-
-def _assigned(tree: ast.Module) -> dict[str, ast.expr]:
-    """The first value of each variable of a module."""
-    found: dict[str, ast.expr] = {}
-    for step in tree.body:
-        if isinstance(step, ast.Assign) and isinstance(step.targets[0], ast.Name):
-            found.setdefault(step.targets[0].id, step.value)
-    return found
 
 
 def _items(value: ast.expr) -> dict[str, ast.expr]:
