@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vlmprompt.backbones.openclip.image_timm_head import bare_linear, wrapper_layers
 from vlmprompt.backbones.openclip.transforms import input_sides
 from vlmprompt.backbones.types import LocalKind
 
@@ -31,9 +32,8 @@ class TimmMaps:
     @property
     def projection(self) -> Tensor | None:
         """The last linear map (C,d), where it has no bias."""
-        wrapper: list[Any] = [layer for layer in self._head if not isinstance(layer, nn.Dropout)]
-        fit = len(wrapper) == 1 and isinstance(wrapper[0], nn.Linear) and wrapper[0].bias is None
-        return wrapper[0].weight.T if fit else None
+        last = bare_linear(wrapper_layers(self._head))
+        return None if last is None else last.weight.T
 
     def map(self, images: Tensor) -> Tensor:
         """See `MapTower.map`."""

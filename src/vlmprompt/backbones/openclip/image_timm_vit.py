@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmprompt.backbones.openclip.image_timm_blocks import timm_blocks
+from vlmprompt.backbones.openclip.image_timm_head import bare_linear, wrapper_layers
 from vlmprompt.backbones.types import LocalKind
 
 
@@ -86,10 +87,7 @@ class TimmViT:
 
 def last_linear(trunk: Any, head: nn.Sequential) -> nn.Linear | None:
     """The linear map without bias that a tower ends in, with nothing but a pool before it; None where it has none."""
-    wrapper: list[nn.Module] = [layer for layer in head if not isinstance(layer, nn.Dropout)]
-    last: Any = wrapper[-1] if wrapper else trunk.head
-    fit = len(wrapper) < 2 and isinstance(last, nn.Linear) and getattr(last, "bias", None) is None
-    return last if fit else None
+    return bare_linear(wrapper_layers(head) or [trunk.head])
 
 
 def _value_path(pool: AttentionPoolLatent, x_BNc: Tensor) -> Tensor:
