@@ -17,7 +17,7 @@ from tests.backbones.test_text import close
 from tests.tiny_architectures import TINY_CONFIG
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.openclip.image import vision_engine
-from vlmprompt.backbones.openclip.image_size import resize_input
+from vlmprompt.backbones.openclip.image_size import resize_input, warn_of_size
 from vlmprompt.backbones.openclip.transforms import preprocess_config, published_settings
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.errors import CapabilityError, InputError
@@ -55,6 +55,16 @@ def test_a_side_shorter_than_a_patch_is_refused() -> None:
     with pytest.raises(InputError) as error:
         resize_input(SimpleNamespace(visual=image_tower("vit")), (8, 2), "vit")
     assert error.value.hint == "--image-size 8"
+
+
+def test_a_tower_that_reads_other_images_than_its_trunk_was_made_for_is_told() -> None:
+    visual = image_tower("vitamin")
+    side = visual.image_size[0]
+    warn_of_size(SimpleNamespace(visual=visual), "one")  # warns of nothing, which would be an error
+    visual.image_size = (side - 16, side - 16)
+    said = rf"'one' reads images of {side - 16} x {side - 16} .* made for {side} x {side}: --image-size {side} "
+    with pytest.warns(UserWarning, match=said):
+        warn_of_size(SimpleNamespace(visual=visual), "one")
 
 
 def test_an_attention_pool_over_a_map_reads_one_size() -> None:

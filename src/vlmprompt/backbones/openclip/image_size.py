@@ -55,6 +55,19 @@ def resize_input(model: Any, sides: tuple[int, int], name: str) -> None:
     visual.positional_embedding = nn.Parameter(positions["visual.positional_embedding"], requires_grad=False)
 
 
+def warn_of_size(model: Any, name: str) -> None:
+    """Warn of a tower whose pictures have another size than its trunk was made for (open_clip's ViTamin-XL-384)."""
+    trunk = getattr(model.visual, "trunk", None)
+    made_for = getattr(getattr(trunk, "patch_embed", None), "img_size", None)
+    if made_for is None or tuple(made_for) == tuple(_sides(model.visual.image_size)):
+        return
+    warnings.warn(
+        f"backbone {name!r} reads images of {_by(model.visual.image_size)} pixels, as open_clip describes it, though "
+        f"its trunk was made for {_by(made_for)}: --image-size {_option(made_for)} reads those",
+        stacklevel=2,
+    )
+
+
 def _step(visual: Any) -> int:
     """Pixels from one patch or position of the last map to the next."""
     if isinstance(visual, VisionTransformer):
@@ -62,8 +75,12 @@ def _step(visual: Any) -> int:
     return int(visual.trunk.feature_info[-1]["reduction"])
 
 
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
 def _by(size: int | tuple[int, int]) -> str:
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _sides(size)
     return f"{height} x {width}"
 
 

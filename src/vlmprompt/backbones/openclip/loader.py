@@ -15,7 +15,7 @@ import open_clip
 from vlmprompt.backbones.backbone import Backbone, Identity
 from vlmprompt.backbones.names import require_architecture, require_backbone
 from vlmprompt.backbones.openclip.build import random_model
-from vlmprompt.backbones.openclip.image_size import resize_input
+from vlmprompt.backbones.openclip.image_size import resize_input, warn_of_size
 from vlmprompt.backbones.openclip.pretrained import pretrained
 from vlmprompt.backbones.openclip.tokenizers import StandInTokenizer, tokenizer_of, tokenizer_or_stand_in
 from vlmprompt.backbones.precision import Precision
@@ -51,7 +51,9 @@ class OpenClipLoader:
             tokenizer = tokenizer_or_stand_in(architecture)
             if isinstance(tokenizer, StandInTokenizer):
                 identity = replace(identity, stand_in=tokenizer.name)
-        if image_size is not None:
+        if image_size is None:
+            warn_of_size(model, spec)
+        else:
             resize_input(model, image_size, spec)
         return Backbone.from_model(model.to(device), tokenizer, identity=identity, precision=precision)
 
