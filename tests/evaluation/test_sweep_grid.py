@@ -83,3 +83,9 @@ def test_one_value_written_in_two_ways_is_found_before_anything_runs(
 ) -> None:
     with pytest.raises(UsageError, match=f"the grid has run {NAME}-lr=0.01 twice"):
         jobs(grid_of(photos, "lr=0.01,1e-2"), resolver, tmp_path)
+
+
+def test_one_run_is_not_counted_twice(photos: Path, tmp_path: Path, towers: None) -> None:
+    with pytest.raises(UsageError, match=f"the grid has run {NAME} twice") as error:
+        jobs(Grid(["noisy"], [f"folder:{photos}"], [1], [1, 1]), resolver, tmp_path)
+    assert "seed" in (error.value.hint or "")

@@ -111,7 +111,7 @@ def _require_different(found: Iterable[Job]) -> None:
     """Values that are written differently may be the same."""
     folders: set[Path] = set()
     for job in found:
-        if job.combination and job.folder in folders:
+        if job.folder in folders:
             raise UsageError(
                 f"the grid has run {job.folder.name} twice",
                 hint="list each method, data set, number of shots, seed and value of --grid once",
