@@ -21,6 +21,7 @@ from vlmprompt.report.sections import calibrated, explained, images, record, res
 
 # The first line of the file after its type: such a file may be replaced.
 MARK = "<!-- made by vlmprompt report, which replaces it -->"
+_LONG = 20  # letters
 MOST_NAMED = 6  # runs, methods or data sets in the head of the page
 # What the page holds, in this order; a section that has nothing to say gives None.
 SECTIONS: tuple[Callable[[Sequence[ReportRun]], Section | None], ...] = (
@@ -57,7 +58,7 @@ def is_page(content: bytes) -> bool:
 
 def _render(runs: Sequence[ReportRun], sections: Sequence[Section], left_out: Sequence[str]) -> str:
     environment = Environment(autoescape=True, finalize=_finalize, trim_blocks=True)
-    environment.filters |= {"base64": _base64, "svg": _svg, "whole": _whole}
+    environment.filters |= {"base64": _base64, "long": _long, "svg": _svg, "whole": _whole}
     folder = files("vlmprompt.report")
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     return template.render(
@@ -79,6 +80,11 @@ def _finalize(value: Any) -> Any:
 def _whole(text: str) -> Markup:
     """Text that may be long, as it is to be copied."""
     return escape(shown.block(text))
+
+
+def _long(text: str) -> str:
+    """The class of a cell with a word that may be broken anywhere: others would lose their last letters to a line."""
+    return " long" if any(len(word) > _LONG for word in text.split()) else ""
 
 
 def _base64(data: bytes) -> Markup:
