@@ -1,9 +1,9 @@
 """A page of tiny runs in Chromium: `python -m tests.report.every_page [FOLDER]`, by default page-out.
 
-Runs are trained, measured and explained on the built-in data; their page is served on the loopback and opened on a wide
-and on a narrow screen, dark and light, and printed. Pictures of it go to the folder. It is an error if the page asks for
-anything but itself, if the console says anything, if a section is missing, an image does not show, or the page is wider
-than the screen.
+Runs are trained and measured on the built-in data; their page is served on the loopback and opened on a wide and on a
+narrow screen, dark and light, and printed. Pictures of it go to the folder. It is an error if the page asks for anything
+but itself, if the console says anything, if a section is missing, an image does not show, or the page is wider than the
+screen.
 """
 
 from __future__ import annotations
@@ -29,6 +29,15 @@ SWEEP = [
     *("--shots", "1", "--shots", "4", "--seed", "1", "--seed", "2", "--max-steps", "12", "--batch-size", "8"),
     *("--validate-every", "1", "--workers", "0", "--suite", "accuracy", "--suite", "few-shot"),
 ]
+ALL = "[...document.querySelectorAll('{}')]"
+# What is wrong with elements of a page -> JavaScript for those that have it.
+FAULTY = {
+    "images that do not show": f"{ALL.format('img')}.filter(i => !i.complete || !i.naturalWidth)",
+    "images without a text for them": f"{ALL.format('img')}.filter(i => !i.alt)",
+    "figures without an svg": f"{ALL.format('.figures figure')}.filter(f => !f.querySelector('svg'))",
+    "ids that are there twice": f"{ALL.format('[id]')}.map(e => e.id).filter((id, i, all) => all.indexOf(id) < i)",
+    "links to nowhere": f"{ALL.format('a')}.filter(a => !document.getElementById(a.hash.slice(1)))",
+}
 RUN = "runs/coop-doodles-animals-doodle-clip-4shot-seed1"
 COMMANDS: tuple[list[str], ...] = (
     SWEEP,
@@ -82,23 +91,8 @@ def faults(page: Browser, width: int) -> list[str]:
     wide = page.ask("document.documentElement.scrollWidth")
     if wide > width:
         found.append(f"the page is {wide} pixels wide on a screen of {width}")
-    for what, selector in (
-        ("images that do not show", "[...document.images].filter(i => !i.complete || !i.naturalWidth)"),
-        ("images without a text for them", "[...document.images].filter(i => !i.alt)"),
-        (
-            "figures without an svg",
-            "[...document.querySelectorAll('.figures figure')].filter(f => !f.querySelector('svg'))",
-        ),
-        (
-            "ids that are there twice",
-            "[...document.querySelectorAll('[id]')].filter(e => document.querySelectorAll('#' + CSS.escape(e.id)).length > 1)",
-        ),
-        (
-            "links to nowhere",
-            "[...document.querySelectorAll('a')].filter(a => !document.getElementById(a.hash.slice(1)))",
-        ),
-    ):
-        if count := page.ask(f"{selector}.length"):
+    for what, elements in FAULTY.items():
+        if count := page.ask(f"{elements}.length"):
             found.append(f"{count} {what}")
     return found
 
