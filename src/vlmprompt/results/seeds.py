@@ -82,9 +82,7 @@ def _plain(key: str) -> str:
     return key.removeprefix(SETUP).rpartition(".")[2]
 
 
-def _seeds(
-    group: pd.DataFrame, suite: str, dataset: str, backbone: str, said: dict[str, str], setting: str
-) -> Seeds:
+def _seeds(group: pd.DataFrame, suite: str, dataset: str, backbone: str, said: dict[str, str], setting: str) -> Seeds:
     rows = list(group.itertuples())
     keys = [(str(row.run), None if pd.isna(row.seed) else int(row.seed)) for row in rows]  # type: ignore[arg-type]
     return Seeds(
