@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vlmprompt.config.models import RunConfig
+from vlmprompt.data.configured import StoredConfig
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 from vlmprompt.training.places import RUN_FILE
@@ -64,15 +64,11 @@ class KeptInfo(_Model):
 
 
 class RunInfo(_Model):
-    """The content of run.json; see `training.provenance.RunInfo`, which the training writes.
-
-    Attributes:
-        config: what determined the run; of an older version without `exif`, that is True here whatever held then.
-    """
+    """The content of run.json; see `training.provenance.RunInfo`, which the training writes."""
 
     name: str
     status: str
-    config: RunConfig
+    config: StoredConfig
     sources: dict[str, str] = Field(default_factory=dict)
     class_names: tuple[str, ...]
     data: DataInfo

@@ -76,6 +76,7 @@ class ReportRun:
         calibration: content of calibration.json, or None.
         method: of the run.
         reference: measured beside the run `name`.
+        root: parent folder of the data sets' folders, if one was named.
     """
 
     name: str
@@ -88,6 +89,7 @@ class ReportRun:
     calibration: dict[str, Any] | None = None
     method: str = ""
     reference: bool = False
+    root: Path | None = None
 
     @property
     def title(self) -> str:

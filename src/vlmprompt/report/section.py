@@ -34,6 +34,7 @@ class Table:
         folded: shown closed, to be opened by who wants it.
         labels: so many columns from the left head words, the others numbers.
         footnotes: numbered from 1, referred to as "[1]".
+        footer: a last row that says something of its columns, as long as them.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Table:
     folded: bool = False
     labels: int = 1
     footnotes: tuple[str, ...] = ()
+    footer: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures side by side."""
+    """Pictures side by side; thumbnails, or wide ones."""
 
     title: str
     pictures: tuple[Picture, ...]
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,16 @@ class Text:
     text: str
 
 
-Part = Figure | Table | Pictures | Text
+@dataclass(frozen=True)
+class Commands:
+    """Lines for a shell, to be copied."""
+
+    title: str
+    lines: tuple[str, ...]
+    caption: str = ""
+
+
+Part = Figure | Table | Pictures | Text | Commands
 
 
 @dataclass(frozen=True)
