@@ -198,7 +198,7 @@ def _parsed(header: _Header, arrays: Mapping[str, Array]) -> Details:
     about = header.model_dump(exclude={"version"})
     ids = {name: _unpacked(arrays[name]) for name in IDS if name in arrays}
     if header.kind == "classification":
-        own = {name: arrays[name] for name in OF_IMAGES}
+        own: dict[str, Any] = {name: arrays[name] for name in OF_IMAGES}
         _require_lengths(len(ids["ids"]), own)
         for name, least in (("label", 0), ("prediction", 0), ("runner_up", -1)):
             if len(own[name]) and not least <= own[name].min() <= own[name].max() < len(header.class_names):
