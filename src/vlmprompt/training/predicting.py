@@ -18,6 +18,7 @@ from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 from vlmprompt.methods.scores import ood_scores
 from vlmprompt.predict.calibrated import Calibration
+from vlmprompt.predict.conformal import conformal_threshold
 from vlmprompt.predict.prediction import SHOWN
 from vlmprompt.predict.predictor import Predictor, require_score_of
 from vlmprompt.predict.rejection import (
@@ -187,8 +188,6 @@ class OwnImages:
             threshold = keep_threshold(self._finite(torch.cat(scores), wishes.score), wishes.reject)
             found.append(Rejection(wishes.score, wishes.reject, threshold, self.reference))
         if sets:
-            from vlmprompt.predict.conformal import conformal_threshold
-
             assert wishes.conformal is not None
             threshold = conformal_threshold(torch.cat(probabilities), torch.tensor(labels), wishes.conformal)
             found.append(SetThreshold(wishes.conformal, threshold, predictor.temperature, self.reference))
