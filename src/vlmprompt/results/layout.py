@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -74,7 +74,7 @@ def differing(measured: pd.DataFrame) -> list[str]:
     return [name for name in settings if (alike[name].nunique() > 1).any()]
 
 
-def _hidden(metrics: Iterable[str], suites: set[str]) -> set[str]:
+def _hidden(metrics: set[str], suites: set[str]) -> set[str]:
     """Of the metrics of a suite, those that its tables leave out."""
     found = {hidden for metric in metrics for hidden in BESIDE.get(metric, ())}
     return found | {"ece_15"} if "top1" in metrics and suites <= WITHOUT_ECE else found
