@@ -11,6 +11,7 @@ import typer
 from vlmprompt.cli import output
 from vlmprompt.cli.names import require
 from vlmprompt.cli.options import JsonFlag, ReporterOption, RootOption, RunsDirOption
+from vlmprompt.cli.report_more import CalibrationFlag, ClassesFlag, of_calibration, require_one, show_classes
 from vlmprompt.cli.report_page import HtmlOption, require_page, write_page
 from vlmprompt.cli.rows import emit_rows
 from vlmprompt.errors import InputError
@@ -36,6 +37,8 @@ def report(
         ),
     ] = None,
     reporter: ReporterOption = "terminal",
+    classes: ClassesFlag = False,
+    calibration: CalibrationFlag = False,
     html: HtmlOption = None,
     as_json: JsonFlag = False,
     runs_dir: RunsDirOption = Path("runs"),
@@ -43,10 +46,15 @@ def report(
 ) -> None:
     """Show stored results as tables; measures nothing. 'vlmprompt evaluate' and 'sweep' store them."""
     require(reporter=reporter)
+    require_one(classes, calibration, html, reporter)
     require_page(html)
     places = sources or [runs_dir]
     stored = _stored(file for source in places for file in _files(source))
+    if classes:
+        show_classes(stored, reporter=reporter, as_json=as_json)
+        return
     rows = [row for own in stored.values() for row in own]
+    rows = of_calibration(rows) if calibration else rows
     if html is None:
         emit_rows("report", rows, reporter=reporter, as_json=as_json)
         return
