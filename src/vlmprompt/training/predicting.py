@@ -141,7 +141,13 @@ class OwnImages:
         Raises:
             InputError: its data are not as they were, or it has neither.
         """
-        splits = own_images(run, runtime).splits
+        try:
+            splits = own_images(run, runtime).splits
+        except InputError as error:
+            raise InputError(
+                f"run {run.name} has not kept this threshold, and its own images cannot be read: {error.message}",
+                hint=error.hint,
+            ) from error
         val, test = splits.get("val", ()), splits.get("test", ())
         if not (val or test):
             raise InputError(
