@@ -169,8 +169,8 @@ class OwnImages:
         """
         if self.reference.split == "test":
             progress.warn(
-                f"run {self.run} has no validation images: its test images set the threshold, so what is then measured "
-                "on them flatters"
+                f"run {self.run} has no validation images: its test images set the threshold, so what is measured on "
+                "them with it looks better than it is"
             )
         if rejection:
             require_score_of(predictor.frozen, wishes.score)
