@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -42,6 +43,8 @@ def measure(repeats: int = 5) -> list[Row]:
             backbone.preprocess.sides[0], is_train=False, mean=backbone.preprocess.mean, std=backbone.preprocess.std
         )
 
+        model: Any = backbone.model
+
         def bare() -> Tensor:
             found = []
             for start in range(0, len(files), BATCH):
@@ -50,7 +53,7 @@ def measure(repeats: int = 5) -> list[Row]:
                     with Image.open(path) as image:
                         images.append(transform(image.convert("RGB")))
                 with torch.no_grad():
-                    z_Bd = backbone.model.encode_image(torch.stack(images), normalize=True)
+                    z_Bd = model.encode_image(torch.stack(images), normalize=True)
                     found.append((backbone.scale * z_Bd @ text_Kd.T).softmax(dim=-1))
             return torch.cat(found)
 

@@ -45,7 +45,7 @@ def test_equal_scores_are_kept_together() -> None:
     assert keep_threshold([0.5, 0.5, 0.5, 0.1], 0.25) == 0.5
     rejection = Rejection("mcm", 0.25, 0.5, VAL)
     assert rejection.verdicts([0.5, 0.4999, 0.6, math.nan]) == ["known", "unknown", "known", "unknown"]
-    assert rejection.words == "a picture is known from mcm 0.5 on, which keeps 25 % of 8 validation images"
+    assert rejection.words == "a picture is known from mcm 0.5 on, which keeps at least 25 % of 8 validation images"
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.5, math.nan, math.inf])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,6 +20,7 @@ from vlmprompt.errors import InputError, UsageError, VlmPromptError, did_you_mea
 if TYPE_CHECKING:
     from vlmprompt.predict.inputs import Inputs
     from vlmprompt.predict.predictor import Predictor
+    from vlmprompt.predict.sorting import How
     from vlmprompt.predict.work import Tally
     from vlmprompt.training.runs import Run
 
@@ -146,7 +147,7 @@ def predict(
     runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir)
     shares: dict[str, Any] = {"spec": backbone, "batch_size": batch_size, "shown": top, "progress": progress}
     predictor = predictor_of(run, Wishes(**asked), runtime, **shares)
-    sorter = None if sort_into is None else Sorter(sort_into, predictor.class_names, link or "copy")
+    sorter = None if sort_into is None else Sorter(sort_into, predictor.class_names, cast("How", link or "copy"))
     with target.opened() as writer:
         tally = predict_all(
             predictor,

@@ -99,7 +99,7 @@ class Target:
         from vlmprompt.atomic import replacing
         from vlmprompt.predict.writers import Csv, JsonLines, Lines
 
-        streams = {"csv": Csv, "jsonl": JsonLines}
+        streams: dict[str, type[Csv] | type[JsonLines]] = {"csv": Csv, "jsonl": JsonLines}
         if self.file is not None:
             with replacing(self.file) as part, part.open("w", encoding="utf-8", newline="") as opened:
                 yield streams[self.form](opened.write)

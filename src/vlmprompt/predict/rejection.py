@@ -58,7 +58,7 @@ class Rejection:
     def words(self) -> str:
         """For people."""
         kept = f"{100 * self.keep:.4g} % of {self.reference.words}"
-        return f"a picture is known from {self.score} {self.threshold:.6g} on, which keeps {kept}"
+        return f"a picture is known from {self.score} {self.threshold:.6g} on, which keeps at least {kept}"
 
 
 def keep_threshold(scores_N: Sequence[float], keep: float) -> float:
