@@ -86,6 +86,8 @@ if TYPE_CHECKING:
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy
+    from vlmprompt.predict.prediction import Prediction as Prediction
+    from vlmprompt.predict.predictor import Predictor as Predictor
     from vlmprompt.results.rows import ResultRow as ResultRow
     from vlmprompt.training.entry import train as train
     from vlmprompt.training.runs import Run as Run
@@ -150,6 +152,8 @@ _MODULES = {
     "vlmprompt.methods.scores": ("ood_scores",),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),
+    "vlmprompt.predict.prediction": ("Prediction",),
+    "vlmprompt.predict.predictor": ("Predictor",),
     "vlmprompt.results.rows": ("ResultRow",),
     "vlmprompt.training.entry": ("train",),
     "vlmprompt.training.runs": ("Run", "load_run"),

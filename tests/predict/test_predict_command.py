@@ -20,6 +20,7 @@ from vlmprompt.cli import predicted
 from vlmprompt.cli.main import main
 from vlmprompt.cli.predicted import Target
 from vlmprompt.errors import UsageError
+from vlmprompt.predict.sorting import Sorter
 from vlmprompt.predict.writers import Csv, JsonLines, Lines
 from vlmprompt.training.runs import load_run
 
@@ -250,3 +251,34 @@ def test_names_that_could_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -
         assert "\x1b" not in out + err and "\x07" not in out + err and r"bell\u0007\u001b[31m.png" in out
     assert main(["predict", "mine", ".", "--out", "found.csv"]) == 0
     assert "bell\x07\x1b[31m.png" in Path("found.csv").read_text()
+
+
+def test_interrupted_it_leaves_no_half_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puts: list[Path] = []
+
+    def put(self: Sorter, picture: Path, label: int, *, known: bool = True) -> Path:
+        puts.append(picture)
+        if len(puts) == 5:
+            raise KeyboardInterrupt
+        return picture
+
+    monkeypatch.setattr(Sorter, "put", put)
+    Path("found.csv").write_text("of an earlier call")
+    command = ["predict", "mine", "in", "--out", "found.csv", "--sort-into", "sorted", "--batch-size", "2"]
+    assert main(command) == 130
+    assert Path("found.csv").read_text() == "of an earlier call" and not list(Path().glob(".*part"))
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_towers_that_have_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "mine", "in", "--backbone", "tiny-vit"]) == 0
+    assert main(["predict", "mine", "in", "--backbone", "doodle-clip"]) == 3
+    assert "the weights of backbone 'doodle-clip' are not those that run mine" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_sorted_into(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert main(["predict", "mine", "in", "--sort-into", "file/below"]) == 3
+    assert "--sort-into" in capsys.readouterr().err.splitlines()[-1]

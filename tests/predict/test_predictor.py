@@ -189,6 +189,11 @@ def test_nothing_gives_nothing(method: PromptMethod) -> None:
     assert said.probabilities_BK.shape == (0, 4)
 
 
+def test_a_temperature_however_small_gives_probabilities() -> None:
+    said = Prediction(("a", "b"), torch.tensor([[90.0, 100.0], [3.0, 3.0]]), ("x", "y"), temperature=1e-40)
+    assert said.probabilities_BK.tolist() == [[0.0, 1.0], [0.5, 0.5]]
+
+
 def test_what_it_looks_like() -> None:
     logits = torch.tensor([[0.7, 0.2, 0.1]]).log()
     rejection = Rejection("mcm", 0.9, 0.5, VAL)

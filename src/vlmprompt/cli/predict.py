@@ -240,6 +240,10 @@ def _inputs(words: Sequence[str], sort_into: Path | None, as_json: bool) -> Inpu
         )
     if sort_into is not None and sort_into.exists() and not sort_into.is_dir():
         raise UsageError(f"{sort_into} is a file, not a folder", hint="name a folder with --sort-into")
+    if sort_into is not None:
+        from vlmprompt.predict.sorting import require_place
+
+        require_place(sort_into)
     return Inputs.of(words, stdin=_lines() if STDIN in words else (), left_out=sort_into)
 
 

@@ -43,7 +43,7 @@ class Prediction(Classification):
     @cached_property
     def probabilities_BK(self) -> Tensor:
         """Softmax of the logits over the temperature."""
-        return (self.logits_BK / self.temperature).softmax(dim=-1)
+        return probabilities(self.logits_BK, self.temperature)
 
     @property
     def verdicts(self) -> list[str] | None:
@@ -84,6 +84,11 @@ class Prediction(Classification):
             rows.append(_row(cells + [f"<b>{verdict}</b>" if verdict == UNKNOWN else verdict] * bool(verdict), "td"))
         more = f"<caption>the first {ROWS} of {len(self):,} pictures</caption>" if len(self) > ROWS else ""
         return f"<table>{more}{''.join(rows)}</table>"
+
+
+def probabilities(logits_BK: Tensor, temperature: float) -> Tensor:
+    """Softmax of logits over a temperature above 0, finite however small that is."""
+    return ((logits_BK - logits_BK.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
 
 
 def joined(parts: list[Prediction], empty: Prediction) -> Prediction:

@@ -99,14 +99,13 @@ class Predictor:
             InputError: see `complain`.
         """
         for named, output in self.outputs(images, complain):
-            bad_B = (~output.logits.isfinite().all(dim=1)).tolist()
-            for (name, _), bad in zip(named, bad_B, strict=True):
+            said = self._said([name for name, _ in named], output)
+            bad_B = _not_finite(said)
+            for name, bad in zip(said.sources, bad_B, strict=True):
                 if bad:
                     _complain(complain, name, InputError(f"what the method says of {name} is not finite"))
-            if all(bad_B):
-                continue
-            said = self._said([name for name, _ in named], output)
-            yield said if not any(bad_B) else _without(said, bad_B)
+            if not all(bad_B):
+                yield _without(said, bad_B) if any(bad_B) else said
 
     def outputs(
         self, images: Any, complain: Complain | None = None
@@ -186,6 +185,14 @@ def _complain(complain: Complain | None, name: str, error: InputError) -> None:
     if complain is None:
         raise error
     complain(name, error)
+
+
+def _not_finite(said: Prediction) -> list[bool]:
+    """Of which pictures a logit or the score is NaN or infinite."""
+    finite_B = said.logits_BK.isfinite().all(dim=1)
+    if said.scores_B is not None:
+        finite_B &= said.scores_B.isfinite()
+    return (~finite_B).tolist()
 
 
 def _without(said: Prediction, bad_B: list[bool]) -> Prediction:

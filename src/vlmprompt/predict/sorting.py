@@ -13,15 +13,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from vlmprompt.atomic import unwritable
+from vlmprompt.atomic import probe
 from vlmprompt.errors import InputError
 from vlmprompt.predict.rejection import UNKNOWN
 
+_WRITE = (
+    "free space or change the permissions there, or name another folder with --sort-into; the same command goes on "
+    "where this one has ended"
+)
 How = Literal["copy", "hard", "symbolic"]
 MOST_BYTES = 120  # of a folder's name in UTF-8; systems take 255
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u2028-\u202e\u2066-\u2069]')
 # Windows takes these for devices, whatever follows a dot.
 _DEVICES = frozenset(("con", "prn", "aux", "nul", *(f"{name}{i}" for name in ("com", "lpt") for i in range(1, 10))))
+
+
+def require_place(folder: Path) -> None:
+    """Find out now whether pictures can be put below a folder, which need not exist.
+
+    Raises:
+        InputError: they cannot.
+    """
+    try:
+        probe(folder)
+    except InputError as error:
+        raise InputError(error.message, hint=_WRITE) from error
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
@@ -107,7 +123,7 @@ class Sorter:
             )
         if not picture.exists():
             return InputError(f"{picture} is gone, and could not be put into {place}")
-        return unwritable(place, error)
+        return InputError(f"cannot write {place}: {error.strerror or error}", hint=_WRITE)
 
 
 def _targets(place: Path, name: str) -> Iterator[Path]:

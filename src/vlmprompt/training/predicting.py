@@ -19,7 +19,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.methods.scores import ood_scores
 from vlmprompt.predict.calibrated import Calibration
 from vlmprompt.predict.conformal import conformal_threshold
-from vlmprompt.predict.prediction import SHOWN
+from vlmprompt.predict.prediction import SHOWN, probabilities
 from vlmprompt.predict.predictor import Predictor, require_score_of
 from vlmprompt.predict.rejection import (
     DEFAULT_SCORE,
@@ -175,13 +175,13 @@ class OwnImages:
         if rejection:
             require_score_of(predictor.frozen, wishes.score)
         scores: list[Tensor] = []
-        probabilities: list[Tensor] = []
+        said: list[Tensor] = []
         labels: list[int] = []
         with progress.task(f"threshold by {self.reference.words}", len(self.records), unit="img") as task:
             for named, output in predictor.outputs(self.records):
                 if rejection:
                     scores.append(ood_scores(output, wishes.score).float().cpu())
-                probabilities.append((output.logits.float().cpu() / predictor.temperature).softmax(dim=-1))
+                said.append(probabilities(output.logits.float().cpu(), predictor.temperature))
                 labels += [record.label for _, record in named]
                 task.advance(len(named))
         found: list[Rejection | SetThreshold] = []
@@ -191,7 +191,7 @@ class OwnImages:
             found.append(Rejection(wishes.score, wishes.reject, threshold, self.reference))
         if sets:
             assert wishes.conformal is not None
-            threshold = conformal_threshold(torch.cat(probabilities), torch.tensor(labels), wishes.conformal)
+            threshold = conformal_threshold(torch.cat(said), torch.tensor(labels), wishes.conformal)
             found.append(SetThreshold(wishes.conformal, threshold, predictor.temperature, self.reference))
         return found
 
