@@ -154,7 +154,7 @@ def _notices(runs: Sequence[ReportRun], left_out: Iterable[str]) -> list[Notice]
     nothing = ("The numbers say nothing but that the code ran.",)
     found = [
         Notice("The towers' weights are random", nothing if random else ()),
-        Notice("Could not be read, and is left out", lines),
+        Notice("Cannot be used, and is left out", lines),
         Notice("Not finished", states),
         Notice("Trained, but not measured: 'vlmprompt evaluate' does that", bare),
     ]

@@ -28,7 +28,7 @@ def section(runs: Sequence[ReportRun]) -> Section | None:
         heads = ("run", "wanted", "threshold", "fitted on", "covered", "mean size", "test images")
         caption = "prediction sets: classes whose probability is at least 1 - threshold; wanted is 1 - alpha"
         parts.append(Table("Prediction sets", heads, sets, caption))
-    return Section("calibrated", "Calibration", _INTRO, tuple(parts))
+    return Section("calibrated", "Temperature", _INTRO, tuple(parts))
 
 
 def _temperature(found: Mapping[str, Any]) -> tuple[str, ...]:
