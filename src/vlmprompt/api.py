@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.scores import ood_scores as ood_scores
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
+    from vlmprompt.explain import explain as explain
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
@@ -81,6 +82,10 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import initial_context as initial_context
     from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
+    from vlmprompt.methods.patch_maps import PatchMap as PatchMap
+    from vlmprompt.methods.patch_maps import chosen_maps as chosen_maps
+    from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
+    from vlmprompt.methods.patch_maps import plan_maps as plan_maps
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy
@@ -129,6 +134,7 @@ _MODULES = {
     "vlmprompt.evaluation.runner": ("evaluate",),
     "vlmprompt.evaluation.scores": ("ood_scores",),
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
+    "vlmprompt.explain": ("explain",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.class_text": ("class_text",),
@@ -145,6 +151,7 @@ _MODULES = {
         "meta_net",
         "seeded_linear",
     ),
+    "vlmprompt.methods.patch_maps": ("PatchMap", "chosen_maps", "cosine_maps", "plan_maps"),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),
     "vlmprompt.results.rows": ("ResultRow",),
