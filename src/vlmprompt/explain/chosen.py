@@ -64,21 +64,20 @@ class Reading:
 
 
 def named_images(run: Run, named: Sequence[Path | str | Record]) -> list[tuple[Record, int | None]]:
-    """Images by their files, folders or records. The class of a file is told by its folder's name, if at all.
+    """Images by their files, folders or records, each once; the class of a file is told by its folder's name.
 
     Raises:
         InputError: there is no such file, or no image in a folder.
     """
-    found: list[tuple[Record, int | None]] = []
+    found: dict[Path | str, tuple[Record, int | None]] = {}
     for one in named:
         if isinstance(one, Record):
-            found.append((one, one.label if 0 <= one.label < len(run.class_names) else None))
+            found[one.id] = (one, one.label if 0 <= one.label < len(run.class_names) else None)
             continue
         for file in image_files([one]):
             label = label_of(file, run.class_names)
-            record = Record(file.as_posix(), -1 if label is None else label, file, run.config.exif)
-            found.append((record, label))
-    return found
+            found[file] = (Record(file.as_posix(), -1 if label is None else label, file, run.config.exif), label)
+    return list(found.values())
 
 
 def shuffled_test(run: Run, seed: int, runtime: Runtime | None) -> list[tuple[Record, int | None]]:

@@ -70,7 +70,8 @@ def chosen_maps(output: MethodOutput, labels_B: Tensor) -> list[PatchMap]:
         labels_B: the class of each image.
     """
     sims, chosen = _prompt_cosines(output, labels_B), chosen_patches(output, labels_B)
-    titles = [f"prompt {j}, {index_Bk.shape[1]} patches" for j, index_Bk in enumerate(chosen, 1)]
+    counts = [index_Bk.shape[1] for index_Bk in chosen]
+    titles = [f"prompt {j}, {k} patch{'' if k == 1 else 'es'}" for j, k in enumerate(counts, 1)]
     patches = [
         PatchMap("patches", title, torch.zeros(sim_BN.shape).scatter(1, index_Bk, 1.0))
         for title, sim_BN, index_Bk in zip(titles, sims, chosen, strict=True)
