@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from vlmprompt.atomic import write_atomic
-from vlmprompt.report.drawing import Drawn
-from vlmprompt.report.section import Section
-
-
-def drawn_figures(sections: Iterable[Section | None]) -> Iterator[Drawn]:
-    """The figures that can be drawn again."""
-    for section in sections:
-        yield from (part for part in (section.parts if section else ()) if isinstance(part, Drawn))
+from vlmprompt.report.section import Figure, Section
 
 
 def write_figures(sections: Iterable[Section | None], folder: Path, kind: str) -> list[Path]:
-    """Write each figure into a file `<name>.<kind>`, and give their paths; those of one name are replaced.
+    """Write each figure into a file `<name>.<kind>`, replacing what has that name.
 
     Args:
         kind: of `drawing.FORMATS`.
+
+    Returns:
+        The paths.
 
     Raises:
         InputError: one cannot be written.
     """
     written = []
-    for figure in drawn_figures(sections):
-        path = folder / f"{figure.name}.{kind}"
-        write_atomic(path, figure.file(kind))
-        written.append(path)
+    for part in (part for section in sections if section is not None for part in section.parts):
+        if isinstance(part, Figure) and part.file is not None:
+            path = folder / f"{part.name}.{kind}"
+            write_atomic(path, part.file(kind))
+            written.append(path)
     return written

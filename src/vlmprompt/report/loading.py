@@ -39,7 +39,9 @@ class Loaded:
     left_out: list[str] = field(default_factory=list)
 
 
-def load(stored: Mapping[Path, Sequence[ResultRow]], *, beside: Iterable[Path] = (), root: Path | None = None) -> Loaded:
+def load(
+    stored: Mapping[Path, Sequence[ResultRow]], *, beside: Iterable[Path] = (), root: Path | None = None
+) -> Loaded:
     """The runs behind some results files; a reference method beside a run is one of its own.
 
     What is damaged is left out and told, but for the results themselves.
