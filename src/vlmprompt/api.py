@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from vlmprompt.errors import did_you_mean as did_you_mean
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
-    from vlmprompt.evaluation.scores import ood_scores as ood_scores
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
@@ -81,6 +80,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import initial_context as initial_context
     from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
+    from vlmprompt.methods.scores import ood_scores as ood_scores
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy
@@ -127,7 +127,6 @@ _MODULES = {
     ),
     "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
-    "vlmprompt.evaluation.scores": ("ood_scores",),
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
@@ -145,6 +144,7 @@ _MODULES = {
         "meta_net",
         "seeded_linear",
     ),
+    "vlmprompt.methods.scores": ("ood_scores",),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),
     "vlmprompt.results.rows": ("ResultRow",),

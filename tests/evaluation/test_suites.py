@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.evaluation.material import patches
+from tests.evaluation.material import accuracies, patches
 from tests.evaluation.test_context import make_bank, make_context
 from tests.training.material import config, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -20,9 +20,6 @@ from vlmprompt.evaluation.suites.accuracy import AccuracySuite, accuracy_measure
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
-
-
-SHOWN = {"top1", "h_of_means", "mean_of_h"}
 
 
 def measure(run: Path, backbone: Backbone, suite: str, *, reference: bool = True) -> list[ResultRow]:
@@ -60,7 +57,7 @@ def base_run(photos: Path, tiny_backbone: Backbone, tmp_path_factory: pytest.Tem
 
 def test_halves_are_tested_in_their_own_label_space(base_run: Path, tiny_backbone: Backbone) -> None:
     measured = measure(base_run, tiny_backbone, "base-to-new", reference=False)
-    rows = {r.metric if r.cell == "h" else r.cell: r for r in measured if r.metric in SHOWN}
+    rows = {r.metric if r.cell == "h" else r.cell: r for r in accuracies(measured)}
     assert list(rows) == ["base", "new", "h_of_means", "mean_of_h"]
     run = load_run(base_run)
     method, dataset = run.build_method(tiny_backbone), run.load_dataset(runtime(base_run.parent))
@@ -84,7 +81,7 @@ def test_halves_are_tested_in_their_own_label_space(base_run: Path, tiny_backbon
 
 def test_a_method_without_new_classes_says_so(base_run: Path, tiny_backbone: Backbone) -> None:
     measured = measure(base_run, tiny_backbone, "base-to-new")
-    rows = [r for r in measured if r.method == "linear_probe" and r.metric in SHOWN]
+    rows = [r for r in accuracies(measured) if r.method == "linear_probe"]
     assert [(r.cell, r.status) for r in rows] == [
         ("base", "ok"),
         ("new", "not_applicable"),
@@ -99,7 +96,7 @@ def test_a_run_on_all_classes_has_no_new_ones(trained: Path, tiny_backbone: Back
     rows = measure(run, tiny_backbone, "base-to-new")
     assert {r.method for r in rows} == {"coop"}
     assert {r.status for r in rows} == {"not_applicable"}
-    assert [r.metric for r in rows if r.metric in SHOWN] == ["top1", "top1", "h_of_means", "mean_of_h"]
+    assert [r.metric for r in accuracies(rows)] == ["top1", "top1", "h_of_means", "mean_of_h"]
     assert "--method coop" in rows[0].note
     assert "--setting base-to-new" in rows[0].note
 
@@ -145,7 +142,7 @@ def runs(trained_runs: Path, tmp_path: Path) -> dict[Any, Path]:
 
 
 def test_the_curve_is_made_of_runs_that_differ_in_shots_only(runs: dict[Any, Path], tiny_backbone: Backbone) -> None:
-    rows = measure(runs[2], tiny_backbone, "few-shot")
+    rows = accuracies(measure(runs[2], tiny_backbone, "few-shot"))
     assert curve(rows) == {
         "1-shot": "ok",
         "2-shot": "ok",
@@ -169,7 +166,7 @@ def test_the_curve_is_made_of_runs_that_differ_in_shots_only(runs: dict[Any, Pat
 
 
 def test_references_of_the_curve_go_where_it_goes(runs: dict[Any, Path], tiny_backbone: Backbone) -> None:
-    rows = measure(runs[1], tiny_backbone, "few-shot")
+    rows = accuracies(measure(runs[1], tiny_backbone, "few-shot"))
     assert curve(rows, "zeroshot") == {"0-shot": "ok"}
     assert curve(rows, "linear_probe") == {"1-shot": "ok", "2-shot": "ok"}
     assert [r.shots for r in rows if r.method == "linear_probe"] == [1, 2]

@@ -15,7 +15,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 from vlmprompt.report.explained import EXPLAIN_DIR, Explained
 from vlmprompt.report.info import RunInfo
-from vlmprompt.report.run import DETAILS_DIR, DetailsFolder, ReportRun
+from vlmprompt.report.run import DetailsFolder, ReportRun
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.training.places import RUN_FILE
 
@@ -115,7 +115,7 @@ def _folder(file: Path, name: str, *, alone: bool) -> Path | None:
 
 
 def _details(file: Path, left_out: list[str], rows: Sequence[ResultRow]) -> DetailsFolder:
-    return DetailsFolder(file.parent / DETAILS_DIR, tuple(row.key for row in rows), left_out.append)
+    return DetailsFolder(file, [row.key for row in rows], left_out.append)
 
 
 def _in_folder(folder: Path, name: str, left_out: list[str], root: Path | None) -> ReportRun:

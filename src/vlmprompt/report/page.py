@@ -16,16 +16,41 @@ from markupsafe import Markup, escape
 from vlmprompt import __version__, shown
 from vlmprompt.report.loading import Loaded
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Section
-from vlmprompt.report.sections import calibrated, explained, images, record, results
+from vlmprompt.report.section import Commands, Figure, Part, Pictures, Section, Table, Text
+from vlmprompt.report.sections import (
+    base_new,
+    calibrated,
+    classes,
+    comparison,
+    confusion,
+    domains,
+    explained,
+    few_shot,
+    images,
+    learning,
+    ood,
+    record,
+    reliability,
+    results,
+)
 
 # The first line of the file after its type: such a file may be replaced.
 MARK = "<!-- made by vlmprompt report, which replaces it -->"
+_LONG = 20  # letters
 MOST_NAMED = 6  # runs, methods or data sets in the head of the page
 # What the page holds, in this order; a section that has nothing to say gives None.
 SECTIONS: tuple[Callable[[Sequence[ReportRun]], Section | None], ...] = (
     results.section,
+    few_shot.section,
+    base_new.section,
+    domains.section,
+    comparison.section,
+    learning.section,
+    classes.section,
+    confusion.section,
+    reliability.section,
     calibrated.section,
+    ood.section,
     images.section,
     explained.section,
     record.section,
@@ -57,7 +82,7 @@ def is_page(content: bytes) -> bool:
 
 def _render(runs: Sequence[ReportRun], sections: Sequence[Section], left_out: Sequence[str]) -> str:
     environment = Environment(autoescape=True, finalize=_finalize, trim_blocks=True)
-    environment.filters |= {"base64": _base64, "svg": _svg, "whole": _whole}
+    environment.filters |= {"base64": _base64, "long": _long, "svg": _svg, "whole": _whole}
     folder = files("vlmprompt.report")
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     return template.render(
@@ -81,6 +106,11 @@ def _whole(text: str) -> Markup:
     return escape(shown.block(text))
 
 
+def _long(text: str) -> str:
+    """The class of a cell with a word that may be broken anywhere: others would lose their last letters to a line."""
+    return " long" if any(len(word) > _LONG for word in text.split()) else ""
+
+
 def _base64(data: bytes) -> Markup:
     return Markup(base64.b64encode(data).decode())
 
@@ -92,8 +122,12 @@ def _svg(text: str) -> Markup:
 
 def _grouped(section: Section) -> dict[str, Any]:
     """A section as the template takes it: neighbours of one kind together."""
-    groups = [(kind, list(parts)) for kind, parts in groupby(section.parts, lambda part: type(part).__name__)]
+    groups = [(kind.__name__, list(parts)) for kind, parts in groupby(section.parts, _kind)]
     return {"key": section.key, "title": section.title, "intro": section.intro, "groups": groups}
+
+
+def _kind(part: Part) -> type:
+    return next(kind for kind in (Figure, Table, Pictures, Commands, Text) if isinstance(part, kind))
 
 
 def _title(runs: Sequence[ReportRun]) -> str:
@@ -120,7 +154,7 @@ def _notices(runs: Sequence[ReportRun], left_out: Iterable[str]) -> list[Notice]
     nothing = ("The numbers say nothing but that the code ran.",)
     found = [
         Notice("The towers' weights are random", nothing if random else ()),
-        Notice("Could not be read, and is left out", lines),
+        Notice("Cannot be used, and is left out", lines),
         Notice("Not finished", states),
         Notice("Trained, but not measured: 'vlmprompt evaluate' does that", bare),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from vlmprompt.results.details import Details
     from vlmprompt.results.rows import ResultRow
 
-DETAILS_DIR = "details"
-
 
 class DetailsFolder(Mapping[str, "Details"]):
     """What was measured of each image: key of a result row -> its file, read when it is first asked for.
@@ -24,12 +22,13 @@ class DetailsFolder(Mapping[str, "Details"]):
     A key without a file is not in it, nor is one whose file is damaged: that is told once, to `complain`.
 
     Args:
-        path: the folder beside a results file; it need not exist.
+        results: the results file that they lie beside.
         keys: of the rows that count; files of others, measured before, are left alone.
+        complain: is told what is damaged.
     """
 
-    def __init__(self, path: Path, keys: Iterator[str] | tuple[str, ...], complain: Callable[[str], None]) -> None:
-        self.path = path
+    def __init__(self, results: Path, keys: Iterable[str], complain: Callable[[str], None]) -> None:
+        self.results = results
         self._keys = tuple(dict.fromkeys(key for key in keys if key))
         self._complain = complain
         self._read: dict[str, Details | None] = {}
@@ -49,10 +48,10 @@ class DetailsFolder(Mapping[str, "Details"]):
         return sum(1 for _ in self)
 
     def _load(self, key: str) -> Details | None:
-        from vlmprompt.results.details import Details
+        from vlmprompt.results.details import Details, details_file
 
-        file = self.path / f"{key}.safetensors"
-        if key not in self._keys or not file.exists():
+        file = details_file(self.results, key)
+        if key not in self._keys or file is None or not file.exists():
             return None
         try:
             return Details.read(file)

@@ -58,7 +58,7 @@ class Picture:
     Attributes:
         data: the file's bytes.
         kind: of the file: "png", "jpeg", "webp" or "svg+xml".
-        width, height: pixels that it is shown in.
+        width, height: pixels that it is shown in; 0 and 0 leave it to the file.
         alt: what is to be seen, for who does not see it.
         lines: below the picture.
     """

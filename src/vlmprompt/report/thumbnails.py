@@ -25,17 +25,22 @@ def thumbnail(image: Image.Image) -> tuple[bytes, int, int]:
 
 
 def drawn(file: Path) -> tuple[bytes, str, int, int]:
-    """A drawn picture: bytes, kind, and the size that it is shown in; large ones are made smaller.
+    """A drawn picture: bytes, kind, width and height; large ones are made smaller.
+
+    An SVG is taken as it is, and its size left to who shows it (0 and 0): as the source of an image it can run nothing
+    and load nothing.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or is an SVG of more than `AS_IT_IS` bytes.
     """
     try:
         content = regular(file).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read picture {file}: {error.strerror}", hint="draw it again") from error
     if file.suffix.lower() == ".svg":
-        return content, "svg+xml", WIDE, WIDE
+        if len(content) > AS_IT_IS:
+            raise InputError(f"picture {file} is too large for the page: {len(content):,} bytes", hint="draw it as PNG")
+        return content, "svg+xml", 0, 0
     image = decode(io.BytesIO(content), str(file), upright=True)
     size = _fitted(image.size, WIDE)
     if len(content) <= AS_IT_IS and image.size == size and content.startswith(PNG):
