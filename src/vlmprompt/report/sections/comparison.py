@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlmprompt.errors import InputError
-from vlmprompt.report.drawing import PALETTE, Drawn, Names, drawn, short
+from vlmprompt.report.drawing import PALETTE, Names, drawn, short
 from vlmprompt.report.measured import Outcome, all_classified
 from vlmprompt.report.paired import LEVEL, Difference, McNemar, difference, holm, mcnemar, right_on
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Part, Section, Table, Text
+from vlmprompt.report.section import Figure, Part, Section, Table, Text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -230,7 +230,7 @@ def _p(value: float) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
-def _figure(name: str, cell: str, found: Sequence[Compared]) -> Drawn:
+def _figure(name: str, cell: str, found: Sequence[Compared]) -> Figure:
     def plot(canvas: Canvas) -> None:
         axes = canvas.subplots()
         places = range(len(found))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlmprompt.report.drawing import PALETTE, Drawn, Names, drawn, short
+from vlmprompt.report.drawing import PALETTE, Names, drawn, short
 from vlmprompt.report.measured import Outcome, classified, shown, trained_first
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Part, Section, Table
+from vlmprompt.report.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -116,7 +116,7 @@ def _table(outcome: Outcome) -> Table:
     return Table(f"Most confused in {outcome.title}", columns, rows, caption, labels=2)
 
 
-def _figure(name: str, outcome: Outcome) -> Drawn:
+def _figure(name: str, outcome: Outcome) -> Figure:
     found = heat_map(outcome.details)
     size = len(found.classes)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlmprompt.report.drawing import Drawn, Names, drawn, look, short
+from vlmprompt.report.drawing import Names, drawn, look, short
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Section
+from vlmprompt.report.section import Figure, Section
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.seeds import Seeds, over_seeds
 
@@ -62,7 +62,7 @@ def _curve(label: str, own: Sequence[Seeds]) -> Curve:
     return Curve(label, dict(sorted(points.items())), levels[0] if levels else None)
 
 
-def _figure(name: str, dataset: str, backbone: str, curves: Sequence[Curve]) -> Drawn:
+def _figure(name: str, dataset: str, backbone: str, curves: Sequence[Curve]) -> Figure:
     def plot(canvas: Canvas) -> None:
         axes = canvas.subplots()
         for i, curve in enumerate(curves):

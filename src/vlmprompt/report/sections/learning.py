@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from vlmprompt.report.drawing import Drawn, Names, drawn, look, short
+from vlmprompt.report.drawing import Names, drawn, look, short
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Section
+from vlmprompt.report.section import Figure, Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -107,7 +107,7 @@ def _finite(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _figures(curves: Sequence[Curves], names: Names) -> list[Drawn]:
+def _figures(curves: Sequence[Curves], names: Names) -> list[Figure]:
     which = curves[0].title if len(curves) == 1 else f"{len(curves)} runs"
     where = _where(curves)
 
