@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from vlmprompt.errors import UsageError as UsageError
     from vlmprompt.errors import VlmPromptError as VlmPromptError
     from vlmprompt.errors import did_you_mean as did_you_mean
+    from vlmprompt.evaluation.calibrate import Calibrated as Calibrated
+    from vlmprompt.evaluation.calibrate import calibrate as calibrate
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
@@ -130,6 +132,7 @@ _MODULES = {
         "VlmPromptError",
         "did_you_mean",
     ),
+    "vlmprompt.evaluation.calibrate": ("Calibrated", "calibrate"),
     "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
