@@ -81,7 +81,8 @@ def behind(found: Sequence[Seeds]) -> str:
     said = [f"{cell} {_span(sorted(numbers))}" for cell, numbers in cells.items() if numbers]
     runs = sorted({len(seeds.values) for seeds in found})
     several = "; bars are means, lines the sample standard deviation over seeds" if runs[-1] > 1 else ""
-    return f"n images: {', '.join(said) or 'unknown'}; {_span(runs)} seeds{several}."
+    seeds = "1 seed" if runs == [1] else f"{_span(runs)} seeds"
+    return f"n images: {', '.join(said) or 'unknown'}; {seeds}{several}."
 
 
 def _span(numbers: Sequence[int]) -> str:
