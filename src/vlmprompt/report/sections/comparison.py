@@ -72,8 +72,8 @@ def section(runs: Sequence[ReportRun]) -> Section | None:
         return None
     left = f" Shown are the first {MOST_CELLS} of {len(cells)} cells." if len(cells) > MOST_CELLS else ""
     intro = (
-        "Accuracies of two methods on the same images, with a bootstrap interval of the difference and McNemar's test of "
-        "runs one by one. A small p says that chance alone seldom gives such a difference, not that it matters."
+        "Accuracies of two methods on the same images, with a bootstrap interval of the difference and McNemar's test "
+        "of runs one by one. A small p says that chance alone seldom gives such a difference, not that it matters."
         f"{left}"
     )
     return Section("comparison", "Paired comparison", intro, tuple(parts))
