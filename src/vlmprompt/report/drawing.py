@@ -53,6 +53,7 @@ _STYLE: dict[str, Any] = {
     "grid.alpha": 0.18,
     "grid.linewidth": 0.6,
     "axes.linewidth": 0.7,
+    "hatch.linewidth": 0.5,
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
     "image.interpolation": "none",

@@ -90,7 +90,8 @@ def _caption(curves: Sequence[Curve]) -> str:
     measured = [seeds for curve in curves for seeds in (*curve.points.values(), *filter(None, [curve.level]))]
     images = sorted({n for seeds in measured for n in seeds.images})
     seeds = sorted({len(one.values) for one in measured if one.shots != "–"}) or [1]
-    said = f"n = {_span(images)} test images; {_span(seeds)} seeds at each point"
+    number = "1 seed" if seeds == [1] else f"{_span(seeds)} seeds"
+    said = f"n = {_span(images)} test images; {number} at each point"
     several = "; points are means, bars the sample standard deviation over seeds" if seeds[-1] > 1 else ""
     across = "; dotted: without few-shot training" if any(curve.level for curve in curves) else ""
     return f"{said}{several}{across}."

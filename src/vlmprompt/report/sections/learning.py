@@ -140,15 +140,17 @@ def _figures(curves: Sequence[Curves], names: Names) -> list[Figure]:
 
 def _where(curves: Sequence[Curves]) -> str:
     """Of how many steps and images, and what each point is."""
-    said = []
+    said: dict[str, list[str]] = {}
     for one in curves:
         size = max(window.last - window.first + 1 for window in one.loss)
         each = "each point is one step" if size == 1 else f"each point is the mean of up to {size} steps"
         images = [] if one.train_images is None else [f"n = {one.train_images:,} training images"]
         images += [] if one.val_images is None else [f"n = {one.val_images:,} validation images"]
         bad = [f"{one.unfinite} steps without a finite loss are left out"] if one.unfinite else []
-        said.append(f"{one.title}: {'; '.join([f'{one.steps:,} steps', each, *images, *bad])}.")
-    return " ".join(said)
+        said.setdefault("; ".join([f"{one.steps:,} steps", each, *images, *bad]), []).append(one.title)
+    if len(said) == 1:
+        return f"{'Each run: ' if len(curves) > 1 else ''}{next(iter(said))}."
+    return " ".join(f"{', '.join(titles)}: {text}." for text, titles in said.items())
 
 
 def _line(
