@@ -6,7 +6,7 @@ Any number of processes may measure into one results file: each cell is measured
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -26,9 +26,12 @@ from vlmprompt.evaluation.failures import kept_in
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.resources import Resources
+from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
-from vlmprompt.evaluation.units import Unit, measured_rows, units_of
+from vlmprompt.evaluation.units import Unit, measured, units_of
+from vlmprompt.predict.calibrated import Calibration
 from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.results.details import Details, details_file
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
@@ -54,6 +57,7 @@ def evaluate(
     aliases: Path | str | Mapping[str, str] | None = None,
     contents: bool = False,
     allow_overlap: bool = False,
+    calibrated: bool = False,
     descriptions: Path | str | None = None,
     backbone: Backbone | str | None = None,
     resources: Resources | None = None,
@@ -78,6 +82,7 @@ def evaluate(
             table old -> new.
         contents: know test images by their bytes, so that what was measured holds for copies with other times.
         allow_overlap: accept test images that the run has seen in training.
+        calibrated: measure the run, not what stands beside it, at the temperature that was fitted to it.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
         backbone: towers in memory, in place of loading those of the run; or a spec, where their weights are now.
         resources: towers to share with other calls; `backbone` is then not used.
@@ -86,7 +91,7 @@ def evaluate(
         The rows of all cells of these suites, done now or before; failed ones are among them (`incomplete`).
 
     Raises:
-        InputError: the run, its data or its towers cannot be loaded.
+        InputError: the run, its data or its towers cannot be loaded, or no temperature was fitted to its checkpoint.
         UsageError: unknown suite, reference or kind of companions.
         BusyError: all that is left is being measured by others, and nobody is to wait.
         Interrupted: by Ctrl-C; finished cells are kept.
@@ -100,6 +105,7 @@ def evaluate(
         None if isinstance(backbone, str) else backbone,
         spec=backbone if isinstance(backbone, str) else None,
     )
+    temperature = _temperature(run, chosen) if calibrated else None
     resources.serve(run)
     companions = listed(companions)
     require_outliers(companions, run.config, runtime)
@@ -110,7 +116,7 @@ def evaluate(
     dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
-    subjects = _subjects(run, own, kept, _references(reference))
+    subjects = _subjects(run, own, kept, _references(reference), temperature)
     beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
     ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
     runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
@@ -147,9 +153,20 @@ def _references(given: bool | str | Sequence[str]) -> Sequence[str]:
     return (given,) if isinstance(given, str) else given
 
 
-def _subjects(run: Run, dataset: Dataset, references: References, names: Sequence[str]) -> list[Subject]:
+def _temperature(run: Run, suites: Sequence[Suite]) -> float:
+    """Raises: UsageError, InputError: see `evaluate`."""
+    require_scaled(suite.name for suite in suites)
+    found = Calibration.read(run.path, run.digest)
+    if found is None:
+        raise InputError(f"no temperature was fitted to run {run.name}", hint=f"vlmprompt calibrate {run.path}")
+    return found.temperature
+
+
+def _subjects(
+    run: Run, dataset: Dataset, references: References, names: Sequence[str], temperature: float | None
+) -> list[Subject]:
     """The run, and those reference methods beside it that it is not itself."""
-    measured = run_subject(run, references.resources)
+    measured = run_subject(run, references.resources, temperature=temperature)
     others = [name for name in names if name != run.config.method]
     return [measured, *references.beside(measured, others, dataset)]
 
@@ -210,12 +227,24 @@ class Runner:
         """
         listings = [units_of(context, suite, self._backbone_digest) for context in contexts for suite in suites]
         units = [unit for listing in listings for unit in listing]
+        self._announce(units)
         for _ in take(units, self._settle, self._progress, patient=self._patient):
             pass
         for listing in listings:
             rows = [row for unit in listing for row in self._rows[unit.key]]
             self._ledger.show([row.model_copy(update={"listing": listing[0].listing}) for row in rows])
-        return [row for unit in units for row in self._rows[unit.key]]
+        found = [row for unit in units for row in self._rows[unit.key]]
+        self._remove_details(found)
+        return found
+
+    def _announce(self, units: Sequence[Unit]) -> None:
+        """Say which cells are measured again although they were done, and why."""
+        lacking = [found for unit in units if (found := self._ledger.lacking(unit.key, unit.cell.metrics))]
+        if lacking:
+            names = ", ".join(dict.fromkeys(name for found in lacking for name in found))
+            self._progress.message(
+                f"{len(lacking)} cells were measured before without {names}: they are measured again"
+            )
 
     def _settle(self, unit: Unit) -> None:
         """Have a unit's rows, measured by whomever."""
@@ -226,13 +255,34 @@ class Runner:
                 ledger.refresh()
                 rows = ledger.rows(unit.key, metrics)
                 if rows is None:
-                    rows = measured_rows(unit, self._backbone_digest, self._progress)
+                    outcome = measured(unit, self._backbone_digest, self._progress)
                     held.check()
-                    ledger.append(rows)
+                    self._keep_details(unit.key, outcome.details)
+                    ledger.append(outcome.rows)
+                    rows = outcome.rows
                     self._require_run()
         elif ledger.was_there(unit.key):
             self._skipped += 1
         self._rows[unit.key] = rows
+
+    def _keep_details(self, key: str, details: Details | None) -> None:
+        """Before the rows, so that rows of a finished cell have theirs; those of an earlier measurement go."""
+        file = details_file(self._ledger.store.path, key)
+        if details is not None and file is not None:
+            details.write(file)
+        elif file is not None and file.exists():
+            file.unlink(missing_ok=True)
+
+    def _remove_details(self, rows: Sequence[ResultRow]) -> None:
+        """Of cells whose numbers have given way to some rows; what cannot be removed, or is being measured, stays."""
+        ledger = self._ledger
+        for key in ledger.superseded(rows):
+            file = details_file(ledger.store.path, key)
+            if file is not None and file.exists():
+                with suppress(InputError, OSError), claim(ledger.store.path.parent, key, f"details {file}"):
+                    ledger.refresh()
+                    if key in ledger.superseded(rows):  # nobody has measured it again before it was claimed
+                        file.unlink()
 
     def _require_run(self) -> None:
         """Stop when the run has vanished; asked once its rows are kept, for which the folder is made anew."""
