@@ -24,7 +24,7 @@ from vlmprompt.training.optim import build_optimizer, set_learning_rate
 from vlmprompt.training.schedule import learning_rate
 from vlmprompt.training.stop import StopRequest, stop_on_signals
 from vlmprompt.training.validation import is_over
-from vlmprompt.training.work import Work, end_with, restore, save
+from vlmprompt.training.work import Work, end_with, restore, save, tracked
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,11 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
     position, best = restore(work, optimizer, resumed)
     method.train()
     with (
-        TrainLog(work.folder.log, keep=position.log_lines) as log,
+        TrainLog(work.folder.log, keep=position.log_lines, trackers=work.trackers) as log,
         progress.task("training", plan.steps - position.total, unit="step") as task,
         stop_on_signals() as stop,
     ):
+        work.trackers.start(tracked(work, position, log))
         for epoch in range(position.epoch, plan.epochs):
             if is_over(train, position):
                 break

@@ -87,6 +87,7 @@ def start_of(
             f"{folder.path} holds an unfinished run ({there.status})",
             hint="go on with --resume, or start over with --force",
         )
+    _require_own(folder)
     probe(folder.path)
     return "resume" if folder.checkpoint.exists() else "new"
 
@@ -98,9 +99,13 @@ def _require_free(folder: RunFolder, force: bool) -> None:
         raise InputError(
             f"{place} is not empty, and holds no run", hint="choose another folder with --out, or use --force"
         )
+    _require_own(folder)
+
+
+def _require_own(folder: RunFolder) -> None:
     foreign = folder.foreign()
     if foreign:
         raise InputError(
-            f"{place / foreign[0]} was not written by a run, and would be lost",
+            f"{folder.path / foreign[0]} was not written by a run, and would be lost",
             hint="move it away, or choose another folder with --out",
         )
