@@ -256,7 +256,8 @@ def test_gates_are_reported_per_layer(tiny_backbone):
     method = bloom(tiny_backbone, interval=[2, 4])
     method.gate_v.data[:] = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
     shown = method.diagnostics()
-    assert set(shown) == {f"gate_{side}.{layer}.cross" for side in "vl" for layer in (2, 3)}
+    shares = {f"gate_{side}.{layer}.cross" for side in "vl" for layer in (2, 3)}
+    assert set(shown) == shares | {f"gate_{side}.{what}" for side in "vl" for what in ("spread", "change")}
     assert shown["gate_v.2.cross"] == 0.5
     assert shown["gate_v.3.cross"] == pytest.approx(0.7310586)  # e / (1 + e)
     assert bloom(tiny_backbone, fusion="add").diagnostics() == {}

@@ -12,14 +12,14 @@ class Panel:
 
     Attributes:
         lines: what a line is called -> its name in the epochs' lines of the log, such as `diagnostics.gate_v.1.cross`.
-        limits: of the vertical axis; None: as the values have it.
+        limits: of the vertical axis, either end or both; None: as the values have it.
         log: logarithmic vertical axis.
     """
 
     title: str
     label: str
     lines: Mapping[str, str]
-    limits: tuple[float, float] | None = None
+    limits: tuple[float | None, float | None] | None = None
     log: bool = False
 
 

@@ -36,7 +36,7 @@ from vlmprompt.training.setup import (
     train_features,
     warn,
 )
-from vlmprompt.training.start import hold, is_finished, start_of
+from vlmprompt.training.start import hold, is_finished, require_own, start_of
 from vlmprompt.training.trackers.following import Trackers, make_trackers
 from vlmprompt.training.trainset import load_trainset
 from vlmprompt.training.validation import make_validation, val_features
@@ -142,6 +142,7 @@ def _carry_out(run: _Run, resumed: Checkpoint | None, sources: dict[str, str]) -
     if resumed is None:
         folder.clear()
     else:
+        require_own(folder, info.files)
         folder.sweep()
         info = continued(info, RunInfo.read(folder.path))
     with run.trackers.told_of_the_end(), recorded(folder, info):

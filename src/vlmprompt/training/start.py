@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Literal
 
 from vlmprompt.atomic import parts, probe
@@ -87,7 +90,6 @@ def start_of(
             f"{folder.path} holds an unfinished run ({there.status})",
             hint="go on with --resume, or start over with --force",
         )
-    _require_own(folder)
     probe(folder.path)
     return "resume" if folder.checkpoint.exists() else "new"
 
@@ -99,13 +101,22 @@ def _require_free(folder: RunFolder, force: bool) -> None:
         raise InputError(
             f"{place} is not empty, and holds no run", hint="choose another folder with --out, or use --force"
         )
-    _require_own(folder)
+    _refuse(place, folder.foreign())
 
 
-def _require_own(folder: RunFolder) -> None:
-    foreign = folder.foreign()
+def require_own(folder: RunFolder, files: Iterable[str]) -> None:
+    """Fail where a run that goes on would write a file that it had not, and that is there: it is somebody's.
+
+    Raises:
+        InputError: names the file.
+    """
+    own = folder.own()
+    _refuse(folder.path, [name for name in files if name not in own and os.path.lexists(folder.path / name)])
+
+
+def _refuse(place: Path, foreign: Sequence[str]) -> None:
     if foreign:
         raise InputError(
-            f"{folder.path / foreign[0]} was not written by a run, and would be lost",
+            f"{place / foreign[0]} was not written by a run, and would be lost",
             hint="move it away, or choose another folder with --out",
         )

@@ -37,7 +37,8 @@ def _shares(gate: str, tower: str, names: Collection[str]) -> Panel:
 def _moves(names: Collection[str]) -> Panel:
     pairs = [(gate, tower, kind) for gate, tower in TOWERS.items() for kind in ("spread", "change")]
     lines = {f"{tower}, {kind}": f"diagnostics.{gate}.{kind}" for gate, tower, kind in pairs}
-    return Panel("How far they move", "cross share", {label: key for label, key in lines.items() if key in names})
+    there = {label: key for label, key in lines.items() if key in names}
+    return Panel("How far they are apart, and moved", "difference of shares", there, limits=(0, None))
 
 
 def _ratios(names: Collection[str]) -> Panel:
