@@ -37,9 +37,7 @@ def interrupt(step: int, at: int) -> None:
 
 
 # -- what a tracker is told --------------------------------------------------------------------------
-def test_a_tracker_gets_the_start_every_line_and_the_end(
-    photos: Path, tiny_backbone: Backbone, tmp_path: Path
-) -> None:
+def test_a_tracker_gets_the_start_every_line_and_the_end(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     settings = config(photos)
     with tracker("toy", Toy):
         run = train(settings, place(tmp_path, "toy"), out=tmp_path / "r", backbone=tiny_backbone).run
@@ -75,9 +73,7 @@ def test_interrupted_resumed_and_failed_runs_say_so(photos: Path, tiny_backbone:
         assert told("record")[-1]["error"] == "the loss is nan" and len(told("record")) == 6
 
 
-def test_a_tracker_that_fails_is_named_once_and_left_out(
-    photos: Path, tiny_backbone: Backbone, tmp_path: Path
-) -> None:
+def test_a_tracker_that_fails_is_named_once_and_left_out(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     progress = Hooked()
     with tracker("toy", Failing):
         run = train(

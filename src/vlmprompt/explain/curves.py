@@ -17,6 +17,7 @@ from vlmprompt.training.trackers.contract import flat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FEW = 4  # lines that colours of their own tell apart; more are shaded from first to last
 SIZE = 5.0, 3.2  # inches of a panel
@@ -61,6 +62,18 @@ def draw(curves: Curves, lines: Sequence[Mapping[str, Any]], folder: Path) -> di
         InputError: it cannot be written.
     """
     import matplotlib as mpl
+
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": curves.name}):
+        figure_of(curves, lines).savefig(content, format="svg", metadata={"Date": None})
+    file = f"{curves.name}.svg"
+    write_atomic(folder / file, content.getvalue())
+    many = f"{len(lines)} epochs" if len(lines) != 1 else "one epoch"
+    return {"file": file, "title": curves.title, "caption": f"{curves.caption} Values at the end of {many}."}
+
+
+def figure_of(curves: Curves, lines: Sequence[Mapping[str, Any]]) -> Figure:
+    """The picture: its panels two in a row."""
     from matplotlib.figure import Figure
 
     columns = min(2, len(curves.panels))
@@ -71,13 +84,7 @@ def draw(curves: Curves, lines: Sequence[Mapping[str, Any]], folder: Path) -> di
         _draw_panel(axes, panel, lines)
     for axes in places[len(curves.panels) :]:
         axes.set_axis_off()
-    content = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": curves.name}):
-        figure.savefig(content, format="svg", metadata={"Date": None})
-    file = f"{curves.name}.svg"
-    write_atomic(folder / file, content.getvalue())
-    many = f"{len(lines)} epochs" if len(lines) != 1 else "one epoch"
-    return {"file": file, "title": curves.title, "caption": f"{curves.caption} Values at the end of {many}."}
+    return figure
 
 
 def _draw_panel(axes: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]]) -> None:

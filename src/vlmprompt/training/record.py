@@ -39,9 +39,7 @@ def make_header(setup: Setup) -> Header:
     return Header(config=setup.config, class_names=names, digests=digests, versions=found)
 
 
-def make_info(
-    setup: Setup, folder: RunFolder, sources: dict[str, str], trackers_files: Sequence[str] = ()
-) -> RunInfo:
+def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str], trackers_files: Sequence[str] = ()) -> RunInfo:
     """What run.json says of a run that begins.
 
     Args:

@@ -59,9 +59,7 @@ def words_of(tokenizer: Any, known_ids: frozenset[int] | None = None) -> Words:
             "the tokenizer does not put start, text, end and pads in a row, in this order",
             hint="a tokenizer that pads on the right",
         )
-    return Words(
-        rows.bare, rows.start, rows.end, rows.pad, rows.final, rows.length, known_ids, token_reader(tokenizer)
-    )
+    return Words(rows.bare, rows.start, rows.end, rows.pad, rows.final, rows.length, known_ids, token_reader(tokenizer))
 
 
 class _Rows:
