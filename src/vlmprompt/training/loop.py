@@ -180,7 +180,8 @@ def epoch_record(
 ) -> dict[str, Any]:
     """A finished epoch's line in the log: means over its images, and what the method says of itself.
 
-    `gradients` are means over its steps; there are none of most methods. Where validation images were measured also the accuracy on them, and whether it is the best so far.
+    `gradients` are means over its steps; most methods have none. Where validation images were measured also the
+    accuracy on them, and whether it is the best so far.
     """
     where = {"step": position.total, "epoch": position.epoch, "epoch_end": True, "lr": lr}
     means = {"loss": position.loss, "accuracy": position.accuracy}
