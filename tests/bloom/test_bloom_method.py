@@ -294,7 +294,8 @@ def test_gradients_of_gates_against_those_of_prompts(tiny_backbone, direction, s
     own = {"v": ("gate_v", "visual_prompts"), "l": ("gate_l", "text_prompts")}
     names = [name for side in sides for name in own[side]]
     gradients = torch.autograd.grad(loss, [tensors[name] for name in names], retain_graph=True)
-    expected = {name: g.double().flatten().dot(g.double().flatten()).sqrt().item() for name, g in zip(names, gradients)}
+    flat = [g.double().flatten() for g in gradients]
+    expected = {name: g.dot(g).sqrt().item() for name, g in zip(names, flat, strict=True)}
     loss.backward()
     found = {name: value.item() for name, value in method.observe_gradients().items()}
     expected |= {f"gate_{side}.ratio": expected[own[side][0]] / expected[own[side][1]] for side in sides}

@@ -112,7 +112,7 @@ def test_the_first_classes_of_class_specific_contexts_are_shown(tiny_backbone: B
     method = build_method("coop", tiny_backbone, NAMES, {"n_ctx": 2, "class_specific": True})
     (table,) = learned_tables(RUN, method)
     assert [row[:2] for row in table["rows"]] == [[name, token] for name in NAMES[:3] for token in "12"]
-    assert "the first 3 of 4 classes" in table["caption"]
+    assert "shown are the first 3 of 4." in table["caption"]
     few = build_method("coop", tiny_backbone, NAMES[:2], {"n_ctx": 2, "class_specific": True})
     assert "first" not in learned_tables(RUN, few)[0]["caption"]
 
@@ -223,7 +223,7 @@ def test_other_tokenizers_say_nothing() -> None:
 # -- curves ------------------------------------------------------------------------------------------
 def log_of(folder: Path, epochs: int) -> Path:
     """A log of steps and epochs with numbers that tell where they stand."""
-    lines = []
+    lines: list[dict[str, Any]] = []
     for epoch in range(1, epochs + 1):
         lines.append({"step": epoch, "epoch": epoch, "loss": 9.0, "gradients": {"gate_v.ratio": 9.0}})
         shares = {f"gate_v.{layer}.cross": 0.5 + layer / 100 + epoch / 1000 for layer in range(1, 13)}
@@ -299,5 +299,7 @@ def test_a_missing_image_is_no_traceback(tiny_backbone: Backbone) -> None:
         method.text_prompts()
     prompts = method.shared_text_prompts()
     assert prompts is not None and torch.equal(prompts.ctx[0], method.ctx)
-    both = build_method("dual_pt", tiny_backbone, NAMES, {"conditional": True, "n_prompts": 3, "n_ctx": 2})
+    both = build_method(
+        "dual_pt", tiny_backbone, NAMES, {"conditional": True, "context": "none", "n_prompts": 3, "n_ctx": 2}
+    )
     assert len(learned_tables(RUN, both)[0]["rows"]) == 3 * 2

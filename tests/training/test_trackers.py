@@ -100,7 +100,7 @@ def test_names_that_nobody_provides_and_things_that_are_none(
     with pytest.raises(UsageError, match="unknown tracker 'tensorbord'") as error:
         train(config(photos), place(tmp_path, "tensorbord"), backbone=tiny_backbone)
     assert "tensorboard" in str(error.value.hint)
-    with tracker("toy", NoTracker), pytest.raises(PluginError, match="tracker 'toy' of .*toys.* is a NoTracker"):
+    with tracker("toy", NoTracker), pytest.raises(PluginError, match=r"tracker 'toy' of .*toys.* is a NoTracker"):
         train(config(photos), place(tmp_path, "toy"), backbone=tiny_backbone)
     assert not list(tmp_path.iterdir())
 
@@ -271,19 +271,25 @@ def test_flag_and_configuration_file(
 
 
 @pytest.mark.parametrize(
-    ("line", "arguments", "message"),
+    ("line", "arguments", "message", "hint"),
     [
-        ("tracker = 5", [], "tracker (run.toml) must be a name or a list of names"),
-        ("tracker = [1]", [], "tracker (run.toml) must be a name or a list of names"),
-        ('tracker = "tensorbord"', [], "unknown tracker 'tensorbord'"),
-        ("", ["--tracker", "tensorbord"], "unknown tracker 'tensorbord'"),
-        ("", ["--set", "tracker=csv"], "'tracker' (--set) is not part of a run's configuration"),
+        ("tracker = 5", [], "tracker (run.toml) must be a name or a list of names", 'tracker = ["tensorboard"]'),
+        ("tracker = [1]", [], "tracker (run.toml) must be a name or a list of names", 'tracker = ["tensorboard"]'),
+        ('tracker = "tensorbord"', [], "unknown tracker 'tensorbord'", "tensorboard"),
+        ("", ["--tracker", "tensorbord"], "unknown tracker 'tensorbord'", "tensorboard"),
+        (
+            "",
+            ["--set", "tracker=csv"],
+            "'tracker' (--set) is not part of a run's configuration",
+            "give it as --tracker",
+        ),
     ],
 )
 def test_slips_are_refused_before_torch_is_loaded(
     line: str,
     arguments: list[str],
     message: str,
+    hint: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -292,5 +298,5 @@ def test_slips_are_refused_before_torch_is_loaded(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--method", "coop", "--config", "run.toml", *arguments]) == 2
     errors = capsys.readouterr().err
-    assert message in errors and "loading torch" not in errors and "--tracker" in errors or "tensorboard" in errors
+    assert message in errors and hint in errors and "loading torch" not in errors
     assert not (tmp_path / "runs").exists()

@@ -88,19 +88,22 @@ def figure_of(curves: Curves, lines: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _draw_panel(axes: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]]) -> None:
-    epochs = [line["epoch"] for line in lines]
+    from matplotlib.ticker import MaxNLocator
+
+    epochs, positive = [line["epoch"] for line in lines], False
     for (label, name), colour in zip(panel.lines.items(), _colours(len(panel.lines)), strict=True):
         values = [_number(line.get(name), log=panel.log) for line in lines]
+        positive = positive or any(value > 0 for value in values)
         axes.plot(epochs, values, label=label, color=colour, marker="o", markersize=3, linewidth=1.4)
     axes.set_title(panel.title)
     axes.set_xlabel("epoch")
     axes.set_ylabel(panel.label)
     axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.3)  # room for the legend
     if panel.limits is not None:
         axes.set_ylim(*panel.limits)
-    if panel.log and any(value > 0 for line in axes.get_lines() for value in line.get_ydata()):
+    if panel.log and positive:
         axes.set_yscale("log")
     axes.grid(alpha=0.25)
     axes.legend(fontsize="small", ncols=1 if len(panel.lines) <= FEW else 2, framealpha=0.8)

@@ -128,9 +128,7 @@ def _contexts(prompts: TextPrompts, class_names: Sequence[str]) -> tuple[list[Co
     shown = [*_shown(ctx_KPVD[:MOST_CLASSES, :MOST_PROMPTS], class_names if own else ())]
     left_out = []
     if n_classes > MOST_CLASSES:
-        left_out.append(
-            f"Shown are the first {MOST_CLASSES} of {n_classes} classes, each of which has its own context."
-        )
+        left_out.append(f"Each class has a context of its own; shown are the first {MOST_CLASSES} of {n_classes}.")
     if n_prompts > MOST_PROMPTS:
         left_out.append(f"Shown are the first {MOST_PROMPTS} of {n_prompts} prompts.")
     return shown, " ".join(left_out)

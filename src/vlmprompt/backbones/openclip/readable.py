@@ -18,7 +18,7 @@ def token_reader(tokenizer: Any) -> Callable[[int], str] | None:
     """
     if hasattr(tokenizer, "decoder") and hasattr(tokenizer, "byte_decoder"):
         return lambda id_: _clip_token(tokenizer, id_)
-    inner = getattr(tokenizer, "tokenizer", None)
+    inner: Any = getattr(tokenizer, "tokenizer", None)
     if hasattr(inner, "convert_ids_to_tokens") and hasattr(inner, "convert_tokens_to_string"):
         second = (inner.tokenize("cat cat") or [""])[-1]
         return lambda id_: _hugging_face_token(inner, id_, marks_starts=second.startswith(WORD_STARTS))
