@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from tests.training.material import STEPS, Exploding, Hooked, config, registered, runtime
 from tests.training.toy_trackers import Failing, NoTracker, Toy, told, tracker
+from vlmprompt.api import TrackedRun
 from vlmprompt.api import train as train_from_python
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.cli.main import main
@@ -21,6 +23,7 @@ from vlmprompt.config.models import Runtime
 from vlmprompt.errors import InputError, Interrupted, PluginError, UsageError
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
+from vlmprompt.training.trackers.following import Trackers
 
 
 def log(run: Path) -> list[dict[str, Any]]:
@@ -112,6 +115,36 @@ def test_a_method_without_a_loop_has_nothing_to_tell(photos: Path, tiny_backbone
         run = train(settings, place(tmp_path, "toy"), progress=progress, backbone=tiny_backbone).run
     assert progress.warnings == ["method 'zeroshot' has no training loop: there is nothing to tell a tracker"]
     assert not Toy.told and load_run(run).info.files == ("checkpoint.safetensors", "MODEL_CARD.md")
+
+
+def test_the_tracker_of_the_docs_works(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
+    (block,) = [own for own in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "(Tracker)" in own]
+    said: list[Any] = []
+
+    class Brush:
+        def __init__(self, name: str, *, from_step: int) -> None:
+            said.append((name, from_step))
+
+        def write(self, step: int, loss: float) -> None:
+            said.append((step, loss))
+
+        def put_away(self) -> None:
+            said.append("away")
+
+    space: dict[str, Any] = {"Brush": Brush, "paint_left": lambda: bool(said)}
+    exec(block, space)
+    with pytest.raises(InputError, match="needs paint"):
+        space["Wall"]()
+    said.append("paint")
+    progress = Hooked()
+    work = Trackers({"wall": space["Wall"]()}, progress)
+    with work.told_of_the_end():
+        work.start(TrackedRun("r", tmp_path, {}, (), 4, list))
+        work.record({"step": 5, "loss": 9.0})
+        work.record({"step": 6, "epoch_end": True, "loss": 0.5})
+        work.flush()
+    assert said == ["paint", ("r", 4), (6, 0.5), "away"] and progress.warnings == []
 
 
 # -- log.csv -----------------------------------------------------------------------------------------
