@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FEW = 4  # lines that colours of their own tell apart; more are shaded from first to last
+MARKED = 12  # epochs, each of which has a dot
 SIZE = 5.0, 3.2  # inches of a panel
 
 
@@ -91,10 +92,11 @@ def _draw_panel(axes: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]]) ->
     from matplotlib.ticker import MaxNLocator
 
     epochs, positive = [line["epoch"] for line in lines], False
+    marker = "o" if len(epochs) <= MARKED else ""
     for (label, name), colour in zip(panel.lines.items(), _colours(len(panel.lines)), strict=True):
         values = [_number(line.get(name), log=panel.log) for line in lines]
         positive = positive or any(value > 0 for value in values)
-        axes.plot(epochs, values, label=label, color=colour, marker="o", markersize=3, linewidth=1.4)
+        axes.plot(epochs, values, label=label, color=colour, marker=marker, markersize=3, linewidth=1.4)
     axes.set_title(panel.title)
     axes.set_xlabel("epoch")
     axes.set_ylabel(panel.label)
@@ -106,7 +108,8 @@ def _draw_panel(axes: Axes, panel: Panel, lines: Sequence[Mapping[str, Any]]) ->
     if panel.log and positive:
         axes.set_yscale("log")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize="small", ncols=1 if len(panel.lines) <= FEW else 2, framealpha=0.8)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.02), "frameon": False}
+    axes.legend(fontsize="small", **({"framealpha": 0.8} if len(panel.lines) <= FEW else beside))
 
 
 def _colours(n: int) -> list[Any]:
