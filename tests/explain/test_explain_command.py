@@ -38,8 +38,8 @@ def test_a_line_for_each_picture(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["explain", str(run), "--n", "2", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(run / "explain")
-    assert lines[1].split() == ["picture", "shows", "true", "predicted", "probability", "on", "object"]
-    assert [line.split()[1] for line in lines[2:]] == ["attention", "cosines"] * 2
+    assert lines[1].split() == ["picture", "shows", "true", "predicted", "probability"]
+    assert [line.split()[1] for line in lines[2:]] == ["attention", "cosines", "attention", "cosines", "figure"]
     assert {line.split()[0] for line in lines[2:]} == {file.name for file in (run / "explain").glob("*.png")}
 
 

@@ -39,11 +39,10 @@ def test_what_is_written(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path)
     found = explain(coop_run, out=tmp_path, n=3, seed=4, backbone=tiny_backbone)
     content = json.loads((tmp_path / FILE).read_text())
     assert content == found.content and found.failed == ()
-    assert {key: content[key] for key in ("version", "run", "checkpoint", "figures", "tables")} == {
+    assert {key: content[key] for key in ("version", "run", "checkpoint", "tables")} == {
         "version": 1,
         "run": coop_run.name,
         "checkpoint": hashlib.sha256((coop_run.path / "checkpoint.safetensors").read_bytes()).hexdigest(),
-        "figures": [],
         "tables": [],
     }
     records = list(coop_run.load_dataset().split("test"))
@@ -63,7 +62,11 @@ def test_what_is_written(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path)
                 assert picture.format == "PNG"
                 assert picture.height / picture.width == pytest.approx(rows * 2.14 / 6.1, rel=0.06)
             assert "zero-shot CLIP" in own["caption"] and image["predicted"] in own["caption"]
-    assert {file.name for file in tmp_path.iterdir()} == {FILE, *(path.name for path in found.pictures)}
+    (sheet,) = content["figures"]
+    assert "Fig" not in sheet["caption"] and sheet["caption"].endswith("n = 3.")
+    with Image.open(tmp_path / sheet["file"]) as picture:  # three rows
+        assert picture.height / picture.width == pytest.approx(3 * 2.14 / 6.1, rel=0.06)
+    assert {file.name for file in tmp_path.iterdir()} == {FILE, sheet["file"], *(path.name for path in found.pictures)}
     assert len(found.pictures) == 6
     assert all(p.grad is None for p in tiny_backbone.model.parameters())
 
@@ -217,10 +220,10 @@ def test_the_panels_of_a_picture(tmp_path: Path) -> None:
 
     image = np.zeros((4, 8, 3)) + np.array([0.8, 0.1, 0.1])  # wide: 2 x 4 patches
     values_N = torch.tensor([0.0, 1, 0, 0, 0, 0, 0, 1])
-    rows = [Row("true\na $class$ _{of} signs", (Panel("prompt 1", values_N, 0.25),))] * 2
+    rows = [Row("true\na $class$ _{of} signs", image, (Panel("prompt 1", values_N, 0.25),))] * 2
 
     def drawn(kind: Any) -> np.ndarray[Any, Any]:
-        with Image.open(io.BytesIO(draw(image, (2, 4), kind, rows))) as picture:
+        with Image.open(io.BytesIO(draw((2, 4), kind, rows))) as picture:
             return np.asarray(picture.convert("RGB")) / 255
 
     def middle_of(picture: np.ndarray[Any, Any], patch: int) -> Any:

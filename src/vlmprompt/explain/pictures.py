@@ -6,8 +6,8 @@ Shapes: B images, N patches.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from vlmprompt.training.runs import Run
 
 BASELINE = "zeroshot"
 CLIP = "zero-shot CLIP"
+SHEET, SHEET_FILE = 8, "attention.png"  # images at most
 ORDER: tuple[MapKind, ...] = ("attention", "patches", "plan", "cosines")
 TITLES: dict[MapKind, str] = {
     "attention": "What speaks for the class, by its gradient",
@@ -89,6 +90,7 @@ def explain(
         raise UsageError(f"unknown choice of images {which!r}", hint=did_you_mean(which, WHICH))
     if n < 1:
         raise UsageError(f"n = {n} shows no image", hint="at least 1")
+    run.require_finished()
     progress = progress or SilentProgress()
     folder = run.path / FOLDER if out is None else Path(out)
     wanted = shuffled_test(run, seed, runtime) if images is None else named_images(run, images)
@@ -99,13 +101,14 @@ def explain(
     reading = Reading(towers, progress)
     with torch.inference_mode(False):
         chosen = _chosen(wanted, own, reading, n if images is None else None, which, progress)
-        work = _Work(folder, own, _baseline(run, towers), progress)
+        count = len(wanted) if images is not None else None if which == "mistakes" else min(n, len(wanted))
+        work = _Work(folder, own, _baseline(run, towers), progress, count)
         content = {
             "version": VERSION,
             "run": run.name,
             "checkpoint": run.digest,
             "images": list(work.images(chosen)),
-            "figures": extra_figures(run, folder),
+            "figures": [*work.figures(), *extra_figures(run, folder)],
             "tables": extra_tables(run, method),
         }
     if not content["images"]:
@@ -152,35 +155,41 @@ def _nothing(failed: Sequence[InputError], which: Which) -> InputError:
     return InputError("the run takes no test image for another class", hint="leave --which out, or name images")
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A class that is asked about in one image: its label, and the words of its row."""
-
-    label: int
-    words: str
-
-
 @dataclass
 class _Work:
     """Draws, writes and describes pictures.
 
     Attributes:
         clip: stands beside; None where the run is zero-shot CLIP itself.
+        count: images to come, or None where nobody knows.
     """
 
     folder: Path
     own: Looking
     clip: Looking | None
     progress: Progress
+    count: int | None
     done: int = 0
+    sheet: list[Row] = field(default_factory=list)
 
     def images(self, seen: Iterator[Seen]) -> Iterator[dict[str, Any]]:
         """An entry of explain.json for each image, its pictures written."""
-        with self.progress.task("pictures", None, unit="img") as task:
+        with self.progress.task("pictures", self.count, unit="img") as task:
             for batch in batches(seen):
                 for entry in self._batch(batch):
                     yield entry
                     task.advance()
+
+    def figures(self) -> list[dict[str, Any]]:
+        """After all images: the first of them under one another, as in Fig. 1 of Bloom; written, and described."""
+        if len(self.sheet) < 2:
+            return []
+        grid = self.own.frozen.method.backbone.vision.grid
+        write_atomic(self.folder / SHEET_FILE, draw(grid, "attention", self.sheet))
+        caption = f"{self._caption('attention')} For the true class of each image, or the predicted one where that is"
+        return [
+            {"file": SHEET_FILE, "title": TITLES["attention"], "caption": f"{caption} unknown; n = {len(self.sheet)}."}
+        ]
 
     def _batch(self, batch: Sequence[Seen]) -> Iterator[dict[str, Any]]:
         images = stacked(batch, self.own.frozen)
@@ -191,6 +200,8 @@ class _Work:
         clip_output = None if self.clip is None else self.clip.output(images)
         found: dict[str, tuple[list[PatchMap], list[PatchMap]]] = {}
         for name, labels_B in (("true", true_B), ("predicted", predicted_B)):
+            if found and torch.equal(true_B, predicted_B):
+                continue
             beside = [] if self.clip is None or clip_output is None else self.clip.maps(images, clip_output, labels_B)
             found[name] = (self.own.maps(images, output, labels_B), beside)
         if not found["true"][0]:
@@ -198,28 +209,23 @@ class _Work:
         for i, one in enumerate(batch):
             self.done += 1
             asked = self._asked(one, int(predicted_B[i]), float(sure_B[i]))
-            maps = [(words, found[name][0], found[name][1]) for name, words in asked.items()]
+            maps = [(words, *found.get(name, found["true"])) for name, words in asked.items()]
             yield self._image(one, i, maps) | {
                 "true": None if one.label is None else self._class(one.label),
                 "predicted": self._class(int(predicted_B[i])),
                 "probability": round(float(sure_B[i]), 6),
             }
 
-    def _asked(self, one: Seen, predicted: int, sure: float) -> dict[str, _Asked]:
-        """The rows of an image: its own class, and the likeliest if that is another."""
+    def _asked(self, one: Seen, predicted: int, sure: float) -> dict[str, str]:
+        """The rows of an image in words: its own class, and the likeliest if that is another."""
         own, likeliest = one.label, short(self._class(predicted))
         if own is None:
-            return {"predicted": _Asked(predicted, f"predicted, {sure:.0%}\n{likeliest}")}
+            return {"predicted": f"predicted, {sure:.0%}\n{likeliest}"}
         if own == predicted:
-            return {"true": _Asked(own, f"true and predicted, {sure:.0%}\n{likeliest}")}
-        return {
-            "true": _Asked(own, f"true\n{short(self._class(own))}"),
-            "predicted": _Asked(predicted, f"predicted, {sure:.0%}\n{likeliest}"),
-        }
+            return {"true": f"true and predicted, {sure:.0%}\n{likeliest}"}
+        return {"true": f"true\n{short(self._class(own))}", "predicted": f"predicted, {sure:.0%}\n{likeliest}"}
 
-    def _image(
-        self, one: Seen, i: int, maps: Sequence[tuple[_Asked, list[PatchMap], list[PatchMap]]]
-    ) -> dict[str, Any]:
+    def _image(self, one: Seen, i: int, maps: Sequence[tuple[str, list[PatchMap], list[PatchMap]]]) -> dict[str, Any]:
         """Draw image i of a batch, a picture for each kind of map."""
         backbone = self.own.frozen.method.backbone
         grid, image = backbone.vision.grid, pixels(one.pixels_3HW, backbone.preprocess)
@@ -229,15 +235,17 @@ class _Work:
             own = [m.weights_BN[i] for m in maps[0][1] if m.kind == kind]
             if not own:
                 continue
-            rows = [self._row(asked, kind, i, ours, beside, mask_N) for asked, ours, beside in maps]
+            rows = [Row(words, image, self._panels(kind, i, ours, beside, mask_N)) for words, ours, beside in maps]
+            if kind == "attention" and len(self.sheet) < SHEET:
+                self.sheet.append(rows[0])
             file = f"{self.done:03}-{_slug(one.record)}-{kind}.png"
-            write_atomic(self.folder / file, draw(image, grid, kind, rows))
+            write_atomic(self.folder / file, draw(grid, kind, rows))
             pictures.append(
                 {
                     "file": file,
                     "kind": kind,
                     "title": TITLES[kind],
-                    "caption": self._caption(kind, [asked.words for asked, _, _ in maps]),
+                    "caption": self._caption(kind, [words for words, _, _ in maps]),
                     "pointing": None if mask_N is None else round(mean_share(own, mask_N), 6),
                     "chance": None if mask_N is None else round(float(mask_N.double().mean()), 6),
                 }
@@ -245,29 +253,23 @@ class _Work:
         source = one.record.image
         return {"id": one.record.id, "path": str(source) if isinstance(source, Path) else None, "pictures": pictures}
 
-    def _row(
-        self,
-        asked: _Asked,
-        kind: MapKind,
-        i: int,
-        ours: Sequence[PatchMap],
-        beside: Sequence[PatchMap],
-        mask_N: Tensor | None,
-    ) -> Row:
-        panels = [(self.clip.name if self.clip else "", m) for m in beside if m.kind == kind]
-        panels += [(m.title if kind != "attention" else self.own.name, m) for m in ours if m.kind == kind]
-        return Row(
-            asked.words,
-            tuple(
-                Panel(title, m.values_BN[i].float().cpu(), None if mask_N is None else share(m.weights_BN[i], mask_N))
-                for title, m in panels
-            ),
+    def _panels(
+        self, kind: MapKind, i: int, ours: Sequence[PatchMap], beside: Sequence[PatchMap], mask_N: Tensor | None
+    ) -> tuple[Panel, ...]:
+        """The maps of a kind of image i, zero-shot CLIP's first."""
+        named = [(self.clip.name if self.clip else "", m) for m in beside] + [
+            (m.title or self.own.name, m) for m in ours
+        ]
+        return tuple(
+            Panel(title, m.values_BN[i].float().cpu(), None if mask_N is None else share(m.weights_BN[i], mask_N))
+            for title, m in named
+            if m.kind == kind
         )
 
-    def _caption(self, kind: MapKind, rows: Sequence[str]) -> str:
+    def _caption(self, kind: MapKind, rows: Sequence[str] = ()) -> str:
         said = "; ".join(row.replace("\n", ": ") for row in rows)
         beside = f" First {CLIP}, then {self.own.name}." if self.clip and kind in ("cosines", "attention") else ""
-        return f"{MEANING[kind]}{beside} Rows: {said}."
+        return f"{MEANING[kind]}{beside}" + (f" Rows: {said}." if rows else "")
 
     def _class(self, label: int) -> str:
         return self.own.frozen.class_names[label]
@@ -277,18 +279,3 @@ def _slug(record: Record) -> str:
     """The last two parts of an image's id, as a part of a file's name."""
     words = "/".join(re.split(r"[/\\]", record.id)[-2:]).lower()
     return _OTHER.sub("-", words).strip("-")[:40].strip("-") or "image"
-
-
-def describe(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str, str]]:
-    """The pictures of explain.json as rows: file, kind, true class, predicted class, its probability, pointing."""
-    for image in content["images"]:
-        for own in image["pictures"]:
-            pointing = "" if own["pointing"] is None else f"{own['pointing']:.3f}"
-            yield (
-                own["file"],
-                own["kind"],
-                image["true"] or "",
-                image["predicted"],
-                f"{image['probability']:.3f}",
-                pointing,
-            )
