@@ -12,7 +12,7 @@ import pytest
 from tests.cli.tiny_loader import TinyLoader
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.cli.main import main
-from vlmprompt.explain import pictures
+from vlmprompt.explain import entries
 from vlmprompt.training.runs import Run
 
 
@@ -20,7 +20,7 @@ from vlmprompt.training.runs import Run
 def tiny(tiny_spec: None, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tower of the runs by its name, and pictures that cost nothing."""
     monkeypatch.setattr(TinyLoader, "load", lambda *args, **more: tiny_backbone)
-    monkeypatch.setattr(pictures, "draw", lambda *args: b"")
+    monkeypatch.setattr(entries, "draw", lambda *args: b"")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation.suites.pointing import PointingSuite
-from vlmprompt.explain import explain, pictures
+from vlmprompt.explain import entries, explain, pictures
 from vlmprompt.explain.written import FILE
 from vlmprompt.progress import SilentProgress
 from vlmprompt.training.runs import Run
@@ -32,7 +32,7 @@ from vlmprompt.training.runs import Run
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are empty files, which cost nothing."""
-    monkeypatch.setattr(pictures, "draw", lambda *args: b"")
+    monkeypatch.setattr(entries, "draw", lambda *args: b"")
 
 
 def test_what_is_written(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
