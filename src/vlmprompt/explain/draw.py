@@ -163,10 +163,12 @@ def _head(axes: Any, title: str, share: float | None) -> None:
 
 
 def _bar(figure: Figure, size: tuple[float, float], scale: Normalize, label: str) -> None:
-    left = (size[0] - BAR + 0.04) / size[0]
-    axes = figure.add_axes((left, 0.08, 0.09 / size[0], 0.84 - TEXT / size[1] / 2))
+    """The scale, beside the first rows."""
+    wide, high = size
+    tall = min(high - TEXT - 2 * MARGIN, PANEL)
+    axes = figure.add_axes(((wide - BAR + 0.04) / wide, (high - TEXT - tall) / high, 0.09 / wide, tall / high))
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), cax=axes)
-    bar.set_label(label, fontsize=FONT)
+    bar.set_label(label, fontsize=FONT - 0.5)
     bar.ax.tick_params(labelsize=FONT - 1.5, length=2)
     bar.outline.set_visible(False)
 
