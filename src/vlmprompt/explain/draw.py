@@ -1,4 +1,4 @@
-"""One picture: an image as the tower sees it, beside maps of its patches, a row for each class that is asked about.
+"""One picture: images as the tower sees them, beside maps of their patches, a row for each class that is asked about.
 
 Shapes: H x W pixels of the tower's input, N patches in a grid.
 """
@@ -49,30 +49,37 @@ class Panel:
     Attributes:
         title: what it is of.
         values_N: see `PatchMap`.
-        share: how much of it lies on the object, 0 to 1; None where nobody knows.
+        note: a few words below the title, or None.
     """
 
     title: str
     values_N: Tensor
-    share: float | None
+    note: str | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """The maps of one class, and what the class is to the image."""
+    """An image and the maps of one class.
+
+    Attributes:
+        title: above the image: what the class is to it.
+        image_HW3: what the tower sees, 0 to 1, see `pixels`.
+    """
 
     title: str
+    image_HW3: Array
     panels: tuple[Panel, ...]
 
 
-def draw(pixels_HW3: Array, grid: tuple[int, int], kind: MapKind, rows: Sequence[Row]) -> bytes:
-    """A PNG: the image in the first column, a panel for each map; the same input gives the same bytes.
+def draw(grid: tuple[int, int], kind: MapKind, rows: Sequence[Row]) -> bytes:
+    """A PNG: images in the first column, a panel for each map; the same input gives the same bytes.
 
     Args:
-        pixels_HW3: 0 to 1, see `pixels`.
         grid: rows and columns of patches.
+        kind: of all maps.
+        rows: of images of one size.
     """
-    height, width = pixels_HW3.shape[:2]
+    height, width = rows[0].image_HW3.shape[:2]
     high, wide = PANEL * min(1.0, height / width), PANEL * min(1.0, width / height)
     columns = 1 + max(len(row.panels) for row in rows)
     bar = BAR if kind in SCALES else 0.0
@@ -86,9 +93,9 @@ def draw(pixels_HW3: Array, grid: tuple[int, int], kind: MapKind, rows: Sequence
             axes = figure.add_axes(tuple(part / size[n % 2] for n, part in enumerate(place)))
             axes.set_axis_off()
             panel = row.panels[j - 1] if j else None
-            shown = pixels_HW3 if panel is None else _over(pixels_HW3, grid, kind, panel.values_N, scale)
+            shown = row.image_HW3 if panel is None else _over(row.image_HW3, grid, kind, panel.values_N, scale)
             axes.imshow(shown, interpolation="nearest", aspect="auto")
-            _head(axes, row.title if panel is None else panel.title, None if panel is None else panel.share)
+            _head(axes, row.title if panel is None else panel.title, None if panel is None else panel.note)
             if panel is not None and kind == "patches":
                 _outline(axes, panel.values_N.reshape(grid).numpy() > 0, (height, width))
     if kind in SCALES:
@@ -149,17 +156,19 @@ def _outline(axes: Any, chosen: npt.NDArray[np.bool_], size: tuple[int, int]) ->
     axes.add_collection(LineCollection(list(lines), colors=OUTLINE, linewidths=1.4, capstyle="round"), autolim=False)
 
 
-def _head(axes: Any, title: str, share: float | None) -> None:
+def _head(axes: Any, title: str, note: str | None) -> None:
     """One or two lines above a panel. Dollar signs of names are no formulas."""
-    text = title if share is None else f"{title}\n{share:.0%} on the object"
+    text = title if note is None else f"{title}\n{note}"
     axes.set_title(text, fontsize=FONT, pad=3, linespacing=1.15, parse_math=False)
 
 
 def _bar(figure: Figure, size: tuple[float, float], scale: Normalize, label: str) -> None:
-    left = (size[0] - BAR + 0.04) / size[0]
-    axes = figure.add_axes((left, 0.08, 0.09 / size[0], 0.84 - TEXT / size[1] / 2))
+    """The scale, beside the first rows."""
+    wide, high = size
+    tall = min(high - TEXT - 2 * MARGIN, PANEL)
+    axes = figure.add_axes(((wide - BAR + 0.04) / wide, (high - TEXT - tall) / high, 0.09 / wide, tall / high))
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), cax=axes)
-    bar.set_label(label, fontsize=FONT)
+    bar.set_label(label, fontsize=FONT - 0.5)
     bar.ax.tick_params(labelsize=FONT - 1.5, length=2)
     bar.outline.set_visible(False)
 
