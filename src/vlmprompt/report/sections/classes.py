@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from vlmprompt.report.drawing import PALETTE, Names, drawn, short
-from vlmprompt.report.measured import Outcome, classified, shown, trained_first
+from vlmprompt.report.measured import PREFERRED, Outcome, classified, shown, trained_first
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Figure, Part, Section, Table
+from vlmprompt.report.section import Figure, Part, Section, Table, Text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 MOST_BARS = 64  # more classes are folded
 AT_EACH_END = 20
+TITLE = "Accuracy by class"
+UNKNOWN = (
+    "What was said of each image was not kept when these numbers were measured, so there are no accuracies of single "
+    "classes, no confusion and no reliability. To measure again and keep it: vlmprompt evaluate RUN --force"
+)
 MOST_ROWS = 200  # of the table
 
 
@@ -47,7 +52,7 @@ class Bar:
 
 
 def section(runs: Sequence[ReportRun]) -> Section | None:
-    """The section, or None where nothing is known of single images."""
+    """The section; where nothing is known of single images it says what to run, and without any number it is None."""
     outcomes, more = shown(trained_first(classified(runs)))
     names = Names("classes")
     parts: list[Part] = []
@@ -55,9 +60,10 @@ def section(runs: Sequence[ReportRun]) -> Section | None:
         found = by_class(outcome.details)
         parts += [_figure(names.of(outcome.title), outcome, found), _table(outcome, found)]
     if not parts:
-        return None
+        measured = any(row.suite in PREFERRED and row.value is not None for run in runs for row in run.rows)
+        return Section("classes", TITLE, "", (Text(UNKNOWN),)) if measured else None
     intro = f"The share of each class's images that were told right, the worst first.{more}"
-    return Section("classes", "Accuracy by class", intro, tuple(parts))
+    return Section("classes", TITLE, intro, tuple(parts))
 
 
 def by_class(details: Details) -> list[ClassAccuracy]:
@@ -103,7 +109,7 @@ def _figure(name: str, outcome: Outcome, found: Sequence[ClassAccuracy]) -> Figu
 
     more = "" if len(found) <= MOST_BARS else f"; the {AT_EACH_END} worst and the {AT_EACH_END} best are shown singly"
     lacking = len(outcome.details.class_names) - len(found)
-    without = f"; {lacking:,} classes without images are left out" if lacking else ""
+    without = f"; without images and left out: {lacking:,} of {len(outcome.details.class_names):,}" if lacking else ""
     caption = f"{outcome.images}, {len(found):,} classes{more}{without}. Dashed: mean over classes, {100 * mean:.2f} %."
     return drawn(name, outcome.title, caption, plot, (6.4, 0.9 + 0.17 * len(bars)))
 
