@@ -52,9 +52,12 @@ if TYPE_CHECKING:
     from vlmprompt.errors import UsageError as UsageError
     from vlmprompt.errors import VlmPromptError as VlmPromptError
     from vlmprompt.errors import did_you_mean as did_you_mean
+    from vlmprompt.evaluation.calibrate import Calibrated as Calibrated
+    from vlmprompt.evaluation.calibrate import calibrate as calibrate
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
+    from vlmprompt.explain import explain as explain
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
@@ -80,6 +83,10 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import initial_context as initial_context
     from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
+    from vlmprompt.methods.patch_maps import PatchMap as PatchMap
+    from vlmprompt.methods.patch_maps import chosen_maps as chosen_maps
+    from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
+    from vlmprompt.methods.patch_maps import plan_maps as plan_maps
     from vlmprompt.methods.scores import ood_scores as ood_scores
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
@@ -125,9 +132,11 @@ _MODULES = {
         "VlmPromptError",
         "did_you_mean",
     ),
+    "vlmprompt.evaluation.calibrate": ("Calibrated", "calibrate"),
     "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
+    "vlmprompt.explain": ("explain",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.class_text": ("class_text",),
@@ -144,6 +153,7 @@ _MODULES = {
         "meta_net",
         "seeded_linear",
     ),
+    "vlmprompt.methods.patch_maps": ("PatchMap", "chosen_maps", "cosine_maps", "plan_maps"),
     "vlmprompt.methods.scores": ("ood_scores",),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),

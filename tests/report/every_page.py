@@ -1,9 +1,9 @@
 """A page of tiny runs in Chromium: `python -m tests.report.every_page [FOLDER]`, by default page-out.
 
-Runs are trained and measured on the built-in data; their page is served on the loopback and opened on a wide and on a
-narrow screen, dark and light, and printed. Pictures of it go to the folder. It is an error if the page asks for
-anything but itself, if the console says anything, if a section is missing, an image does not show, or the page is wider
-than the screen.
+Runs are trained, measured and explained on the built-in data. Their page is served on the loopback and opened on a wide
+and on a narrow screen, dark and light, and printed; pictures of it go to the folder. It is an error if the page asks
+for anything but itself, if the console says anything, if a section is missing, an image does not show, or the page is
+wider than the screen.
 """
 
 from __future__ import annotations
@@ -25,11 +25,23 @@ PAGE = "page.html"
 WIDTHS = (1280, 400)
 SCHEMES = ("light", "dark")
 HEIGHT = 900
-SWEEP = [
-    *("sweep", "--method", "coop", "--method", "linear_probe", "--data", "doodles-animals", "--out", "sweep"),
-    *("--shots", "1", "--shots", "4", "--seed", "1", "--seed", "2", "--max-steps", "12", "--batch-size", "8"),
-    *("--validate-every", "1", "--workers", "0", "--suite", "accuracy", "--suite", "few-shot"),
+RUN = "sweep/runs/coop-doodles-animals-doodle-clip-4shot-seed1"
+TRAINED = [
+    *("--data", "doodles-animals", "--max-steps", "12", "--batch-size", "8", "--validate-every", "1", "--workers", "0"),
+    *("--seed", "1"),
 ]
+SUITES = ("accuracy", "few-shot", "ood", "domain-generalization")
+COMMANDS: tuple[list[str], ...] = (
+    [
+        *("sweep", "--method", "coop", "--shots", "1", "--shots", "4", *TRAINED, "--out", "sweep"),
+        *(word for suite in SUITES for word in ("--suite", suite)),
+    ],
+    ["train", "--method", "coop", "--shots", "4", "--setting", "base-to-new", *TRAINED, "--out", "halves"],
+    ["evaluate", "halves", "--suite", "base-to-new", "--workers", "0"],
+    ["calibrate", RUN, "--workers", "0"],
+    ["explain", RUN, "--n", "2"],
+    ["report", "sweep", "halves", "--html", PAGE],
+)
 ALL = "[...document.querySelectorAll('{}')]"
 # What is wrong with elements of a page -> JavaScript for those that have it.
 FAULTY = {
@@ -39,11 +51,6 @@ FAULTY = {
     "ids that are there twice": f"{ALL.format('[id]')}.map(e => e.id).filter((id, i, all) => all.indexOf(id) < i)",
     "links to nowhere": f"{ALL.format('a')}.filter(a => !document.getElementById(a.hash.slice(1)))",
 }
-RUN = "runs/coop-doodles-animals-doodle-clip-4shot-seed1"
-COMMANDS: tuple[list[str], ...] = (
-    SWEEP,
-    ["report", "sweep", "--html", PAGE],
-)
 
 
 def make(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,6 +118,24 @@ def test_a_data_set_that_is_gone_is_said(tmp_path: Path, photos: Path) -> None:
     (said,) = parts_of(run)
     assert isinstance(said, Text)
     assert said.text.startswith("The images of run cannot be shown: ") and str(photos) in said.text
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_nothing_is_fetched(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+    run = run_of(tmp_path, photos)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    if before is not None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", before)
+    asked: list[str | None] = []
+
+    def load(config: RunConfig, root: Path | None) -> None:
+        asked.append(os.environ.get("HF_HUB_OFFLINE"))
+        raise InputError("not in the cache", hint="fetch it")
+
+    monkeypatch.setattr(images, "load_run_dataset", load)
+    assert parts_of(run) == [Text("The images of run cannot be shown: not in the cache (fetch it).")]
+    assert asked == ["1"]
+    assert os.environ.get("HF_HUB_OFFLINE") == before
 
 
 def test_a_run_without_mistakes(tmp_path: Path, photos: Path) -> None:

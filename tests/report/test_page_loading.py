@@ -14,11 +14,26 @@ from vlmprompt.errors import InputError
 from vlmprompt.report.explained import Explained
 from vlmprompt.report.info import RunInfo
 from vlmprompt.report.loading import Loaded, load, read_log, unmeasured
+from vlmprompt.report.section import Table
+from vlmprompt.report.sections import calibrated
 from vlmprompt.results.store import ResultStore, current
 from vlmprompt.training import provenance
 from vlmprompt.training.run import train
 
 P = [[0.75, 0.25], [0.5, 0.5]]
+FITTED = {
+    "temperature": 1.5,
+    "split": "val",
+    "n": 40,
+    "checkpoint": CHECKPOINT,
+    "before": {"ece_15": 0.125, "nll": 1.25, "brier": 0.5},
+    "after": {"ece_15": 0.0625, "nll": 1.0, "brier": 0.25},
+    "test": {"n": 80, "before": {"ece_15": 0.25, "nll": 1.5}, "after": {"ece_15": 0.2, "nll": 1.4, "brier": 0.3}},
+    "conformal": [
+        {"alpha": 0.05, "threshold": 1.0, "n": 40},
+        {"alpha": 0.1, "threshold": 0.75, "n": 40, "coverage": 0.9125, "mean_size": 2.5, "test_n": 80},
+    ],
+}
 
 
 def loaded(*files: Path) -> Loaded:
@@ -112,7 +127,7 @@ def damage_calibration(folder: Path) -> str:
 
 
 def stale_calibration(folder: Path) -> str:
-    (folder / "calibration.json").write_text(json.dumps({"checkpoint": "other", "temperature": 2}))
+    (folder / "calibration.json").write_text(json.dumps({**FITTED, "checkpoint": "other"}))
     return "calibration.json was made of another checkpoint"
 
 
@@ -190,3 +205,23 @@ def test_a_run_json_is_read_as_training_wrote_it(tmp_path: Path, tiny_backbone: 
         kept = theirs[name]
         assert value == ({key: kept[key] for key in value} if name in ("data", "backbone") else kept), name
     assert read.checkpoint and read.data.train_ids and read.seconds > 0
+
+
+def test_the_temperature_of_a_run_is_shown(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", [measured("run", value=0.5)])
+    (folder / "calibration.json").write_text(json.dumps(FITTED))
+    found = loaded(folder / "results.jsonl")
+    section = calibrated.section(found.runs)
+    assert section is not None and found.left_out == []
+    temperatures, sets = section.parts
+    assert isinstance(temperatures, Table) and isinstance(sets, Table)
+    assert temperatures.rows == (
+        ("run", "val, fitted on it", "40", "1.5", "12.50", "6.25", "1.2500", "1.0000", "0.5000", "0.2500"),
+        ("run", "test", "80", "1.5", "25.00", "20.00", "1.5000", "1.4000", "–", "0.3000"),
+    )
+    assert sets.rows == (
+        ("run", "5%", "0.0000", "40", "–", "–", "0"),
+        ("run", "10%", "0.2500", "40", "91.25%", "2.50", "80"),
+    )
+    assert {len(line) for line in temperatures.rows} == {len(temperatures.columns)}
+    assert {len(line) for line in sets.rows} == {len(sets.columns)}

@@ -20,6 +20,7 @@ COMMANDS = (
     Late("import", "import_", "Make a run of a checkpoint that a method's published code has trained."),
     Late("evaluate", "evaluate", "Measure trained runs, beside zero-shot CLIP and a linear probe on the same images."),
     Late("predict", "predict", "Say what pictures show, by a trained run."),
+    Late("calibrate", "calibrate", "Fit a temperature to a run, so that its probabilities mean what they say."),
     Late("sweep", "sweep", "Train and measure every combination of methods, data sets, shots and seeds."),
     Late("reproduce", "reproduce", "Train and measure all that a table needs, and print it."),
     Late(
@@ -27,6 +28,7 @@ COMMANDS = (
         "describe_classes",
         "Describe classes in words: ask a language model.",
     ),
+    Late("explain", "explain", "Draw where a trained run looks in images."),
     Late("report", "report", "Show stored results as tables; measures nothing."),
     Late("data", "data", "Look at data sets: what is there, what is wrong, what is drawn."),
     Late("config", "config", "Look at configurations."),

@@ -12,6 +12,7 @@ from vlmprompt.cli import output
 from vlmprompt.cli.names import require
 from vlmprompt.cli.options import JsonFlag, ReporterOption, RootOption, RunsDirOption
 from vlmprompt.cli.report_figures import FiguresOption, FormatOption, require_figures, write_figures
+from vlmprompt.cli.report_more import CalibrationFlag, ClassesFlag, of_calibration, require_one, show_classes
 from vlmprompt.cli.report_page import HtmlOption, require_page, write_page
 from vlmprompt.cli.rows import emit_rows
 from vlmprompt.errors import InputError, UsageError
@@ -39,6 +40,8 @@ def report(
     ] = None,
     reporter: ReporterOption = DEFAULT_REPORTER,
     latex: Annotated[bool, typer.Option("--latex", help="The same as --reporter latex.")] = False,
+    classes: ClassesFlag = False,
+    calibration: CalibrationFlag = False,
     html: HtmlOption = None,
     figures: FiguresOption = None,
     figure_format: FormatOption = None,
@@ -49,11 +52,16 @@ def report(
     """Show stored results as tables; measures nothing. 'vlmprompt evaluate' and 'sweep' store them."""
     reporter = _reporter(reporter, latex)
     require(reporter=reporter)
+    require_one(classes, calibration, {"--html": html, "--figures": figures}, reporter)
     require_page(html)
     require_figures(figures, figure_format)
     places = sources or [runs_dir]
     stored = _stored(file for source in places for file in _files(source))
+    if classes:
+        show_classes(stored, reporter=reporter, as_json=as_json)
+        return
     rows = [row for own in stored.values() for row in own]
+    rows = of_calibration(rows) if calibration else rows
     error = None if html is None else write_page(html, stored, places, root)
     made: dict[str, Any] = {} if html is None else {"page": html}
     if figures is not None:

@@ -39,11 +39,15 @@ def measurement(
         InputError: there are no images, or a logit is not finite.
     """
     details = classified(predictions, dataset)
-    numbers = details.calibration()
-    numbers["ece_15"] = metrics.ece_of(details.confidence, details.correct, bins=15)
+    numbers = calibration_of(details)
     n = len(predictions)
     calibration = [MetricValue(name, numbers[name], n, up, note) for name, up in CALIBRATION_METRICS.items()]
     return Measurement([*values, *calibration], details)
+
+
+def calibration_of(details: Details) -> dict[str, float]:
+    """The metrics `CALIBRATION` of what was said of each image."""
+    return details.calibration() | {"ece_15": metrics.ece_of(details.confidence, details.correct, bins=15)}
 
 
 def classified(predictions: Predictions, dataset: Dataset, *, split: str = "test") -> Details:

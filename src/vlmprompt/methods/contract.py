@@ -29,6 +29,7 @@ from vlmprompt.backbones.types import (
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.class_text import SEVERAL_NAMES, require_list, require_one_name
 from vlmprompt.methods.config import MethodConfig
+from vlmprompt.methods.patch_maps import PatchMap, cosine_maps
 from vlmprompt.methods.weighted import cross_entropy
 
 if TYPE_CHECKING:
@@ -337,6 +338,18 @@ class PromptMethod(nn.Module):
         other = copy.copy(self)
         other.__dict__["image_needs"] = lambda: replace(needs, local="value_block", space="joint")
         return other
+
+    def patch_maps(self, output: MethodOutput, labels_B: Tensor) -> Sequence[PatchMap]:
+        """What this method has seen where in images, for a class of each, to be shown; by default local cosines.
+
+        Maps of how logits came about stand first: which patches were chosen, a transport plan. What a gradient tells
+        is found elsewhere, for every method alike.
+
+        Args:
+            output: of these images, made with the option `keep_plan=True`.
+            labels_B: indices into `class_names`.
+        """
+        return cosine_maps(output, labels_B)
 
     # -- training -----------------------------------------------------------------------------------
     def encode_descriptions(self) -> None:

@@ -31,6 +31,7 @@ from vlmprompt.predict.rejection import (
 )
 from vlmprompt.predict.thresholds import SetThreshold, Thresholds
 from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.training.own_images import own_images
 
 if TYPE_CHECKING:
     from vlmprompt.training.runs import Run
@@ -139,16 +140,11 @@ class OwnImages:
         Raises:
             InputError: its data are not as they were, or it has neither.
         """
-        info = run.info
-        dataset = run.load_dataset(runtime).restrict(info.data.labels, suffix="")
-        val = dataset.splits.get("val", ())
-        if info.data.val_ids:  # drawn from the val split, or from train images that were not trained on
-            drawn = set(info.data.val_ids)
-            val = tuple(record for split in dataset.splits.values() for record in split if record.id in drawn)
-        test = dataset.splits.get("test", ())
+        splits = own_images(run, runtime).splits
+        val, test = splits.get("val", ()), splits.get("test", ())
         if not (val or test):
             raise InputError(
-                f"{info.data.spec} has neither validation nor test images of run {run.name}'s classes to set a "
+                f"{run.info.data.spec} has neither validation nor test images of run {run.name}'s classes to set a "
                 "threshold by",
                 hint="add a folder or rows for val or test, or leave --reject and --conformal out",
             )
