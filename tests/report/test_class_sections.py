@@ -13,6 +13,7 @@ from tests.report.material import details, measured
 from vlmprompt.report.drawing import PALETTE
 from vlmprompt.report.section import Text
 from vlmprompt.report.sections import classes, confusion, reliability
+from vlmprompt.results.classes import class_lines
 
 NAMES = ("ant", "bee", "$x_1$", "<b>cat</b>", "unused")
 LABEL = [0, 0, 0, 0, 1, 1, 2, 2, 3]
@@ -24,17 +25,6 @@ def random_told(n_classes: int, n: int, seed: int = 0) -> tuple[list[int], list[
     random = Random(seed)
     label = [i % n_classes for i in range(n)]
     return label, [i if random.random() < 0.5 else random.randrange(n_classes) for i in label]
-
-
-def test_accuracies_of_classes_by_hand() -> None:
-    found = classes.by_class(told(LABEL, PREDICTION, NAMES))
-    assert [(one.name, one.right, one.n) for one in found] == [
-        ("$x_1$", 0, 2),
-        ("bee", 1, 2),
-        ("ant", 3, 4),
-        ("<b>cat</b>", 1, 1),
-    ]
-    assert [one.accuracy for one in found] == [0, 0.5, 0.75, 1]
 
 
 def test_bars_are_as_long_as_the_accuracies() -> None:
@@ -50,14 +40,14 @@ def test_bars_are_as_long_as_the_accuracies() -> None:
         "n = 9 images of photos, 4 classes; without images and left out: 1 of 5. Dashed: mean over classes, 56.25 %."
     )
     (table,) = tables(section)
-    assert table.rows[1] == ("bee", "50.00", "1", "2") and table.folded
+    assert table.rows[1] == ("bee", "50.00", "1", "2", "ant (1)") and table.folded
 
 
 def test_a_thousand_classes_are_folded() -> None:
     names = [f"class {i} {'of a very long name ' * 5}" for i in range(1000)]
     label, prediction = random_told(1000, 4000)
     run = classified_run("r", told(label, prediction, names))
-    found = classes.by_class(run.details["1".zfill(64)])
+    found = class_lines(run.details["1".zfill(64)])
     bars = classes.folded(found)
     assert len(bars) == 41 and (bars[20].classes, bars[20].n) == (960, 3840)
     assert bars[20].accuracy == pytest.approx(sum(one.accuracy for one in found[20:980]) / 960)
