@@ -60,6 +60,8 @@ def test_ink_is_the_page_s(figure: Figure) -> None:
     root = ElementTree.fromstring(figure.svg)
     inks = {element.get("style", "").partition("fill: ")[2] for element in root.iter(f"{SVG}text")}
     assert inks == {"currentColor"}
+    hatched = drawn("h", "t", "c", lambda canvas: canvas.subplots().bar([0], [1], color=PALETTE[0], hatch="//")).svg
+    assert f'fill="{PALETTE[0]}"' in hatched and "url(#h-" in hatched
     assert all(f"stroke: {colour}" in figure.svg for colour in PALETTE[: len(EVIL)])
 
 
