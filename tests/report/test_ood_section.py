@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from sklearn.metrics import auc
+from sklearn.metrics import auc, roc_curve
 
 from tests.report.drawn_runs import figures, paths, run_of, scores_run, tables, texts
 from vlmprompt.errors import InputError
@@ -37,7 +37,11 @@ def test_a_curve_by_hand() -> None:
 def test_numbers_are_those_of_the_suite(seed: int) -> None:
     inside, outside = many(seed, 300, 1), many(seed + 10, 200, 0)
     curve, expected = ood.roc(np.array(inside), np.array(outside)), ood_metrics(inside, outside)
-    assert (curve.auroc, curve.fpr95) == (expected["auroc"], expected["fpr95_id_pos"])
+    assert curve.auroc == pytest.approx(expected["auroc"], rel=1e-12)
+    assert curve.fpr95 == pytest.approx(expected["fpr95_id_pos"], rel=1e-12)
+    labels = [1] * 300 + [0] * 200
+    fpr, tpr, _ = roc_curve(labels, inside + outside, drop_intermediate=False)
+    assert (curve.fpr == fpr).all() and (curve.tpr == tpr).all()
     pairs = sum((i > o) + 0.5 * (i == o) for i in inside for o in outside)
     assert curve.auroc == pytest.approx(pairs / (300 * 200))
 
