@@ -31,6 +31,7 @@ BENCHES = (
     "describe",
     "pictures",
     "reading",
+    "predict",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -15,11 +15,12 @@ from vlmprompt.cli.options import BackboneOption, DeviceOption, JsonFlag, RootOp
 from vlmprompt.cli.predicted import Target, public
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.config.limits import MOST_IMAGES, MOST_WORKERS
-from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
+from vlmprompt.errors import InputError, UsageError, VlmPromptError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from vlmprompt.predict.inputs import Inputs
     from vlmprompt.predict.predictor import Predictor
+    from vlmprompt.predict.sorting import How
     from vlmprompt.predict.work import Tally
     from vlmprompt.training.runs import Run
 
@@ -146,7 +147,7 @@ def predict(
     runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir)
     shares: dict[str, Any] = {"spec": backbone, "batch_size": batch_size, "shown": top, "progress": progress}
     predictor = predictor_of(run, Wishes(**asked), runtime, **shares)
-    sorter = None if sort_into is None else Sorter(sort_into, predictor.class_names, link or "copy")
+    sorter = None if sort_into is None else Sorter(sort_into, predictor.class_names, cast("How", link or "copy"))
     with target.opened() as writer:
         tally = predict_all(
             predictor,
@@ -194,13 +195,21 @@ def _parted(words: Sequence[str], runs_dir: Path) -> tuple[Path | None, list[str
 
     Raises:
         UsageError: two runs are named.
+        InputError: the first word is almost the name of a run, and nothing else.
     """
-    from vlmprompt.training.places import RUN_FILE
+    from vlmprompt.training.places import RUN_FILE, finished_runs
 
     first = Path(words[0])
     run = first if (first / RUN_FILE).exists() else None
     if run is None and not first.exists() and first.name == words[0] and (runs_dir / first / RUN_FILE).exists():
         run = runs_dir / first
+    if (
+        run is None
+        and not first.exists()
+        and (near := nearest(words[0], (run.name for run in finished_runs(runs_dir))))
+    ):
+        known = " or ".join(map(repr, near))
+        raise InputError(f"there is neither a picture nor a run {words[0]}", hint=f"did you mean {known}?")
     rest = list(words) if run is None else list(words[1:])
     for word in rest:
         if word != "-" and (Path(word) / RUN_FILE).exists():

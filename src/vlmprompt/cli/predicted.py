@@ -51,13 +51,13 @@ class Target:
                     f"--format {form} has no effect with --json", hint="leave one of them out, or add --out"
                 )
             return cls("document" if as_json else form or "table")
+        if file.is_dir():
+            raise UsageError(f"{file} is a folder, not a file", hint=f"--out {file / 'predictions.csv'}")
         form = form or _OF_SUFFIX.get(file.suffix.lower())
         if form is None:
             raise UsageError(f"{file} does not say what is to be in it", hint="add --format csv or --format jsonl")
         if form == "table":
             raise UsageError("a table is for people, and goes to no file", hint="--format csv or --format jsonl")
-        if file.is_dir():
-            raise UsageError(f"{file} is a folder, not a file", hint=f"--out {file / f'predictions.{form}'}")
         from vlmprompt.atomic import probe
 
         probe(file.parent)
@@ -99,7 +99,7 @@ class Target:
         from vlmprompt.atomic import replacing
         from vlmprompt.predict.writers import Csv, JsonLines, Lines
 
-        streams = {"csv": Csv, "jsonl": JsonLines}
+        streams: dict[str, type[Csv] | type[JsonLines]] = {"csv": Csv, "jsonl": JsonLines}
         if self.file is not None:
             with replacing(self.file) as part, part.open("w", encoding="utf-8", newline="") as opened:
                 yield streams[self.form](opened.write)

@@ -54,7 +54,10 @@ class Inputs:
         named = tuple(path for word in words if word != STDIN for path in _paths(word))
         for path in named:
             if left_out is not None and _same(path, left_out):
-                raise UsageError(f"{path} is named as a folder of pictures, and as the folder to sort them into")
+                raise UsageError(
+                    f"{path} is named as a folder of pictures, and as the folder to sort them into",
+                    hint=f"such as --sort-into {path / 'sorted'}, which is left out when {path} is searched",
+                )
         return cls(named, stdin if STDIN in words else None, left_out)
 
     def count(self) -> int | None:

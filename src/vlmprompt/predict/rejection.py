@@ -57,7 +57,8 @@ class Rejection:
     @property
     def words(self) -> str:
         """For people."""
-        return f"known from {self.score} {self.threshold:.6g} on, which keeps {self.keep:.4g} of {self.reference.words}"
+        kept = f"{100 * self.keep:.4g} % of {self.reference.words}"
+        return f"a picture is known from {self.score} {self.threshold:.6g} on, which keeps at least {kept}"
 
 
 def keep_threshold(scores_N: Sequence[float], keep: float) -> float:

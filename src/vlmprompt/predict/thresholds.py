@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from vlmprompt.atomic import write_atomic
+from vlmprompt.predict.conformal import least_images, prediction_sets
 from vlmprompt.predict.rejection import Reference, Rejection
 from vlmprompt.regular import regular
 
@@ -36,15 +37,16 @@ class SetThreshold:
 
     def sets(self, probabilities_NK: Tensor) -> Tensor:
         """The classes of each set, bool (N,K)."""
-        from vlmprompt.predict.conformal import prediction_sets
-
         return prediction_sets(probabilities_NK, self.threshold)
 
     @property
     def words(self) -> str:
         """For people."""
+        images, least = self.reference.words, least_images(self.alpha)
+        if self.reference.n < least:
+            return f"sets hold every class: {self.alpha:g} wants at least {least:,} images, and these are {images}"
         share = f"{100 * (1 - self.alpha):.4g} %"
-        return f"sets hold the true class of {share} of pictures of known classes, by {self.reference.words}"
+        return f"sets hold the right class of {share} of pictures of known classes, as of {images}"
 
 
 class _Entry(BaseModel):

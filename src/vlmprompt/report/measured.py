@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vlmprompt.results.classes import PREFERRED
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from vlmprompt.results.details import Details
     from vlmprompt.results.rows import ResultRow
 
-# Where a run was measured by several suites, the first of these says how well it tells its classes apart.
-PREFERRED = ("accuracy", "base-to-new", "few-shot", "domain-generalization", "cross-dataset")
 PLAIN_CELL = "test"
 MOST_OUTCOMES = 12  # of which a section has figures of their own
 _NOT_OF_THE_METHOD = frozenset({DATA, DATA_DIGEST, BACKBONE_DIGEST})
@@ -34,9 +33,11 @@ class Outcome:
 
     @property
     def title(self) -> str:
-        """For headings: the run, and the cell where it is not the test split."""
+        """For headings: the run, the cell where it is not the test split, and the temperature if there is one."""
         cell = "" if self.row.cell == PLAIN_CELL else f", {self.row.suite} {self.row.cell}"
-        return f"{self.run.title}{cell}"
+        temperature = self.details.temperature
+        scaled = "" if temperature is None else f", temperature {temperature:.4g}"
+        return f"{self.run.title}{cell}{scaled}"
 
     @property
     def images(self) -> str:
@@ -51,7 +52,7 @@ class Outcome:
 
 
 def classified(runs: Iterable[ReportRun]) -> list[Outcome]:
-    """Cells with a class for each image: of each run those of one suite, see `PREFERRED`."""
+    """Cells with a class for each image: of each run those of one suite, the first of `PREFERRED` that it has."""
     found: list[Outcome] = []
     for run in runs:
         own = list(_outcomes([run], lambda suite: suite in PREFERRED, "classification"))

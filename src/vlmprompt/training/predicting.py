@@ -18,6 +18,7 @@ from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 from vlmprompt.methods.scores import ood_scores
 from vlmprompt.predict.calibrated import Calibration
+from vlmprompt.predict.conformal import conformal_threshold
 from vlmprompt.predict.prediction import SHOWN
 from vlmprompt.predict.predictor import Predictor, require_score_of
 from vlmprompt.predict.rejection import (
@@ -140,7 +141,13 @@ class OwnImages:
         Raises:
             InputError: its data are not as they were, or it has neither.
         """
-        splits = own_images(run, runtime).splits
+        try:
+            splits = own_images(run, runtime).splits
+        except InputError as error:
+            raise InputError(
+                f"run {run.name} has not kept this threshold, and its own images cannot be read: {error.message}",
+                hint=error.hint,
+            ) from error
         val, test = splits.get("val", ()), splits.get("test", ())
         if not (val or test):
             raise InputError(
@@ -162,8 +169,8 @@ class OwnImages:
         """
         if self.reference.split == "test":
             progress.warn(
-                f"run {self.run} has no validation images: its test images set the threshold, so what is then measured "
-                "on them flatters"
+                f"run {self.run} has no validation images: its test images set the threshold, so what is measured on "
+                "them with it looks better than it is"
             )
         if rejection:
             require_score_of(predictor.frozen, wishes.score)
@@ -183,8 +190,6 @@ class OwnImages:
             threshold = keep_threshold(self._finite(torch.cat(scores), wishes.score), wishes.reject)
             found.append(Rejection(wishes.score, wishes.reject, threshold, self.reference))
         if sets:
-            from vlmprompt.predict.conformal import conformal_threshold
-
             assert wishes.conformal is not None
             threshold = conformal_threshold(torch.cat(probabilities), torch.tensor(labels), wishes.conformal)
             found.append(SetThreshold(wishes.conformal, threshold, predictor.temperature, self.reference))

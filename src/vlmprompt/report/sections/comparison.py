@@ -240,7 +240,8 @@ def _by_seed(cell: str, found: Sequence[Compared]) -> list[Table]:
         if seed
     )
     columns = ("A", "B", "seed", "n", "A alone", "B alone", "p")
-    return [Table(f"{cell}, seed by seed", columns, rows, "McNemar's test, two-sided.", True, 3)] if rows else []
+    title = f"{cell}, seed by seed"
+    return [Table(title, columns, rows, "McNemar's test, two-sided.", folded=True, labels=3)] if rows else []
 
 
 def _p(value: float) -> str:
