@@ -26,6 +26,7 @@ COMMANDS = (
         "describe_classes",
         "Describe classes in words: ask a language model.",
     ),
+    Late("export", "export", "Write a trained run as ONNX, class embeddings or a model of open_clip."),
     Late("report", "report", "Show stored results as tables; measures nothing."),
     Late("data", "data", "Look at data sets: what is there, what is wrong, what is drawn."),
     Late("config", "config", "Look at configurations."),
