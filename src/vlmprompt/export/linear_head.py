@@ -22,6 +22,7 @@ from vlmprompt.methods.frozen import FrozenMethod
 TOLERANCE = 1e-5  # of logits, or of the largest of them where that is above 1
 _PART = 256  # features a call
 _PROBES = 32
+_ROUNDING = 1e-6  # of the largest answer: what a bias is when there is none
 TO_ONNX = "export it with its image tower: --to onnx"
 
 
@@ -95,7 +96,10 @@ def _read(frozen: FrozenMethod, one: ImageFeatures) -> LinearHead:
     longer = difference(_answers(frozen, one, 2 * random_1d), _answers(frozen, one, random_1d))
     normalized = longer.relative <= TOLERANCE
     scale = frozen.method.scale if normalized else 1.0
-    return LinearHead((there_dK - back_dK).T / (2 * scale), scale, ((there_dK + back_dK) / 2).mean(dim=0), normalized)
+    classes_Kd, bias_K = (there_dK - back_dK).T / (2 * scale), ((there_dK + back_dK) / 2).mean(dim=0)
+    if bias_K.abs().max() <= _ROUNDING * there_dK.abs().max():
+        bias_K = torch.zeros_like(bias_K)
+    return LinearHead(classes_Kd, scale, bias_K, normalized)
 
 
 def _answers(frozen: FrozenMethod, one: ImageFeatures, global_Bd: Tensor) -> Tensor:
