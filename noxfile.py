@@ -86,6 +86,12 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def page(session: nox.Session) -> None:
+    """Open the page of tiny runs in Chromium, wide, narrow, dark, light and printed; pictures go to page-out/."""
+    python(session, "-m", "tests.report.every_page", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
     """Train CoOp and Bloom on the built-in data and model, and print one table beside zero-shot and linear probe."""
     python(session, "-m", "vlmprompt", "reproduce", "demo", "--out", "demo-out", *session.posargs)

@@ -52,29 +52,32 @@ class Row:
         return all(mark.reached for mark in self.marks)
 
 
-def side_by_side(repeats: Mapping[Callable[[], object], int]) -> list[float]:
+def side_by_side(
+    repeats: Mapping[Callable[[], object], int], clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Median seconds of each function, their repeats taken in turns. The caller has run each once before.
 
     Taking turns lets a machine's slow minutes fall on both sides of a ratio.
 
     Args:
         repeats: function -> how often to time it.
+        clock: `time.process_time` counts the work of this process alone, whatever else the machine does.
     """
     seconds: dict[Callable[[], object], list[float]] = {run: [] for run in repeats}
     rounds = min(repeats.values())
     for turn in range(rounds):
         for run, count in repeats.items():
             for _ in range(count * (turn + 1) // rounds - count * turn // rounds):
-                seconds[run].append(timed(run))
+                seconds[run].append(timed(run, clock))
     return [statistics.median(times) for times in seconds.values()]
 
 
-def timed(run: Callable[[], object]) -> float:
+def timed(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, garbage collected before it."""
     gc.collect()
-    start = time.perf_counter()
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def matmul(size: int = 2048) -> Callable[[], object]:

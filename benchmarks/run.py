@@ -32,6 +32,7 @@ BENCHES = (
     "describe",
     "pictures",
     "reading",
+    "predict",
 )
 
 

@@ -1,7 +1,8 @@
 """README's commands, one after the other in an empty folder, as they stand there.
 
-What stands in for what a reader has: `photos` is made on the spot, the towers that would be downloaded are tiny ones
-of the same name, and a variable ends each training after one step. The built-in drawings and their model are real.
+What stands in for what a reader has: `photos` and `new-photos` are made on the spot, the towers that would be
+downloaded are tiny ones of the same name, and a variable ends each training after one step. The built-in drawings and
+their model are real.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ def test_the_commands_work_one_after_the_other(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VLMPROMPT_TRAIN_MAX_STEPS", "1")
     make_photos(tmp_path / "photos", splits={"train": 16, "test": 2}, classes=("red_fox", "green frog"))
+    make_photos(tmp_path, splits={"new-photos": 2}, classes=("red_fox", "green frog"), seed=1)
     found = commands("README.md")
-    assert [one.words[1] for one in found] == ["train", "train", "evaluate", "sweep", "report"]
+    assert [one.words[1] for one in found] == ["train", "train", "predict", "evaluate", "sweep", "report"]
     for command in found:
         code = main([*command.words[1:]])
         printed = capsys.readouterr()

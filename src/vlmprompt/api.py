@@ -52,9 +52,10 @@ if TYPE_CHECKING:
     from vlmprompt.errors import UsageError as UsageError
     from vlmprompt.errors import VlmPromptError as VlmPromptError
     from vlmprompt.errors import did_you_mean as did_you_mean
+    from vlmprompt.evaluation.calibrate import Calibrated as Calibrated
+    from vlmprompt.evaluation.calibrate import calibrate as calibrate
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
-    from vlmprompt.evaluation.scores import ood_scores as ood_scores
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
@@ -81,9 +82,12 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import initial_context as initial_context
     from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
+    from vlmprompt.methods.scores import ood_scores as ood_scores
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy
+    from vlmprompt.predict.prediction import Prediction as Prediction
+    from vlmprompt.predict.predictor import Predictor as Predictor
     from vlmprompt.results.rows import ResultRow as ResultRow
     from vlmprompt.training.entry import train as train
     from vlmprompt.training.runs import Run as Run
@@ -125,9 +129,9 @@ _MODULES = {
         "VlmPromptError",
         "did_you_mean",
     ),
+    "vlmprompt.evaluation.calibrate": ("Calibrated", "calibrate"),
     "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
-    "vlmprompt.evaluation.scores": ("ood_scores",),
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
@@ -145,8 +149,11 @@ _MODULES = {
         "meta_net",
         "seeded_linear",
     ),
+    "vlmprompt.methods.scores": ("ood_scores",),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),
+    "vlmprompt.predict.prediction": ("Prediction",),
+    "vlmprompt.predict.predictor": ("Predictor",),
     "vlmprompt.results.rows": ("ResultRow",),
     "vlmprompt.training.entry": ("train",),
     "vlmprompt.training.runs": ("Run", "load_run"),

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.data.records import Dataset, Record
+from vlmprompt.evaluation.classified import CALIBRATION
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue
 from vlmprompt.methods.coop import CoOp
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
+from vlmprompt.results.rows import ResultRow
 
 SOURCE = Source("made-up", "made-up", "1.0")
 
@@ -78,6 +80,11 @@ class Broken:
 
     def cells(self, context: Context) -> Sequence[Cell]:
         raise KeyError("colour")
+
+
+def accuracies(rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """The rows without those that say how far probabilities can be trusted."""
+    return [row for row in rows if row.metric not in CALIBRATION]
 
 
 def register_suites() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.material import patches
+from tests.evaluation.material import accuracies, patches
 from tests.evaluation.test_context import make_bank, make_context
 from tests.training.material import CLASSES, config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -69,7 +69,8 @@ def test_a_domain_with_some_classes_restricts_the_classifier_to_them(
     logits = context.predict(method, scans)
     columns = [method.class_names.index(name) for name in scans.class_names]
     expected = top1(logits.logits_BK[:, columns], logits.labels_B)
-    rows = {r.cell: r for r in measure(run, tiny_backbone, "domain-generalization", {"domains": [spec]})}
+    measured = measure(run, tiny_backbone, "domain-generalization", {"domains": [spec]})
+    rows = {r.cell: r for r in accuracies(measured)}
     assert rows["scans"].value == expected
 
 
@@ -93,7 +94,8 @@ def test_prompts_meet_the_names_of_the_target(run: Path, world: Path, tiny_backb
     tools = context.companion(spec)
     other = method.with_classes(tools.class_names)
     predictions = context.predict(other, tools)
-    rows = {r.cell: r for r in measure(run, tiny_backbone, "cross-dataset", {"targets": [spec]})}
+    measured = measure(run, tiny_backbone, "cross-dataset", {"targets": [spec]})
+    rows = {r.cell: r for r in accuracies(measured)}
     assert rows["tools"].value == top1(predictions.logits_BK, predictions.labels_B)
 
 
@@ -104,10 +106,10 @@ def test_prompts_meet_the_names_of_the_target(run: Path, world: Path, tiny_backb
 def test_without_companions_and_with_one_that_is_missing(
     suite: str, kind: str, flag: str, metrics: int, run: Path, world: Path, tiny_backbone: Backbone
 ) -> None:
-    none = measure(run, tiny_backbone, suite, {})
+    none = accuracies(measure(run, tiny_backbone, suite, {}))
     assert len(none) == metrics and none[-1].status == "missing" and f"{flag} SPEC" in none[-1].note
     specs = [f"folder:{world / name}" for name in ("prints", "nowhere")]
-    rows = {r.cell: r for r in measure(run, tiny_backbone, suite, {kind: specs})}
+    rows = {r.cell: r for r in accuracies(measure(run, tiny_backbone, suite, {kind: specs}))}
     assert rows["prints"].status == "ok"
     missing = rows[specs[1]]
     assert missing.status == "failed" and "nowhere" in missing.note

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.describe.material import NAMES, PHRASES, write_descriptions
-from tests.evaluation.material import patches
+from tests.evaluation.material import accuracies, patches
 from tests.evaluation.test_context import make_bank
 from tests.training.material import Hooked, config, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -106,7 +106,7 @@ def test_as_a_run_on_both_halves_of_the_classes(photos: Path, file: Path, tiny_b
     folder = train(settings, runtime(here / "runs"), backbone=tiny_backbone).run
     file.unlink()  # the run has its own copy
     rows = evaluate(folder, "base-to-new", runtime(here), backbone=tiny_backbone, reference=False)
-    values = {row.cell: row.value for row in rows}
+    values = {row.cell: row.value for row in accuracies(rows)}
     assert values["base"] == by_hand(folder, tiny_backbone, PHRASES, [0, 1])
     assert values["new"] == by_hand(folder, tiny_backbone, PHRASES, [2, 3])
     # Beside a run that read descriptions the reference reads the same ones.

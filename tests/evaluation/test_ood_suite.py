@@ -30,11 +30,11 @@ from vlmprompt.evaluation.failures import incomplete
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
 from vlmprompt.evaluation.runner import Runner, evaluate
 from vlmprompt.evaluation.scored import score_split
-from vlmprompt.evaluation.scores import SCORES
 from vlmprompt.evaluation.suites.ood import OodSuite
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
 from vlmprompt.methods.coop import CoOp, CoOpConfig
+from vlmprompt.methods.scores import SCORES
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore

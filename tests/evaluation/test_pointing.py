@@ -75,7 +75,7 @@ def test_shares_are_counted(tiny_backbone: Backbone) -> None:
     dataset = halves()
     method = build_method("gallop", tiny_backbone, dataset.class_names, {"topk": [1, 5, 16]}).eval()
     (cell,) = PointingSuite().cells(make_context(dataset, make_bank(tiny_backbone), method))
-    values = {v.metric: v for v in cell.compute()}
+    values = {v.metric: v for v in cell.measure().values}
     transform = tiny_backbone.transform(train=False)
     shares = []
     for record in dataset.split("test"):
@@ -94,12 +94,12 @@ def test_what_it_does_not_apply_to(tiny_backbone: Backbone) -> None:
     dataset = halves()
     (cell,) = PointingSuite().cells(make_context(dataset, bank, coop(tiny_backbone, dataset)))
     with pytest.raises(CapabilityError, match="no local prompts"):
-        cell.compute()
+        cell.measure()
     unmasked = patches(2, 2, [])
     method = build_method("gallop", tiny_backbone, unmasked.class_names, {"topk": [1, 2]}).eval()
     (cell,) = PointingSuite().cells(make_context(unmasked, bank, method))
     with pytest.raises(CapabilityError, match="no masks"):
-        cell.compute()
+        cell.measure()
     with pytest.raises(CapabilityError, match="square grid"):
         masks([], 12)
 

@@ -35,7 +35,7 @@ def test_it_is_what_dual_pt_logs(tiny_backbone: Backbone) -> None:
     dataset = patches(3, 2, [])
     method = build_method("dual_pt", tiny_backbone, dataset.class_names, {"context": "none"}).eval()
     (cell,) = PromptsSuite().cells(make_context(dataset, make_bank(tiny_backbone), method))
-    (value,) = cell.compute()
+    (value,) = cell.measure().values
     assert value.value == pytest.approx(method.diagnostics()["prompt_cosine"], abs=1e-6)
     assert value.value < 0.999
 
@@ -46,7 +46,7 @@ def test_methods_without_several_prompts(tiny_backbone: Backbone, name: str, rea
     method = build_method(name, tiny_backbone, dataset.class_names).eval()
     (cell,) = PromptsSuite().cells(make_context(dataset, make_bank(tiny_backbone), method))
     with pytest.raises(CapabilityError, match=reason):
-        cell.compute()
+        cell.measure()
 
 
 @pytest.mark.parametrize("name", host().methods.names())
@@ -57,7 +57,7 @@ def test_every_method_has_prompts_to_compare_or_cannot(tiny_backbone: Backbone, 
     method = build_method(name, tiny_backbone, dataset.class_names, descriptions=described).eval()
     (cell,) = PromptsSuite().cells(make_context(dataset, make_bank(tiny_backbone), method))
     try:
-        assert -1 <= cell.compute()[0].value <= 1.0001
+        assert -1 <= cell.measure().values[0].value <= 1.0001
     except CapabilityError as error:
         assert "prompt" in error.message or "depends on the image" in error.message
 

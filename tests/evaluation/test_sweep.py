@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.evaluation import sweep_tiny
+from tests.evaluation.material import accuracies
 from tests.evaluation.sweep_tiny import resolver, run_sweep
 from tests.processes import Process, Stepwise
 from tests.training.material import Exploding, Hooked, Noisy, registered, runtime
@@ -91,7 +92,7 @@ def test_every_number_once(swept: Swept) -> None:
     assert len(list((swept.out / "runs").iterdir())) == 4
     assert len(list((swept.out / "references").iterdir())) == 5
     # The curve of each seed is whole, and has each number once.
-    measured = [r for r in rows if r.suite == "few-shot" and r.method == "noisy" and r.status == "ok"]
+    measured = [r for r in accuracies(rows) if r.suite == "few-shot" and r.method == "noisy" and r.status == "ok"]
     assert sorted((r.cell, r.seed) for r in measured) == [(f"{k}-shot", s) for k in (1, 2) for s in (1, 2)]
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tests.golden.golden import Golden, close, load
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.evaluation.scores import ood_scores
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.scores import ood_scores
 
 CASES = ("gallop_vit", "gallop_rn50")
 TRAINED = ("global_prompt", "local_prompts", "local_proj.linear.weight")

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from tests.golden.golden import Golden, load
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
-from vlmprompt.evaluation.scores import ood_scores
 from vlmprompt.methods.contract import LocalView, MethodOutput
+from vlmprompt.methods.scores import ood_scores
 
 GOLDEN: Golden = load("scores")
 CASES: list[str] = GOLDEN.settings["metric_cases"]

@@ -20,9 +20,9 @@ from vlmprompt.backbones.load import load_backbone
 from vlmprompt.data.levels import WARNING
 from vlmprompt.data.load import load_dataset
 from vlmprompt.errors import InputError, UsageError
-from vlmprompt.evaluation.scores import ood_scores
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.classifier import Classification, Classifier
+from vlmprompt.methods.scores import ood_scores
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 

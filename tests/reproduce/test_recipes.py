@@ -120,7 +120,7 @@ def test_a_table_of_somebody_elses_is_not_replaced(
 def test_a_second_run_measures_nothing(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = load_recipe(str(small)), tmp_path / "out"
     first = reproduce(recipe, runtime(tmp_path), out=out, seeds=[1])
-    monkeypatch.setattr("vlmprompt.evaluation.runner.measured_rows", lambda *a: pytest.fail("measured again"))
+    monkeypatch.setattr("vlmprompt.evaluation.runner.measured", lambda *a: pytest.fail("measured again"))
     assert reproduce(recipe, runtime(tmp_path), out=out, seeds=[1]) == first
 
 

@@ -19,6 +19,8 @@ COMMANDS = (
     Late("train", "train", "Train a method on a data set."),
     Late("import", "import_", "Make a run of a checkpoint that a method's published code has trained."),
     Late("evaluate", "evaluate", "Measure trained runs, beside zero-shot CLIP and a linear probe on the same images."),
+    Late("predict", "predict", "Say what pictures show, by a trained run."),
+    Late("calibrate", "calibrate", "Fit a temperature to a run, so that its probabilities mean what they say."),
     Late("sweep", "sweep", "Train and measure every combination of methods, data sets, shots and seeds."),
     Late("reproduce", "reproduce", "Train and measure all that a table needs, and print it."),
     Late(

@@ -10,7 +10,9 @@ import typer
 
 from vlmprompt.cli import output
 from vlmprompt.cli.names import require
-from vlmprompt.cli.options import JsonFlag, ReporterOption, RunsDirOption
+from vlmprompt.cli.options import JsonFlag, ReporterOption, RootOption, RunsDirOption
+from vlmprompt.cli.report_more import CalibrationFlag, ClassesFlag, of_calibration, require_one, show_classes
+from vlmprompt.cli.report_page import HtmlOption, require_page, write_page
 from vlmprompt.cli.rows import emit_rows
 from vlmprompt.errors import InputError
 
@@ -35,13 +37,29 @@ def report(
         ),
     ] = None,
     reporter: ReporterOption = "terminal",
+    classes: ClassesFlag = False,
+    calibration: CalibrationFlag = False,
+    html: HtmlOption = None,
     as_json: JsonFlag = False,
     runs_dir: RunsDirOption = Path("runs"),
+    root: RootOption = None,
 ) -> None:
     """Show stored results as tables; measures nothing. 'vlmprompt evaluate' and 'sweep' store them."""
     require(reporter=reporter)
-    rows = _rows(file for source in sources or [runs_dir] for file in _files(source))
-    emit_rows("report", rows, reporter=reporter, as_json=as_json)
+    require_one(classes, calibration, html, reporter)
+    require_page(html)
+    places = sources or [runs_dir]
+    stored = _stored(file for source in places for file in _files(source))
+    if classes:
+        show_classes(stored, reporter=reporter, as_json=as_json)
+        return
+    rows = [row for own in stored.values() for row in own]
+    rows = of_calibration(rows) if calibration else rows
+    if html is None:
+        emit_rows("report", rows, reporter=reporter, as_json=as_json)
+        return
+    error = write_page(html, stored, places, root)
+    emit_rows("report", rows, reporter=reporter, as_json=as_json, error=error, page=html)
 
 
 def _files(source: Path) -> list[Path]:
@@ -56,14 +74,16 @@ def _files(source: Path) -> list[Path]:
     return files
 
 
-def _rows(files: Iterable[Path]) -> list[ResultRow]:
+def _stored(files: Iterable[Path]) -> dict[Path, list[ResultRow]]:
     """What still holds, file by file: two of them may hold runs of one name."""
     from vlmprompt.results.store import ResultStore, current
 
-    rows: list[ResultRow] = []
-    for file in dict.fromkeys(files):
+    stored: dict[Path, list[ResultRow]] = {}
+    for file in files:
+        if file in stored:
+            continue
         loaded = ResultStore(file).read()
         if loaded.warning:
             output.warn(loaded.warning)
-        rows += current(loaded.rows)
-    return rows
+        stored[file] = current(loaded.rows)
+    return stored

@@ -10,11 +10,11 @@ from statistics import fmean
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, missing
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, missing
 
 MEAN = "mean"
 KINDS = ("domains", "targets", "ood")  # see `Dataset.companions`
-Measure = Callable[[Dataset], MetricValue]
+Measure = Callable[[Dataset], Measurement]
 
 
 def listed(companions: Mapping[str, str | Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
@@ -34,7 +34,7 @@ def companion_cells(
     context: Context,
     kind: str,
     flag: str,
-    metric: str,
+    metrics: tuple[str, ...],
     measure: Measure,
     *,
     prepare: Callable[[Dataset], Dataset] = lambda dataset: dataset,
@@ -44,25 +44,23 @@ def companion_cells(
     Args:
         kind: see `Dataset.companions`.
         flag: of the command line, by which others are named.
-        measure: the number on one of them; raises CapabilityError where the method cannot serve it.
+        metrics: what it gives.
+        measure: the numbers on one of them; raises CapabilityError where the method cannot serve it.
         prepare: applied to each once it is read; such as `Context.described`.
     """
     specs = context.companions(kind)
     if not specs:
         reason = f"data set {context.dataset.spec} names no {kind}; name some with {flag} SPEC"
-        return [missing(MEAN, (metric,), reason)]
+        return [missing(MEAN, metrics, reason)]
     found = [_found(context, spec, prepare) for spec in specs]
     once = cache(lambda i: _measured(found[i], measure))
     names = _names(specs, found)
     digests = [_digest(one) if isinstance(one, Dataset) else None for one in found]
     cells = [
-        Cell(name, (metric,), lambda i=i: [once(i)], {"data": digests[i]}, enters=(MEAN,))  # type: ignore[misc]
+        Cell(name, metrics, lambda i=i: once(i), {"data": digests[i]}, enters=(MEAN,))  # type: ignore[misc]
         for i, name in enumerate(names)
     ]
-    return [
-        *cells,
-        Cell(MEAN, (metric,), lambda: [_mean(names, [once(i) for i in range(len(names))])], {"data": digests}),
-    ]
+    return [*cells, Cell(MEAN, metrics, lambda: _means(names, [once(i) for i in range(len(names))]), {"data": digests})]
 
 
 def _found(context: Context, spec: str, prepare: Callable[[Dataset], Dataset]) -> Dataset | VlmPromptError:
@@ -79,7 +77,7 @@ def _digest(dataset: Dataset) -> str | list[object]:
     return digest if dataset.descriptions is None else [digest, dataset.descriptions]
 
 
-def _measured(found: Dataset | VlmPromptError, measure: Measure) -> MetricValue:
+def _measured(found: Dataset | VlmPromptError, measure: Measure) -> Measurement:
     if isinstance(found, VlmPromptError):
         raise found
     return measure(found)
@@ -89,6 +87,11 @@ def _names(specs: Sequence[str], found: Sequence[Dataset | VlmPromptError]) -> l
     """Short names where they tell the data sets apart, else specs."""
     names = [one.name if isinstance(one, Dataset) else spec for spec, one in zip(specs, found, strict=True)]
     return [spec if names.count(name) > 1 else name for spec, name in zip(specs, names, strict=True)]
+
+
+def _means(names: Sequence[str], measured: Sequence[Measurement]) -> list[MetricValue]:
+    """Of each metric."""
+    return [_mean(names, values) for values in zip(*(one.values for one in measured), strict=True)]
 
 
 def _mean(names: Sequence[str], values: Sequence[MetricValue]) -> MetricValue:

@@ -10,6 +10,7 @@ from vlmprompt.config.models import RunConfig
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.results.details import Details
 
 if TYPE_CHECKING:
     from vlmprompt.evaluation.context import Context
@@ -31,6 +32,18 @@ class MetricValue:
     higher_is_better: bool = True
     note: str = ""
     of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a cell gives, if more than its numbers.
+
+    Attributes:
+        details: what was said of each image, kept in a file beside the results; the runner fills in suite and cell.
+    """
+
+    values: Sequence[MetricValue]
+    details: Details | None = None
 
 
 class MissingError(InputError):
@@ -84,9 +97,9 @@ class Cell:
     Attributes:
         name: names it in rows, within the suite.
         metrics: what `compute` will give; a cell that has no numbers gets one row for each.
-        compute: measures. Raises CapabilityError where the method cannot serve it, which makes it
-            `not_applicable` with that reason, MissingError where something is wanted first (`missing`); any
-            other error makes it `failed`.
+        compute: measures; gives a `Measurement` where it can say something of each image. Raises CapabilityError where
+            the method cannot serve it, which makes it `not_applicable` with that reason, MissingError where something
+            is wanted first (`missing`); any other error makes it `failed`.
         parts: what the numbers depend on beyond subject, data, suite and name, as JSON types.
         subject: who is measured, if not the context's own subject.
         enters: means that its numbers are a part of, by the names of their cells (up to a slash): a table shows
@@ -95,10 +108,15 @@ class Cell:
 
     name: str
     metrics: tuple[str, ...]
-    compute: Callable[[], Sequence[MetricValue]]
+    compute: Callable[[], Sequence[MetricValue] | Measurement]
     parts: Mapping[str, Any] = field(default_factory=dict)
     subject: Subject | None = None
     enters: tuple[str, ...] = ()
+
+    def measure(self) -> Measurement:
+        """What `compute` gives, with or without details; raises what it raises."""
+        given = self.compute()
+        return given if isinstance(given, Measurement) else Measurement(given)
 
 
 class Suite(Protocol):

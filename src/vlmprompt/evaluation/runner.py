@@ -6,7 +6,7 @@ Any number of processes may measure into one results file: each cell is measured
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
-from vlmprompt.evaluation.units import Unit, measured_rows, units_of
+from vlmprompt.evaluation.units import Unit, measured, units_of
 from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.results.details import Details, details_file
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
@@ -210,12 +211,24 @@ class Runner:
         """
         listings = [units_of(context, suite, self._backbone_digest) for context in contexts for suite in suites]
         units = [unit for listing in listings for unit in listing]
+        self._announce(units)
         for _ in take(units, self._settle, self._progress, patient=self._patient):
             pass
         for listing in listings:
             rows = [row for unit in listing for row in self._rows[unit.key]]
             self._ledger.show([row.model_copy(update={"listing": listing[0].listing}) for row in rows])
-        return [row for unit in units for row in self._rows[unit.key]]
+        found = [row for unit in units for row in self._rows[unit.key]]
+        self._remove_details(found)
+        return found
+
+    def _announce(self, units: Sequence[Unit]) -> None:
+        """Say which cells are measured again although they were done, and why."""
+        lacking = [found for unit in units if (found := self._ledger.lacking(unit.key, unit.cell.metrics))]
+        if lacking:
+            names = ", ".join(dict.fromkeys(name for found in lacking for name in found))
+            self._progress.message(
+                f"{len(lacking)} cells were measured before without {names}: they are measured again"
+            )
 
     def _settle(self, unit: Unit) -> None:
         """Have a unit's rows, measured by whomever."""
@@ -226,13 +239,34 @@ class Runner:
                 ledger.refresh()
                 rows = ledger.rows(unit.key, metrics)
                 if rows is None:
-                    rows = measured_rows(unit, self._backbone_digest, self._progress)
+                    outcome = measured(unit, self._backbone_digest, self._progress)
                     held.check()
-                    ledger.append(rows)
+                    self._keep_details(unit.key, outcome.details)
+                    ledger.append(outcome.rows)
+                    rows = outcome.rows
                     self._require_run()
         elif ledger.was_there(unit.key):
             self._skipped += 1
         self._rows[unit.key] = rows
+
+    def _keep_details(self, key: str, details: Details | None) -> None:
+        """Before the rows, so that rows of a finished cell have theirs; those of an earlier measurement go."""
+        file = details_file(self._ledger.store.path, key)
+        if details is not None and file is not None:
+            details.write(file)
+        elif file is not None and file.exists():
+            file.unlink(missing_ok=True)
+
+    def _remove_details(self, rows: Sequence[ResultRow]) -> None:
+        """Of cells whose numbers have given way to some rows; what cannot be removed, or is being measured, stays."""
+        ledger = self._ledger
+        for key in ledger.superseded(rows):
+            file = details_file(ledger.store.path, key)
+            if file is not None and file.exists():
+                with suppress(InputError, OSError), claim(ledger.store.path.parent, key, f"details {file}"):
+                    ledger.refresh()
+                    if key in ledger.superseded(rows):  # nobody has measured it again before it was claimed
+                        file.unlink()
 
     def _require_run(self) -> None:
         """Stop when the run has vanished; asked once its rows are kept, for which the folder is made anew."""

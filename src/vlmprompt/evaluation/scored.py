@@ -14,7 +14,7 @@ from torch import Tensor
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.scores import SCORES, basis, ood_scores
+from vlmprompt.methods.scores import SCORES, basis, ood_scores
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlmprompt.claims.claim import BusyError
 from vlmprompt.config.models import RunConfig
@@ -14,6 +14,7 @@ from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Subje
 from vlmprompt.evaluation.failures import reason
 from vlmprompt.evaluation.keys import key_of, listing_of, setup_of
 from vlmprompt.progress import Progress
+from vlmprompt.results.details import Details
 from vlmprompt.results.means import mean_note
 from vlmprompt.results.rows import ResultRow, Status
 from vlmprompt.results.store import EVERYTHING
@@ -52,25 +53,43 @@ def units_of(context: Context, suite: Suite, backbone_digest: str) -> list[Unit]
     return [unit(cell) for cell in cells]
 
 
-def measured_rows(unit: Unit, backbone_digest: str, progress: Progress) -> list[ResultRow]:
+@dataclass(frozen=True)
+class Outcome:
+    """What one unit gave.
+
+    Attributes:
+        details: what was said of each image; None where the suite says nothing of them, or there are no numbers.
+    """
+
+    rows: list[ResultRow]
+    details: Details | None = None
+
+
+def measured(unit: Unit, backbone_digest: str, progress: Progress) -> Outcome:
     """Rows of one unit, whatever happens in it; only an interruption gets through, and others at work."""
     suite, cell = unit.suite, unit.cell
     context = unit.context
     setup = setup_of(unit.subject, suite, context.dataset.spec, context.data_digest, backbone_digest)
+
+    def without(status: Status, note: str) -> Outcome:
+        return Outcome([_row(unit, setup, metric, status=status, note=note) for metric in cell.metrics])
+
     try:
-        values = _as_promised(suite, cell, cell.compute())
-        return [_row(unit, setup, value.metric, value) for value in values]
+        found = cell.measure()
+        values = _as_promised(suite, cell, found.values)
+        details = found.details and replace(found.details, suite=suite.name, cell=cell.name)
+        return Outcome([_row(unit, setup, value.metric, value) for value in values], details)
     except (KeyboardInterrupt, Interrupted, BusyError):
         raise
     except CapabilityError as error:
-        return [_row(unit, setup, metric, status="not_applicable", note=error.message) for metric in cell.metrics]
+        return without("not_applicable", error.message)
     except MissingError as error:
-        return [_row(unit, setup, metric, status="missing", note=error.message) for metric in cell.metrics]
+        return without("missing", error.message)
     except BaseException as error:  # a plugin that calls sys.exit ends its cell, and not the work of hours
         log.debug("cell %s of suite %s failed", cell.name, suite.name, exc_info=True)
         note = reason(error)
         progress.warn(f"{suite.name} {cell.name} of {unit.context.subject.config.method} failed: {note}")
-        return [_row(unit, setup, metric, status="failed", note=note) for metric in cell.metrics]
+        return without("failed", note)
 
 
 def _listed(suite: Suite, context: Context) -> Sequence[Cell]:

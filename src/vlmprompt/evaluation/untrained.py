@@ -1,4 +1,4 @@
-"""Methods that learn nothing, measured in one step: there is no run, and of all files only the numbers."""
+"""Methods that learn nothing, measured in one step: there is no run, only the numbers and what they are made of."""
 
 from __future__ import annotations
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from vlmprompt.results.calibration import CALIBRATION_METRICS
 from vlmprompt.results.frame import MISSING, SETUP, Column
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST
 from vlmprompt.results.store import EVERYTHING
 
-# Metrics that rows carry and tables leave out beside others: second conventions of what is shown.
-UNSHOWN = frozenset({"fpr95_ood_pos", "aupr_in", "aupr_out", "aupr_in_trapezoid", "aupr_out_trapezoid"})
+# Metrics that rows carry and tables leave out beside another one: second conventions of it, and what it does not say.
+BESIDE: Mapping[str, frozenset[str]] = {
+    "auroc": frozenset({"fpr95_ood_pos", "aupr_in", "aupr_out", "aupr_in_trapezoid", "aupr_out_trapezoid"}),
+    "top1": frozenset(CALIBRATION_METRICS) - {"ece_15"},
+}
+# Suites whose tables leave the calibration error out as well.
+WITHOUT_ECE = frozenset({"few-shot", "base-to-new", "domain-generalization", "cross-dataset"})
+NO_FRACTIONS = frozenset({"brier", "nll"})  # which may be above 1
 PLAIN_CELL = "test"  # goes without saying in a title
 
 
@@ -41,9 +48,10 @@ class Layout:
             index.append("run")
         ordered = measured.sort_values("shots", key=_order, kind="stable") if by_cell else measured
         all_columns: list[Column] = list(dict.fromkeys(ordered["column"]))
-        columns = [c for c in all_columns if c[1] not in UNSHOWN] or all_columns
+        hidden = _hidden({metric for _, metric in all_columns}, set(part["suite"]))
+        columns = [c for c in all_columns if c[1] not in hidden]
         lower = {c for c, up in zip(measured["column"], measured["higher_is_better"], strict=True) if not up}
-        percent = {c: is_fraction(measured["value"][measured["column"] == c]) for c in columns}
+        percent = {c: is_fraction(c, measured["value"][measured["column"] == c]) for c in columns}
         names = _names(columns)
         signs = dict.fromkeys(columns, "") if all(percent.values()) else _signs(percent)
         headers = {c: f"{names[c]}{signs[c]}{' ↓' if c in lower else ''}".replace("_", " ") for c in columns}
@@ -66,9 +74,15 @@ def differing(measured: pd.DataFrame) -> list[str]:
     return [name for name in settings if (alike[name].nunique() > 1).any()]
 
 
-def is_fraction(values: pd.Series[float]) -> bool:
-    """Whether all numbers are such as are shown in percent."""
-    return bool(values.dropna().between(0, 1).all())
+def _hidden(metrics: set[str], suites: set[str]) -> set[str]:
+    """Of the metrics of a suite, those that its tables leave out."""
+    found = {hidden for metric in metrics for hidden in BESIDE.get(metric, ())}
+    return found | {"ece_15"} if "top1" in metrics and suites <= WITHOUT_ECE else found
+
+
+def is_fraction(column: Column, values: pd.Series[float]) -> bool:
+    """Whether all numbers of a column are such as are shown in percent."""
+    return column[1] not in NO_FRACTIONS and bool(values.dropna().between(0, 1).all())
 
 
 def _signs(percent: dict[Column, bool]) -> dict[Column, str]:

@@ -29,6 +29,7 @@ class Ledger:
         self._before = _by_key({}, () if fresh else loaded.rows)
         self._since: _ByKey = {}
         self._works: dict[tuple[object, ...], list[ResultRow]] = {}
+        self._places: dict[str, set[tuple[object, ...]]] = {}  # key -> the works that it is a part of
         self._sort_in(loaded.rows)
 
     def refresh(self) -> None:
@@ -62,6 +63,20 @@ class Ledger:
             return list(found.values())
         return None
 
+    def lacking(self, key: str, metrics: Iterable[str]) -> list[str]:
+        """Metrics that a unit of work lacks which was done before they were there; empty of one that was never done."""
+        found = self._before.get(key, {}) | self._since.get(key, {})
+        if not found or not finished(list(found.values()), found):
+            return []
+        return [metric for metric in metrics if metric not in found]
+
+    def superseded(self, rows: Iterable[ResultRow]) -> list[str]:
+        """Keys under which nothing holds any more, of what was ever measured of the runs and suites of some rows."""
+        keys = dict.fromkeys(row.key for work in {work_of(row) for row in rows} for row in self._works.get(work, ()))
+        works = {work for key in keys for work in self._places[key]}  # a reference stands beside several runs
+        hold = {row.key for work in works for row in current(self._works[work])}
+        return [key for key in keys if key not in hold]
+
     def show(self, rows: Sequence[ResultRow]) -> None:
         """Make sure that a table shows rows that somebody has just asked for.
 
@@ -93,6 +108,7 @@ class Ledger:
     def _sort_in(self, rows: Iterable[ResultRow]) -> None:
         for row in rows:
             self._works.setdefault(work_of(row), []).append(row)
+            self._places.setdefault(row.key, set()).add(work_of(row))
 
 
 def _by_key(found: _ByKey, rows: Iterable[ResultRow]) -> _ByKey:

@@ -50,7 +50,7 @@ def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> Su
     index += differing(chosen[chosen["cell"] != EVERYTHING])
     lower = {c for c, up in zip(chosen["column"], chosen["higher_is_better"], strict=True) if not up}
     headers = {c: f"{pick.header}{' ↓' if c in lower else ''}" for c, pick in zip(columns, picks, strict=True)}
-    percent = {c: is_fraction(chosen["value"][chosen["column"] == c]) for c in columns}
+    percent = {c: is_fraction(c, chosen["value"][chosen["column"] == c]) for c in columns}
     return table_of(title, chosen, Layout(index, headers, percent))
 
 

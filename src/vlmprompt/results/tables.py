@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from vlmprompt.results.calibration import CALIBRATION_METRICS
 from vlmprompt.results.cells import DDOF, Notes, average_cell, behind, cell
 from vlmprompt.results.frame import MISSING, SETUP, frame_of
 from vlmprompt.results.harmonic import H_OF_MEANS, MEAN_OF_H
@@ -132,8 +133,12 @@ def _caption(layout: Layout, rows: pd.DataFrame, how: list[str]) -> str:
     parts += [f"{header}: {HOW[metric]}" for (_, metric), header in layout.headers.items() if metric in HOW]
     if any("↓" in header for header in layout.headers.values()):
         parts.append("↓ lower is better")
-    if layout.unshown:
-        parts.append(f"also measured, see --reporter csv or --json: {', '.join(layout.unshown)}")
+    calibration = [metric for metric in layout.unshown if metric in CALIBRATION_METRICS]
+    others = [metric for metric in layout.unshown if metric not in CALIBRATION_METRICS]
+    if others:
+        parts.append(f"also measured, see --reporter csv or --json: {', '.join(others)}")
+    if calibration:
+        parts.append(f"also measured, see 'vlmprompt report --calibration': {', '.join(calibration)}")
     notes = [note.split("; ") for note in rows["note"][rows["status"] == "ok"]]
     parts += [part for part in (notes[0] if notes else ()) if part and all(part in note for note in notes)]
     return "; ".join(parts)

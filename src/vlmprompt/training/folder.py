@@ -22,7 +22,7 @@ from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
 # without its checkpoint is left, which nobody takes for a whole one.
 TRAINED = ("checkpoint.safetensors", "log.jsonl", "descriptions.jsonl", "MODEL_CARD.md")
 # What evaluation adds; never removed.
-MEASURED = ("results.jsonl", "references")
+MEASURED = ("results.jsonl", "details", "references", "calibration.json")
 NOT_ITS_OWN = "put the run's own back, or train again with --force"
 
 

@@ -103,6 +103,7 @@ def _use(info: RunInfo) -> str:
     return f"""## Use
 
     vlmprompt evaluate {info.name}
+    vlmprompt predict {info.name} picture.jpg
 
 ```python
 from vlmprompt.api import load_run

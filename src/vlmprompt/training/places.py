@@ -26,6 +26,19 @@ def require_run(path: Path) -> None:
         raise InputError(f"{path} is not a run", hint=hint)
 
 
+def require_finished(path: Path) -> None:
+    """Refuse a folder that is no run, or a run that has not come to its end.
+
+    Raises:
+        InputError: says which, and the next step.
+    """
+    require_run(path)
+    if not _is_finished(path / RUN_FILE):
+        raise InputError(
+            f"run {path.resolve().name} is not finished", hint=f"go on with it: vlmprompt train --out {path} --resume"
+        )
+
+
 def finished_runs(runs_dir: Path) -> list[Path]:
     """The folders of runs that say that they are finished, the newest first; their files may still be damaged."""
     found = [file for file in runs_dir.glob(f"*/{RUN_FILE}") if _is_finished(file)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.load import load_backbone
@@ -18,11 +19,16 @@ from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method, written_for
 from vlmprompt.methods.classifier import Classifier
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.frozen import FrozenMethod
 from vlmprompt.methods.texts import require_texts_fit
+from vlmprompt.predict.prediction import SHOWN, Prediction
+from vlmprompt.predict.predictor import Predictor, scoring
+from vlmprompt.predict.rejection import DEFAULT_SCORE
 from vlmprompt.training.checkpoint import file_digest
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.places import RUN_FILE, no_run, require_run
+from vlmprompt.training.predicting import Wishes, predictor_of
 from vlmprompt.training.provenance import RunInfo
 from vlmprompt.training.trainset import load_run_dataset
 
@@ -180,6 +186,92 @@ class Run:
         method.load_trainable_state(checkpoint.state)
         method.set_rng_state(checkpoint.rng["method"])
         return method.eval()
+
+    def method(
+        self, runtime: Runtime | None = None, *, backbone: Backbone | None = None, spec: str | None = None
+    ) -> PromptMethod:
+        """The trained method over its own label space; towers are loaded at the first call and kept with the run.
+
+        Args:
+            backbone: the run's towers, if they are in memory already.
+            spec: where their weights are now.
+
+        Raises:
+            InputError: see `load_backbone` and `build_method`.
+        """
+        key = id(backbone), spec, None if runtime is None else runtime.device
+        if key not in self._methods:
+            towers = self.load_backbone(runtime, spec=spec) if backbone is None else backbone
+            self._methods[key] = self.build_method(towers)
+        return self._methods[key]
+
+    def frozen(
+        self,
+        runtime: Runtime | None = None,
+        *,
+        backbone: Backbone | None = None,
+        spec: str | None = None,
+        score: str | None = None,
+    ) -> FrozenMethod:
+        """The same for inference alone, the text of its classes encoded at the first call.
+
+        Args:
+            score: a score that it is to give, of which some read local features.
+        """
+        method = scoring(self.method(runtime, backbone=backbone, spec=spec), score)
+        key = id(method.backbone), method.image_needs().local is not None
+        if key not in self._frozen:
+            self._frozen[key] = method.frozen()
+        return self._frozen[key]
+
+    @cached_property
+    def _methods(self) -> dict[tuple[int, str | None, str | None], PromptMethod]:
+        return {}
+
+    @cached_property
+    def _frozen(self) -> dict[tuple[int, bool], FrozenMethod]:
+        return {}
+
+    def predictor(
+        self, runtime: Runtime | None = None, *, backbone: Backbone | None = None, top: int = SHOWN, **wishes: Any
+    ) -> Predictor:
+        """What `predict` asks, for streams of pictures: `predictor.batches(pictures)`.
+
+        Args:
+            wishes: see `predict`.
+        """
+        runtime = runtime or Runtime.model_validate({})
+        return predictor_of(self, Wishes(**wishes), runtime, backbone=backbone, shown=top)
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        top: int = SHOWN,
+        reject: float | None = None,
+        score: str = DEFAULT_SCORE,
+        conformal: float | None = None,
+        calibrated: bool = True,
+        runtime: Runtime | None = None,
+        backbone: Backbone | None = None,
+    ) -> Prediction:
+        """What pictures show, as `vlmprompt predict` says it.
+
+        Args:
+            images: a path, a PIL image, an array, or any number of these; see `Classifier`.
+            top: classes of a picture to show.
+            reject: tell pictures of unknown things, at the threshold that keeps this share of the run's validation
+                images (0.95).
+            score: by which of the scores of `ood_scores`.
+            conformal: make prediction sets, of which this share may miss their class (0.1).
+            calibrated: use the temperature of calibration.json where there is one.
+
+        Raises:
+            InputError: a picture cannot be read; see also `method` and `predictor_of`.
+            UsageError: a share is none, or there is no such score.
+        """
+        wishes: dict[str, Any] = {"reject": reject, "score": score, "conformal": conformal, "calibrated": calibrated}
+        return self.predictor(runtime, backbone=backbone, top=top, **wishes)(images)
 
     def classifier(self, backbone: Backbone | None = None, runtime: Runtime | None = None) -> Classifier:
         """The trained method as one callable, pictures in and classes out; the classes' text is encoded once.

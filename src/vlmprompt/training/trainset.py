@@ -6,18 +6,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, NamedTuple
-
-from pydantic import BeforeValidator
+from typing import NamedTuple
 
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.classes import base_new_labels
+from vlmprompt.data.configured import StoredConfig as StoredConfig
+from vlmprompt.data.configured import load_run_dataset as load_run_dataset
 from vlmprompt.data.contents import files_digest
 from vlmprompt.data.copies import settle_copies
 from vlmprompt.data.fewshot import SAMPLER_OF, FewShotSplit, sample, with_val
-from vlmprompt.data.load import honours_exif, load_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, choose, describe
 from vlmprompt.methods.build import method_config, method_type
@@ -66,36 +63,6 @@ class TrainSet:
         """Texts on each of `class_names`, or None."""
         texts = self.dataset.descriptions
         return None if texts is None else tuple(texts[label] for label in self.labels)
-
-
-def _as_it_was(config: object) -> object:
-    """A configuration from before `exif` was there, when no image was turned."""
-    if not isinstance(config, dict) or "exif" in config:
-        return config
-    return {**config, "exif": not honours_exif(str(config.get("data", "")))}
-
-
-# Of a run that has been written, possibly by an older version.
-StoredConfig = Annotated[RunConfig, BeforeValidator(_as_it_was)]
-
-
-def load_run_dataset(config: RunConfig, root: Path | None) -> Dataset:
-    """The data set of a run, as its configuration says it is to be read.
-
-    Raises:
-        UsageError, InputError: see `load_dataset` and `Aliases`.
-    """
-    dataset = load_dataset(
-        config.data,
-        root=root,
-        class_names_file=config.class_names,
-        split_seed=config.split_seed,
-        accept_split=config.accept_split,
-        protocol=config.protocol,
-        exif=config.exif,
-        allow_outside=config.allow_outside,
-    )
-    return Aliases.of(config.aliases).own(dataset)
 
 
 def load_trainset(

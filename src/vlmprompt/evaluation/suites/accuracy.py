@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlmprompt.data.records import Dataset
 from vlmprompt.evaluation import metrics
+from vlmprompt.evaluation.classified import CALIBRATION, measurement
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue
 from vlmprompt.evaluation.images import Predictions
 
 TOP_K = 5
@@ -17,7 +19,8 @@ class AccuracySuite:
 
     `top1` over all images, the field's number for every data set (CoOp, Zhou et al., IJCV 2022); `top5` with
     more than five classes; `mean_per_class`, which the CLIP paper reports for Pets, Caltech101, Flowers and
-    Aircraft; `ece_15`, the calibration error in 15 bins (Guo et al., ICML 2017). The cell is "test", or
+    Aircraft; and those of `results.calibration`, of which tables show `ece_15`, the calibration error in 15 bins
+    (Guo et al., ICML 2017). The cell is "test", or
     "test-base" where only the base half of the classes was trained on.
     """
 
@@ -27,25 +30,24 @@ class AccuracySuite:
     def cells(self, context: Context) -> Sequence[Cell]:
         """One: the test split."""
         halved = context.trained is not context.dataset
-        names = [name for name in ("top1", "top5", "mean_per_class", "ece_15") if name != "top5" or _has_top5(context)]
-        return [Cell("test-base" if halved else "test", tuple(names), lambda: _measure(context))]
+        names = ("top1", *(["top5"] if _has_top5(context) else []), "mean_per_class", *CALIBRATION)
+        return [Cell("test-base" if halved else "test", names, lambda: _measure(context))]
 
 
 def _has_top5(context: Context) -> bool:
     return len(context.trained.class_names) > TOP_K
 
 
-def _measure(context: Context) -> Sequence[MetricValue]:
+def _measure(context: Context) -> Measurement:
     predictions = context.predict(context.method(), context.trained)
-    return accuracy_values(predictions, top5=_has_top5(context))
+    return accuracy_measurement(predictions, context.trained, top5=_has_top5(context))
 
 
-def accuracy_values(predictions: Predictions, *, top5: bool) -> list[MetricValue]:
+def accuracy_measurement(predictions: Predictions, dataset: Dataset, *, top5: bool) -> Measurement:
     """All metrics of this suite."""
     logits_BK, labels_B, n = predictions.logits_BK, predictions.labels_B, len(predictions)
     values = [MetricValue("top1", metrics.top1(logits_BK, labels_B), n)]
     if top5:
         values.append(MetricValue("top5", metrics.top_k(logits_BK, labels_B, TOP_K), n))
     values.append(MetricValue("mean_per_class", metrics.mean_per_class(logits_BK, labels_B), n))
-    values.append(MetricValue("ece_15", metrics.ece(logits_BK, labels_B, bins=15), n, higher_is_better=False))
-    return values
+    return measurement(values, predictions, dataset)

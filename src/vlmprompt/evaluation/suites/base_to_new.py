@@ -8,14 +8,14 @@ from functools import cache
 from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.records import Dataset
 from vlmprompt.evaluation import metrics
+from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, impossible
-from vlmprompt.evaluation.images import Predictions
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Subject, impossible
 from vlmprompt.evaluation.variants import train_command
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, MEAN_OF_H, NEW
 
 SETTING = "base-to-new"
-CELLS = {BASE: ("top1",), NEW: ("top1",), "h": (H_OF_MEANS, MEAN_OF_H)}
+CELLS = {BASE: TOP1, NEW: TOP1, "h": (H_OF_MEANS, MEAN_OF_H)}
 
 
 class BaseToNewSuite:
@@ -34,11 +34,11 @@ class BaseToNewSuite:
         """base, new, and h; none of them applies to a run that has seen all classes."""
         if context.subject.config.setting != SETTING:
             return [] if context.subject.reference else _not_trained_for_it(context.subject)
-        accuracy = cache(lambda half: _predict(context, half))
-        computes: dict[str, Callable[[], Sequence[MetricValue]]] = {
-            BASE: lambda: [_top1(accuracy(BASE))],
-            NEW: lambda: [_top1(accuracy(NEW))],
-            "h": lambda: _harmonic(_top1(accuracy(BASE)), _top1(accuracy(NEW))),
+        on = cache(lambda half: _measure(context, half))
+        computes: dict[str, Callable[[], Sequence[MetricValue] | Measurement]] = {
+            BASE: lambda: on(BASE),
+            NEW: lambda: on(NEW),
+            "h": lambda: _harmonic(on(BASE).values[0], on(NEW).values[0]),
         }
         return [Cell(cell, names, computes[cell]) for cell, names in CELLS.items()]
 
@@ -52,20 +52,16 @@ def _not_trained_for_it(subject: Subject) -> list[Cell]:
     return [impossible(cell, names, reason) for cell, names in CELLS.items()]
 
 
-def _predict(context: Context, half: str) -> Predictions:
+def _measure(context: Context, half: str) -> Measurement:
     if half == BASE:
-        return context.predict(context.method(), context.trained)
+        return top1_measurement(context.predict(context.method(), context.trained), context.trained)
     new = _new_half(context.dataset)
-    return context.predict(context.method_over(new), new)
+    return top1_measurement(context.predict(context.method_over(new), new), new)
 
 
 def _new_half(dataset: Dataset) -> Dataset:
     _, new = base_new_labels(len(dataset.class_names))
     return dataset.restrict(new, suffix="-new")
-
-
-def _top1(predictions: Predictions) -> MetricValue:
-    return MetricValue("top1", metrics.top1(predictions.logits_BK, predictions.labels_B), len(predictions))
 
 
 def _harmonic(base: MetricValue, new: MetricValue) -> list[MetricValue]:

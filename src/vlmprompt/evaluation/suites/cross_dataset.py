@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlmprompt.data.records import Dataset
-from vlmprompt.evaluation import metrics
+from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.companions import companion_cells
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue
+from vlmprompt.evaluation.contract import Cell, Measurement
 
 
 class CrossDatasetSuite:
@@ -25,17 +25,16 @@ class CrossDatasetSuite:
     def cells(self, context: Context) -> Sequence[Cell]:
         """Each target, and their mean."""
 
-        def target(dataset: Dataset) -> MetricValue:
+        def target(dataset: Dataset) -> Measurement:
             return on_target(context, dataset)
 
-        return companion_cells(context, "targets", "--target", "top1", target, prepare=context.described)
+        return companion_cells(context, "targets", "--target", TOP1, target, prepare=context.described)
 
 
-def on_target(context: Context, target: Dataset) -> MetricValue:
+def on_target(context: Context, target: Dataset) -> Measurement:
     """Accuracy on the target's test split, over the target's classes.
 
     Raises:
         CapabilityError: the method cannot serve classes that it was not trained on.
     """
-    predictions = context.predict(context.method_over(target), target)
-    return MetricValue("top1", metrics.top1(predictions.logits_BK, predictions.labels_B), len(predictions))
+    return top1_measurement(context.predict(context.method_over(target), target), target)

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from vlmprompt.data.names import labels_by_name
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, did_you_mean
-from vlmprompt.evaluation import metrics
+from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.companions import companion_cells
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue
+from vlmprompt.evaluation.contract import Cell, Measurement
 from vlmprompt.evaluation.images import Predictions
-
-METRIC = "top1"
 
 
 class DomainGeneralizationSuite:
@@ -31,19 +29,19 @@ class DomainGeneralizationSuite:
     def cells(self, context: Context) -> Sequence[Cell]:
         """The source, each domain, and the mean of the domains."""
 
-        def source() -> list[MetricValue]:
-            return [_top1(context.predict(context.method(), context.trained))]
+        def source() -> Measurement:
+            return top1_measurement(context.predict(context.method(), context.trained), context.trained)
 
-        def domain(dataset: Dataset) -> MetricValue:
+        def domain(dataset: Dataset) -> Measurement:
             return on_domain(context, dataset)
 
         return [
-            Cell("source", (METRIC,), source),
-            *companion_cells(context, "domains", "--domain", METRIC, domain),
+            Cell("source", TOP1, source),
+            *companion_cells(context, "domains", "--domain", TOP1, domain),
         ]
 
 
-def on_domain(context: Context, domain: Dataset) -> MetricValue:
+def on_domain(context: Context, domain: Dataset) -> Measurement:
     """Accuracy on a domain, over those of its classes that the method was trained on.
 
     Raises:
@@ -55,10 +53,8 @@ def on_domain(context: Context, domain: Dataset) -> MetricValue:
     # The trained classifier numbers classes in its own way: labels in its numbering, columns of the rest left out.
     columns = [place for place in labels_by_name(seen.class_names, method.class_names) if place is not None]
     predictions = context.predict(method, seen)
-    value = _top1(Predictions(predictions.logits_BK[:, columns], predictions.labels_B))
-    if len(columns) == len(method.class_names):
-        return value
-    return MetricValue(value.metric, value.value, value.n, note=f"over the domain's {len(columns)} classes")
+    note = "" if len(columns) == len(method.class_names) else f"over the domain's {len(columns)} classes"
+    return top1_measurement(Predictions(predictions.logits_BK[:, columns], predictions.labels_B), seen, note=note)
 
 
 def shared_labels(context: Context, domain: Dataset) -> list[int]:
@@ -76,7 +72,3 @@ def shared_labels(context: Context, domain: Dataset) -> list[int]:
     if not labels:
         raise InputError(f"domain {domain.spec} holds no class that the run was trained on")
     return labels
-
-
-def _top1(predictions: Predictions) -> MetricValue:
-    return MetricValue(METRIC, metrics.top1(predictions.logits_BK, predictions.labels_B), len(predictions))

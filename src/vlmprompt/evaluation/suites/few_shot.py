@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vlmprompt.evaluation import metrics
+from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, Subject, missing
+from vlmprompt.evaluation.contract import Cell, Measurement, Subject, missing
 from vlmprompt.evaluation.variants import train_command
 
 SHOTS = (1, 2, 4, 8, 16)
-METRICS = ("top1",)
 
 
 class FewShotSuite:
@@ -42,13 +41,12 @@ def _name(shots: int | None) -> str:
 
 
 def _measured(context: Context, subject: Subject, name: str) -> Cell:
-    def compute() -> list[MetricValue]:
+    def compute() -> Measurement:
         predictions = context.predict(context.method(subject), context.trained)
-        value = metrics.top1(predictions.logits_BK, predictions.labels_B)
         other = f"measured on run {subject.run}" if subject.run != context.subject.run else ""
-        return [MetricValue("top1", value, len(predictions), note=other)]
+        return top1_measurement(predictions, context.trained, note=other)
 
-    return Cell(name, METRICS, compute, subject=replace(subject, run=context.subject.run))
+    return Cell(name, TOP1, compute, subject=replace(subject, run=context.subject.run))
 
 
 def _missing(subject: Subject, shots: int, lacking: Sequence[int]) -> Cell:
@@ -58,4 +56,4 @@ def _missing(subject: Subject, shots: int, lacking: Sequence[int]) -> Cell:
     reason = (
         f"no run with {', '.join(map(str, lacking))} shots in the same folder of runs; to train it: {command}{others}"
     )
-    return missing(_name(shots), METRICS, reason, subject=replace(subject, shots=shots))
+    return missing(_name(shots), TOP1, reason, subject=replace(subject, shots=shots))

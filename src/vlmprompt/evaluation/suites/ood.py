@@ -14,10 +14,11 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError, VlmPromptError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, missing
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, missing
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
 from vlmprompt.evaluation.scored import Scored, score_split
-from vlmprompt.evaluation.scores import SCORES
+from vlmprompt.methods.scores import SCORES
+from vlmprompt.results.details import Details
 from vlmprompt.results.store import EVERYTHING
 
 METRICS = tuple(OOD_METRICS)
@@ -85,8 +86,8 @@ class _Comparison:
         self._published = published
         self._kept: dict[str, Scored | VlmPromptError] = {}
 
-    def measure(self, members: Sequence[OodSet], score: str) -> list[MetricValue]:
-        """The metrics of one score on a set, or their means over several.
+    def measure(self, members: Sequence[OodSet], score: str) -> Measurement:
+        """The metrics of one score on a set, with the score of each image; or their means over several.
 
         Raises:
             CapabilityError: the method cannot give the score.
@@ -98,10 +99,24 @@ class _Comparison:
         n = len(inside) + sum(map(len, outside))
         note = "; ".join(filter(None, (inside.basis[score], self._id_note)))
         of = tuple(s.name for s in members) if len(members) > 1 else ()
-        return [
-            MetricValue(name, fmean(values[name] for values in found), n, higher, note, of)
+        values = [
+            MetricValue(name, fmean(one[name] for one in found), n, higher, note, of)
             for name, higher in OOD_METRICS.items()
         ]
+        return Measurement(values, self._details(members[0], score) if len(members) == 1 else None)
+
+    def _details(self, ood_set: OodSet, score: str) -> Details:
+        inside, outside = self._id_part, ood_set.dataset
+        return Details(
+            "scores",
+            inside.spec,
+            inside.class_names,
+            inside={score: self._scores(ID, lambda: inside).of(score).numpy()},
+            outside={score: self._scores(ood_set.name, lambda: outside).of(score).numpy()},
+            in_ids=tuple(record.id for record in inside.split("test")),
+            out_ids=tuple(record.id for record in outside.split("test")),
+            companion=outside.spec,
+        )
 
     def parts(self, members: Sequence[OodSet]) -> Mapping[str, Any]:
         """What the numbers depend on: the images of both sides."""

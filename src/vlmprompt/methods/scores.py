@@ -16,6 +16,7 @@ from torch import Tensor
 from vlmprompt.backbones.types import at_least_float, exact
 from vlmprompt.errors import CapabilityError, UsageError, did_you_mean
 from vlmprompt.methods.contract import LocalView, MethodOutput
+from vlmprompt.methods.score_names import SCORES as SCORES
 
 # Of a value for each class (B,K), already divided by the temperature.
 OF_CLASSES: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -29,7 +30,6 @@ OF_CLASSES: Mapping[str, Callable[[Tensor], Tensor]] = {
 IN_UNITS = ("max-logit", "energy")
 # What a classifier whose logits are no cosines can still give.
 WITHOUT_COSINES = ("max-logit", "energy", "msp")
-SCORES = ("mcm", "l-mcm", "gl-mcm", "max-logit", "energy", "entropy", "var", "msp")
 
 
 def ood_scores(

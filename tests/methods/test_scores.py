@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from vlmprompt.errors import CapabilityError, UsageError
-from vlmprompt.evaluation.scores import SCORES, basis, ood_scores
 from vlmprompt.methods import contract
 from vlmprompt.methods.contract import LocalView, MethodOutput
+from vlmprompt.methods.scores import SCORES, basis, ood_scores
 
 SCALE = 10.0
 COSINES = torch.tensor([[0.5, -0.5], [0.2, 0.2]])

@@ -1,0 +1,68 @@
+"""`vlmprompt report --html`: the page, and what must not be lost to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlmprompt.cli.progress import CliProgress
+from vlmprompt.errors import IncompleteError, InputError
+
+if TYPE_CHECKING:
+    from vlmprompt.results.rows import ResultRow
+
+# As `report.page` has it, which would import jinja2 and NumPy.
+MARK = "<!-- made by vlmprompt report, which replaces it -->"
+_BEGINNING = 200  # bytes
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Also write one page with everything that is stored.")
+]
+
+
+def require_page(file: Path | None) -> None:
+    """Refuse to replace what is no page of ours; asked before anything is read.
+
+    Raises:
+        InputError: something else is there.
+    """
+    if file is None or not file.exists():
+        return
+    if file.is_dir():
+        raise InputError(f"{file} is a folder", hint=f"name a file, such as --html {file / 'report.html'}")
+    if not file.is_file():
+        raise InputError(f"{file} is no file that could be replaced", hint="name another one")
+    with file.open("rb") as opened:
+        beginning = opened.read(_BEGINNING)
+    if beginning and MARK.encode() not in beginning:
+        raise InputError(
+            f"{file} was not made by 'vlmprompt report --html', and would be lost",
+            hint="move it away, or name another file",
+        )
+
+
+def write_page(
+    file: Path, stored: Mapping[Path, Sequence[ResultRow]], sources: Sequence[Path], root: Path | None
+) -> IncompleteError | None:
+    """Write the page and say where it is; gives the error for what had to be left out, if anything.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from vlmprompt.atomic import write_atomic
+    from vlmprompt.report.loading import load, unmeasured
+    from vlmprompt.report.page import page
+
+    loaded = load(stored, beside=unmeasured(sources, stored), root=root)
+    content = page(loaded).encode()
+    write_atomic(file, content)
+    CliProgress().message(f"page: {file} ({len(content) / 1e6:.2f} MB)")
+    if not loaded.left_out:
+        return None
+    return IncompleteError(
+        f"the page was written without {len(loaded.left_out)} things that cannot be read; the first: "
+        f"{loaded.left_out[0]}",
+        hint="the page names them all",
+    )

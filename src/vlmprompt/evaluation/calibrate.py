@@ -1,0 +1,216 @@
+"""Temperature scaling of a run: fitted on its validation images, measured on these and on the test images, and kept.
+
+Shapes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from vlmprompt.atomic import write_atomic
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.claims.work import shared
+from vlmprompt.config.models import Runtime
+from vlmprompt.data.records import Dataset
+from vlmprompt.errors import InputError, UsageError
+from vlmprompt.evaluation.classified import calibration_of, classified
+from vlmprompt.evaluation.context import Context
+from vlmprompt.evaluation.images import Predictions
+from vlmprompt.evaluation.resources import Resources
+from vlmprompt.evaluation.subjects import run_subject
+from vlmprompt.predict.calibrated import CALIBRATION_FILE
+from vlmprompt.predict.conformal import (
+    ALPHAS,
+    EVERYTHING,
+    conformal_summary,
+    least_images,
+    prediction_sets,
+    threshold_of,
+)
+from vlmprompt.predict.temperature import FEW, ROWS, fit_temperature, scaled
+from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.training.own_images import own_images
+from vlmprompt.training.runs import Run, load_run
+
+Split = Literal["val", "test"]
+SPLITS: tuple[Split, ...] = ("val", "test")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Measured(_Part):
+    """Metrics of calibration of some images, as they were and at the temperature."""
+
+    n: int
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+class Sets(_Part):
+    """Prediction sets at the temperature.
+
+    Attributes:
+        alpha: the share of images whose set may lack the right class.
+        threshold: of `conformal_threshold`; 1 where n images are too few, so that sets hold all classes.
+        n: validation images that set it.
+        coverage: the share of test images whose set holds the right class; None without test images.
+        mean_size: classes in a set, over test images.
+        test_n: test images.
+    """
+
+    alpha: float
+    threshold: float
+    n: int
+    coverage: float | None = None
+    mean_size: float | None = None
+    test_n: int = 0
+
+
+class Calibrated(_Part):
+    """The content of `calibration.json` in a run's folder; of it prediction reads `predict.calibrated.Calibration`.
+
+    Attributes:
+        checkpoint: SHA-256 of the run's checkpoint; of another one the file says nothing.
+        temperature: logits are divided by it.
+        split, n: the images that it was fitted on.
+        before, after: metrics of calibration on them, at temperature 1 and at this one.
+        val: ids of the validation images; empty where test images were taken.
+        test: the same metrics on the test images; None where there are none, or it was fitted on them.
+        conformal: empty where the temperature was fitted on test images.
+    """
+
+    version: Literal[1] = 1
+    checkpoint: str
+    temperature: float
+    split: Split
+    n: int
+    before: dict[str, float]
+    after: dict[str, float]
+    val: tuple[str, ...] = ()
+    test: Measured | None = None
+    conformal: tuple[Sets, ...] = ()
+
+
+def calibrate(
+    run: Run | Path | str,
+    runtime: Runtime | None = None,
+    *,
+    split: str = "val",
+    backbone: Backbone | str | None = None,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Fit a temperature to a finished run and keep it in its folder, as `vlmprompt calibrate` does.
+
+    Args:
+        split: images to fit on: "val", or "test" for a run that has no others.
+        backbone: towers in memory, in place of loading those of the run; or a spec, where their weights are now.
+
+    Raises:
+        UsageError: there is no such split.
+        InputError: the run, its data or its towers cannot be loaded; it has no images of that split; or no
+            temperature is best for them (see `fit_temperature`).
+    """
+    if split not in SPLITS:
+        raise UsageError(f"a temperature is fitted on val or test images, not on {split!r}", hint="--split val")
+    chosen: Split = "val" if split == "val" else "test"
+    run = run if isinstance(run, Run) else load_run(run)
+    runtime, progress = runtime or Runtime.model_validate({}), progress or SilentProgress()
+    dataset = own_images(run, runtime)
+    _require_images(run, dataset, chosen, progress)
+    towers, spec = (None, backbone) if isinstance(backbone, str) else (backbone, None)
+    resources = Resources(runtime, progress, towers, spec=spec)
+    with shared(run.path, progress, alone=False):
+        found = _fitted(run, resources, dataset, chosen)
+        _warn(found, progress)
+        write_atomic(run.path / CALIBRATION_FILE, (found.model_dump_json(indent=2) + "\n").encode(), make_folder=False)
+    return found
+
+
+def _require_images(run: Run, dataset: Dataset, split: Split, progress: Progress) -> None:
+    if split == "test":
+        dataset.split("test")
+        progress.warn("the temperature is fitted on the test images: what is then measured on them flatters")
+    elif "val" not in dataset.splits:
+        raise InputError(
+            f"run {run.name} has no validation images to fit a temperature on",
+            hint="add a folder or rows for val and train again; or fit on the test images, which flatters what is "
+            "then measured on them: --split test",
+        )
+
+
+def _fitted(run: Run, resources: Resources, dataset: Dataset, split: Split) -> Calibrated:
+    digest = run.digest  # of the checkpoint that is about to be read
+    resources.serve(run)
+    method = run.build_method(resources.backbone(run.config))
+    context = Context(run_subject(run, resources), dataset, resources.bank(run.config))
+    own = context.predict(method, dataset, split)
+    temperature = fit_temperature(own.logits_BK, own.labels_B)
+    fitted_on = _measured(own, dataset, split, temperature)
+    test, sets = None, ()
+    if split == "val":
+        other = context.predict(method, dataset, "test") if "test" in dataset.splits else None
+        test = None if other is None else _measured(other, dataset, "test", temperature)
+        sets = _sets(own, other, dataset, temperature)
+    return Calibrated(
+        checkpoint=digest,
+        temperature=temperature,
+        split=split,
+        n=fitted_on.n,
+        before=fitted_on.before,
+        after=fitted_on.after,
+        val=tuple(record.id for record in dataset.split("val")) if split == "val" else (),
+        test=test,
+        conformal=sets,
+    )
+
+
+def _measured(predictions: Predictions, dataset: Dataset, split: str, temperature: float) -> Measured:
+    at = Predictions(scaled(predictions.logits_BK, temperature), predictions.labels_B)
+    before, after = (calibration_of(classified(one, dataset, split=split)) for one in (predictions, at))
+    return Measured(n=len(predictions), before=before, after=after)
+
+
+def _sets(own: Predictions, test: Predictions | None, dataset: Dataset, temperature: float) -> tuple[Sets, ...]:
+    own_true, _ = _probabilities(own, temperature, ())
+    if test is None:
+        return tuple(Sets(alpha=alpha, threshold=threshold_of(own_true, alpha), n=len(own)) for alpha in ALPHAS)
+    thresholds = [threshold_of(own_true, alpha) for alpha in ALPHAS]
+    test_true, sizes = _probabilities(test, temperature, thresholds)
+    summary = conformal_summary(own_true, test_true)
+    return tuple(Sets(**asdict(one), mean_size=size) for one, size in zip(summary, sizes, strict=True))
+
+
+def _probabilities(
+    predictions: Predictions, temperature: float, thresholds: tuple[float, ...] | list[float]
+) -> tuple[Tensor, list[float]]:
+    """Those of right classes (N,), float64, and the mean size of prediction sets at each threshold."""
+    import torch
+
+    true: list[Tensor] = []
+    sizes = [0] * len(thresholds)
+    chunks = zip(predictions.logits_BK.split(ROWS), predictions.labels_B.split(ROWS), strict=True)
+    for logits_NK, labels_N in chunks:
+        p_NK = scaled(logits_NK, temperature).softmax(dim=1)
+        true.append(p_NK.gather(1, labels_N[:, None])[:, 0])
+        sizes = [size + int(prediction_sets(p_NK, at).sum()) for size, at in zip(sizes, thresholds, strict=True)]
+    return torch.cat(true), [size / len(predictions) for size in sizes]
+
+
+def _warn(found: Calibrated, progress: Progress) -> None:
+    if found.n < FEW:
+        progress.warn(f"the temperature is fitted on {found.n} images; below {FEW} it is a rough guess")
+    if found.test is not None and found.test.after["ece_15"] > found.test.before["ece_15"]:
+        progress.warn("on the test images the calibration error is larger than before; to do without, remove the file")
+    for sets in found.conformal:
+        if sets.threshold == EVERYTHING:
+            progress.warn(
+                f"{sets.n} validation images are too few for prediction sets that miss {sets.alpha:.0%}: they hold all "
+                f"classes ({least_images(sets.alpha)} would do)"
+            )

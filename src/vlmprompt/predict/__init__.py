@@ -1,0 +1,1 @@
+"""A trained method at work on pictures: classes, probabilities, what it does not know."""

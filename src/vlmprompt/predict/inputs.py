@@ -1,0 +1,143 @@
+"""From what is named on a command line to pictures, one after the other: files, folders, patterns, a list on stdin.
+
+No picture is opened here, and no list of all of them is held: a folder is read when its turn comes, in the order of
+names. Nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlmprompt.data.files import READABLE, check_utf8, entries, is_image
+from vlmprompt.errors import InputError, UsageError, VlmPromptError
+from vlmprompt.regular import named_path
+
+STDIN = "-"
+# Told of a picture or folder that cannot be read: its path, and why.
+Complain = Callable[[str, VlmPromptError], None]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Pictures that somebody has named.
+
+    Attributes:
+        named: files, each a picture whatever it is called, and folders, of which all images below are meant.
+        listed: lines with more such paths, read once; None: there are none.
+        left_out: a folder that is not entered when it is met below another.
+    """
+
+    named: tuple[Path, ...]
+    listed: Iterable[str] | None = None
+    left_out: Path | None = None
+
+    @classmethod
+    def of(cls, words: Sequence[str], *, stdin: Iterable[str] = (), left_out: Path | None = None) -> Inputs:
+        """What some words name.
+
+        Args:
+            words: paths, patterns such as "photos/*.jpg" or "photos/**/*.png", and "-" for `stdin`.
+            stdin: a path a line.
+
+        Raises:
+            UsageError: no word, "-" twice, or the folder to be left out is itself named.
+            InputError: there is nothing of this name, or nothing that a pattern fits.
+        """
+        if not words:
+            raise UsageError("no picture is named", hint="name files, folders or patterns, or - for a list on stdin")
+        if list(words).count(STDIN) > 1:
+            raise UsageError("- stands for standard input, which is read once", hint="leave one of them out")
+        named = tuple(path for word in words if word != STDIN for path in _paths(word))
+        for path in named:
+            if left_out is not None and _same(path, left_out):
+                raise UsageError(
+                    f"{path} is named as a folder of pictures, and as the folder to sort them into",
+                    hint=f"such as --sort-into {path / 'sorted'}, which is left out when {path} is searched",
+                )
+        return cls(named, stdin if STDIN in words else None, left_out)
+
+    def count(self) -> int | None:
+        """How many pictures there are; None where a list is still to be read.
+
+        Raises:
+            InputError: a folder that was named has no images, or cannot be read.
+        """
+        total = sum(map(self._count, self.named))
+        return total if self.listed is None else None
+
+    def __iter__(self) -> Iterator[Path]:
+        return self.pictures(_ignore)
+
+    def pictures(self, complain: Complain) -> Iterator[Path]:
+        """Every picture, in the order in which they were named, within a folder in that of names.
+
+        Hidden files, sidecars of file managers and files that are no images by their names are left out of folders. A
+        folder that links lead to twice is read once.
+
+        Args:
+            complain: told of folders and lines that cannot be read; the others go on.
+        """
+        for path in self.named:
+            yield from self._below(path, complain)
+        for line in self.listed or ():
+            if text := line.rstrip("\r\n"):
+                yield from self._below(Path(text), complain)
+
+    def _below(self, path: Path, complain: Complain) -> Iterator[Path]:
+        waiting, met = [path], set()
+        while waiting:
+            place = waiting.pop()
+            try:
+                check_utf8([str(place)])
+                if not place.is_dir():
+                    yield place
+                    continue
+                state = place.stat()
+                if (state.st_dev, state.st_ino) in met or (self.left_out is not None and _same(place, self.left_out)):
+                    continue
+                met.add((state.st_dev, state.st_ino))
+                found = [one for one in entries(place) if is_image(one.name) or one.is_dir()]
+            except InputError as error:
+                complain(str(place), error)
+            except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+                complain(str(place), InputError(f"cannot read {place}: {getattr(error, 'strerror', None) or error}"))
+            else:
+                waiting += reversed(found)
+
+    def _count(self, path: Path) -> int:
+        count = sum(1 for _ in self._below(path, _ignore))
+        if not count:
+            entries(path)  # says so where it cannot be read
+            raise InputError(f"folder {path} has no images", hint=f"name one that has; {READABLE}")
+        return count
+
+
+def _paths(word: str) -> list[Path]:
+    """The paths that a word stands for: itself where it is there, else what fits it as a pattern."""
+    path = named_path(word)
+    if os.path.exists(path):  # noqa: PTH110 (Path.exists fails on names that are too long)
+        return [path]
+    if not glob.has_magic(word):
+        raise InputError(
+            f"there is no {word}", hint="name a picture, a folder of pictures, or a pattern such as '*.jpg'"
+        )
+    fitting = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    found = [Path(name) for name in sorted(fitting)]
+    if not found:
+        raise InputError(f"nothing fits the pattern {word}", hint="name a picture or a folder of pictures")
+    return found
+
+
+def _same(path: Path, folder: Path) -> bool:
+    try:
+        return path.is_dir() and os.path.samefile(path, folder)  # noqa: PTH121 (either may be missing)
+    except OSError:
+        return False
+
+
+def _ignore(path: str, error: VlmPromptError) -> None:
+    """Counting complains of nothing: reading will."""
