@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
+    from vlmprompt.explain import explain as explain
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
     from vlmprompt.methods.contract import MethodOutput as MethodOutput
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
     from vlmprompt.methods.coop import CoOp as CoOp
+    from vlmprompt.methods.curves import Curves as Curves
+    from vlmprompt.methods.curves import Panel as Panel
     from vlmprompt.methods.foreign import ForeignState as ForeignState
     from vlmprompt.methods.foreign import context_options as context_options
     from vlmprompt.methods.foreign import dassl_state as dassl_state
@@ -83,6 +86,10 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
     from vlmprompt.methods.scores import ood_scores as ood_scores
+    from vlmprompt.methods.patch_maps import PatchMap as PatchMap
+    from vlmprompt.methods.patch_maps import chosen_maps as chosen_maps
+    from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
+    from vlmprompt.methods.patch_maps import plan_maps as plan_maps
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy
@@ -92,6 +99,8 @@ if TYPE_CHECKING:
     from vlmprompt.training.entry import train as train
     from vlmprompt.training.runs import Run as Run
     from vlmprompt.training.runs import load_run as load_run
+    from vlmprompt.training.trackers.contract import TrackedRun as TrackedRun
+    from vlmprompt.training.trackers.contract import Tracker as Tracker
 
 _MODULES = {
     "pydantic": ("Field",),
@@ -133,6 +142,7 @@ _MODULES = {
     "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
+    "vlmprompt.explain": ("explain",),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.class_text": ("class_text",),
@@ -140,6 +150,7 @@ _MODULES = {
     "vlmprompt.methods.config": ("CoOpConfig", "ContextConfig", "MethodConfig"),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp",),
+    "vlmprompt.methods.curves": ("Curves", "Panel"),
     "vlmprompt.methods.foreign": ("ForeignState", "context_options", "dassl_state", "saved_tensors"),
     "vlmprompt.methods.frozen": ("FrozenMethod",),
     "vlmprompt.methods.initial": (
@@ -150,6 +161,7 @@ _MODULES = {
         "seeded_linear",
     ),
     "vlmprompt.methods.scores": ("ood_scores",),
+    "vlmprompt.methods.patch_maps": ("PatchMap", "chosen_maps", "cosine_maps", "plan_maps"),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),
     "vlmprompt.predict.prediction": ("Prediction",),
@@ -157,6 +169,7 @@ _MODULES = {
     "vlmprompt.results.rows": ("ResultRow",),
     "vlmprompt.training.entry": ("train",),
     "vlmprompt.training.runs": ("Run", "load_run"),
+    "vlmprompt.training.trackers.contract": ("TrackedRun", "Tracker"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

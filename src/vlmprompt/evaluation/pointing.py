@@ -1,6 +1,6 @@
 """Where local prompts look: the patches that they choose, and whether these lie on the object.
 
-Shapes: B images, N patches, n local prompts, k patches of a prompt, H x W pixels of a mask.
+Shapes: B images, N patches, H x W pixels of a mask.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlmprompt.data.records import Record
 from vlmprompt.errors import CapabilityError
-from vlmprompt.methods.contract import MethodOutput
+from vlmprompt.methods.patch_maps import chosen_patches as chosen_patches
 
 
 class Masked(Protocol):
@@ -22,20 +22,6 @@ class Masked(Protocol):
 
     def mask(self) -> Any:
         """(H,W), true on the object."""
-
-
-def chosen_patches(output: MethodOutput, labels_B: Tensor) -> list[Tensor]:
-    """The patches that each local prompt averages for an image's own class: (B,k_j) indices, for each prompt.
-
-    Raises:
-        CapabilityError: the method has no local prompts that choose (`local_text_nKd`, `local_scales_n` in `aux`).
-    """
-    if output.local is None or "local_text_nKd" not in output.aux:
-        raise CapabilityError("this method has no local prompts that choose patches")
-    own_nBd = output.aux["local_text_nKd"][:, labels_B.to(output.logits.device)]
-    sim_nBN = torch.einsum("bnd,jbd->jbn", output.local.features_BNd, own_nBd)
-    scales = output.aux["local_scales_n"].tolist()
-    return [sim_BN.topk(k, dim=1).indices.cpu() for sim_BN, k in zip(sim_nBN, scales, strict=True)]
 
 
 def masks(records: Sequence[Record], n_patches: int) -> Tensor:

@@ -7,7 +7,7 @@ L visual prompt tokens, d_v image-tower width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -29,10 +29,12 @@ from vlmprompt.backbones.types import (
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.class_text import SEVERAL_NAMES, require_list, require_one_name
 from vlmprompt.methods.config import MethodConfig
+from vlmprompt.methods.patch_maps import PatchMap, cosine_maps
 from vlmprompt.methods.weighted import cross_entropy
 
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
+    from vlmprompt.methods.curves import Curves
     from vlmprompt.methods.foreign import ForeignState
     from vlmprompt.methods.frozen import FrozenMethod
 
@@ -251,6 +253,10 @@ class PromptMethod(nn.Module):
         """
         return None
 
+    def shared_text_prompts(self) -> TextPrompts | None:
+        """The text prompts as far as no image changes them, for a look at what was learned; None without text."""
+        return self.text_prompts()
+
     # -- forward ------------------------------------------------------------------------------------
     def forward(
         self,
@@ -338,6 +344,18 @@ class PromptMethod(nn.Module):
         other.__dict__["image_needs"] = lambda: replace(needs, local="value_block", space="joint")
         return other
 
+    def patch_maps(self, output: MethodOutput, labels_B: Tensor) -> Sequence[PatchMap]:
+        """What this method has seen where in images, for a class of each, to be shown; by default local cosines.
+
+        Maps of how logits came about stand first: which patches were chosen, a transport plan. What a gradient tells
+        is found elsewhere, for every method alike.
+
+        Args:
+            output: of these images, made with the option `keep_plan=True`.
+            labels_B: indices into `class_names`.
+        """
+        return cosine_maps(output, labels_B)
+
     # -- training -----------------------------------------------------------------------------------
     def encode_descriptions(self) -> None:
         """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""
@@ -380,6 +398,23 @@ class PromptMethod(nn.Module):
     def diagnostics(self) -> Mapping[str, float]:
         """Numbers worth logging each epoch (Bloom: its gates); default none."""
         return {}
+
+    def observe_gradients(self) -> Mapping[str, Tensor]:
+        """Scalars of a step's gradients that are worth logging (Bloom: norms of its gates' and prompts'); default none.
+
+        Called once a step, behind the backward pass and before the update, without a graph. They stand in the step's
+        line of the log, and their means over the epoch's steps in the epoch's.
+        """
+        return {}
+
+    @classmethod
+    def curves(cls, names: Collection[str]) -> Sequence[Curves]:
+        """Pictures of what the log says of an epoch, over the epochs (Bloom: its gates); default none.
+
+        Args:
+            names: what the epochs' lines of a log hold, such as `diagnostics.prompt_cosine`.
+        """
+        return ()
 
     # -- classes and state --------------------------------------------------------------------------
     @outliving()

@@ -5,7 +5,7 @@ Shapes: B images, K classes, M local positions, N prompts, V context tokens, d j
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +18,13 @@ from vlmprompt.api import (
     ImageNeeds,
     InputError,
     MethodOutput,
+    PatchMap,
     PromptMethod,
     TextFeatures,
     TextPrompts,
     dassl_state,
     gaussian,
+    plan_maps,
     transport_plan,
     unit,
 )
@@ -79,6 +81,10 @@ class PLOT(PromptMethod):
                 matched_BK = matched_BK + features.unit_Bd @ unit(text.features_PKd.float().mean(dim=0)).T
         aux = {"plan": plan_BKMN} if method_options.get("keep_plan") else {}
         return replace(output, logits=output.scale * matched_BK, global_cosines=None, aux=aux)
+
+    def patch_maps(self, output: MethodOutput, labels_B: Tensor) -> Sequence[PatchMap]:
+        """Each prompt's share of the plan, and the local cosines with the mean of the prompts."""
+        return [*plan_maps(output.aux["plan"], labels_B), *super().patch_maps(output, labels_B)]
 
     @classmethod
     def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:

@@ -22,6 +22,7 @@ from vlmprompt.api import (
     Losses,
     MethodConfig,
     MethodOutput,
+    PatchMap,
     PromptMethod,
     TextFeatures,
     TextPrompts,
@@ -29,6 +30,7 @@ from vlmprompt.api import (
     cross_entropy,
     gaussian,
     meta_net,
+    plan_maps,
     transport_plan,
     unit,
 )
@@ -161,6 +163,10 @@ class DualPT(PromptMethod):
             aux["plan"] = plan_BKnM if kept_Bn is None else _spread(plan_BKnM, kept_Bn, Z_BNd.shape[1])
         local = LocalView(Z_BNd, W_KMd.mean(dim=-2))
         return MethodOutput(self.scale * matched_BK, self.scale, None, local, aux)
+
+    def patch_maps(self, output: MethodOutput, labels_B: Tensor) -> Sequence[PatchMap]:
+        """Each prompt's share of the plan, and the local cosines with the mean of the prompts."""
+        return [*plan_maps(output.aux["plan"], labels_B), *super().patch_maps(output, labels_B)]
 
     def _kept(self, global_Bd: Tensor, Z_BNd: Tensor) -> Tensor | None:
         """For context sim, the positions most similar to the global feature, in their order."""

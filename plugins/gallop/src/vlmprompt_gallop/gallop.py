@@ -25,9 +25,11 @@ from vlmprompt.api import (
     LocalView,
     Losses,
     MethodOutput,
+    PatchMap,
     PromptMethod,
     TextFeatures,
     TextPrompts,
+    chosen_maps,
     cross_entropy,
     saved_tensors,
 )
@@ -139,6 +141,10 @@ class GalLoP(PromptMethod):
         means = {name.partition("_")[0]: cosines.mean(dim=-1) for name, cosines in aux.items()}
         logits = self.scale * torch.stack(_chosen(means, branch)).mean(dim=0)
         return MethodOutput(logits, self.scale, means.get("global"), local, aux | choice)
+
+    def patch_maps(self, output: MethodOutput, labels_B: Tensor) -> Sequence[PatchMap]:
+        """The patches that each local prompt averages (Figs. 9 and 10 of the paper), and its cosines with all."""
+        return chosen_maps(output, labels_B) if self.scales else super().patch_maps(output, labels_B)
 
     def local_features(self, features: ImageFeatures) -> Tensor:
         """Patches in joint space behind the learned map, of unit length: (B,N,d)."""

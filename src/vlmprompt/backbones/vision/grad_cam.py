@@ -15,5 +15,9 @@ def weighted_map(
     with torch.enable_grad():
         map_BTc = map_BTc.detach().requires_grad_()
         (grad_BTc,) = torch.autograd.grad(target(pooled(map_BTc)).sum(), map_BTc)
-    map_BNc, grad_BNc = map_BTc.detach()[:, first:], grad_BTc[:, first:]
+    return weighted_channels(map_BTc.detach()[:, first:], grad_BTc[:, first:])
+
+
+def weighted_channels(map_BNc: Tensor, grad_BNc: Tensor) -> Tensor:
+    """ReLU of the channels' sum, each times the mean of its gradient over the positions: (B,N)."""
     return (map_BNc * grad_BNc.mean(dim=1, keepdim=True)).sum(dim=-1).relu()

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
 from vlmprompt.backbones.vision.engine import ImageEngine
-from vlmprompt.backbones.vision.grad_cam import weighted_map
-from vlmprompt.backbones.vision.tower import MapTower, require_local
+from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
+from vlmprompt.backbones.vision.tower import MapTower, require_local, require_places
 from vlmprompt.errors import CapabilityError
 
 
@@ -25,14 +25,10 @@ class MapEngine(ImageEngine[MapTower]):
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of images (B,3,H,W): global (B,d), local (B,N,C) or (B,N,d) as `needs` says."""
-        if prompts:
-            raise CapabilityError(f"visual prompts need a ViT image tower; this backbone's is a {self.tower.kind}")
-        require_local(self, needs)
+        self._check(needs, prompts)
         with self._autocast():
-            pooled_BC, local_BNC = self.tower.read(self.tower.map(images), needs.local)
-            if local_BNC is not None and needs.space == "joint":
-                local_BNC = self._project(local_BNC)
-            return ImageFeatures(self._project(pooled_BC), local_BNC)
+            map_BNc = self.tower.map(images)
+        return self._read(map_BNc, needs)
 
     def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
         """See `VisionEngine.grad_cam`."""
@@ -44,3 +40,28 @@ class MapEngine(ImageEngine[MapTower]):
                 return self._project(self.tower.read(map_BNc, None)[0])
 
         return weighted_map(map_BNc, pooled, target, first=0)
+
+    def class_map(
+        self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts, target: Callable[[ImageFeatures], Tensor]
+    ) -> Tensor:
+        """See `VisionEngine.class_map`."""
+        self._check(needs, prompts)
+        require_places(self)
+        with torch.no_grad(), self._autocast():
+            map_BNc = self.tower.map(images)
+        with torch.enable_grad():
+            map_BNc.requires_grad_()
+            (grad_BNc,) = torch.autograd.grad(target(self._read(map_BNc, needs)).sum(), map_BNc)
+        return weighted_channels(map_BNc.detach(), grad_BNc)
+
+    def _read(self, map_BNc: Tensor, needs: ImageNeeds) -> ImageFeatures:
+        with self._autocast():
+            pooled_BC, local_BNC = self.tower.read(map_BNc, needs.local)
+            if local_BNC is not None and needs.space == "joint":
+                local_BNC = self._project(local_BNC)
+            return ImageFeatures(self._project(pooled_BC), local_BNC)
+
+    def _check(self, needs: ImageNeeds, prompts: VisualPrompts) -> None:
+        if prompts:
+            raise CapabilityError(f"visual prompts need a ViT image tower; this backbone's is a {self.tower.kind}")
+        require_local(self, needs)

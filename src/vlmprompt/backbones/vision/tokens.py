@@ -20,10 +20,11 @@ from torch import Tensor
 
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
+from vlmprompt.backbones.vision.attended import FirstAttention, weighted_attention
 from vlmprompt.backbones.vision.engine import ImageEngine
-from vlmprompt.backbones.vision.grad_cam import weighted_map
-from vlmprompt.backbones.vision.tower import TokenTower, require_local
-from vlmprompt.errors import InputError
+from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
+from vlmprompt.backbones.vision.tower import TokenTower, no_gradient, require_local, require_places
+from vlmprompt.errors import CapabilityError, InputError
 
 
 class TokenEngine(ImageEngine[TokenTower]):
@@ -40,15 +41,7 @@ class TokenEngine(ImageEngine[TokenTower]):
         self._check(prompts)
         require_local(self, needs)
         with self._autocast():
-            x_BTc, n_prompts = self._enter(images, prompts)
-            for i, block in enumerate(self.tower.blocks[:-1]):
-                x_BTc, n_prompts = _place(x_BTc, n_prompts, i, prompts)
-                x_BTc = block.run(x_BTc)
-            x_BTc, _ = _place(x_BTc, n_prompts, self.layers - 1, prompts)
-            pooled_BC, local_BNC = self._last(x_BTc, needs.local)
-            if local_BNC is not None and needs.space == "joint":
-                local_BNC = self._project(local_BNC)
-            return ImageFeatures(self._project(pooled_BC), local_BNC)
+            return self._finish(self._before_last(images, prompts), needs)
 
     def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
         """See `VisionEngine.grad_cam`."""
@@ -64,6 +57,64 @@ class TokenEngine(ImageEngine[TokenTower]):
 
         return weighted_map(x_BTc, pooled, target, first=tower.n_special)
 
+    def class_map(
+        self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts, target: Callable[[ImageFeatures], Tensor]
+    ) -> Tensor:
+        """See `VisionEngine.class_map`."""
+        self._check(prompts)
+        require_local(self, needs)
+        require_places(self)
+        with torch.no_grad(), self._autocast():
+            x_BTc = self._before_last(images, prompts)
+        return (self._grad_cam if self.tower.pooled is None else self._attended)(x_BTc, needs, target)
+
+    def _attended(self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
+        """Gradient-weighted attention of the last block, of its input."""
+        tower, attention = self.tower, FirstAttention()
+        with torch.enable_grad(), self._autocast(), attention:
+            features = self._finish(x_BTc, needs)
+        matrix_BHQT = attention.matrix_BHQT
+        if matrix_BHQT is None:
+            raise CapabilityError(
+                f"the last block of this {self.kind} attends by code of its own, so its attention cannot be seen"
+            )
+        with torch.enable_grad():
+            found = target(features).sum()
+            grads = torch.autograd.grad(found, matrix_BHQT, allow_unused=True) if found.requires_grad else (None,)
+        assert tower.pooled is not None
+        if grads[0] is None or not grads[0][:, :, : tower.pooled].any():
+            raise no_gradient(self.kind)
+        return weighted_attention(matrix_BHQT, grads[0], read=tower.pooled, first=tower.n_special, n=self.n_local)
+
+    def _grad_cam(self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
+        """Grad-CAM of the last block's output, of its input."""
+        with torch.no_grad(), self._autocast():
+            out_BTc = self._run_last(x_BTc)
+        with torch.enable_grad():
+            out_BTc.requires_grad_()
+            with self._autocast():
+                features = self._features(self.tower.pool(out_BTc), self._local(out_BTc, needs.local), needs)
+            (grad_BTc,) = torch.autograd.grad(target(features).sum(), out_BTc)
+        patches = slice(self.tower.n_special, None)
+        return weighted_channels(out_BTc.detach()[:, patches], grad_BTc[:, patches])
+
+    def _before_last(self, images: Tensor, prompts: VisualPrompts) -> Tensor:
+        """The last block's input, prompts included: (B,T,c)."""
+        x_BTc, n_prompts = self._enter(images, prompts)
+        for i, block in enumerate(self.tower.blocks[:-1]):
+            x_BTc, n_prompts = _place(x_BTc, n_prompts, i, prompts)
+            x_BTc = block.run(x_BTc)
+        return _place(x_BTc, n_prompts, self.layers - 1, prompts)[0]
+
+    def _finish(self, x_BTc: Tensor, needs: ImageNeeds) -> ImageFeatures:
+        """Last block, pool and projection."""
+        return self._features(*self._last(x_BTc, needs.local), needs)
+
+    def _features(self, pooled_BC: Tensor, local_BNC: Tensor | None, needs: ImageNeeds) -> ImageFeatures:
+        if local_BNC is not None and needs.space == "joint":
+            local_BNC = self._project(local_BNC)
+        return ImageFeatures(self._project(pooled_BC), local_BNC)
+
     def _enter(self, images: Tensor, prompts: VisualPrompts) -> tuple[Tensor, int]:
         """The first block's input with the prompts of layer 0, unless those enter behind it: (B,T,c) and L."""
         x_BTc = self.tower.embed(images)
@@ -76,14 +127,22 @@ class TokenEngine(ImageEngine[TokenTower]):
         tower, block = self.tower, self.tower.blocks[-1]
         patches = slice(tower.n_special, tower.n_special + self.n_local)
         if tower.pooled is None or local == "tokens":
-            out_BTc = block.run(x_BTc)[:, : patches.stop]
+            out_BTc = self._run_last(x_BTc)
             pooled_BC = tower.pool(out_BTc if tower.pooled is None else out_BTc[:, : tower.pooled])
-            return pooled_BC, None if local is None else tower.local(out_BTc[:, patches], local)
+            return pooled_BC, self._local(out_BTc, local)
         pooled_BC = tower.pool(block.head(x_BTc, tower.pooled))
         if local is None:
             return pooled_BC, None
         alone = block.alone if local == "value_block" else block.value_path
         return pooled_BC, tower.local(alone(x_BTc[:, patches]), local)
+
+    def _run_last(self, x_BTc: Tensor) -> Tensor:
+        """The last block's outputs without those of prompts: (B,S+N,c)."""
+        return self.tower.blocks[-1].run(x_BTc)[:, : self.tower.n_special + self.n_local]
+
+    def _local(self, out_BTc: Tensor, local: LocalKind | None) -> Tensor | None:
+        """Local features of the last block's outputs: (B,N,C)."""
+        return None if local is None else self.tower.local(out_BTc[:, self.tower.n_special :], local)
 
     def _check(self, prompts: VisualPrompts) -> None:
         layers = sorted(prompts)

@@ -61,6 +61,44 @@ class VisionEngine(Protocol):
             target: (B,d) pooled features -> (B,) what is looked for.
         """
 
+    def class_map(
+        self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts, target: Callable[[ImageFeatures], Tensor]
+    ) -> Tensor:
+        """Which places of (B,3,H,W) images speak for something that is made of their features: (B,N), not negative.
+
+        Where the pool reads special tokens alone, these have attended to the patches in the last block, and with A
+        that block's attention (H heads) and y the target the map is mean_h ReLU(A * dy/dA) in their row: what the
+        last block adds to the relevance of Chefer et al., "Generic Attention-model Explainability for Interpreting
+        Bi-Modal and Encoder-Decoder Transformers" (ICCV 2021, eq. 5). Elsewhere it is Grad-CAM of the last map, with
+        the same weights as in `grad_cam`.
+
+        Args:
+            needs: the features that the target reads.
+            prompts: see `encode`.
+            target: features as `encode` gives them -> (B,) what is looked for, such as the logits of a class.
+
+        Raises:
+            CapabilityError: the tower has no places, or the target does not depend on how they are pooled.
+        """
+
+
+def no_gradient(kind: str) -> CapabilityError:
+    """The error where nothing that is pooled reaches a target."""
+    return CapabilityError(f"the logits do not depend on what the {kind} pools, so no gradient leads to its places")
+
+
+def require_places(engine: VisionEngine) -> None:
+    """Refuse maps of places where there are none.
+
+    Raises:
+        CapabilityError: the tower has none.
+    """
+    if not engine.n_local:
+        raise CapabilityError(
+            f"this backbone's image tower is a {engine.kind}, which has no places that could be shown",
+            hint="use a ViT, a ResNet of CLIP or a ConvNeXt",
+        )
+
 
 def require_local(engine: VisionEngine, needs: ImageNeeds) -> None:
     """Refuse local features where there are none.

@@ -1,0 +1,131 @@
+"""From a run and images to pictures of where it looks.
+
+Shapes: B images, N patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from vlmprompt.atomic import probe
+from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.config.models import Runtime
+from vlmprompt.data.records import Record
+from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.explain.chosen import (
+    WHICH,
+    Reading,
+    Seen,
+    Which,
+    mistakes,
+    named_images,
+    shuffled_test,
+)
+from vlmprompt.explain.entries import CLIP, Entries
+from vlmprompt.explain.extras import extra_figures, extra_tables
+from vlmprompt.explain.maps import Looking
+from vlmprompt.explain.written import FOLDER, VERSION, Explained, write
+from vlmprompt.methods.build import build_method, written_for
+from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.training.runs import Run
+
+BASELINE = "zeroshot"
+
+
+def explain(
+    run: Run,
+    images: Sequence[Path | str | Record] | None = None,
+    *,
+    out: Path | str | None = None,
+    n: int = 8,
+    seed: int = 1,
+    which: Which = "random",
+    runtime: Runtime | None = None,
+    backbone: Backbone | None = None,
+    progress: Progress | None = None,
+) -> Explained:
+    """Write pictures of where a run looks in images, zero-shot CLIP beside it, and an explain.json that names them.
+
+    Args:
+        images: files, folders of them, or records of the run's label space; None: some test images of its data.
+        out: the folder; None: `explain` in the run's own. Pictures of an earlier call there make room.
+        n: test images at most.
+        seed: of their choice: the first n of all, shuffled by `random.Random(seed)`.
+        which: "random", or "mistakes": the first n, in that order, that the run takes for another class.
+        backbone: the run's towers, if they are in memory already.
+
+    Raises:
+        UsageError: a value is not allowed.
+        InputError: no image could be read, the run makes no mistakes, or see `Run.build_method`.
+        CapabilityError: the tower has no places to show.
+    """
+    if which not in WHICH:
+        raise UsageError(f"unknown choice of images {which!r}", hint=did_you_mean(which, WHICH))
+    if n < 1:
+        raise UsageError(f"n = {n} shows no image", hint="at least 1")
+    run.require_finished()
+    progress = progress or SilentProgress()
+    folder = run.path / FOLDER if out is None else Path(out)
+    wanted = shuffled_test(run, seed, runtime) if images is None else named_images(run, images)
+    probe(folder)
+    towers = run.load_backbone(runtime) if backbone is None else backbone
+    method = run.build_method(towers)
+    own = Looking.of(run.config.method, method)
+    reading = Reading(towers, progress)
+    with torch.inference_mode(False):
+        chosen = _chosen(wanted, own, reading, n if images is None else None, which, progress)
+        count = len(wanted) if images is not None else None if which == "mistakes" else min(n, len(wanted))
+        work = Entries(folder, own, _baseline(run, towers), progress, count)
+        content = {
+            "version": VERSION,
+            "run": run.name,
+            "checkpoint": run.digest,
+            "images": list(work.images(chosen)),
+            "figures": [*work.figures(), *extra_figures(run, folder)],
+            "tables": extra_tables(run, method),
+        }
+    if not content["images"]:
+        raise _nothing(reading.failed, which)
+    write(folder, content)
+    if own.without is not None:
+        progress.warn(f"no maps by gradients: {own.without}")
+    return Explained(folder, content, tuple(error.told for error in reading.failed))
+
+
+def _chosen(
+    wanted: Sequence[tuple[Record, int | None]],
+    own: Looking,
+    reading: Reading,
+    n: int | None,
+    which: Which,
+    progress: Progress,
+) -> Iterator[Seen]:
+    """The images to show, read one after the other; of named ones (n is None) all that can be read."""
+    seen = reading(wanted)
+    if n is not None and which == "mistakes":
+        with progress.task("looking for mistakes", None, unit="img") as task:
+            yield from mistakes(seen, own.frozen, n, task.advance)
+        return
+    for count, one in enumerate(seen, 1):
+        yield one
+        if count == n:  # before another is read
+            return
+
+
+def _baseline(run: Run, backbone: Backbone) -> Looking | None:
+    """Zero-shot CLIP over the run's classes; None beside itself."""
+    if run.config.method == BASELINE:
+        return None
+    method = build_method(BASELINE, backbone, run.class_names)
+    return Looking.of(CLIP, written_for(method, run.info.data.template).eval())
+
+
+def _nothing(failed: Sequence[InputError], which: Which) -> InputError:
+    """The error where no picture was made."""
+    if failed:
+        return InputError(f"no image could be read: {failed[0].message}", hint=failed[0].hint)
+    assert which == "mistakes"
+    return InputError("the run takes no test image for another class", hint="leave --which out, or name images")
