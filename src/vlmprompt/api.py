@@ -85,11 +85,11 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import initial_context as initial_context
     from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
-    from vlmprompt.methods.scores import ood_scores as ood_scores
     from vlmprompt.methods.patch_maps import PatchMap as PatchMap
     from vlmprompt.methods.patch_maps import chosen_maps as chosen_maps
     from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
     from vlmprompt.methods.patch_maps import plan_maps as plan_maps
+    from vlmprompt.methods.scores import ood_scores as ood_scores
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy
@@ -160,8 +160,8 @@ _MODULES = {
         "meta_net",
         "seeded_linear",
     ),
-    "vlmprompt.methods.scores": ("ood_scores",),
     "vlmprompt.methods.patch_maps": ("PatchMap", "chosen_maps", "cosine_maps", "plan_maps"),
+    "vlmprompt.methods.scores": ("ood_scores",),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),
     "vlmprompt.predict.prediction": ("Prediction",),

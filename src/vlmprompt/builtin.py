@@ -118,6 +118,7 @@ def register_reporters(register: Register) -> None:
     reporters = "vlmprompt.results.reporters"
     register("terminal", target=f"{reporters}:TerminalReporter", summary="a table for people")
     register("markdown", target=f"{reporters}:MarkdownReporter", summary="a Markdown table")
+    register("latex", target="vlmprompt.results.latex:LatexReporter", summary="LaTeX tables, for a paper")
     register("csv", target=f"{reporters}:CsvReporter", summary="the rows, one number a line")
     register("json", target=f"{reporters}:JsonReporter", summary="the rows as JSON")
 

@@ -40,7 +40,7 @@ def run_json(*args: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> d
         ("datasets", {"csv", "folder", "json"}),
         ("suites", {"accuracy", "base-to-new", "few-shot"}),
         ("backbones", {"open_clip"}),
-        ("reporters", {"csv", "json", "markdown", "terminal"}),
+        ("reporters", {"csv", "json", "latex", "markdown", "terminal"}),
         ("trackers", {"csv", "tensorboard"}),
     ],
 )

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,7 +30,14 @@ QUIET = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-ABOVE = 10  # descriptors that are moved out of the way of 3 and 4
+# What becomes Chromium: its ends of the pipes are first moved out of the way of 3 and 4.
+HAND_OVER = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in zip((3, 4), ends):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def program() -> str | None:
@@ -136,17 +144,17 @@ class Browser:
 def browser(command: str, more: Sequence[str] = ()) -> Iterator[Browser]:
     """Chromium with a profile of its own, ended afterwards."""
     to_child, to_parent = os.pipe(), os.pipe()
+    ends = to_child[0], to_parent[1]
     with tempfile.TemporaryDirectory() as profile:
         process = subprocess.Popen(
-            [command, *QUIET, f"--user-data-dir={profile}", *more],
-            pass_fds=(3, 4),
-            preexec_fn=lambda: _hand_over(to_child[0], to_parent[1]),
+            [sys.executable, "-c", HAND_OVER, *map(str, ends), command, *QUIET, f"--user-data-dir={profile}", *more],
+            pass_fds=ends,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_child[0])
-        os.close(to_parent[1])
+        for end in ends:
+            os.close(end)
         try:
             found = Browser(to_child[1], to_parent[0])
             yield found
@@ -158,12 +166,3 @@ def browser(command: str, more: Sequence[str] = ()) -> Iterator[Browser]:
             os.close(to_parent[0])
             process.kill()
             process.wait()
-
-
-def _hand_over(read: int, write: int) -> None:
-    """In the child: the pipes become descriptors 3 and 4."""
-    import fcntl
-
-    high = [fcntl.fcntl(one, fcntl.F_DUPFD, ABOVE) for one in (read, write)]
-    for target, source in zip((3, 4), high, strict=True):
-        os.dup2(source, target)

@@ -73,6 +73,10 @@ def evaluate(
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Accept test images that the run has seen in training.")
     ] = False,
+    calibrated: Annotated[
+        bool,
+        typer.Option("--calibrated", help="Measure each run at its temperature; see 'vlmprompt calibrate'."),
+    ] = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
@@ -100,6 +104,8 @@ def evaluate(
     require(methods=flags.method or (), suites=suites, reporter=reporter)
     files = {"descriptions": descriptions, "aliases": aliases}
     texts = {key: None if path is None else str(path) for key, path in files.items()}
+    if calibrated:
+        _require_calibrated(flags, suites)
     configs = flags.resolved(data=data, allow_overlap=allow_overlap or None, **texts)
     from vlmprompt.config.device import require_device
     from vlmprompt.config.models import Runtime
@@ -128,10 +134,20 @@ def evaluate(
         runs = [newest_run(runs_dir)]
         progress.message(f"newest run: {runs[0]}")
     loaded = [load_run(path) for path in runs]
-    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, **files}
+    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, "calibrated": calibrated}
+    own |= files
     shares: dict[str, Any] = {**beside, **own, "resources": shared, "progress": progress}
     rows = [row for run in loaded for row in measure(run, suites, runtime, **shares)]
     emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
+
+
+def _require_calibrated(flags: MethodFlags, suites: Sequence[str]) -> None:
+    """Refuse --calibrated where it would have no effect. Raises: UsageError."""
+    from vlmprompt.evaluation.scaled import require_scaled
+
+    if flags.method:
+        raise UsageError("--calibrated has no effect with --method", hint="name a run, which a temperature belongs to")
+    require_scaled(suites)
 
 
 def _untrained(

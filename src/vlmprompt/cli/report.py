@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlmprompt.cli import output
 from vlmprompt.cli.names import require
 from vlmprompt.cli.options import JsonFlag, ReporterOption, RootOption, RunsDirOption
+from vlmprompt.cli.report_figures import FiguresOption, FormatOption, require_figures, write_figures
 from vlmprompt.cli.report_more import CalibrationFlag, ClassesFlag, of_calibration, require_one, show_classes
 from vlmprompt.cli.report_page import HtmlOption, require_page, write_page
 from vlmprompt.cli.rows import emit_rows
-from vlmprompt.errors import InputError
+from vlmprompt.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from vlmprompt.results.rows import ResultRow
 
 # The runner's name for it; importing the runner would import torch, and a table needs none.
 RESULTS_FILE = "results.jsonl"
+DEFAULT_REPORTER, LATEX = "terminal", "latex"
 _NEXT = "measure a run with 'vlmprompt evaluate'; a sweep's results are in its own folder: 'vlmprompt report sweep'"
 
 
@@ -36,18 +38,23 @@ def report(
             metavar="[PATH]...", help="Results files, or folders of runs or of a sweep; default: --runs-dir."
         ),
     ] = None,
-    reporter: ReporterOption = "terminal",
+    reporter: ReporterOption = DEFAULT_REPORTER,
+    latex: Annotated[bool, typer.Option("--latex", help="The same as --reporter latex.")] = False,
     classes: ClassesFlag = False,
     calibration: CalibrationFlag = False,
     html: HtmlOption = None,
+    figures: FiguresOption = None,
+    figure_format: FormatOption = None,
     as_json: JsonFlag = False,
     runs_dir: RunsDirOption = Path("runs"),
     root: RootOption = None,
 ) -> None:
     """Show stored results as tables; measures nothing. 'vlmprompt evaluate' and 'sweep' store them."""
+    reporter = _reporter(reporter, latex)
     require(reporter=reporter)
-    require_one(classes, calibration, html, reporter)
+    require_one(classes, calibration, {"--html": html, "--figures": figures}, reporter)
     require_page(html)
+    require_figures(figures, figure_format)
     places = sources or [runs_dir]
     stored = _stored(file for source in places for file in _files(source))
     if classes:
@@ -55,11 +62,23 @@ def report(
         return
     rows = [row for own in stored.values() for row in own]
     rows = of_calibration(rows) if calibration else rows
-    if html is None:
-        emit_rows("report", rows, reporter=reporter, as_json=as_json)
-        return
-    error = write_page(html, stored, places, root)
-    emit_rows("report", rows, reporter=reporter, as_json=as_json, error=error, page=html)
+    error = None if html is None else write_page(html, stored, places, root)
+    made: dict[str, Any] = {} if html is None else {"page": html}
+    if figures is not None:
+        made["figures"], lacking = write_figures(figures, figure_format, stored, places)
+        error = error or lacking
+    emit_rows("report", rows, reporter=reporter, as_json=as_json, error=error, **made)
+
+
+def _reporter(named: str, latex: bool) -> str:
+    """The reporter that was asked for.
+
+    Raises:
+        UsageError: two were.
+    """
+    if latex and named not in (DEFAULT_REPORTER, LATEX):
+        raise UsageError(f"--latex and --reporter {named} exclude each other", hint="leave one of them out")
+    return LATEX if latex else named
 
 
 def _files(source: Path) -> list[Path]:

@@ -25,15 +25,18 @@ SHOWN_BY = ("terminal", "markdown")
 _AGAIN = "measure again: 'vlmprompt evaluate --force'"
 
 
-def require_one(classes: bool, calibration: bool, html: Path | None, reporter: str) -> None:
+def require_one(classes: bool, calibration: bool, written: Mapping[str, Path | None], reporter: str) -> None:
     """Refuse what would have no effect.
+
+    Args:
+        written: options of `report` that write files -> what they were given.
 
     Raises:
         UsageError: says which flags do not go together.
     """
     for flag, given in (("--classes", classes), ("--calibration", calibration)):
-        if given and html is not None:
-            raise UsageError(f"{flag} has no effect with --html", hint="leave it out: the page shows both")
+        for option in (option for option, path in written.items() if given and path is not None):
+            raise UsageError(f"{flag} has no effect with {option}", hint="leave it out: the page shows both")
     if classes and calibration:
         raise UsageError("--classes and --calibration are two tables", hint="ask for one after the other")
     if classes and reporter not in SHOWN_BY:

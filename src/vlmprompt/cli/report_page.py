@@ -61,8 +61,6 @@ def write_page(
     CliProgress().message(f"page: {file} ({len(content) / 1e6:.2f} MB)")
     if not loaded.left_out:
         return None
-    return IncompleteError(
-        f"the page was written without {len(loaded.left_out)} things that cannot be read; the first: "
-        f"{loaded.left_out[0]}",
-        hint="the page names them all",
-    )
+    first, *others = dict.fromkeys(loaded.left_out)
+    what = f"{len(others) + 1} things that cannot be used; the first" if others else "1 thing that cannot be used"
+    return IncompleteError(f"the page was written without {what}: {first}", hint="the page itself says so at its top")

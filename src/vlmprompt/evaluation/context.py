@@ -20,6 +20,7 @@ from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
 from vlmprompt.methods.texts import require_texts_fit
+from vlmprompt.predict.temperature import scaled
 from vlmprompt.progress import SilentProgress
 
 
@@ -152,7 +153,7 @@ class Context:
                 task.advance(len(labels_B))
 
     def predict(self, method: PromptMethod, dataset: Dataset, split: str = "test") -> Predictions:
-        """Logits and labels of a whole split.
+        """Logits and labels of a whole split; at the subject's temperature, if it has one.
 
         Args:
             method: over the classes of `dataset`.
@@ -160,6 +161,11 @@ class Context:
         Raises:
             InputError: no such split, or an image cannot be read.
         """
+        temperature = self.subject.temperature
+        found = self._kept(method, dataset, split)
+        return found if temperature is None else Predictions(scaled(found.logits_BK, temperature), found.labels_B)
+
+    def _kept(self, method: PromptMethod, dataset: Dataset, split: str) -> Predictions:
         names = [name for name, built in self._built.items() if built is method]
         if not names:
             return self._predicted(method, dataset, split)

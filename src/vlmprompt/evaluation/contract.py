@@ -70,6 +70,7 @@ class Subject:
         reference: stands beside a run, and is measured where the run is.
         descriptions: what it reads of the classes, if it reads any.
         state: which state of its training it is, in words; empty where nothing chose or measured it.
+        temperature: that its logits are divided by in `Context.predict`; None: they are taken as they are.
     """
 
     run: str
@@ -83,6 +84,7 @@ class Subject:
     reference: bool = False
     descriptions: DescriptionFile | None = None
     state: str = ""
+    temperature: float | None = None
 
     @property
     def untrained(self) -> bool:

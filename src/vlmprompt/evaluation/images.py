@@ -32,7 +32,7 @@ class Predictions:
     """What a method says of a split.
 
     Attributes:
-        logits_BK: float32, on the CPU.
+        logits_BK: float32 (float64 where they were divided by a temperature), on the CPU.
         labels_B: on the CPU.
     """
 

@@ -7,7 +7,7 @@ from vlmprompt.distributions import code_version
 from vlmprompt.evaluation.contract import Cell, Subject, Suite
 from vlmprompt.evaluation.variants import unusual
 from vlmprompt.plugins import CORE, host
-from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST
+from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, TEMPERATURE
 
 _DIGITS = 12  # of digests that only tell a few things apart
 
@@ -25,6 +25,8 @@ def key_of(subject: Subject, suite: Suite, cell: Cell, data_digest: str, backbon
         "cell": cell.name,
         "parts": cell.parts,
     }
+    if subject.temperature is not None:
+        content["temperature"] = subject.temperature
     return digest_of(content)
 
 
@@ -41,7 +43,8 @@ def setup_of(subject: Subject, suite: Suite, data: str, data_digest: str, backbo
     if subject.descriptions is not None:
         digests["descriptions"] = subject.descriptions.digest
     short = {name: digest[:_DIGITS] for name, digest in digests.items()}
-    return unusual(config) | {DATA: data, "code": code} | short
+    at = {} if subject.temperature is None else {TEMPERATURE: f"{subject.temperature:.6g}"}
+    return unusual(config) | {DATA: data, "code": code} | short | at
 
 
 def _code(method: str, suite: Suite) -> dict[str, str]:

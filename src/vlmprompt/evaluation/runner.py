@@ -26,8 +26,10 @@ from vlmprompt.evaluation.failures import kept_in
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.resources import Resources
+from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.evaluation.units import Unit, measured, units_of
+from vlmprompt.predict.calibrated import Calibration
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.details import Details, details_file
 from vlmprompt.results.ledger import Ledger
@@ -55,6 +57,7 @@ def evaluate(
     aliases: Path | str | Mapping[str, str] | None = None,
     contents: bool = False,
     allow_overlap: bool = False,
+    calibrated: bool = False,
     descriptions: Path | str | None = None,
     backbone: Backbone | str | None = None,
     resources: Resources | None = None,
@@ -79,6 +82,7 @@ def evaluate(
             table old -> new.
         contents: know test images by their bytes, so that what was measured holds for copies with other times.
         allow_overlap: accept test images that the run has seen in training.
+        calibrated: measure the run, not what stands beside it, at the temperature that was fitted to it.
         descriptions: file for references that read descriptions; default: the run's own, or those that are found.
         backbone: towers in memory, in place of loading those of the run; or a spec, where their weights are now.
         resources: towers to share with other calls; `backbone` is then not used.
@@ -87,7 +91,7 @@ def evaluate(
         The rows of all cells of these suites, done now or before; failed ones are among them (`incomplete`).
 
     Raises:
-        InputError: the run, its data or its towers cannot be loaded.
+        InputError: the run, its data or its towers cannot be loaded, or no temperature was fitted to its checkpoint.
         UsageError: unknown suite, reference or kind of companions.
         BusyError: all that is left is being measured by others, and nobody is to wait.
         Interrupted: by Ctrl-C; finished cells are kept.
@@ -101,6 +105,7 @@ def evaluate(
         None if isinstance(backbone, str) else backbone,
         spec=backbone if isinstance(backbone, str) else None,
     )
+    temperature = _temperature(run, chosen) if calibrated else None
     resources.serve(run)
     companions = listed(companions)
     require_outliers(companions, run.config, runtime)
@@ -111,7 +116,7 @@ def evaluate(
     dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
     kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
-    subjects = _subjects(run, own, kept, _references(reference))
+    subjects = _subjects(run, own, kept, _references(reference), temperature)
     beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
     ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
     runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
@@ -148,9 +153,20 @@ def _references(given: bool | str | Sequence[str]) -> Sequence[str]:
     return (given,) if isinstance(given, str) else given
 
 
-def _subjects(run: Run, dataset: Dataset, references: References, names: Sequence[str]) -> list[Subject]:
+def _temperature(run: Run, suites: Sequence[Suite]) -> float:
+    """Raises: UsageError, InputError: see `evaluate`."""
+    require_scaled(suite.name for suite in suites)
+    found = Calibration.read(run.path, run.digest)
+    if found is None:
+        raise InputError(f"no temperature was fitted to run {run.name}", hint=f"vlmprompt calibrate {run.path}")
+    return found.temperature
+
+
+def _subjects(
+    run: Run, dataset: Dataset, references: References, names: Sequence[str], temperature: float | None
+) -> list[Subject]:
     """The run, and those reference methods beside it that it is not itself."""
-    measured = run_subject(run, references.resources)
+    measured = run_subject(run, references.resources, temperature=temperature)
     others = [name for name in names if name != run.config.method]
     return [measured, *references.beside(measured, others, dataset)]
 

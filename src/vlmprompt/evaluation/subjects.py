@@ -28,8 +28,12 @@ REFERENCES = ("zeroshot", "descriptions", "linear_probe")
 SHARED = ("train.precision", "train.eval_batch_size")
 
 
-def run_subject(run: Run, resources: Resources) -> Subject:
-    """A trained run. Its siblings are the runs in the same folder that differ in shots only."""
+def run_subject(run: Run, resources: Resources, *, temperature: float | None = None) -> Subject:
+    """A trained run. Its siblings are the runs in the same folder that differ in shots only.
+
+    Args:
+        temperature: to measure it at.
+    """
     untrained = is_training_free(run.config.method)
     return Subject(
         run=run.name,
@@ -42,6 +46,7 @@ def run_subject(run: Run, resources: Resources) -> Subject:
         descriptions=run.descriptions,
         sources=run.info.sources,
         state="" if run.info.kept is None else run.info.kept.words,
+        temperature=temperature,
     )
 
 

@@ -77,7 +77,8 @@ def measured(unit: Unit, backbone_digest: str, progress: Progress) -> Outcome:
     try:
         found = cell.measure()
         values = _as_promised(suite, cell, found.values)
-        details = found.details and replace(found.details, suite=suite.name, cell=cell.name)
+        where = {"suite": suite.name, "cell": cell.name, "temperature": unit.subject.temperature}
+        details = None if found.details is None else replace(found.details, **where)
         return Outcome([_row(unit, setup, value.metric, value) for value in values], details)
     except (KeyboardInterrupt, Interrupted, BusyError):
         raise

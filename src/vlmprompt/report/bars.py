@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlmprompt.report.drawing import PALETTE, Plot, short
 
@@ -36,7 +36,11 @@ def grouped(groups: Sequence[str], bars: Sequence[tuple[str, dict[str, Bar]]], y
             found = [own[groups[g]] for g in there]
             colour = PALETTE[i % len(PALETTE)]
             # Without colours bars are told apart by their hatching.
-            style = {"facecolor": f"{colour}99", "edgecolor": colour, "hatch": HATCHES[i % len(HATCHES)]}
+            style: dict[str, Any] = {
+                "facecolor": f"{colour}99",
+                "edgecolor": colour,
+                "hatch": HATCHES[i % len(HATCHES)],
+            }
             axes.bar(x, [100 * bar.value for bar in found], width * 0.92, label=short(label, 40), **style)
             spread = [(at, bar) for at, bar in zip(x, found, strict=True) if bar.std is not None]
             if spread:
@@ -47,7 +51,7 @@ def grouped(groups: Sequence[str], bars: Sequence[tuple[str, dict[str, Bar]]], y
                     axes.text(
                         at, 100 * (bar.value + (bar.std or 0)) + 1, f"{100 * bar.value:.1f}", ha="center", fontsize=7
                     )
-        tilted = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"} if len(groups) > 5 else {}
+        tilted: dict[str, Any] = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"} if len(groups) > 5 else {}
         axes.set_xticks(range(len(groups)), [short(group, 20) for group in groups], **tilted)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
@@ -81,7 +85,8 @@ def behind(found: Sequence[Seeds]) -> str:
     said = [f"{cell} {_span(sorted(numbers))}" for cell, numbers in cells.items() if numbers]
     runs = sorted({len(seeds.values) for seeds in found})
     several = "; bars are means, lines the sample standard deviation over seeds" if runs[-1] > 1 else ""
-    return f"n images: {', '.join(said) or 'unknown'}; {_span(runs)} seeds{several}."
+    number = "1 seed" if runs == [1] else f"{_span(runs)} seeds"
+    return f"n images: {', '.join(said) or 'unknown'}; {number}{several}."
 
 
 def _span(numbers: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -53,35 +53,13 @@ _STYLE: dict[str, Any] = {
     "grid.alpha": 0.18,
     "grid.linewidth": 0.6,
     "axes.linewidth": 0.7,
+    "hatch.linewidth": 0.5,
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
     "image.interpolation": "none",
 }
 
 Plot = Callable[["Canvas"], None]
-
-
-@dataclass(frozen=True)
-class Drawn(Figure):
-    """A figure that can be drawn again, in another format.
-
-    Attributes:
-        plot: draws into an empty figure of matplotlib.
-        size: width and height in inches.
-    """
-
-    plot: Plot = field(repr=False, compare=False)
-    size: tuple[float, float]
-
-    def file(self, kind: str) -> bytes:
-        """The figure as a file that stands alone, dark on white.
-
-        Args:
-            kind: of FORMATS.
-        """
-        if kind == "svg":
-            return _alone(_svg(self.name, self.title, self.plot, self.size)).encode()
-        return _saved(self.plot, self.size, self.name, kind, PAPER_INK)
 
 
 class Names:
@@ -102,9 +80,16 @@ class Names:
         return name
 
 
-def drawn(name: str, title: str, caption: str, plot: Plot, size: tuple[float, float] = (6.4, 3.0)) -> Drawn:
-    """A figure of a section; see `Figure` and `Drawn`."""
-    return Drawn(name, title, caption, _text(_svg(name, title, plot, size)), plot, size)
+def drawn(name: str, title: str, caption: str, plot: Plot, size: tuple[float, float] = (6.4, 3.0)) -> Figure:
+    """A figure of a section.
+
+    Args:
+        name, title, caption: see `Figure`.
+        plot: draws into an empty figure of matplotlib.
+        size: width and height in inches.
+    """
+    svg = _text(_svg(name, title, plot, size))
+    return Figure(name, title, caption, svg, partial(_file, name, title, plot, size))
 
 
 def look(number: int) -> dict[str, Any]:
@@ -124,6 +109,13 @@ def short(name: str, most: int = LONGEST_NAME) -> str:
         tail = most // 3
         line = f"{line[: most - tail - 1]}…{line[-tail:]}"
     return f" {line}" if line.startswith("_") else line  # matplotlib leaves out of a legend what begins with "_"
+
+
+def _file(name: str, title: str, plot: Plot, size: tuple[float, float], kind: str) -> bytes:
+    """The figure as a file that stands alone, dark on white; `kind` is one of FORMATS."""
+    if kind == "svg":
+        return _alone(_svg(name, title, plot, size)).encode()
+    return _saved(plot, size, name, kind, PAPER_INK)
 
 
 @contextmanager
@@ -189,8 +181,9 @@ def _svg(name: str, title: str, plot: Plot, size: tuple[float, float]) -> Elemen
             "viewBox": f"0 0 {width} {height}",
             "role": "img",
             "aria-label": shown.line(title),
-            "style": f"width:100%;max-width:{round(96 * size[0])}px;height:auto;"
-            "stroke-linejoin:round;stroke-linecap:butt",
+            "width": f"{96 * size[0]:.0f}",
+            "height": f"{96 * size[1]:.0f}",
+            "style": "max-width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt",
         }
     )
     return root

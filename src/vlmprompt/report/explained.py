@@ -19,13 +19,14 @@ class _Model(BaseModel):
 
 
 class Drawn(_Model):
-    """One picture of an image; `pointing` is its score where masks are known."""
+    """One picture of an image; `pointing` is its score where masks are known, `chance` that of looking anywhere."""
 
     file: str
     kind: str = ""
     title: str = ""
     caption: str = ""
     pointing: float | None = None
+    chance: float | None = None
 
 
 class ExplainedImage(_Model):

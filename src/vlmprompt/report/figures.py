@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vlmprompt.atomic import write_atomic
-from vlmprompt.report.drawing import Drawn
-from vlmprompt.report.section import Section
+from vlmprompt.report.run import ReportRun
+from vlmprompt.report.section import Figure, Section
+from vlmprompt.report.sections import (
+    base_new,
+    classes,
+    comparison,
+    confusion,
+    domains,
+    few_shot,
+    learning,
+    ood,
+    reliability,
+)
+
+# The sections that draw.
+SECTIONS: tuple[Callable[[Sequence[ReportRun]], Section | None], ...] = (
+    few_shot.section,
+    base_new.section,
+    domains.section,
+    comparison.section,
+    learning.section,
+    classes.section,
+    confusion.section,
+    reliability.section,
+    ood.section,
+)
 
 
-def drawn_figures(sections: Iterable[Section | None]) -> Iterator[Drawn]:
-    """The figures that can be drawn again."""
-    for section in sections:
-        yield from (part for part in (section.parts if section else ()) if isinstance(part, Drawn))
-
-
-def write_figures(sections: Iterable[Section | None], folder: Path, kind: str) -> list[Path]:
-    """Write each figure into a file `<name>.<kind>`, and give their paths; those of one name are replaced.
+def write_figures(runs: Sequence[ReportRun], folder: Path, kind: str) -> list[Path]:
+    """Write each figure into a file `<name>.<kind>`, replacing what has that name.
 
     Args:
         kind: of `drawing.FORMATS`.
+
+    Returns:
+        The paths.
 
     Raises:
         InputError: one cannot be written.
     """
     written = []
-    for figure in drawn_figures(sections):
-        path = folder / f"{figure.name}.{kind}"
-        write_atomic(path, figure.file(kind))
-        written.append(path)
+    for figure in _figures(runs):
+        if figure.file is not None:
+            path = folder / f"{figure.name}.{kind}"
+            write_atomic(path, figure.file(kind))
+            written.append(path)
     return written
+
+
+def _figures(runs: Sequence[ReportRun]) -> Iterator[Figure]:
+    for make in SECTIONS:
+        section = make(runs)
+        yield from (part for part in (section.parts if section else ()) if isinstance(part, Figure))

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 from vlmprompt.report.explained import EXPLAIN_DIR, Explained
+from vlmprompt.report.fitted import AGAIN, CALIBRATION_FILE, Fitted
 from vlmprompt.report.info import RunInfo
 from vlmprompt.report.run import DetailsFolder, ReportRun
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.training.places import RUN_FILE
 
 RUNS_DIR = "runs"  # of a sweep, beside its results
-CALIBRATION_FILE = "calibration.json"
 LOG_FILE = "log.jsonl"
 # What stands beside a run where its run.json is not there to say which method is its own.
 _REFERENCES = frozenset({"zeroshot", "descriptions", "linear_probe"})
@@ -137,7 +137,7 @@ def _in_folder(folder: Path, name: str, left_out: list[str], root: Path | None) 
         [],
         log=attempt(lambda: read_log(folder / LOG_FILE)) or [],
         explained=attempt(lambda: _explained(folder / EXPLAIN_DIR, checkpoint)),
-        calibration=attempt(lambda: _calibration(folder / CALIBRATION_FILE, checkpoint)),
+        calibration=attempt(lambda: _calibration(folder, checkpoint)),
         method="" if info is None else info.config.method,
         root=root,
     )
@@ -174,23 +174,14 @@ def _explained(folder: Path, checkpoint: str | None) -> Explained | None:
     return found
 
 
-def _calibration(path: Path, checkpoint: str | None) -> dict[str, Any] | None:
-    hint = "fit it again with 'vlmprompt calibrate'"
-    try:
-        content = json.loads(regular(path).read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", hint="check who may read it") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: it is no JSON", hint=hint) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is damaged: it holds no object", hint=hint)
-    _require_own(path, content.get("checkpoint"), checkpoint, hint)
-    return content
+def _calibration(folder: Path, checkpoint: str | None) -> Fitted | None:
+    found = Fitted.read(folder)
+    if found is not None:
+        _require_own(folder / CALIBRATION_FILE, found.checkpoint, checkpoint, AGAIN)
+    return found
 
 
-def _require_own(what: Path, found: object, checkpoint: str | None, hint: str) -> None:
+def _require_own(what: Path, found: str | None, checkpoint: str | None, hint: str) -> None:
     """Refuse what was made of another state of the run than its last."""
     if found is not None and checkpoint is not None and found != checkpoint:
         raise InputError(f"{what} was made of another checkpoint than the run's, and is left out", hint=hint)

@@ -16,8 +16,23 @@ from markupsafe import Markup, escape
 from vlmprompt import __version__, shown
 from vlmprompt.report.loading import Loaded
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Section
-from vlmprompt.report.sections import calibrated, explained, images, record, results
+from vlmprompt.report.section import Commands, Figure, Part, Pictures, Section, Table, Text
+from vlmprompt.report.sections import (
+    base_new,
+    calibrated,
+    classes,
+    comparison,
+    confusion,
+    domains,
+    explained,
+    few_shot,
+    images,
+    learning,
+    ood,
+    record,
+    reliability,
+    results,
+)
 
 # The first line of the file after its type: such a file may be replaced.
 MARK = "<!-- made by vlmprompt report, which replaces it -->"
@@ -26,7 +41,16 @@ MOST_NAMED = 6  # runs, methods or data sets in the head of the page
 # What the page holds, in this order; a section that has nothing to say gives None.
 SECTIONS: tuple[Callable[[Sequence[ReportRun]], Section | None], ...] = (
     results.section,
+    few_shot.section,
+    base_new.section,
+    domains.section,
+    comparison.section,
+    learning.section,
+    classes.section,
+    confusion.section,
+    reliability.section,
     calibrated.section,
+    ood.section,
     images.section,
     explained.section,
     record.section,
@@ -98,8 +122,12 @@ def _svg(text: str) -> Markup:
 
 def _grouped(section: Section) -> dict[str, Any]:
     """A section as the template takes it: neighbours of one kind together."""
-    groups = [(kind, list(parts)) for kind, parts in groupby(section.parts, lambda part: type(part).__name__)]
+    groups = [(kind.__name__, list(parts)) for kind, parts in groupby(section.parts, _kind)]
     return {"key": section.key, "title": section.title, "intro": section.intro, "groups": groups}
+
+
+def _kind(part: Part) -> type:
+    return next(kind for kind in (Figure, Table, Pictures, Commands, Text) if isinstance(part, kind))
 
 
 def _title(runs: Sequence[ReportRun]) -> str:
@@ -126,7 +154,7 @@ def _notices(runs: Sequence[ReportRun], left_out: Iterable[str]) -> list[Notice]
     nothing = ("The numbers say nothing but that the code ran.",)
     found = [
         Notice("The towers' weights are random", nothing if random else ()),
-        Notice("Could not be read, and is left out", lines),
+        Notice("Cannot be used, and is left out", lines),
         Notice("Not finished", states),
         Notice("Trained, but not measured: 'vlmprompt evaluate' does that", bare),
     ]

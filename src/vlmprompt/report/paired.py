@@ -1,6 +1,8 @@
 """Whether one classifier is better than another on the same images, and how sure that is.
 
-Shapes: S seeds, N images. Numbers of images that only one of two gets right are called b and c, as in McNemar's table.
+Numbers of images that only one of two gets right are called b and c, as in McNemar's table.
+
+Shapes: S runs, N images, R resamples.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from vlmprompt.results.details import Details
 
     Bools = np.ndarray[Any, np.dtype[np.bool_]]
+    Whole = np.ndarray[Any, np.dtype[np.int64]]
 
 EXACT_BELOW = 25  # of b + c; the usual rule
 RESAMPLES = 2000
@@ -73,7 +76,8 @@ def mcnemar(first_N: Bools, second_N: Bools) -> McNemar:
     Raises:
         InputError: there are no images.
     """
-    n = _images(first_N, second_N)
+    n = len(first_N)
+    _require_images(n)
     b, c = int((first_N & ~second_N).sum()), int((second_N & ~first_N).sum())
     exact = b + c < EXACT_BELOW
     return McNemar(b, c, n, exact, _binomial(b, c) if exact else _chi_square(b, c))
@@ -100,61 +104,76 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def difference(first_SN: Bools, second_SN: Bools, random: Random, *, shared_seeds: bool = True) -> Difference:
-    """The difference of two mean accuracies, with a bootstrap interval.
-
-    Images are drawn with replacement, the same ones for both sides and all seeds, so that the interval is that of a
-    paired comparison. With several seeds it is hierarchical: in each resample runs are drawn with replacement first,
-    the same seeds for both sides where these have the same, and then images.
+class Bootstrap:
+    """Accuracies of several runs on images that were drawn with replacement, the same images for all of them.
 
     Args:
-        first_SN, second_SN: True is an image that was classified rightly; the sides may differ in S.
+        rights_SN: of each run, True is an image that was classified rightly.
         random: decides what is drawn.
-        shared_seeds: the s-th run of both sides has the same seed.
 
     Raises:
         InputError: there are no images.
     """
-    import numpy as np
 
-    n = _images(first_SN[0], second_SN[0])
-    seeds = len(first_SN), len(second_SN)
-    both = shared_seeds and seeds[0] == seeds[1]
-    first, second = (side.astype(np.float32) for side in (first_SN, second_SN))
-    found = np.empty(RESAMPLES)
-    for start in range(0, RESAMPLES, size := max(1, _BLOCK // n)):
-        count = min(size, RESAMPLES - start)
-        image_RN = _drawn(random, n, (count, n))
-        drawn_first = _drawn(random, seeds[0], (count, seeds[0]))
-        drawn_second = drawn_first if both else _drawn(random, seeds[1], (count, seeds[1]))
-        for r in range(count):
-            gap_N = first[drawn_first[r]].mean(axis=0) - second[drawn_second[r]].mean(axis=0)
-            found[start + r] = gap_N[image_RN[r]].mean(dtype=np.float64)
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    value = float(first_SN.mean()) - float(second_SN.mean())
-    return Difference(value, float(low), float(high), n, seeds, _how(seeds, both))
+    def __init__(self, rights_SN: Bools, random: Random) -> None:
+        import numpy as np
+
+        self._rights_SN = rights_SN
+        n_seeds, n = rights_SN.shape
+        _require_images(n)
+        self._accuracy_RS = np.empty((RESAMPLES, n_seeds))
+        rights_NS = rights_SN.T.astype(np.float64)
+        rows = max(1, _BLOCK // n)
+        for start in range(0, RESAMPLES, rows):
+            count = min(rows, RESAMPLES - start)
+            place_RN = _drawn(random, n, (count, n)) + n * np.arange(count)[:, None]
+            times_RN = np.bincount(place_RN.ravel(), minlength=count * n).reshape(count, n)
+            self._accuracy_RS[start : start + count] = times_RN @ rights_NS / n
+
+    def difference(self, first: Sequence[int], second: Sequence[int], random: Random, *, joint: bool) -> Difference:
+        """The difference of the mean accuracies of two methods, with its interval.
+
+        The interval is that of a paired comparison. With several seeds it is hierarchical: in each resample runs are
+        drawn with replacement as well.
+
+        Args:
+            first, second: places of their runs.
+            random: decides which runs are drawn.
+            joint: the runs of both have the same seeds in the same order, which are then drawn together.
+        """
+        import numpy as np
+
+        seeds = len(first), len(second)
+        drawn_first = _drawn(random, seeds[0], (RESAMPLES, seeds[0]))
+        drawn_second = drawn_first if joint else _drawn(random, seeds[1], (RESAMPLES, seeds[1]))
+        sides = ((first, drawn_first), (second, drawn_second))
+        means = [np.take_along_axis(self._accuracy_RS[:, side], drawn, axis=1).mean(axis=1) for side, drawn in sides]
+        low, high = np.quantile(means[0] - means[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        value = self.accuracy(first) - self.accuracy(second)
+        return Difference(value, float(low), float(high), self._rights_SN.shape[1], seeds, _how(seeds, joint))
+
+    def accuracy(self, runs: Sequence[int]) -> float:
+        """The mean accuracy of some runs, on the images themselves."""
+        return float(self._rights_SN[list(runs)].mean())
 
 
-def _how(seeds: tuple[int, int], both: bool) -> str:
+def _how(seeds: tuple[int, int], joint: bool) -> str:
     if seeds == (1, 1):
         return "images drawn"
-    return f"seeds drawn ({'the same for both' if both else 'for each side'}), then images"
+    return f"seeds drawn ({'the same for both' if joint else 'for each side'}), and images"
 
 
-def _drawn(random: Random, n: int, shape: tuple[int, int]) -> Any:
+def _drawn(random: Random, n: int, shape: tuple[int, int]) -> Whole:
     """Whole numbers below n, each equally likely (to within n / 2^32)."""
     import numpy as np
 
     numbers = np.frombuffer(random.randbytes(4 * shape[0] * shape[1]), dtype="<u4").reshape(shape)
-    return (numbers.astype(np.uint64) * np.uint64(n)) >> np.uint64(32)
+    return ((numbers.astype(np.uint64) * np.uint64(n)) >> np.uint64(32)).astype(np.int64)
 
 
-def _images(first_N: Bools, second_N: Bools) -> int:
-    if len(first_N) != len(second_N):
-        raise InputError(f"{len(first_N)} images cannot be paired with {len(second_N)}")
-    if not len(first_N):
+def _require_images(n: int) -> None:
+    if not n:
         raise InputError("there are no images to compare on")
-    return len(first_N)
 
 
 def right_on(ids: Sequence[str], details: Details, names: tuple[str, str]) -> Bools:

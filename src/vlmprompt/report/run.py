@@ -11,6 +11,7 @@ from vlmprompt.errors import InputError
 
 if TYPE_CHECKING:
     from vlmprompt.report.explained import Explained
+    from vlmprompt.report.fitted import Fitted
     from vlmprompt.report.info import RunInfo
     from vlmprompt.results.details import Details
     from vlmprompt.results.rows import ResultRow
@@ -72,7 +73,7 @@ class ReportRun:
         log: lines of log.jsonl, in order; empty without a training loop.
         details: see `DetailsFolder`; by `ResultRow.key`. Rows of one cell have one key, whatever the metric.
         explained: what `vlmprompt explain` has drawn, or None.
-        calibration: content of calibration.json, or None.
+        calibration: the temperature that was fitted to it, or None.
         method: of the run.
         reference: measured beside the run `name`.
         root: parent folder of the data sets' folders, if one was named.
@@ -85,7 +86,7 @@ class ReportRun:
     log: list[dict[str, Any]] = field(default_factory=list)
     details: Mapping[str, Details] = field(default_factory=dict)
     explained: Explained | None = None
-    calibration: dict[str, Any] | None = None
+    calibration: Fitted | None = None
     method: str = ""
     reference: bool = False
     root: Path | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,15 @@ class Figure:
         caption: how to read it; always says n.
         svg: an <svg> element that refers to nothing outside itself, in colours of CSS variables or currentColor. It
             is the only text of a section that goes onto the page as it is, so its own texts must be escaped.
+        file: the figure as the content of a file that stands alone, in a format such as "pdf"; None where it cannot
+            be drawn again.
     """
 
     name: str
     title: str
     caption: str
     svg: str
+    file: Callable[[str], bytes] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

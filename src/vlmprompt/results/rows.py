@@ -12,6 +12,7 @@ Status = Literal["ok", "not_applicable", "missing", "failed"]
 PRIVATE = frozenset({"key", "enters", "of", "listing"})
 # Keys of `ResultRow.setup` that say of which data and towers a number is, where their names do not.
 DATA, DATA_DIGEST, BACKBONE_DIGEST = "data", "data digest", "backbone digest"
+TEMPERATURE = "temperature"  # key of `ResultRow.setup` of what was measured at one
 
 
 class ResultRow(BaseModel):
@@ -22,7 +23,8 @@ class ResultRow(BaseModel):
 
     Attributes:
         setup: what else the number depends on, but for the seed, as text: settings other than those that method,
-            data, towers and shots imply; the data's spec and digest; the towers' digest; versions of our code.
+            data, towers and shots imply; the data's spec and digest; the towers' digest; versions of our code;
+            the temperature that logits were divided by.
             Rows that differ in it are not seeds of one thing.
         key: digest of the unit of work (configuration, data, checkpoint, suite, code) that reruns skip by.
         enters: names of the means that it is a part of, such as "mean".

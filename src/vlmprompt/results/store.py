@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from vlmprompt.claims.claim import turn
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
-from vlmprompt.results.rows import ResultRow
+from vlmprompt.results.rows import TEMPERATURE, ResultRow
 
 # Cell and metric of a row that stands for a whole suite: the training failed, or its cells are not known.
 EVERYTHING = "*"
@@ -164,8 +164,12 @@ def current(rows: Iterable[ResultRow]) -> list[ResultRow]:
 
 
 def work_of(row: ResultRow) -> tuple[object, ...]:
-    """What a row is about, but for its cell and metric: a run (or what stands beside it) and a suite."""
-    return row.run, row.method, row.dataset, row.backbone, row.shots, row.seed, row.suite
+    """What a row is about, but for its cell and metric: a run (or what stands beside it) and a suite.
+
+    A run at its temperature is something else than the run as it was trained.
+    """
+    own = row.run, row.method, row.dataset, row.backbone, row.shots, row.seed, row.suite
+    return (*own, TEMPERATURE) if TEMPERATURE in row.setup else own
 
 
 def _holds(row: ResultRow, last: ResultRow) -> bool:

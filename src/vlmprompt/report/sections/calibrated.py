@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from vlmprompt.report.fitted import Fitted, Measured, Sets
 from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Section, Table
 
 _INTRO = (
-    "One temperature for all logits of a run, fitted by 'vlmprompt calibrate'; predictions do not change. "
-    "The results above are those of the run as it was trained, unless their suite says otherwise."
+    "'vlmprompt calibrate' divides a run's logits by one temperature; what is predicted stays as it is. "
+    "Results elsewhere on this page are those without it, unless a setting says calibrated."
 )
-_NAMES = {"ece_15": "ECE", "nll": "NLL"}
+_METRICS = {"ece_15": "ECE (%)", "nll": "NLL", "brier": "Brier"}
+_PERCENT = "ece_15"
+MISSING = "–"
 
 
 def section(runs: Sequence[ReportRun]) -> Section | None:
-    """A table of temperatures, and one of the sizes and coverage of prediction sets."""
+    """A table of temperatures with errors before and after, and one of prediction sets."""
     fitted = [(run.name, run.calibration) for run in runs if run.calibration is not None]
     if not fitted:
         return None
-    columns = ("run", "fitted on", "images", "temperature", "ECE before", "after", "NLL before", "after")
-    rows = tuple((name, *_temperature(found)) for name, found in fitted)
-    parts = [Table("Temperature", columns, rows, "before and after on the images that it was fitted on", labels=2)]
-    sets = tuple((name, *_set(one)) for name, found in fitted for one in _listed(found.get("conformal")))
+    heads = [f"{name} {when}" for name in _METRICS.values() for when in ("before", "after")]
+    columns = ("run", "measured on", "n", "temperature", *heads)
+    rows = tuple((name, *line) for name, found in fitted for line in _measured(found))
+    parts = [
+        Table("Temperatures", columns, rows, "ECE in 15 bins of equal width; all of these: lower is better", labels=2)
+    ]
+    sets = tuple((name, *_set(one)) for name, found in fitted for one in found.conformal)
     if sets:
-        heads = ("run", "wanted", "threshold", "fitted on", "covered", "mean size", "test images")
-        caption = "prediction sets: classes whose probability is at least 1 - threshold; wanted is 1 - alpha"
-        parts.append(Table("Prediction sets", heads, sets, caption))
-    return Section("calibrated", "Calibration", _INTRO, tuple(parts))
+        columns = ("run", "may miss", "classes of at least", "set on n", "covered", "mean size", "test images")
+        caption = "A set holds all classes whose probability, at the temperature, is at least so large."
+        parts.append(Table("Prediction sets", columns, sets, caption))
+    return Section("calibrated", "Temperature", _INTRO, tuple(parts))
 
 
-def _temperature(found: Mapping[str, Any]) -> tuple[str, ...]:
-    before, after = (part if isinstance(part := found.get(when), Mapping) else {} for when in ("before", "after"))
-    numbers = [_number(part.get(name)) for name in _NAMES for part in (before, after)]
-    return (str(found.get("split", "–")), _number(found.get("n")), _number(found.get("temperature")), *numbers)
+def _measured(found: Fitted) -> Iterator[tuple[str, ...]]:
+    yield (f"{found.split}, fitted on it", *_numbers(found, found.temperature))
+    if found.test is not None:
+        yield ("test", *_numbers(found.test, found.temperature))
 
 
-def _set(one: Mapping[str, Any]) -> tuple[str, ...]:
-    alpha, coverage = one.get("alpha"), one.get("coverage")
-    wanted = f"{1 - alpha:.0%}" if isinstance(alpha, float) else "–"
-    covered = f"{coverage:.2%}" if isinstance(coverage, float) else "–"
-    sizes = (_number(one.get(name)) for name in ("mean_size", "test_n"))
-    return (wanted, _number(one.get("threshold")), _number(one.get("n")), covered, *sizes)
+def _numbers(found: Measured, temperature: float) -> tuple[str, ...]:
+    metrics = [_metric(name, part.get(name)) for name in _METRICS for part in (found.before, found.after)]
+    return (f"{found.n:,}", f"{temperature:.4g}", *metrics)
 
 
-def _listed(found: object) -> list[Mapping[str, Any]]:
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+def _metric(name: str, value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return f"{100 * value:.2f}" if name == _PERCENT else f"{value:.4f}"
 
 
-def _number(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+def _set(one: Sets) -> tuple[str, ...]:
+    covered = MISSING if one.coverage is None else f"{one.coverage:.2%}"
+    size = MISSING if one.mean_size is None else f"{one.mean_size:.2f}"
+    return (f"{one.alpha:.0%}", f"{1 - one.threshold:.4f}", f"{one.n:,}", covered, size, f"{one.test_n:,}")

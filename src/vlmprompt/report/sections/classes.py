@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from vlmprompt.report.drawing import PALETTE, Drawn, Names, drawn, short
+from vlmprompt.report.drawing import PALETTE, Names, drawn, short
 from vlmprompt.report.measured import Outcome, classified, shown, trained_first
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Part, Section, Table
+from vlmprompt.report.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -82,7 +82,7 @@ def folded(found: Sequence[ClassAccuracy]) -> list[Bar]:
     return [*bars[:AT_EACH_END], middle, *bars[-AT_EACH_END:]]
 
 
-def _figure(name: str, outcome: Outcome, found: Sequence[ClassAccuracy]) -> Drawn:
+def _figure(name: str, outcome: Outcome, found: Sequence[ClassAccuracy]) -> Figure:
     bars = folded(found)
     mean = fmean(one.accuracy for one in found)
 

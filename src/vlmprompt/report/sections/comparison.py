@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlmprompt.errors import InputError
-from vlmprompt.report.drawing import PALETTE, Drawn, Names, drawn, short
+from vlmprompt.report.drawing import PALETTE, Names, drawn, short
 from vlmprompt.report.measured import Outcome, all_classified
-from vlmprompt.report.paired import LEVEL, Difference, McNemar, difference, holm, mcnemar, right_on
+from vlmprompt.report.paired import LEVEL, Bootstrap, Difference, McNemar, holm, mcnemar, right_on
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Part, Section, Table, Text
+from vlmprompt.report.section import Figure, Part, Section, Table, Text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -71,8 +72,9 @@ def section(runs: Sequence[ReportRun]) -> Section | None:
         return None
     left = f" Shown are the first {MOST_CELLS} of {len(cells)} cells." if len(cells) > MOST_CELLS else ""
     intro = (
-        "Accuracies of two methods on the same images, with McNemar's test of single runs and a bootstrap interval of "
-        f"the difference. A small p says that chance alone would rarely do so, not that the difference matters.{left}"
+        "Accuracies of two methods on the same images, with a bootstrap interval of the difference and McNemar's test "
+        "of runs one by one. A small p says that chance alone seldom gives such a difference, not that it matters."
+        f"{left}"
     )
     return Section("comparison", "Paired comparison", intro, tuple(parts))
 
@@ -125,27 +127,63 @@ def _label(outcomes: Sequence[Outcome], things: Sequence[Sequence[Outcome]]) -> 
 
 def compare(sides: Sequence[Side]) -> tuple[list[Compared], list[str]]:
     """Pairs of methods; and why others could not be compared."""
-    pairs = combinations(sides, 2) if len(sides) <= MOST_ALL_PAIRS else ((sides[0], other) for other in sides[1:])
-    found: list[Compared] = []
+    ids = _common_images(sides)
+    rights: list[Bools] = []
+    places: list[tuple[Side, range]] = []
     refused: list[str] = []
-    for first, second in pairs:
+    for side in sides:
         try:
-            found.append(_compared(first, second))
+            own = _rights(side, ids)
         except InputError as error:
             refused.append(error.told)
-    return found, list(dict.fromkeys(refused))
+        else:
+            places.append((side, range(len(rights), len(rights) + len(own))))
+            rights += own
+    if len(places) < 2:
+        return [], refused
+    drawn = Bootstrap(np.stack(rights), Random(SEED))
+    many = len(places) > MOST_ALL_PAIRS
+    pairs = [(places[0], other) for other in places[1:]] if many else list(combinations(places, 2))
+    return [_compared(first, second, drawn, rights) for first, second in pairs], refused
 
 
-def _compared(first: Side, second: Side) -> Compared:
-    ids = first.outcomes[0].details.ids
-    who = first.outcomes[0].run.title
-    rights = [[right_on(ids, one.details, (who, one.run.title)) for one in side.outcomes] for side in (first, second)]
-    _require_same_labels(ids, (*first.outcomes, *second.outcomes))
-    first_SN, second_SN = (np.stack(right) for right in rights)
-    both = first.seeds == second.seeds
-    gap = difference(first_SN, second_SN, Random(SEED), shared_seeds=both)
-    accuracies = float(first_SN.mean()), float(second_SN.mean())
-    return Compared(first.label, second.label, accuracies, gap, _tests(first, second, rights))
+def _common_images(sides: Sequence[Side]) -> dict[str, tuple[str, str]]:
+    """The images that most runs were measured on: id -> class, and whose these are."""
+    outcomes = [outcome for side in sides for outcome in side.outcomes]
+    (ids, _), *_ = Counter(frozenset(outcome.details.ids) for outcome in outcomes).most_common(1)
+    first = next(outcome for outcome in outcomes if ids == frozenset(outcome.details.ids))
+    names = [first.details.class_names[label] for label in first.details.label.tolist()]
+    return {identity: (name, first.run.title) for identity, name in zip(first.details.ids, names, strict=True)}
+
+
+def _rights(side: Side, images: dict[str, tuple[str, str]]) -> list[Bools]:
+    """Of each run, which of the images were told right.
+
+    Raises:
+        InputError: a run was measured on others, or an image is of another class for it.
+    """
+    owner = next(iter(images.values()))[1]
+    rights = [right_on(tuple(images), one.details, (owner, one.run.title)) for one in side.outcomes]
+    for outcome in side.outcomes:
+        details = outcome.details
+        for identity, label in zip(details.ids, details.label.tolist(), strict=True):
+            name, known = details.class_names[label], images[identity][0]
+            if name != known:
+                raise InputError(
+                    f"image {identity} is of class {known!r} for {owner}, of {name!r} for {outcome.run.title}",
+                    hint="measure both on the same data: 'vlmprompt evaluate RUN --data ... --force'",
+                )
+    return rights
+
+
+def _compared(
+    first: tuple[Side, range], second: tuple[Side, range], drawn: Bootstrap, rights: Sequence[Bools]
+) -> Compared:
+    (one, own), (other, theirs) = first, second
+    gap = drawn.difference(own, theirs, Random(SEED), joint=one.seeds == other.seeds)
+    accuracies = drawn.accuracy(own), drawn.accuracy(theirs)
+    tests = _tests(one, other, [[rights[i] for i in side] for side in (own, theirs)])
+    return Compared(one.label, other.label, accuracies, gap, tests)
 
 
 def _tests(first: Side, second: Side, rights: Sequence[Sequence[Bools]]) -> dict[str, McNemar]:
@@ -163,25 +201,6 @@ def _tests(first: Side, second: Side, rights: Sequence[Sequence[Bools]]) -> dict
     return tests
 
 
-def _require_same_labels(ids: Sequence[str], outcomes: Sequence[Outcome]) -> None:
-    """Refuse images of one name whose class is another.
-
-    Raises:
-        InputError: names one.
-    """
-    known: dict[str, str] = {}
-    for outcome in outcomes:
-        details = outcome.details
-        for identity, label in zip(details.ids, details.label.tolist(), strict=True):
-            name = details.class_names[label]
-            if known.setdefault(identity, name) != name:
-                raise InputError(
-                    f"image {identity} is of class {known[identity]!r} for {outcomes[0].run.title}, of {name!r} for "
-                    f"{outcome.run.title}",
-                    hint="measure both on the same data: 'vlmprompt evaluate RUN --data ... --force'",
-                )
-
-
 def _table(cell: str, found: Sequence[Compared]) -> Table:
     single = [one for one in found if list(one.tests) == [""]]
     corrected = dict(zip(map(id, single), holm([one.tests[""].p for one in single]), strict=True))
@@ -191,7 +210,7 @@ def _table(cell: str, found: Sequence[Compared]) -> Table:
         counts = (str(test.only_first), str(test.only_second), _p(test.p)) if test else ("–", "–", "–")
         extra = (_p(corrected[id(one)]) if test else "–",) if len(single) > 1 else ()
         gap = one.difference
-        interval = f"{100 * gap.value:+.2f} [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]"
+        interval = f"{100 * gap.value:+.2f} [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]".replace("-", "−")
         accuracies = (f"{100 * accuracy:.2f}" for accuracy in one.accuracies)
         rows.append((one.first, one.second, str(gap.n), *accuracies, interval, *counts, *extra))
     columns = ["A", "B", "n", "A (%)", "B (%)", f"A − B [{LEVEL:.0%} interval]", "A alone", "B alone", "p"]
@@ -200,11 +219,9 @@ def _table(cell: str, found: Sequence[Compared]) -> Table:
 
 
 def _how(found: Sequence[Compared], tests: int) -> str:
-    gaps = {one.difference.how: one.difference for one in found}
-    said = [
-        f"Intervals in percentage points: percentiles of {gap.resamples:,} resamples, {how}"
-        for how, gap in gaps.items()
-    ]
+    drawn = list(dict.fromkeys(one.difference.how for one in found))
+    resamples = found[0].difference.resamples
+    said = [f"Intervals in percentage points: percentiles of {resamples:,} resamples; {' or '.join(drawn)}"]
     if tests:
         kinds = {one.tests[""].exact for one in found if "" in one.tests}
         exact = "exact binomial" if kinds == {True} else "chi-square with continuity correction"
@@ -230,7 +247,7 @@ def _p(value: float) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
-def _figure(name: str, cell: str, found: Sequence[Compared]) -> Drawn:
+def _figure(name: str, cell: str, found: Sequence[Compared]) -> Figure:
     def plot(canvas: Canvas) -> None:
         axes = canvas.subplots()
         places = range(len(found))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlmprompt.report.drawing import PALETTE, Drawn, Names, drawn, short
+from vlmprompt.report.drawing import PALETTE, Names, drawn, short
 from vlmprompt.report.measured import Outcome, classified, shown, trained_first
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Part, Section, Table
+from vlmprompt.report.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 64  # in a heat map; of more classes, those that are confused most
 MOST_PAIRS = 20
 MOST_WITH_NUMBERS = 16  # classes up to which the counts fit into the cells
-FAINTEST = 0.18  # of a cell that is not empty
+FAINTEST = 0.25  # of a cell that is not empty
 
 
 @dataclass(frozen=True)
@@ -116,20 +116,20 @@ def _table(outcome: Outcome) -> Table:
     return Table(f"Most confused in {outcome.title}", columns, rows, caption, labels=2)
 
 
-def _figure(name: str, outcome: Outcome) -> Drawn:
+def _figure(name: str, outcome: Outcome) -> Figure:
     found = heat_map(outcome.details)
     size = len(found.classes)
 
     def plot(canvas: Canvas) -> None:
         axes = canvas.subplots()
         share = found.counts / np.maximum(found.images, 1)[:, None]
-        colour = [int(PALETTE[0][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        colour = [int(PALETTE[4][i : i + 2], 16) / 255 for i in (1, 3, 5)]
         opacity = np.where(found.counts > 0, FAINTEST + (1 - FAINTEST) * share, 0.0)
         pixels = np.concatenate([np.broadcast_to(colour, (size, size, 3)), opacity[..., None]], axis=2)
         axes.imshow(pixels, aspect="equal")
         labels = [short(outcome.details.class_names[place], 18) for place in found.classes]
         letters = 8 if size <= MOST_WITH_NUMBERS else 4.5 if size > 40 else 6
-        turned = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
+        turned: dict[str, Any] = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
         axes.set_xticks(range(size), labels, fontsize=letters, **turned)
         axes.set_yticks(range(size), labels, fontsize=letters)
         axes.tick_params(length=0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vlmprompt.report.bars import Bar, bar_of, behind, grouped, label_of
-from vlmprompt.report.drawing import Drawn, Names, drawn
+from vlmprompt.report.drawing import Names, drawn
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Section
+from vlmprompt.report.section import Figure, Section
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.seeds import Seeds, over_seeds
 
@@ -38,7 +38,7 @@ def by_data(rows: Iterable[ResultRow], suite: str) -> dict[tuple[str, str], list
     return found
 
 
-def _figure(name: str, title: str, found: Sequence[Seeds]) -> Drawn:
+def _figure(name: str, title: str, found: Sequence[Seeds]) -> Figure:
     several = len({seeds.shots for seeds in found} - {"–"}) > 1
     cells = list(dict.fromkeys(seeds.cell for seeds in found))
     ordered = [cell for cell in cells if cell != MEAN] + [MEAN] * (MEAN in cells)
@@ -48,5 +48,5 @@ def _figure(name: str, title: str, found: Sequence[Seeds]) -> Drawn:
     of = next((seeds.of for seeds in found if seeds.cell == MEAN and seeds.of), ())
     mean = f" Mean: plain mean over {', '.join(of)}." if of else ""
     plot = grouped(ordered, list(bars.items()), "accuracy (%)")
-    width = max(6.4, min(11.0, 2.5 + 0.22 * len(ordered) * len(bars)))
+    width = max(6.4, min(9.0, 2.5 + 0.22 * len(ordered) * len(bars)))
     return drawn(name, title, f"{behind(found)}{mean}", plot, (width, 3.2))

@@ -11,15 +11,19 @@ from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Part, Picture, Pictures, Section, Table, Text
 from vlmprompt.report.thumbnails import drawn
 
-ROOM = 900_000  # bytes of all pictures together, before they become text
+ROOM = 900_000  # bytes of the pictures of all runs, before they become text
 _INTRO = "Drawn by 'vlmprompt explain'; large pictures are made smaller here, the files themselves are in the folder."
 
 
 def section(runs: Sequence[ReportRun]) -> Section | None:
-    """Pictures and tables of each run that was explained, as many as there is room for."""
+    """Pictures and tables of each run that was explained, as many as there is room for, which they share."""
     explained = [(run, run.explained) for run in runs if run.explained is not None]
-    room = _Room(ROOM)
-    parts = [part for run, found in explained for part in _parts(run.name if len(explained) > 1 else "", found, room)]
+    several = len(explained) > 1
+    parts = [
+        part
+        for run, found in explained
+        for part in _parts(run.name if several else "", found, _Room(ROOM // len(explained)))
+    ]
     return Section("explained", "Where it looks", _INTRO, tuple(parts)) if parts else None
 
 
@@ -74,6 +78,7 @@ def _loaded(folder: Path, file: str, room: _Room, lost: list[str], lines: tuple[
 
 def _said(image: ExplainedImage, one: Drawn) -> tuple[str, ...]:
     pointing = "" if one.pointing is None else f"pointing score {one.pointing:.3f}"
+    pointing += "" if one.pointing is None or one.chance is None else f" (chance {one.chance:.3f})"
     return tuple(line for line in (one.title, one.caption, pointing) if line)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlmprompt.report.drawing import Drawn, Names, drawn, look, short
+from vlmprompt.report.drawing import Names, drawn, look, short
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Section
+from vlmprompt.report.section import Figure, Section
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.seeds import Seeds, over_seeds
 
@@ -62,7 +62,7 @@ def _curve(label: str, own: Sequence[Seeds]) -> Curve:
     return Curve(label, dict(sorted(points.items())), levels[0] if levels else None)
 
 
-def _figure(name: str, dataset: str, backbone: str, curves: Sequence[Curve]) -> Drawn:
+def _figure(name: str, dataset: str, backbone: str, curves: Sequence[Curve]) -> Figure:
     def plot(canvas: Canvas) -> None:
         axes = canvas.subplots()
         for i, curve in enumerate(curves):
@@ -90,7 +90,8 @@ def _caption(curves: Sequence[Curve]) -> str:
     measured = [seeds for curve in curves for seeds in (*curve.points.values(), *filter(None, [curve.level]))]
     images = sorted({n for seeds in measured for n in seeds.images})
     seeds = sorted({len(one.values) for one in measured if one.shots != "–"}) or [1]
-    said = f"n = {_span(images)} test images; {_span(seeds)} seeds at each point"
+    number = "1 seed" if seeds == [1] else f"{_span(seeds)} seeds"
+    said = f"n = {_span(images)} test images; {number} at each point"
     several = "; points are means, bars the sample standard deviation over seeds" if seeds[-1] > 1 else ""
     across = "; dotted: without few-shot training" if any(curve.level for curve in curves) else ""
     return f"{said}{several}{across}."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from vlmprompt.results.details import Details
 MOST = 24  # images of each kind, of one run
 MOST_RUNS = 4
 MAIN_SUITE = "accuracy"
+_OFFLINE = "HF_HUB_OFFLINE"
 _INTRO = (
     "Mistakes that the run was surest of, and the images with the smallest largest probability, right or wrong. "
     "Pictures are those that the data set holds now."
@@ -62,10 +65,25 @@ class _DataSets:
         key = config.model_dump_json(include=what)
         if key not in self._known:
             try:
-                self._known[key] = load_run_dataset(config, run.root)
+                with _offline():
+                    self._known[key] = load_run_dataset(config, run.root)
             except VlmPromptError as error:
                 self._known[key] = error.told
         return self._known[key]
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Nothing is fetched for a page: the hub's package reads this variable when it is imported, as it is within."""
+    before = os.environ.get(_OFFLINE)
+    os.environ[_OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_OFFLINE]
+        else:
+            os.environ[_OFFLINE] = before
 
 
 def _cell(run: ReportRun) -> Details | None:

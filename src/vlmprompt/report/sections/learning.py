@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from vlmprompt.report.drawing import Drawn, Names, drawn, look, short
+from vlmprompt.report.drawing import Names, drawn, look, short
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Section
+from vlmprompt.report.section import Figure, Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -107,7 +107,7 @@ def _finite(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _figures(curves: Sequence[Curves], names: Names) -> list[Drawn]:
+def _figures(curves: Sequence[Curves], names: Names) -> list[Figure]:
     which = curves[0].title if len(curves) == 1 else f"{len(curves)} runs"
     where = _where(curves)
 
@@ -140,15 +140,17 @@ def _figures(curves: Sequence[Curves], names: Names) -> list[Drawn]:
 
 def _where(curves: Sequence[Curves]) -> str:
     """Of how many steps and images, and what each point is."""
-    said = []
+    said: dict[str, list[str]] = {}
     for one in curves:
         size = max(window.last - window.first + 1 for window in one.loss)
         each = "each point is one step" if size == 1 else f"each point is the mean of up to {size} steps"
         images = [] if one.train_images is None else [f"n = {one.train_images:,} training images"]
         images += [] if one.val_images is None else [f"n = {one.val_images:,} validation images"]
         bad = [f"{one.unfinite} steps without a finite loss are left out"] if one.unfinite else []
-        said.append(f"{one.title}: {'; '.join([f'{one.steps:,} steps', each, *images, *bad])}.")
-    return " ".join(said)
+        said.setdefault("; ".join([f"{one.steps:,} steps", each, *images, *bad]), []).append(one.title)
+    if len(said) == 1:
+        return f"{'Each run: ' if len(curves) > 1 else ''}{next(iter(said))}."
+    return " ".join(f"{', '.join(titles)}: {text}." for text, titles in said.items())
 
 
 def _line(

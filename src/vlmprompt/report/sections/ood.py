@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlmprompt.errors import InputError
-from vlmprompt.report.drawing import PALETTE, Drawn, Names, drawn, look
+from vlmprompt.report.drawing import PALETTE, Names, drawn, look
 from vlmprompt.report.measured import Outcome, scored, trained_first
 from vlmprompt.report.measured import shown as shown_of
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Part, Section, Table
+from vlmprompt.report.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -160,7 +160,7 @@ def _table(one: Comparison, curves: dict[str, Curve]) -> Table:
     return Table(one.title, ("score", "AUROC (%)", "FPR95 (%) ↓"), tuple(rows), caption)
 
 
-def _histogram(name: str, one: Comparison, curves: dict[str, Curve]) -> Drawn:
+def _histogram(name: str, one: Comparison, curves: dict[str, Curve]) -> Figure:
     score = next((wanted for wanted in DRAWN_SCORES if wanted in curves), next(iter(curves)))
     edges, inside, outside = histogram(*one.scores[score])
 
@@ -183,7 +183,7 @@ def _histogram(name: str, one: Comparison, curves: dict[str, Curve]) -> Drawn:
     return drawn(name, f"Scores of {one.title}", caption, plot, (6.4, 2.6))
 
 
-def _roc(name: str, one: Comparison, curves: dict[str, Curve]) -> Drawn:
+def _roc(name: str, one: Comparison, curves: dict[str, Curve]) -> Figure:
     thin = {score: thinned(curve) for score, curve in curves.items()}
 
     def plot(canvas: Canvas) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmprompt.report.drawing import PALETTE, Drawn, Names, drawn
+from vlmprompt.report.drawing import PALETTE, Names, drawn
 from vlmprompt.report.measured import Outcome, classified, shown
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Part, Section, Table
+from vlmprompt.report.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -57,7 +57,7 @@ def bins_of(outcome: Outcome) -> dict[str, list[Bin]]:
     }
 
 
-def _figure(name: str, outcome: Outcome) -> Drawn:
+def _figure(name: str, outcome: Outcome) -> Figure:
     found = bins_of(outcome)
     errors = outcome.details.calibration()
     mean = float(outcome.details.confidence.mean())
