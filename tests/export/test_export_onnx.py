@@ -230,7 +230,8 @@ def test_a_temperature_goes_into_the_file(
     coop_run: Run, tiny_backbone: Backbone, pictures_of_every_make: list[Path], tmp_path: Path
 ) -> None:
     copied = load_run(shutil.copytree(coop_run.path, tmp_path / "run"))
-    (copied.path / "calibration.json").write_text(json.dumps({"temperature": 0.25, "checkpoint": copied.digest}))
+    fitted = {"temperature": 0.25, "split": "val", "n": 3}
+    (copied.path / "calibration.json").write_text(json.dumps(fitted | {"checkpoint": copied.digest}))
     done = export_run(copied, "onnx", tmp_path / "x.onnx", images=pictures_of_every_make[:2], backbone=tiny_backbone)
     assert done.temperature == 0.25 and done.tried_on == "2 pictures of --images"
     assert session(done.files[0]).get_modelmeta().custom_metadata_map["temperature"] == "0.25"
@@ -239,12 +240,13 @@ def test_a_temperature_goes_into_the_file(
     shown = float(ran.stdout.split()[-1])
     logits = copied.classifier(tiny_backbone)(path).logits_BK[0]
     assert shown == pytest.approx(float((4 * logits).softmax(dim=-1).max()), abs=6e-5)
-    (copied.path / "calibration.json").write_text(json.dumps({"temperature": 0.25, "checkpoint": "0" * 64}))
-    with pytest.raises(InputError, match="was fitted to another checkpoint"):
+    (copied.path / "calibration.json").write_text(json.dumps(fitted | {"checkpoint": "0" * 64}))
+    with pytest.raises(InputError, match="was fitted for another checkpoint"):
         export_run(copied, "onnx", tmp_path / "y.onnx", backbone=tiny_backbone)
     (copied.path / "calibration.json").write_text('{"temperature": 0, "checkpoint": "x"}')
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is damaged"):
         export_run(copied, "onnx", tmp_path / "y.onnx", backbone=tiny_backbone)
+    assert export_run(copied, "onnx", tmp_path / "y.onnx", calibrated=False, backbone=tiny_backbone).temperature is None
 
 
 @pytest.mark.usefixtures("tiny_spec")

@@ -56,6 +56,9 @@ def export(
             show_default=False,
         ),
     ] = None,
+    no_calibration: Annotated[
+        bool, typer.Option("--no-calibration", help="Leave aside the temperature of calibration.json.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an older export.")] = False,
     backbone: Annotated[
         str | None,
@@ -98,8 +101,14 @@ def export(
     from vlmprompt.training.runs import load_run
 
     runtime = Runtime(device="cpu", root=root, runs_dir=runs_dir)
-    shares = {"force": force, "backbone": backbone, "runtime": runtime, "progress": progress}
-    done = export_run(load_run(run), to, out, images=images or (), **shares)  # type: ignore[arg-type]
+    shares = {
+        "calibrated": not no_calibration,
+        "force": force,
+        "backbone": backbone,
+        "runtime": runtime,
+        "progress": progress,
+    }
+    done = export_run(load_run(run), to, out, images=images or (), runtime=runtime, **shares)  # type: ignore[arg-type]
     emit("export", _document(run, done), as_json=as_json, table=_lines(done, out))
 
 

@@ -10,7 +10,6 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import Runtime
 from vlmprompt.export.about import about
 from vlmprompt.export.agreement import Difference
-from vlmprompt.export.calibrated import temperature_of
 from vlmprompt.export.formats import default_place, format_named, require_packages, settled_place
 from vlmprompt.export.subject import Subject
 from vlmprompt.export.to_onnx import to_onnx
@@ -18,6 +17,7 @@ from vlmprompt.export.to_open_clip import to_open_clip
 from vlmprompt.export.to_safetensors import to_safetensors
 from vlmprompt.export.trial import trial
 from vlmprompt.methods.frozen import FrozenMethod
+from vlmprompt.predict.calibrated import Calibration
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.runs import Run
 
@@ -50,6 +50,7 @@ def export_run(
     out: Path | str | None = None,
     *,
     images: Sequence[Path] = (),
+    calibrated: bool = True,
     force: bool = False,
     backbone: Backbone | str | None = None,
     runtime: Runtime | None = None,
@@ -64,6 +65,7 @@ def export_run(
         to: "onnx", "safetensors" or "open_clip".
         out: the file, or the folder for open_clip; None: named after the run, in the working directory.
         images: pictures, or folders of some, to try it on; none: test images of the run.
+        calibrated: put the temperature of calibration.json into it, where there is one.
         force: replace an older export.
         backbone: the run's towers on the CPU and in float32, if they are in memory already; or what they are loaded
             by now.
@@ -78,7 +80,8 @@ def export_run(
     kind = format_named(to)
     require_packages(kind)
     place = settled_place(kind, default_place(kind, run.path) if out is None else Path(out), force=force)
-    temperature = temperature_of(run)
+    calibration = Calibration.read(run.path, run.digest) if calibrated else None
+    temperature = None if calibration is None else calibration.temperature
     on_cpu = (runtime or Runtime.model_validate({})).model_copy(update={"device": "cpu"})
     towers = backbone if isinstance(backbone, Backbone) else _towers(run, on_cpu, backbone)
     frozen = FrozenMethod.of(run.build_method(towers))
