@@ -28,6 +28,7 @@ BENCHES = (
     "ot",
     "classes_scale",
     "doodles",
+    "export",
     "describe",
     "pictures",
     "reading",

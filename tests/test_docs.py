@@ -114,13 +114,18 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 
 def carry_out(document: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command of a document's transcript, in order, in the working directory; each prints what is shown."""
+    """Every command of a document's transcript, in order, in the working directory; each prints what is shown.
+
+    Of programs other than vlmprompt only what they write to stdout is looked at, and only where some is shown.
+    """
     shown = transcript(document)
     assert shown
     for command in shown:
         program, *arguments = command.words
         if program != "vlmprompt":
-            subprocess.run(command.line, shell=True, check=True)
+            done = subprocess.run(command.line, shell=True, check=True, stdout=subprocess.PIPE, text=True)
+            wrong = differs(command.output, done.stdout.splitlines()) if "".join(command.output).strip() else None
+            assert wrong is None, f"{command.line}\n{wrong}"
             continue
         code = main(arguments)
         printed = capsys.readouterr()

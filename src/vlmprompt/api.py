@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
     from vlmprompt.explain import explain as explain
+    from vlmprompt.export.work import Exported as Exported
+    from vlmprompt.export.work import export_run as export_run
     from vlmprompt.hookspecs import Register as Register
     from vlmprompt.hookspecs import hookimpl as hookimpl
     from vlmprompt.methods.build import build_method as build_method
@@ -143,6 +145,7 @@ _MODULES = {
     "vlmprompt.evaluation.runner": ("evaluate",),
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
     "vlmprompt.explain": ("explain",),
+    "vlmprompt.export.work": ("Exported", "export_run"),
     "vlmprompt.hookspecs": ("Register", "hookimpl"),
     "vlmprompt.methods.build": ("build_method", "list_methods"),
     "vlmprompt.methods.class_text": ("class_text",),

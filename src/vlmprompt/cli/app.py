@@ -28,6 +28,7 @@ COMMANDS = (
         "describe_classes",
         "Describe classes in words: ask a language model.",
     ),
+    Late("export", "export", "Write a trained run as ONNX, class embeddings or a model of open_clip."),
     Late("explain", "explain", "Draw where a trained run looks in images."),
     Late("report", "report", "Show stored results as tables; measures nothing."),
     Late("data", "data", "Look at data sets: what is there, what is wrong, what is drawn."),

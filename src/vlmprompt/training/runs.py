@@ -10,6 +10,7 @@ from typing import Any
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.names import FOLDER
+from vlmprompt.backbones.precision import Precision
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset
@@ -131,11 +132,14 @@ class Run:
             raise InputError(f"{file.path} is not what run {self.name} was trained on", hint="train again")
         return replace(file, path=Path(self.info.descriptions.file))
 
-    def load_backbone(self, runtime: Runtime | None = None, *, spec: str | None = None) -> Backbone:
-        """The towers of the run, in the precision that it was trained in.
+    def load_backbone(
+        self, runtime: Runtime | None = None, *, spec: str | None = None, precision: Precision | None = None
+    ) -> Backbone:
+        """The towers of the run.
 
         Args:
             spec: where their weights are now, in place of where they were in training.
+            precision: None: that of the training.
 
         Raises:
             InputError: their weights are not there, or not those of the training.
@@ -144,7 +148,7 @@ class Run:
         backbone = load_backbone(
             spec or self.backbone_spec(),
             device=str(resolve_device((runtime or Runtime.model_validate({})).device)),
-            precision=config.train.precision,
+            precision=precision or config.train.precision,
             quick_gelu=config.quick_gelu,
             random_weights=config.random_weights,
             image_size=config.image_size,

@@ -34,6 +34,8 @@ def _topk_mean(local_BNd: Tensor, text_Kd: Tensor, k: int) -> Tensor:
     n_images, n_patches, _ = local_BNd.shape
     if k >= n_patches:
         return local_BNd.mean(dim=1) @ text_Kd.T
+    if torch.compiler.is_compiling():  # a graph is for any number of images, so it has no parts
+        return _best(local_BNd @ text_Kd.T, k)
     part = max(1, PART_VALUES // (n_images * n_patches))
     return torch.cat([_best(local_BNd @ text_Cd.T, k) for text_Cd in text_Kd.split(part)], dim=1)
 

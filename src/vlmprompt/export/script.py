@@ -1,0 +1,71 @@
+"""The script beside an ONNX file: it classifies pictures with NumPy, Pillow and onnxruntime alone."""
+
+from __future__ import annotations
+
+from vlmprompt.data.preprocess import PreprocessConfig
+
+_SCRIPT = '''\
+"""Classify pictures: python {name} PICTURE ..."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+model = onnxruntime.InferenceSession(str(Path(__file__).with_name({model!r})), providers=["CPUExecutionProvider"])
+about = model.get_modelmeta().custom_metadata_map
+names, how = json.loads(about["class_names"]), json.loads(about["preprocess"])
+
+
+def pixels(path):
+    """A picture as the model reads it: (1,3,height,width)."""
+{opened}
+    height, width = how["size"]
+{scaled}
+    image = image.resize(size, Image.Resampling[how["interpolation"].upper()])
+    beyond = image.width - width, image.height - height
+    left, top = (round(n / 2) if n > 0 else -(-n // 2) for n in beyond)
+    image = image.crop((left, top, left + width, top + height))
+    values = (np.asarray(image, np.float32) / 255 - np.float32(how["mean"])) / np.float32(how["std"])
+    return values.transpose(2, 0, 1)[None]
+
+
+for path in sys.argv[1:] or sys.exit(__doc__):
+    logits = model.run(["logits"], {{"pixels": pixels(path)}})[0][0] / float(about.get("temperature", 1))
+    probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    print(f"{{path}}  {{names[probabilities.argmax()]}}  {{probabilities.max():.4f}}")
+'''
+_UPRIGHT = """\
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")  # as a viewer shows it, over white
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")"""
+_STORED = """\
+    image = Image.open(path).convert("RGB")"""
+_SQUARE = """\
+    size = [int(height * side / min(image.size)) for side in image.size]"""
+_RATIO = """\
+    ratio = {choose}(image.width / width, image.height / height)
+    size = [max(1, round(side / ratio)) for side in image.size]"""
+_SQUASH = """\
+    size = width, height"""
+
+
+def script(name: str, model: str, settings: PreprocessConfig, *, upright: bool) -> str:
+    """The script's text.
+
+    Args:
+        name: of its file.
+        model: name of the ONNX file beside it.
+        settings: what becomes of pictures; see `preprocess.build_transform`, which this repeats without torch.
+        upright: see `images.decode`.
+    """
+    height, width = settings.sides
+    scaled = {
+        "shortest": _SQUARE if height == width else _RATIO.format(choose="min"),
+        "longest": _RATIO.format(choose="max"),
+        "squash": _SQUASH,
+    }[settings.resize_mode]
+    text = _SCRIPT.format(name=name, model=model, opened=_UPRIGHT if upright else _STORED, scaled=scaled)
+    return text if upright else text.replace("import Image, ImageOps", "import Image")
