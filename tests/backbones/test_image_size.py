@@ -18,6 +18,7 @@ from tests.tiny_architectures import TINY_CONFIG
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.openclip.image import vision_engine
 from vlmprompt.backbones.openclip.image_size import resize_input
+from vlmprompt.backbones.openclip.miniature import outline
 from vlmprompt.backbones.openclip.transforms import preprocess_config, published_settings
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.errors import CapabilityError, InputError
@@ -41,6 +42,17 @@ def test_a_rectangle_of_whole_patches_is_read(kind: str) -> None:
     own = visual(images)
     close(found.global_Bd, own[0] if isinstance(own, tuple) else own)
     assert found.local_BNc is not None and found.local_BNc.shape == (2, 6, JOINT)
+
+
+@pytest.mark.parametrize(("architecture", "step", "width"), [("ViT-B-16-SigLIP2", 16, 768), ("convnext_tiny", 32, 0)])
+def test_an_outline_of_another_size(architecture: str, step: int, width: int) -> None:
+    """A position for each patch, and none in a convolutional tower; the numbers are of the architectures."""
+    config = open_clip.get_model_config(architecture)
+    small = {**config, "text_cfg": {"context_length": 4, "vocab_size": 8, "width": 64, "heads": 1, "layers": 1}}
+    own, other = (outline(small, size).visual for size in (None, (64, 96)))
+    counts = [sum(p.numel() for p in tower.parameters()) for tower in (own, other)]
+    assert counts[1] - counts[0] == width * ((64 // step) * (96 // step) - (224 // step) ** 2)
+    assert vision_engine(other, config["embed_dim"], nullcontext, architecture).grid == (64 // step, 96 // step)
 
 
 @pytest.mark.parametrize("kind", STEPS)
