@@ -63,6 +63,46 @@ def test_a_size_that_does_not_divide_names_one_that_does(kind: str) -> None:
     assert error.value.hint == f"--image-size {3 * step}x{2 * step}"
 
 
+def test_oblong_patches_divide_each_side_by_their_own() -> None:
+    settings = {"image_size": (32, 32), "layers": 1, "width": 48, "patch_size": (16, 8), "head_width": 24}
+    visual: Any = open_clip.model._build_vision_tower(JOINT, settings)
+    with pytest.raises(InputError, match="of 16 x 8 pixels") as error:
+        resize_input(SimpleNamespace(visual=visual), (40, 24), "oblong")
+    assert error.value.hint == "--image-size 32x24"
+    resize_input(SimpleNamespace(visual=visual), (48, 24), "oblong")
+    engine = vision_engine(visual.eval(), JOINT, nullcontext, "oblong")
+    assert engine.grid == (3, 3)
+    images = torch.randn(2, 3, 48, 24, generator=torch.Generator().manual_seed(0))
+    close(engine.encode(images, ImageNeeds(), VisualPrompts()).global_Bd, visual(images))
+
+
+@pytest.mark.parametrize("new", [(4, 4), (3, 6), (2, 8), (8, 2)])
+def test_positions_are_interpolated_over_the_grid_that_they_have(new: tuple[int, int]) -> None:
+    """Cosines of row and column, at the places of the new grid; also where it has as many patches as the old one."""
+    settings = {"image_size": (16, 64), "layers": 1, "width": 48, "patch_size": 8, "head_width": 24}
+    visual: Any = open_clip.model._build_vision_tower(JOINT, settings)
+    old = (2, 8)
+
+    def waves(rows: int, columns: int) -> torch.Tensor:
+        """Along each side the middles of patches, in parts of the picture."""
+        down, right = ((torch.arange(n) + 0.5) / n for n in (rows, columns))
+        return torch.stack([down[:, None].expand(-1, columns), right.expand(rows, -1).cos()]).flatten(1).T
+
+    with torch.no_grad():
+        visual.positional_embedding[1:, :2] = waves(*old)
+    before = visual.positional_embedding.detach().clone()
+    resize_input(SimpleNamespace(visual=visual), (8 * new[0], 8 * new[1]), "wide")
+    after = visual.positional_embedding
+    assert torch.equal(after[0], before[0]) and len(after) == 1 + new[0] * new[1]
+    if new == old:
+        assert torch.equal(after, before)
+        return
+    middle = tuple(slice(1, -1) if n > 2 else slice(None) for n in new)  # beyond the border there is nothing to see
+    found = after[1:, :2].unflatten(0, new)[middle]
+    assert found.numel() >= 8
+    torch.testing.assert_close(found, waves(*new).unflatten(0, new)[middle], atol=0.08, rtol=0)
+
+
 def test_a_side_shorter_than_a_patch_is_refused() -> None:
     with pytest.raises(InputError) as error:
         resize_input(SimpleNamespace(visual=image_tower("vit")), (8, 2), "vit")
