@@ -114,6 +114,13 @@ def test_an_attention_pool_over_a_map_reads_one_size() -> None:
         resize_input(SimpleNamespace(visual=image_tower("resnet")), (96, 96), "resnet")
 
 
+def test_the_size_is_that_of_the_trunk_as_it_was_built() -> None:
+    """open_clip builds timm's trunks at the size of their names, and believes the description."""
+    visual = image_tower("siglip")
+    visual.image_size = (32, 32)
+    assert preprocess_config(visual).sides == (64, 64)
+
+
 def test_a_map_of_a_size_that_does_not_divide_has_the_grid_that_comes_out() -> None:
     """In memory there is no such check: ConvNeXt drops the pixels that are left over at every stage."""
     visual = image_tower("convnext")

@@ -41,7 +41,12 @@ def published_settings(architecture: str, tag: str = "") -> dict[str, Any]:
 
 
 def input_sides(visual: Any) -> tuple[int, int]:
-    """Height and width of an image tower's input in pixels."""
-    size = visual.image_size
+    """Height and width of an image tower's input in pixels.
+
+    A trunk of timm with a fixed number of patches knows it best: open_clip builds it at the size that its name implies,
+    whatever the description says.
+    """
+    patches = getattr(getattr(visual, "trunk", None), "patch_embed", None)
+    size = getattr(patches, "img_size", None) or visual.image_size
     height, width = size if isinstance(size, tuple | list) else (size, size)
     return int(height), int(width)
