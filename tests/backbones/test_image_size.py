@@ -116,9 +116,11 @@ def test_an_attention_pool_over_a_map_reads_one_size() -> None:
 
 def test_the_size_is_that_of_the_trunk_as_it_was_built() -> None:
     """open_clip builds timm's trunks at the size of their names, and believes the description."""
-    visual = image_tower("siglip")
-    visual.image_size = (32, 32)
-    assert preprocess_config(visual).sides == (64, 64)
+    for kind, sides in {"siglip": (64, 64), "eva02": (64, 64), "vitamin": (64, 64), "convnext": (32, 32)}.items():
+        visual = image_tower(kind)
+        visual.image_size = (32, 32)
+        assert preprocess_config(visual).sides == sides, "only ConvNeXt reads any size"
+        assert visual(torch.zeros(1, 3, *sides)).isfinite().all()
 
 
 def test_a_map_of_a_size_that_does_not_divide_has_the_grid_that_comes_out() -> None:

@@ -88,7 +88,7 @@ class Backbone:
         """Wrap an in-memory open_clip model; it is frozen and put in eval mode.
 
         Args:
-            model: `open_clip.model.CLIP`, or a `CustomTextCLIP` with a causal text tower.
+            model: `open_clip.model.CLIP`, `CustomTextCLIP` or `CoCa`, with towers that the engines know.
             tokenizer: open_clip's tokenizer for it (an object with `encode`, or a callable on a list of texts).
             preprocess: transform settings; default: the model's own.
             identity: how to load the model again; default: the name alone.
