@@ -40,25 +40,30 @@ SHALLOW: tuple[dict[str, Any], ...] = (
 
 def main(names: list[str]) -> int:
     """Try all, or those named."""
-    served, refused, off, seen = [], [], [], set()
+    served: list[str] = []
+    refused: list[str] = []
+    off: list[str] = []
+    seen: dict[str, list[str]] = {}  # description of an image tower -> which of the three it went into
     for architecture in names or sorted(open_clip.list_models()):
         config = open_clip.get_model_config(architecture)
         key = json.dumps([config["vision_cfg"], config["embed_dim"]], sort_keys=True)
         if key in seen:
-            served.append(architecture)
+            seen[key].append(architecture)
             continue
-        seen.add(key)
         visual = shallow(config)
         try:
             engine = vision_engine(visual, config["embed_dim"], nullcontext, architecture)
         except VlmPromptError as error:
+            seen[key] = refused
             refused.append(architecture)
             print(f"{architecture:40} refused: {error}", flush=True)
             continue
         pooled, gradients = distances(visual, engine)
-        (served if max(pooled, gradients) <= TOLERANCE else off).append(architecture)
+        seen[key] = served if pooled <= TOLERANCE and gradients <= TOLERANCE else off  # NaN is off
+        seen[key].append(architecture)
         figures = f"pooled {pooled:.1e}" + (f", gradients {gradients:.1e}" if engine.has_prompts else ", no prompts")
         print(f"{architecture:40} {engine.kind}, {engine.grid[0]} x {engine.grid[1]}: {figures}", flush=True)
+    print(f"{len(seen)} image towers of {len(names or open_clip.list_models())} architectures were tried")
     print(f"{len(served)} served, {len(refused)} refused, {len(off)} off by more than {TOLERANCE}: {off}")
     return 1 if off else 0
 

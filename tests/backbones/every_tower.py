@@ -37,7 +37,7 @@ def main() -> int:
             print(f"{architecture:40} refused: {error}")
             continue
         values, gradients = distances(text)
-        (served if max(values, gradients) <= TOLERANCE else off).append(architecture)
+        (served if values <= TOLERANCE and gradients <= TOLERANCE else off).append(architecture)  # NaN is off
         print(f"{architecture:40} {text.engine.tower.kind}: values {values:.1e}, gradients {gradients:.1e}", flush=True)
     print(f"{len(served)} served, {len(refused)} refused or not built, {len(off)} off by more than {TOLERANCE}: {off}")
     return 1 if off else 0

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import open_clip
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 import vlmprompt.backbones.openclip
-from tests.backbones import image_towers, text_kinds
+from tests.backbones import hf_encoders, image_towers, text_kinds
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import capabilities
 from vlmprompt.backbones.openclip.miniature import miniature
@@ -36,6 +37,13 @@ TEXT_KINDS = {  # one architecture of each kind
     "bidirectional, last position": "ViT-B-16-SigLIP2",
     "bidirectional, end token": "MobileCLIP2-S0",
     "CoCa, class token": "coca_ViT-B-32",
+}
+ENCODERS = {  # of Hugging Face: kinds of tests/backbones/hf_encoders.py
+    "RoBERTa of Hugging Face": "roberta",
+    "XLM-R of Hugging Face": "xlm-roberta",
+    "mT5 of Hugging Face": "mt5",
+    "NLLB of Hugging Face": "nllb",
+    "BERT of Hugging Face": "bert",
 }
 IMAGE_KINDS = {  # of tests/backbones/image_towers.py -> what they are built of
     "vit": "open_clip ViT, class token",
@@ -70,6 +78,16 @@ def text_backbone(architecture: str) -> Backbone:
     config = open_clip.get_model_config(architecture)
     model = text_kinds.small_model(config)
     return Backbone.from_model(model, text_kinds.spot_tokenizer(config["text_cfg"]), name=architecture)
+
+
+def encoder_backbone(kind: str) -> Backbone:
+    """A text encoder of Hugging Face beside a tiny ViT; needs transformers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = open_clip.model.CustomTextCLIP(image_towers.JOINT, text_kinds.TINY_VISION, SMALL_TEXT)
+    with TemporaryDirectory() as folder:
+        model.text, tokenizer = hf_encoders.encoder(kind, Path(folder))
+    return Backbone.from_model(model, tokenizer, name=kind)
 
 
 def step(name: str, backbone: Backbone) -> dict[str, Tensor]:
@@ -143,7 +161,9 @@ def main() -> None:
     """Write tables and data."""
     warnings.simplefilter("ignore")
     images = table("image tower", ((about, image_backbone(kind)) for kind, about in IMAGE_KINDS.items()))
-    texts = table("text tower", ((about, text_backbone(name)) for about, name in TEXT_KINDS.items()))
+    own = ((about, text_backbone(name)) for about, name in TEXT_KINDS.items())
+    encoders = ((about, encoder_backbone(kind)) for about, kind in ENCODERS.items())
+    texts = table("text tower", (*own, *encoders))
     page = PAGE.read_text(encoding="utf-8")
     for mark, lines in (("image towers", images), ("text towers", texts)):
         page = re.sub(

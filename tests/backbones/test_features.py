@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from vlmprompt.backbones.features import extract, feature_bytes
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.records import Record
@@ -88,6 +89,17 @@ def test_disk_cache_reads_back_and_notices_changes(tiny_backbone, records, tmp_p
     assert extract(Reader(), records, backbone=tiny_backbone, runtime=runtime).source == "computed"
     assert extract(Reader(), records[1:], backbone=tiny_backbone, runtime=runtime).source == "computed"
     assert {file.suffix for file in (tmp_path / "cache").iterdir()} == {".safetensors"}
+
+
+def test_disk_cache_tells_apart_what_the_weights_do_not(tiny_architecture, records, tmp_path):
+    runtime = Runtime(device="cpu", workers=0, feature_cache=tmp_path / "cache")
+    loads = [{}, {"quick_gelu": True}, {"precision": "bf16"}]
+    towers = [load_backbone(tiny_architecture, random_weights=0, **load) for load in loads]
+    assert len({backbone.digest for backbone in towers}) == 1
+    found = [extract(Reader(), records, backbone=backbone, runtime=runtime) for backbone in towers]
+    assert [one.source for one in found] == ["computed"] * 3
+    assert not torch.equal(found[0].features.global_Bd, found[1].features.global_Bd)
+    assert not torch.equal(found[0].features.global_Bd, found[2].features.global_Bd)
 
 
 def test_a_method_that_trains_the_tower_is_refused(tiny_backbone, records, runtime):

@@ -50,6 +50,12 @@ def blocks_of(module: Any) -> list[Any]:
     return [block for stage in getattr(trunk, "stages", None) or trunk.layers for block in stage.blocks]
 
 
+def widen(rel_pos: Any, n: int) -> None:
+    """Give n more tokens a bias of 0."""
+    bias_HTT = rel_pos.get_bias()
+    rel_pos.get_bias = lambda: F.pad(bias_HTT, (0, n, 0, n))
+
+
 def with_prompts(module: Any, images: Tensor, prompts: dict[int, Tensor]) -> Tensor:
     """The module's own pass, prompts among its special tokens: to attention that is the same as behind the patches."""
     module = copy.deepcopy(module)
@@ -60,6 +66,9 @@ def with_prompts(module: Any, images: Tensor, prompts: dict[int, Tensor]) -> Ten
     if relative:  # a bias for each pair of places: the prompts come last, with none
         first += trunk.patch_embed.num_patches
 
+    if relative and trunk.shared_rel_pos is not None:
+        widen(trunk.shared_rel_pos, n)
+
     def put(layer: int, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x, *rest = args
         kept = x[:, first + (n if layer else 0) :]
@@ -69,9 +78,8 @@ def with_prompts(module: Any, images: Tensor, prompts: dict[int, Tensor]) -> Ten
         block.register_forward_pre_hook(lambda _, args, i=i: put(i, args))
         if hasattr(block.attn, "num_prefix_tokens"):
             block.attn.num_prefix_tokens += n
-        if relative:
-            bias_HTT = block.attn.rel_pos.get_bias()
-            block.attn.rel_pos.get_bias = lambda bias_HTT=bias_HTT: F.pad(bias_HTT, (0, n, 0, n))
+        if relative and block.attn.rel_pos is not None:
+            widen(block.attn.rel_pos, n)
     blocks[-1].register_forward_hook(lambda _, args, out: torch.cat([out[:, :first], out[:, first + n :]], dim=1))
     return own(module, images)
 

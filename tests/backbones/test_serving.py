@@ -11,6 +11,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tests.backbones import serving
 from tests.training.material import config, make_photos, runtime
@@ -20,6 +21,7 @@ from vlmprompt.backbones.openclip.miniature import miniature, outline
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.build import build_method, list_methods
+from vlmprompt.methods.scores import ood_scores
 from vlmprompt.methods.served import refusals
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
@@ -45,6 +47,35 @@ def test_every_kind_serves_what_its_towers_allow(kind: str) -> None:
     for name in ("linear_probe", "coop", "gallop"):
         assert serving.serves(name, backbone(kind)), name
     assert serving.serves("bloom", backbone(kind)) is (kind not in MAPS)
+
+
+@pytest.mark.parametrize("kind", serving.ENCODERS.values())
+def test_encoders_of_hugging_face_serve_what_needs_no_deep_prompts(kind: str) -> None:
+    pytest.importorskip("transformers")
+    towers = serving.encoder_backbone(kind)
+    assert serving.serves("coop", towers) and serving.serves("gallop", towers)
+    with pytest.raises(CapabilityError, match="a text tower that takes prompt tokens in its layers"):
+        serving.step("bloom", towers)
+
+
+@pytest.mark.parametrize("kind", serving.IMAGE_KINDS)
+def test_every_kind_is_scored_by_gl_mcm(kind: str) -> None:
+    """Of zero-shot CLIP, by its definition: the largest softmax of the cosines, of the image and of any patch."""
+    towers = backbone(kind)
+    images = torch.randn(2, 3, *towers.preprocess.sides, generator=torch.Generator().manual_seed(1))
+    names, temperature = ["cat", "red panda", "fox"], 0.3
+    method = build_method("zeroshot", towers, names).with_local()
+    found = {name: ood_scores(method(images), name, temperature) for name in ("mcm", "l-mcm", "gl-mcm")}
+    features = towers.encode_image(images, ImageNeeds(local="value_block"))
+    text_Kd = F.normalize(towers.text.encode_template("a photo of a {}.", names).double(), dim=-1)
+    assert features.local_BNc is not None
+    everything_BNd = torch.cat([features.global_Bd[:, None], features.local_BNc], dim=1).double()
+    cosines_BNK = F.normalize(everything_BNd, dim=-1) @ text_Kd.T
+    best_BN = (cosines_BNK / temperature).softmax(dim=-1).amax(dim=-1)
+    expected = {"mcm": best_BN[:, 0], "l-mcm": best_BN[:, 1:].amax(dim=1)}
+    expected["gl-mcm"] = expected["mcm"] + expected["l-mcm"]
+    for name, values_B in found.items():
+        torch.testing.assert_close(values_B.double(), expected[name], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", serving.IMAGE_KINDS)
@@ -122,7 +153,7 @@ def test_every_listed_architecture_is_in_the_table() -> None:
 
 def test_the_page_has_a_row_for_every_kind() -> None:
     page = serving.PAGE.read_text(encoding="utf-8")
-    for about in (*serving.IMAGE_KINDS.values(), *serving.TEXT_KINDS):
+    for about in (*serving.IMAGE_KINDS.values(), *serving.TEXT_KINDS, *serving.ENCODERS):
         assert f"\n| {about} | yes" in page, about
 
 

@@ -91,7 +91,7 @@ def small_model(config: Mapping[str, Any], **text: Any) -> nn.Module:
     Args:
         text: changes of its text configuration.
     """
-    text_cfg = small_text_cfg({**config["text_cfg"], **text})
+    text_cfg = small_text_cfg(config["text_cfg"]) | text
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         arguments = {"embed_dim": 48, "vision_cfg": TINY_VISION, "text_cfg": text_cfg}
@@ -174,15 +174,17 @@ class SmallText:
 
     Args:
         changes: of its text configuration.
+        tokenizer: in place of one like the architecture's.
     """
 
-    def __init__(self, architecture: str, changes: Mapping[str, Any]) -> None:
+    def __init__(self, architecture: str, changes: Mapping[str, Any], tokenizer: SpotTokenizer | None = None) -> None:
         config = open_clip.get_model_config(architecture)
         switches = {name: changes[name] for name in ("use_pad_mask", "correct_cls_mask") if name in changes}
         self.model: Any = small_model(config, **{k: v for k, v in changes.items() if k not in switches})
         for switch, value in switches.items():
             setattr(self.model.text, switch, value)
-        self.tokenizer = spot_tokenizer(config["text_cfg"])
+        length = {key: value for key, value in changes.items() if key == "context_length"}
+        self.tokenizer = tokenizer or spot_tokenizer(config["text_cfg"] | length)
         self.words = words_of(self.tokenizer)
         self.engine = TextEngine(text_tower(self.model, self.words, architecture))
 

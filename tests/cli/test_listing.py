@@ -139,6 +139,35 @@ def test_towers_of_a_backbone_are_shown(capsys: pytest.CaptureFixture[str], tiny
     assert re.search(r"\nlocal features +2 x 2, each position alone through pool and head\n", page)
 
 
+def test_towers_are_shown_at_another_size(capsys: pytest.CaptureFixture[str], tiny_architecture: str) -> None:
+    """Against the page without the size: patches have 8 pixels, and a position each."""
+    own, other = (
+        run_json("backbones", "show", tiny_architecture, *size, capsys=capsys)["data"]
+        for size in ([], ["--image-size", "64x96"])
+    )
+    assert (other["image_size"], other["grid"], own["grid"]) == ([64, 96], [8, 12], [4, 4])
+    assert other["transform"]["mean"] == own["transform"]["mean"]
+    assert other["parameters"]["image"] - own["parameters"]["image"] == 64 * (8 * 12 - 4 * 4)
+    assert other["parameters"]["text"] == own["parameters"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "code", "message"),
+    [
+        ("tiny-x", "12y", 2, "image_size = 12y (--image-size) is not allowed: it should be 1 to 100000 pixels"),
+        ("tiny-x", "60", 3, "images of 60 x 60 pixels do not divide into the patches of backbone 'tiny-x', of 8 x 8"),
+        ("other-x", "96", 3, "the image tower of backbone 'other-x', a ModifiedResNet, reads images of one size alone"),
+        ("doodle-clip", "96", 3, "backbone 'doodle-clip' reads images of one size alone"),
+        ("open_clip", "96", 2, "open_clip is a loader and has no images"),
+    ],
+)
+def test_sizes_that_cannot_be_shown(
+    spec: str, size: str, code: int, message: str, capsys: pytest.CaptureFixture[str], tiny_architecture: str
+) -> None:
+    assert main(["backbones", "show", spec, "--image-size", size]) == code
+    assert message in capsys.readouterr().err
+
+
 def test_a_plugins_backbone_is_loaded_to_be_shown(capsys: pytest.CaptureFixture[str], tiny_spec: None) -> None:
     data = run_json("backbones", "show", "tiny-vit", capsys=capsys)["data"]
     assert (data["name"], data["image"]) == ("tiny-vit", "ViT, class token")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.backbones import serving
 from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageNeeds
@@ -47,10 +48,24 @@ def inference_tensors() -> Iterator[Tensor]:
 
 
 def fresh(kind: str, tokenizer: object) -> Backbone:
+    """A tiny backbone of its own: nobody has called it before."""
+    if kind in IMAGE_TOWERS:
+        return serving.image_backbone(kind)
+    if kind in serving.ENCODERS.values():
+        pytest.importorskip("transformers")
+        return serving.encoder_backbone(kind)
+    if kind in serving.TEXT_KINDS.values():
+        return serving.text_backbone(kind)
     return Backbone.from_model(tiny_clip(resnet=kind == "resnet", seed=3), tokenizer, name=f"tiny-{kind}")
 
 
+# Of towers that keep something beside their weights (a pool's own path, positions), a method that reads all of it.
+IMAGE_TOWERS = {"coca": "maple", "siglip": "gallop", "pe_core": "maple", "eva02": "maple", "relpos": "maple"}
+IMAGE_TOWERS |= {"convnext": "gallop", "swin": "gallop"}
+TEXT_TOWERS = {"ViT-B-16-SigLIP2": "maple", "MobileCLIP2-S0": "cocoop", "coca_ViT-B-32": "maple"}
+TEXT_TOWERS |= {"roberta": "cocoop", "mt5": "coop"}
 CASES = [(kind, method) for kind in ("vit", "resnet") for method in list_methods()]
+CASES += [*IMAGE_TOWERS.items(), *TEXT_TOWERS.items()]
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
@@ -73,7 +88,7 @@ def test_training_after_a_first_call_under_inference_mode(kind: str, name: str, 
     assert not [*inference_tensors()]
 
 
-@pytest.mark.parametrize("kind", ["vit", "resnet"])
+@pytest.mark.parametrize("kind", ["vit", "resnet", *IMAGE_TOWERS, *TEXT_TOWERS])
 def test_a_backbone_made_under_inference_mode(kind: str, tokenizer: object) -> None:
     with torch.inference_mode():
         backbone = fresh(kind, tokenizer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Identity:
         file: absolute path of the file or folder of weights that the spec names; None where it names none.
         stand_in: the tokenizer that numbers stand in for, beside random weights; None where texts are read by it.
         image_size: height and width of input images that were asked for; None: the towers' own.
+        precision: arithmetic of the towers.
     """
 
     spec: str
@@ -42,6 +43,7 @@ class Identity:
     file: str | None = None
     stand_in: str | None = None
     image_size: tuple[int, int] | None = None
+    precision: Precision = "fp32"
 
 
 class Backbone:
@@ -86,7 +88,7 @@ class Backbone:
         """Wrap an in-memory open_clip model; it is frozen and put in eval mode.
 
         Args:
-            model: `open_clip.model.CLIP`, or a `CustomTextCLIP` with a causal text tower.
+            model: `open_clip.model.CLIP`, `CustomTextCLIP` or `CoCa`, with towers that the engines know.
             tokenizer: open_clip's tokenizer for it (an object with `encode`, or a callable on a list of texts).
             preprocess: transform settings; default: the model's own.
             identity: how to load the model again; default: the name alone.
@@ -97,7 +99,7 @@ class Backbone:
         """
         from vlmprompt.backbones.openclip.towers import take_apart
 
-        identity = identity or Identity(name)
+        identity = replace(identity or Identity(name), precision=precision)
         make_ordinary(model)
         with outliving():
             towers = take_apart(model, tokenizer, name=identity.spec, precision=precision, known_ids=known_ids)
@@ -138,6 +140,11 @@ class Backbone:
     def quick_gelu(self) -> bool | None:
         """The activation that was asked for explicitly."""
         return self.identity.quick_gelu
+
+    @cached_property
+    def is_quick(self) -> bool:
+        """Whether a layer computes QuickGELU, asked for or not; no weight tells."""
+        return any(type(module).__name__.startswith("QuickGELU") for module in self._model.modules())
 
     @property
     def is_vit(self) -> bool:

@@ -1,8 +1,8 @@
 """Image features computed once: for methods whose image tower is frozen, an epoch is then a walk over tensors.
 
 Either one deterministic view of each image (exact), or V recorded random views. Kept in memory, and with a
-cache folder also on disk (see `feature_file`); the key is a digest of the tower's weights, its transform, what was
-read of it, the views and the images (ids, sizes, modification times).
+cache folder also on disk (see `feature_file`); the key is a digest of the tower's weights, its arithmetic, its
+transform, what was read of it, the views and the images (ids, sizes, modification times).
 """
 
 from __future__ import annotations
@@ -167,10 +167,17 @@ def _cache_file(
         "records": records_digest(records),
         "pixels": [VERSION, any(record.upright for record in records)],
         "files": [_file_state(record) for record in records],
+        **_arithmetic(backbone),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
     labels = torch.tensor([record.label for record in records]).repeat(views)
     return FeatureFile(runtime.feature_cache / f"features-{digest[:32]}.safetensors", digest, labels)
+
+
+def _arithmetic(backbone: Backbone) -> dict[str, object]:
+    """What equal weights compute otherwise by; empty as most towers are, whose keys stay what they were."""
+    precision = backbone.identity.precision
+    return ({} if precision == "fp32" else {"precision": precision}) | ({"quick": True} if backbone.is_quick else {})
 
 
 def _file_state(record: Record) -> tuple[str, int, int] | None:

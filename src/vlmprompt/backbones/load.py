@@ -48,16 +48,25 @@ def load_backbone(
         )
     loader, more = _loader(spec), {}
     if image_size is not None:
-        if "image_size" not in inspect.signature(loader.load).parameters:
-            raise CapabilityError(
-                f"backbone {spec!r} reads images of one size alone", hint="leave the image size out (--image-size)"
-            )
+        require_sizes(spec)
         more["image_size"] = (image_size, image_size) if isinstance(image_size, int) else image_size
     with outliving():
         backbone: Backbone = loader.load(
             spec, device=device, precision=precision, quick_gelu=quick_gelu, random_weights=random_weights, **more
         )
     return backbone
+
+
+def require_sizes(spec: str) -> None:
+    """Refuse a backbone whose loader knows of no image size but one.
+
+    Raises:
+        CapabilityError: it does not.
+    """
+    if "image_size" not in inspect.signature(_loader(spec).load).parameters:
+        raise CapabilityError(
+            f"backbone {spec!r} reads images of one size alone", hint="leave the image size out (--image-size)"
+        )
 
 
 def architecture_of(spec: str) -> dict[str, Any]:

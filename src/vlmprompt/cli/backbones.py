@@ -43,8 +43,34 @@ def architecture_table(rows: list[dict[str, Any]]) -> Table:
     )
 
 
-def towers(spec: str) -> dict[str, Any]:
+def image_sides(text: str) -> tuple[int, int]:
+    """Height and width of what `--image-size` takes.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from vlmprompt.config.keys import RUN_FIELDS, about
+    from vlmprompt.config.models import ImageSize
+    from vlmprompt.errors import UsageError
+
+    try:
+        size = TypeAdapter[int | tuple[int, int]](ImageSize).validate_python(text)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"image_size = {text} (--image-size) is not allowed: it {reason}",
+            hint=about("image_size", RUN_FIELDS["image_size"]),
+        ) from None
+    return (size, size) if isinstance(size, int) else size
+
+
+def towers(spec: str, image_size: tuple[int, int] | None = None) -> dict[str, Any]:
     """What a backbone's towers are and which methods they serve; weights are not loaded where a description will do.
+
+    Args:
+        image_size: see `load_backbone`.
 
     Raises:
         VlmPromptError: see `load_backbone` and `architecture_of`.
@@ -52,7 +78,7 @@ def towers(spec: str) -> dict[str, Any]:
     from vlmprompt.backbones.capabilities import capabilities
     from vlmprompt.methods.served import refusals
 
-    backbone, sizes = _asked(spec)
+    backbone, sizes = _asked(spec, image_size)
     return {
         "spec": spec,
         **asdict(capabilities(backbone)),
@@ -62,12 +88,14 @@ def towers(spec: str) -> dict[str, Any]:
     }
 
 
-def _asked(spec: str) -> tuple[Backbone, dict[str, int]]:
+def _asked(spec: str, image_size: tuple[int, int] | None) -> tuple[Backbone, dict[str, int]]:
     """The backbone, by shapes alone where it describes itself, and the numbers of its parameters."""
-    from vlmprompt.backbones.load import architecture_of, load_backbone
+    from vlmprompt.backbones.load import architecture_of, load_backbone, require_sizes
     from vlmprompt.backbones.openclip.miniature import miniature, outline
     from vlmprompt.errors import CapabilityError
 
+    if image_size is not None:
+        require_sizes(spec)
     if not spec.startswith(_WITHOUT_DESCRIPTION):
         try:
             description = architecture_of(spec)
@@ -76,8 +104,9 @@ def _asked(spec: str) -> tuple[Backbone, dict[str, int]]:
         else:
             with warnings.catch_warnings():  # that a tokenizer is not at hand: nothing is read here
                 warnings.simplefilter("ignore", UserWarning)
-                return miniature(description, spec), _sizes(outline(description))
-    backbone = load_backbone(spec)
+                whole = outline(description, image_size, name=spec)
+                return miniature(description, spec, image_size), _sizes(whole)
+    backbone = load_backbone(spec, image_size=image_size)
     return backbone, _sizes(backbone.model)
 
 

@@ -34,6 +34,11 @@ ArchitecturesFlag = Annotated[
     bool, typer.Option("--architectures", help="The architectures that open_clip knows, too, and what each serves.")
 ]
 
+SizeOption = Annotated[
+    str | None,
+    typer.Option("--image-size", metavar="INT|HxW", help="Show them as they are with images of this size, in pixels."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add one group of commands for each kind, and `plugins`."""
@@ -76,16 +81,19 @@ def _list_backbones(as_json: JsonFlag = False, architectures: ArchitecturesFlag 
     output.emit("backbones list", data, as_json=as_json, table=parts)
 
 
-def _show_backbone(spec: SpecArgument, as_json: JsonFlag = False) -> None:
+def _show_backbone(spec: SpecArgument, as_json: JsonFlag = False, image_size: SizeOption = None) -> None:
     from vlmprompt.backbones.names import FOLDER, HUB, require_architecture
-    from vlmprompt.cli.backbones import tower_page, towers
+    from vlmprompt.cli.backbones import image_sides, tower_page, towers
 
     names = host().backbones.names()
     if spec not in names and not spec.startswith((HUB, FOLDER)):
         require_architecture(spec.partition("/")[0], spec)  # before torch is loaded
+    sides = None if image_size is None else image_sides(image_size)
+    if sides is not None and spec == "open_clip":
+        raise UsageError("open_clip is a loader and has no images", hint="name an architecture: 'backbones list'")
     data, parts = _described("backbones", spec) if spec in names else ({}, [])
     if spec != "open_clip":
-        data |= towers(spec)
+        data |= towers(spec, sides)
         parts += ["", *tower_page(data)] if parts else tower_page(data)
     output.emit("backbones show", data, as_json=as_json, table=parts)
 

@@ -28,7 +28,7 @@ from vlmprompt.progress import Progress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
-from vlmprompt.training.entry import PythonWarnings, arguments_of
+from vlmprompt.training.entry import PythonWarnings, arguments_of, require_towers
 from vlmprompt.training.folder import untrained_name
 from vlmprompt.training.setup import complete, settle_device, untrained, warn
 from vlmprompt.training.trainset import TrainSet, load_trainset
@@ -64,6 +64,7 @@ def evaluate_method(
     resolved = resolve(arguments_of(method, data, backbone, options, settings), arguments=True)
     progress = progress or PythonWarnings()
     towers = backbone if isinstance(backbone, Backbone) else None
+    require_towers(resolved, towers)
     resources = Resources(runtime or Runtime.model_validate({}), progress, towers)
     return measure_untrained(resolved, suites, resources, companions=companions, force=force)
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import lacking
 from vlmprompt.backbones.outliving import outliving
+from vlmprompt.backbones.vision.tower import INSTEAD_OF_LOCAL
 from vlmprompt.data.names import read_as, spellings
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
 from vlmprompt.methods.class_text import require_list
@@ -25,8 +26,7 @@ NAMES_SHOWN = 5  # in a warning
 _INSTEAD = {
     "visual_prompts": "use a ViT such as ViT-B-16-quickgelu/openai, or a method that prompts the text only, such as "
     "coop ('vlmprompt backbones show SPEC' lists all)",
-    "local_features": "use a ViT, a ResNet of CLIP or a ConvNeXt, or a method that reads the global feature alone, "
-    "such as coop ('vlmprompt backbones show SPEC' lists all)",
+    "local_features": f"{INSTEAD_OF_LOCAL} ('vlmprompt backbones show SPEC' lists all)",
     "deep_text_prompts": "use a text tower of open_clip's own such as that of ViT-B-16-quickgelu/openai, or a method "
     "that prompts its input only, such as coop ('vlmprompt backbones show SPEC' lists all)",
 }

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.config.keys import RUN_FIELDS, TRAIN_FIELDS
+from vlmprompt.config.keys import RUN_FIELDS, TRAIN_FIELDS, show_value
 from vlmprompt.config.layers import file_trackers
 from vlmprompt.config.models import Runtime
-from vlmprompt.config.resolve import resolve
+from vlmprompt.config.resolve import Resolved, resolve
 from vlmprompt.data.load import require_spec
 from vlmprompt.errors import UsageError, did_you_mean
 from vlmprompt.progress import Progress, SilentProgress
@@ -69,7 +69,7 @@ def train(
         The run: `run.classifier()` classifies pictures, `evaluate(run, "accuracy")` measures it.
 
     Raises:
-        UsageError: an unknown or wrong setting, method or option.
+        UsageError: an unknown or wrong setting, method or option, or one that towers in memory were not loaded with.
         InputError, CapabilityError, PluginError, Interrupted: see `training.run.train`.
     """
     given = arguments_of(method, data, backbone, options, {"shots": shots, "seed": seed, **settings})
@@ -81,6 +81,7 @@ def train(
     ask = partial(resolve, given, config_file=file, arguments=True)
     place = None if out is None else Path(out)
     resolved = resolve_begun(place, ask) if place is not None and resume and not force else ask()
+    require_towers(resolved, towers)
     result = run_training(
         resolved.run,
         runtime,
@@ -110,7 +111,8 @@ def arguments_of(
         require_spec(data)
     named: dict[str, Any] = {"method": method, "data": data}
     named |= _identity(backbone) if isinstance(backbone, Backbone) else {"backbone": backbone}
-    named |= {_key(name): str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+    given = {_key(name): str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+    named |= {key: value for key, value in given.items() if value is not None}
     return named | {f"options.{name}": value for name, value in (options or {}).items()}
 
 
@@ -133,6 +135,43 @@ def _key(name: str) -> str:
     )
 
 
+def require_towers(resolved: Resolved, towers: Backbone | None) -> None:
+    """Refuse a configuration that says of towers in memory what they are not: a run that records it finds others.
+
+    Raises:
+        UsageError: names what is said, where, and what the towers are.
+    """
+    if towers is None:
+        return
+    own, run = towers.identity, resolved.run
+    pairs = {
+        "random_weights": (run.random_weights, own.random_weights),
+        "quick_gelu": (run.quick_gelu, own.quick_gelu),
+        "image_size": (run.image_size, _side(own.image_size)),
+        "train.precision": (run.train.precision, own.precision),
+    }
+    for key, (said, are) in pairs.items():
+        if said != are:
+            shown = [show_value(key, value) for value in (said, are)]
+            raise UsageError(
+                f"{key} = {shown[0]} ({resolved.sources[key]}), but the towers in memory were loaded with {shown[1]}",
+                hint="leave it out; or load them so: "
+                f"load_backbone({towers.spec!r}, {key.removeprefix('train.')}={said!r})",
+            )
+
+
+def _side(sides: tuple[int, int] | None) -> int | tuple[int, int] | None:
+    """As a configuration writes it."""
+    return sides[0] if sides is not None and sides[0] == sides[1] else sides
+
+
 def _identity(towers: Backbone) -> dict[str, Any]:
-    """What tells towers in memory apart, for the record of the run."""
-    return {"backbone": towers.spec, "random_weights": towers.random_weights, "quick_gelu": towers.quick_gelu}
+    """What tells towers in memory apart, for the record of the run; None: nothing to be said."""
+    own = towers.identity
+    return {
+        "backbone": own.spec,
+        "random_weights": own.random_weights,
+        "quick_gelu": own.quick_gelu,
+        "image_size": own.image_size,
+        "train.precision": None if own.precision == "fp32" else own.precision,
+    }

@@ -62,6 +62,8 @@ class BackboneInfo(_Model):
     Attributes:
         file: absolute path of the file or folder of weights in training, where the spec names one.
         stand_in: the tokenizer that numbers stood in for, beside random weights.
+        sides: height and width of the images that the image tower read, in pixels; None in older versions.
+        is_quick: whether a layer computed QuickGELU; None in older versions.
     """
 
     spec: str
@@ -71,6 +73,8 @@ class BackboneInfo(_Model):
     quick_gelu: bool | None
     file: str | None = None
     stand_in: str | None = None
+    sides: tuple[int, int] | None = None
+    is_quick: bool | None = None
 
 
 class DescriptionsInfo(_Model):
@@ -243,6 +247,8 @@ def backbone_info(backbone: Backbone) -> BackboneInfo:
         quick_gelu=backbone.quick_gelu,
         file=backbone.identity.file,
         stand_in=backbone.identity.stand_in,
+        sides=backbone.preprocess.sides,
+        is_quick=backbone.is_quick,
     )
 
 

@@ -42,7 +42,7 @@ def vision_engine(visual: Any, joint_dim: int, autocast: Autocast, name: str) ->
         if reason is None:
             return TokenEngine(TimmViT(visual, joint_dim), autocast)
     elif isinstance(visual, TimmModel):
-        reason = unfit_timm_map(visual.trunk)
+        reason = unfit_timm_map(visual)
         if reason is None:
             return MapEngine(TimmMaps(visual, joint_dim), autocast)
     raise CapabilityError(

@@ -1,15 +1,19 @@
-"""Images of another size than the one that a tower was built for."""
+"""Images of another size than the one that a tower was built for.
+
+Shapes: T tokens (S special ones, N patches in H rows and W columns), c width.
+"""
 
 from __future__ import annotations
 
 import warnings
 from typing import Any
 
-from open_clip.model import resize_pos_embed
+import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vlmprompt.errors import CapabilityError, InputError
 
@@ -33,12 +37,13 @@ def resize_input(model: Any, sides: tuple[int, int], name: str) -> None:
             f"{_by(visual.image_size)}",
             hint="leave --image-size out, or use a ViT or a ConvNeXt",
         )
-    step = _step(visual)
-    if any(side < step or side % step for side in sides):
-        fitting = tuple(max(step, round(side / step) * step) for side in sides)
+    steps = _steps(visual)
+    pairs = list(zip(sides, steps, strict=True))
+    if any(side < step or side % step for side, step in pairs):
+        fitting = tuple(max(step, round(side / step) * step) for side, step in pairs)
         raise InputError(
             f"images of {_by(sides)} pixels do not divide into the patches of backbone {name!r}, "
-            f"of {step} x {step} pixels",
+            f"of {_by(steps)} pixels",
             hint=f"--image-size {_option(fitting)}",
         )
     if isinstance(visual, TimmModel):
@@ -49,10 +54,11 @@ def resize_input(model: Any, sides: tuple[int, int], name: str) -> None:
         except (AssertionError, RuntimeError, ValueError) as error:  # what timm says of windows that do not fit
             raise InputError(f"backbone {name!r} cannot read images of {_by(sides)} pixels: {error}") from error
         return
-    positions = {"visual.positional_embedding": visual.positional_embedding.detach()}
-    visual.image_size, visual.grid_size = sides, (sides[0] // step, sides[1] // step)
-    resize_pos_embed(positions, model)
-    visual.positional_embedding = nn.Parameter(positions["visual.positional_embedding"], requires_grad=False)
+    old, new = tuple(visual.grid_size), (sides[0] // steps[0], sides[1] // steps[1])
+    visual.image_size, visual.grid_size = sides, new
+    if old != new:
+        positions_Tc = _interpolated(visual.positional_embedding.detach(), old, new)
+        visual.positional_embedding = nn.Parameter(positions_Tc, requires_grad=False)
 
 
 def warn_of_size(model: Any, name: str) -> None:
@@ -68,11 +74,25 @@ def warn_of_size(model: Any, name: str) -> None:
     )
 
 
-def _step(visual: Any) -> int:
-    """Pixels from one patch or position of the last map to the next."""
+def _interpolated(positions_Tc: Tensor, old: tuple[int, ...], new: tuple[int, int]) -> Tensor:
+    """Positions of a grid of patches, those of special tokens before them, on another grid.
+
+    By the interpolation of open_clip's `resize_pos_embed`, which takes the old grid for a square one, and leaves
+    positions where they are if the new one has as many patches.
+    """
+    special_Sc, patches_Nc = positions_Tc.tensor_split([len(positions_Tc) - old[0] * old[1]])
+    map_1cHW = patches_Nc.unflatten(0, old).permute(2, 0, 1)[None]
+    map_1cHW = F.interpolate(map_1cHW, size=new, mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([special_Sc, map_1cHW[0].flatten(1).T])
+
+
+def _steps(visual: Any) -> tuple[int, int]:
+    """Pixels from one patch or position of the last map to the next: down, and to the right."""
     if isinstance(visual, VisionTransformer):
-        return int(visual.patch_size[0])
-    return int(visual.trunk.feature_info[-1]["reduction"])
+        height, width = visual.patch_size
+        return int(height), int(width)
+    step = int(visual.trunk.feature_info[-1]["reduction"])
+    return step, step
 
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from timm.models.eva import Eva, EvaBlockPostNorm
-from timm.models.vision_transformer_relpos import VisionTransformerRelPos
+from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
+from timm.models.vision_transformer import Block
+from timm.models.vision_transformer_relpos import RelPosBlock, VisionTransformerRelPos
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,6 +33,19 @@ def timm_blocks(trunk: Any, n_tokens: int) -> Sequence[ImageBlock]:
     if isinstance(trunk, Eva) and trunk.rope is not None:
         return [RotaryBlock(block, i, trunk, n_tokens) for i, block in enumerate(blocks)]
     return [PlainBlock(block) for block in blocks]
+
+
+def unfit_blocks(trunk: Any, *, alone: bool) -> str | None:
+    """Why the blocks of a transformer of timm cannot be run; None where they can.
+
+    Args:
+        alone: a patch is to be passed alone through the last block, which takes the block apart.
+    """
+    relative = isinstance(trunk, VisionTransformerRelPos)
+    known: tuple[type, ...] = (RelPosBlock,) if relative else (Block, EvaBlock, EvaBlockPostNorm)
+    parted: Sequence[Any] = trunk.blocks if relative else trunk.blocks[-1:] if alone else []
+    foreign = sorted({type(block).__name__ for block in parted if type(block) not in known})
+    return f"it has a {foreign[0]}, which cannot be taken apart" if foreign else None
 
 
 class PlainBlock:

@@ -22,12 +22,13 @@ class TimmMaps:
 
     def __init__(self, visual: Any, joint_dim: int) -> None:
         self._trunk, self._head = visual.trunk, visual.head
-        self.kind = f"timm {type(visual.trunk).__name__}, mean of the last map"
+        pool = "attention pool over" if hasattr(visual.head, "pool") else "mean of"
+        self.kind = f"timm {type(visual.trunk).__name__}, {pool} the last map"
         self.joint_dim = joint_dim
         self.width = joint_dim if self.projection is None else self.projection.shape[0]
         self.grid = _grid(visual)
         self._channels_last = getattr(visual.trunk, "output_fmt", "NCHW") == "NHWC"
-        self._sequence = hasattr(visual.trunk, "patch_embed") and hasattr(visual.trunk, "blocks")
+        self._sequence = _is_hybrid(visual.trunk)
 
     @property
     def projection(self) -> Tensor | None:
@@ -60,13 +61,21 @@ class TimmMaps:
         return self._head(x) if self.projection is None else x
 
 
-def unfit_timm_map(trunk: Any) -> str | None:
+def unfit_timm_map(visual: Any) -> str | None:
     """Why a tower of timm has no map that can be read; None where it has one."""
+    trunk = visual.trunk
     if not hasattr(trunk, "forward_features") or not hasattr(trunk, "forward_head"):
         return f"it is a {type(trunk).__name__}, which gives no map before its pool"
     if getattr(trunk, "num_prefix_tokens", 0) or getattr(trunk, "attn_pool", None) is not None:
         return f"it is a {type(trunk).__name__} of a kind that is not known here"
+    if len(_shape(visual)) != 4:
+        return f"it is a {type(trunk).__name__}, whose last tokens are in no rows and columns"
     return None
+
+
+def _is_hybrid(trunk: Any) -> bool:
+    """Whether convolutions make the patches of a transformer: its map is theirs, and a sequence in the end."""
+    return hasattr(getattr(trunk, "patch_embed", None), "backbone") and hasattr(trunk, "blocks")
 
 
 class _Stages(nn.Module):
@@ -82,11 +91,16 @@ class _Stages(nn.Module):
 
 
 def _grid(visual: Any) -> tuple[int, int]:
-    """Rows and columns of the last map of an image of the tower's size: by shapes alone, nothing is computed."""
-    trunk = visual.trunk
-    stages = _Stages(trunk, hasattr(getattr(trunk, "patch_embed", None), "backbone"))
+    """Rows and columns of the last map of an image of the tower's size."""
+    shape = _shape(visual)
+    rows, columns = shape[1:3] if getattr(visual.trunk, "output_fmt", "NCHW") == "NHWC" else shape[2:4]
+    return int(rows), int(columns)
+
+
+def _shape(visual: Any) -> torch.Size:
+    """Of the last map of an image of the tower's size: by shapes alone, nothing is computed."""
+    stages = _Stages(visual.trunk, _is_hybrid(visual.trunk))
     shapes = {name: tensor.to("meta") for name, tensor in (*stages.named_parameters(), *stages.named_buffers())}
     with torch.no_grad():
         last = functional_call(stages, shapes, torch.empty(1, 3, *input_sides(visual), device="meta"))
-    rows, columns = last.shape[1:3] if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else last.shape[2:4]
-    return int(rows), int(columns)
+    return last.shape

@@ -12,9 +12,13 @@ from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmprompt.backbones.openclip.image_timm_blocks import timm_blocks
+from vlmprompt.backbones.openclip.image_timm_blocks import timm_blocks, unfit_blocks
 from vlmprompt.backbones.openclip.image_timm_head import bare_linear, wrapper_layers
 from vlmprompt.backbones.types import LocalKind
+
+_KINDS = (VisionTransformer, VisionTransformerRelPos, Eva)
+# What is run here in pieces; a tower of a class that overrides one of them (a distilled one) has other features.
+_STEPS = ("_pos_embed", "forward_features", "pool", "forward_head")
 
 
 class TimmViT:
@@ -107,11 +111,14 @@ def _pool_name(trunk: Any) -> str:
 def is_timm_vit(trunk: nn.Module) -> bool:
     """Whether a trunk is a transformer from its first layer to its last, and not the last stage of a hybrid."""
     stem = getattr(getattr(trunk, "patch_embed", None), "backbone", None)
-    return isinstance(trunk, VisionTransformer | VisionTransformerRelPos | Eva) and not hasattr(stem, "stages")
+    return isinstance(trunk, _KINDS) and not hasattr(stem, "stages")
 
 
 def unfit_timm_vit(trunk: Any) -> str | None:
     """Why a transformer of timm cannot be run; None where it can."""
+    kind = next(kind for kind in _KINDS if isinstance(trunk, kind))
+    if any(getattr(type(trunk), step, None) is not getattr(kind, step, None) for step in _STEPS):
+        return f"it is a {type(trunk).__name__}, which is read in another way than a {kind.__name__}"
     if trunk.global_pool not in ("token", "avg", "map"):
         return f"it is pooled by {trunk.global_pool!r}"
     pool = getattr(trunk, "attn_pool", None)
@@ -119,4 +126,4 @@ def unfit_timm_vit(trunk: Any) -> str | None:
         return "its attention pool has positions of its own"
     if getattr(trunk, "dynamic_img_size", False):
         return "it has no fixed grid of patches"
-    return None
+    return unfit_blocks(trunk, alone=pool is None and trunk.global_pool == "token")

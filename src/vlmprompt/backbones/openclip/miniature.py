@@ -11,6 +11,7 @@ from torch import nn
 from vlmprompt.backbones.backbone import Backbone, Identity
 from vlmprompt.backbones.listed import architectures
 from vlmprompt.backbones.openclip.build import described_model, seeded
+from vlmprompt.backbones.openclip.image_size import resize_input
 from vlmprompt.backbones.openclip.tokenizers import tokenizer_or_stand_in
 from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
 from vlmprompt.backbones.openclip.transforms import published_settings
@@ -19,34 +20,49 @@ _WIDTH = 64
 _TINY_VISION = {"image_size": 32, "patch_size": 32, "layers": 1, "width": _WIDTH, "head_width": _WIDTH}
 
 
-def outline(architecture: Mapping[str, Any]) -> nn.Module:
-    """An architecture's shapes, without values: nothing is allocated."""
+def outline(
+    architecture: Mapping[str, Any], image_size: tuple[int, int] | None = None, *, name: str = "it"
+) -> nn.Module:
+    """An architecture's shapes, without values: nothing is allocated.
+
+    Args:
+        image_size: see `load_backbone`.
+        name: of the backbone, for errors.
+
+    Raises:
+        InputError, CapabilityError: images of that size cannot be read, see `resize_input`.
+    """
     with torch.device("meta"):
-        return described_model(architecture)
+        model = described_model(architecture)
+        if image_size is not None:
+            resize_input(model, image_size, name)
+        return model
 
 
-def miniature(architecture: Mapping[str, Any], name: str) -> Backbone:
+def miniature(architecture: Mapping[str, Any], name: str, image_size: tuple[int, int] | None = None) -> Backbone:
     """A backbone to ask a method of: a text tower of the architecture's layers but a few units wide, with random
     weights, and its image tower by shapes alone, which encodes nothing.
 
     Args:
         architecture: see `architecture_of`.
         name: of the backbone: one of open_clip's architectures, with or without weights, or another.
+        image_size: see `load_backbone`.
 
     Raises:
-        CapabilityError: see `Backbone.from_model`.
-        InputError: a text tower whose description or tokenizer would have to be downloaded, and cannot be.
+        CapabilityError: see `Backbone.from_model` and `resize_input`.
+        InputError: a text tower whose description or tokenizer would have to be downloaded, and cannot be; or see
+            `resize_input`.
     """
     narrow = {**architecture, "text_cfg": _narrow(architecture["text_cfg"])}
     if "multimodal_cfg" in architecture:
         narrow["multimodal_cfg"] = {**_narrow(architecture["multimodal_cfg"]), "layers": 1}
     with seeded(0):
         model: Any = described_model({**narrow, "vision_cfg": {**_TINY_VISION, **_of_coca(architecture)}})
-    model.visual = outline(narrow).visual
+    model.visual = outline(narrow, image_size, name=name).visual
     listed, _, tag = name.partition("/")
     model.visual.preprocess_cfg = published_settings(listed, tag)
     tokenizer = tokenizer_or_stand_in(listed) if listed in architectures() else bpe_tokenizer()
-    return Backbone.from_model(model, tokenizer, identity=Identity(f"narrow {name}", 0))
+    return Backbone.from_model(model, tokenizer, identity=Identity(f"narrow {name}", 0, image_size=image_size))
 
 
 def _narrow(tower: Mapping[str, Any]) -> dict[str, Any]:

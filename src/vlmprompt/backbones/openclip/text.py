@@ -98,6 +98,8 @@ def _unfit(text: Any, words: Words) -> str | None:
     if not has_class_token:
         if _pool(text) not in _READS:
             return f"it pools by {_pool(text)!r}"
+        if text.attn_mask is not None and _READS[_pool(text)] == "first":
+            return "it reads at the first position, which sees nothing of what follows"
         if _READS[_pool(text)] == "end" and (reason := _no_end(text, words)) is not None:
             return reason
     if getattr(text, "use_pad_mask", False) and text.pad_id != words.pad:

@@ -41,7 +41,16 @@ def published_settings(architecture: str, tag: str = "") -> dict[str, Any]:
 
 
 def input_sides(visual: Any) -> tuple[int, int]:
-    """Height and width of an image tower's input in pixels."""
-    size = visual.image_size
+    """Height and width of an image tower's input in pixels.
+
+    A trunk of timm that reads one size alone knows it best: open_clip builds it at the size that its name implies,
+    whatever the description says. One behind convolutions insists only if it has positions (ViTamin-XL has none).
+    """
+    trunk: Any = getattr(visual, "trunk", None)
+    patches: Any = getattr(trunk, "patch_embed", None)
+    insists = getattr(patches, "strict_img_size", False)
+    if insists and hasattr(patches, "backbone"):
+        insists = trunk.pos_embed is not None
+    size = patches.img_size if insists else visual.image_size
     height, width = size if isinstance(size, tuple | list) else (size, size)
     return int(height), int(width)

@@ -22,15 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.backbones.text.chunked import run_layout
+from vlmprompt.backbones.text.chunked import SUFFIX_TOKENS, most_tokens, run_layout
 from vlmprompt.backbones.text.layout import Chunk, ClassToken, Frame, Group, build_layout
 from vlmprompt.backbones.text.placement import Placement, place, with_prefix
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words, ids_tensor
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
-
-# Suffix tokens (times prompts) whose activations are held at once; ViT-B text: about 0.3 MB a token.
-CHUNK_TOKENS = {"cpu": 2048}
-CHUNK_TOKENS_ACCELERATOR = 16384
 
 
 @dataclass(frozen=True)
@@ -94,13 +90,12 @@ class CausalTower:
             placement = with_prefix(placement, len(self.words.start))
         else:  # words that hide their neighbours stand in the suffixes, which know of it
             placement = replace(placement, assembly=replace(placement.assembly, n_prefix=len(self.words.start)))
-        most = CHUNK_TOKENS.get(self.device.type, CHUNK_TOKENS_ACCELERATOR)
         layout = build_layout(
             classes,
             placement.assembly,
             frame,
             chunk=chunk,
-            most_tokens=most // len(placement.table_PJD),
+            most_tokens=most_tokens(SUFFIX_TOKENS, self.device, len(placement.table_PJD)),
             device=self.device,
         )
         prefix = self._prefix(placement)

@@ -21,6 +21,16 @@ from vlmprompt.backbones.text.tower import Chunking
 
 Part = Callable[..., Tensor]
 
+# Tokens (times prompts) whose activations are held at once, on a CPU and elsewhere; ViT-B text: about 0.3 MB a token.
+SUFFIX_TOKENS = (2048, 16384)  # where texts share their beginning
+WHOLE_TOKENS = (6400, 16384)  # of whole texts: 100 classes of 64 positions fit without recomputation
+
+
+def most_tokens(held: tuple[int, int], device: torch.device, n_prompts: int) -> int:
+    """Tokens that a chunk of classes may have, where each is run with so many prompts."""
+    on_cpu, elsewhere = held
+    return (on_cpu if device.type == "cpu" else elsewhere) // n_prompts
+
 
 def run_parts(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence[Tensor]) -> Tensor:
     """The parts' results side by side, recomputed in the backward pass.

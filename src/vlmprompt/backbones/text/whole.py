@@ -18,15 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.backbones.text.chunked import run_layout
+from vlmprompt.backbones.text.chunked import WHOLE_TOKENS, most_tokens, run_layout
 from vlmprompt.backbones.text.layout import Chunk, Frame, build_layout
 from vlmprompt.backbones.text.placement import Placement, place
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
-
-# Tokens (times prompts) whose activations are held at once: 100 classes of 64 positions fit without recomputation.
-CHUNK_TOKENS = {"cpu": 6400}
-CHUNK_TOKENS_ACCELERATOR = 16384
 
 
 @dataclass(frozen=True)
@@ -93,13 +89,12 @@ class WholeTower:
         """See `TextTower.encode`."""
         words = self.words
         placement = place(prompts, classes, words, self.layers)
-        most = CHUNK_TOKENS.get(self.device.type, CHUNK_TOKENS_ACCELERATOR)
         layout = build_layout(
             classes,
             placement.assembly,
             Frame(words.start, self.context_length, self.fill, words.pad, words.final),
             chunk=chunk,
-            most_tokens=most // len(placement.table_PJD),
+            most_tokens=most_tokens(WHOLE_TOKENS, self.device, len(placement.table_PJD)),
             device=self.device,
         )
         return run_layout(layout, partial(self._texts, placement), placement.tensors(), chunk)

@@ -17,6 +17,11 @@ from torch import Tensor
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
 from vlmprompt.errors import CapabilityError
 
+# The next step where local features are needed and there are none.
+INSTEAD_OF_LOCAL = (
+    "use a ViT, a ResNet of CLIP or a ConvNeXt, or a method that reads the global feature alone, such as coop"
+)
+
 
 class VisionEngine(Protocol):
     """What the toolkit needs of an image tower.
@@ -109,7 +114,7 @@ def require_local(engine: VisionEngine, needs: ImageNeeds) -> None:
     if needs.local is not None and not engine.n_local:
         raise CapabilityError(
             f"local image features are needed; this backbone's image tower is a {engine.kind}, which has none",
-            hint="use a ViT, a ResNet of CLIP or a ConvNeXt, or a method that reads the global feature alone (coop)",
+            hint=INSTEAD_OF_LOCAL,
         )
 
 
