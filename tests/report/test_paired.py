@@ -13,7 +13,7 @@ from scipy import stats
 
 from tests.report.material import details
 from vlmprompt.errors import InputError
-from vlmprompt.report.paired import RESAMPLES, Bootstrap, holm, mcnemar, right_on
+from vlmprompt.report.paired import RESAMPLES, Bootstrap, _drawn, holm, mcnemar, right_on
 
 
 def sides(b: int, c: int, both: int = 3, neither: int = 2) -> tuple[Any, Any]:
@@ -82,6 +82,14 @@ def test_blocks_make_no_difference_to_what_a_mean_is(monkeypatch: pytest.MonkeyP
     assert parts == whole
     assert whole.value == pytest.approx(0.15)
     assert whole.low < 0.15 < whole.high
+
+
+def test_every_image_is_drawn_as_often() -> None:
+    found = _drawn(Random(7), 5, (100, 20))
+    data = Random(7).randbytes(4 * 2000)
+    by_hand = [int.from_bytes(data[i : i + 4], "little") * 5 // 2**32 for i in range(0, len(data), 4)]
+    assert found.ravel().tolist() == by_hand
+    assert np.bincount(found.ravel()).tolist() == pytest.approx([400] * 5, abs=60)  # three standard deviations of 18
 
 
 def test_seeds_are_drawn_as_well() -> None:

@@ -5,14 +5,16 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from vlmprompt.atomic import write_atomic
+from vlmprompt.atomic import probe, write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.work import shared
 from vlmprompt.config.models import Runtime
@@ -114,8 +116,8 @@ def calibrate(
 
     Raises:
         UsageError: there is no such split.
-        InputError: the run, its data or its towers cannot be loaded; it has no images of that split; or no
-            temperature is best for them (see `fit_temperature`).
+        InputError: the run, its data or its towers cannot be loaded; it has no images of that split; no
+            temperature is best for them (see `fit_temperature`); or the file cannot be written.
     """
     if split not in SPLITS:
         raise UsageError(f"a temperature is fitted on val or test images, not on {split!r}", hint="--split val")
@@ -124,6 +126,7 @@ def calibrate(
     runtime, progress = runtime or Runtime.model_validate({}), progress or SilentProgress()
     dataset = own_images(run, runtime)
     _require_images(run, dataset, chosen, progress)
+    probe(run.path)  # it takes a while until there is something to be written
     towers, spec = (None, backbone) if isinstance(backbone, str) else (backbone, None)
     resources = Resources(runtime, progress, towers, spec=spec)
     with shared(run.path, progress, alone=False):
@@ -153,11 +156,7 @@ def _fitted(run: Run, resources: Resources, dataset: Dataset, split: Split) -> C
     own = context.predict(method, dataset, split)
     temperature = fit_temperature(own.logits_BK, own.labels_B)
     fitted_on = _measured(own, dataset, split, temperature)
-    test, sets = None, ()
-    if split == "val":
-        other = context.predict(method, dataset, "test") if "test" in dataset.splits else None
-        test = None if other is None else _measured(other, dataset, "test", temperature)
-        sets = _sets(own, other, dataset, temperature)
+    other = context.predict(method, dataset, "test") if split == "val" and "test" in dataset.splits else None
     return Calibrated(
         checkpoint=digest,
         temperature=temperature,
@@ -166,8 +165,8 @@ def _fitted(run: Run, resources: Resources, dataset: Dataset, split: Split) -> C
         before=fitted_on.before,
         after=fitted_on.after,
         val=tuple(record.id for record in dataset.split("val")) if split == "val" else (),
-        test=test,
-        conformal=sets,
+        test=None if other is None else _measured(other, dataset, "test", temperature),
+        conformal=_sets(own, other, temperature) if split == "val" else (),
     )
 
 
@@ -177,7 +176,7 @@ def _measured(predictions: Predictions, dataset: Dataset, split: str, temperatur
     return Measured(n=len(predictions), before=before, after=after)
 
 
-def _sets(own: Predictions, test: Predictions | None, dataset: Dataset, temperature: float) -> tuple[Sets, ...]:
+def _sets(own: Predictions, test: Predictions | None, temperature: float) -> tuple[Sets, ...]:
     own_true, _ = _probabilities(own, temperature, ())
     if test is None:
         return tuple(Sets(alpha=alpha, threshold=threshold_of(own_true, alpha), n=len(own)) for alpha in ALPHAS)
@@ -188,11 +187,9 @@ def _sets(own: Predictions, test: Predictions | None, dataset: Dataset, temperat
 
 
 def _probabilities(
-    predictions: Predictions, temperature: float, thresholds: tuple[float, ...] | list[float]
+    predictions: Predictions, temperature: float, thresholds: Sequence[float]
 ) -> tuple[Tensor, list[float]]:
     """Those of right classes (N,), float64, and the mean size of prediction sets at each threshold."""
-    import torch
-
     true: list[Tensor] = []
     sizes = [0] * len(thresholds)
     chunks = zip(predictions.logits_BK.split(ROWS), predictions.labels_B.split(ROWS), strict=True)

@@ -33,11 +33,10 @@ class Outcome:
 
     @property
     def title(self) -> str:
-        """For headings: the run, the cell where it is not the test split, and the temperature if there is one."""
+        """For headings: the run, the cell where it is not the test split, and the temperature if it has one."""
         cell = "" if self.row.cell == PLAIN_CELL else f", {self.row.suite} {self.row.cell}"
-        temperature = self.details.temperature
-        scaled = "" if temperature is None else f", temperature {temperature:.4g}"
-        return f"{self.run.title}{cell}{scaled}"
+        at = "" if self.details.temperature is None else f", temperature {self.details.temperature:.4g}"
+        return f"{self.run.title}{cell}{at}"
 
     @property
     def images(self) -> str:

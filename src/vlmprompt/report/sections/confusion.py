@@ -98,7 +98,7 @@ def heat_map(details: Details) -> HeatMap:
 def _table(outcome: Outcome) -> Table:
     pairs = worst_pairs(outcome.details)
     rows = tuple(
-        (pair.true, pair.predicted, str(pair.count), f"{100 * pair.count / pair.n:.1f}", str(pair.n))
+        (pair.true, pair.predicted, f"{pair.count:,}", f"{100 * pair.count / pair.n:.1f}", f"{pair.n:,}")
         for pair in pairs[:MOST_PAIRS]
     )
     wrong = sum(pair.count for pair in pairs)
