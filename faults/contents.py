@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -37,6 +38,8 @@ def _digest(path: Path) -> str:
     if path.name == "results.jsonl":  # what failed for want of space gives way to what was measured later
         newest = {(row["key"], row["metric"]): _row(row) for row in map(json.loads, content.splitlines())}
         content = "\n".join(sorted(newest.values())).encode()
+    elif path.name == "log.csv":
+        content = json.dumps([_timeless(row) for row in csv.DictReader(content.decode().splitlines())]).encode()
     elif path.suffix in (".json", ".jsonl"):
         lines = [content] if path.suffix == ".json" else content.splitlines()
         content = json.dumps([_timeless(json.loads(line)) for line in lines], sort_keys=True).encode()

@@ -73,6 +73,8 @@ if TYPE_CHECKING:
     from vlmprompt.methods.contract import MethodOutput as MethodOutput
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
     from vlmprompt.methods.coop import CoOp as CoOp
+    from vlmprompt.methods.curves import Curves as Curves
+    from vlmprompt.methods.curves import Panel as Panel
     from vlmprompt.methods.foreign import ForeignState as ForeignState
     from vlmprompt.methods.foreign import context_options as context_options
     from vlmprompt.methods.foreign import dassl_state as dassl_state
@@ -95,6 +97,8 @@ if TYPE_CHECKING:
     from vlmprompt.training.entry import train as train
     from vlmprompt.training.runs import Run as Run
     from vlmprompt.training.runs import load_run as load_run
+    from vlmprompt.training.trackers.contract import TrackedRun as TrackedRun
+    from vlmprompt.training.trackers.contract import Tracker as Tracker
 
 _MODULES = {
     "pydantic": ("Field",),
@@ -144,6 +148,7 @@ _MODULES = {
     "vlmprompt.methods.config": ("CoOpConfig", "ContextConfig", "MethodConfig"),
     "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodOutput", "PromptMethod"),
     "vlmprompt.methods.coop": ("CoOp",),
+    "vlmprompt.methods.curves": ("Curves", "Panel"),
     "vlmprompt.methods.foreign": ("ForeignState", "context_options", "dassl_state", "saved_tensors"),
     "vlmprompt.methods.frozen": ("FrozenMethod",),
     "vlmprompt.methods.initial": (
@@ -160,6 +165,7 @@ _MODULES = {
     "vlmprompt.results.rows": ("ResultRow",),
     "vlmprompt.training.entry": ("train",),
     "vlmprompt.training.runs": ("Run", "load_run"),
+    "vlmprompt.training.trackers.contract": ("TrackedRun", "Tracker"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -121,3 +121,15 @@ def register_reporters(register: Register) -> None:
     register("latex", target="vlmprompt.results.latex:LatexReporter", summary="LaTeX tables, for a paper")
     register("csv", target=f"{reporters}:CsvReporter", summary="the rows, one number a line")
     register("json", target=f"{reporters}:JsonReporter", summary="the rows as JSON")
+
+
+@hookimpl
+def register_trackers(register: Register) -> None:
+    """Who is told of a run while it trains."""
+    trackers = "vlmprompt.training.trackers"
+    register("csv", target=f"{trackers}.table:TableTracker", summary="log.csv in the run's folder; always at work")
+    register(
+        "tensorboard",
+        target=f"{trackers}.tensorboard:TensorBoardTracker",
+        summary="event files for TensorBoard in the run's folder; needs the extra tensorboard",
+    )

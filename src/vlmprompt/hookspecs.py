@@ -73,5 +73,10 @@ def register_reporters(register: Register) -> None:
 
 
 @hookspec
+def register_trackers(register: Register) -> None:
+    """Trackers of runs while they train: subclasses of `Tracker`."""
+
+
+@hookspec
 def register_commands(app: typer.Typer) -> None:
     """Commands: `app` is a fresh application whose commands join `vlmprompt` once the hook has returned."""

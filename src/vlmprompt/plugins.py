@@ -65,6 +65,7 @@ class PluginHost:
         self.suites = Registry("suite", self.failures, self.disabled)
         self.llm_providers = Registry("llm provider", self.failures, self.disabled)
         self.reporters = Registry("reporter", self.failures, self.disabled)
+        self.trackers = Registry("tracker", self.failures, self.disabled)
 
     @property
     def registries(self) -> dict[str, Registry]:

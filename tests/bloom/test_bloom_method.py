@@ -256,10 +256,56 @@ def test_gates_are_reported_per_layer(tiny_backbone):
     method = bloom(tiny_backbone, interval=[2, 4])
     method.gate_v.data[:] = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
     shown = method.diagnostics()
-    assert set(shown) == {f"gate_{side}.{layer}.cross" for side in "vl" for layer in (2, 3)}
+    shares = {f"gate_{side}.{layer}.cross" for side in "vl" for layer in (2, 3)}
+    assert set(shown) == shares | {f"gate_{side}.{what}" for side in "vl" for what in ("spread", "change")}
     assert shown["gate_v.2.cross"] == 0.5
     assert shown["gate_v.3.cross"] == pytest.approx(0.7310586)  # e / (1 + e)
     assert bloom(tiny_backbone, fusion="add").diagnostics() == {}
+
+
+def test_how_far_gates_are_apart_and_have_moved(tiny_backbone):
+    """By hand: shares of e^x / (1 + e^x) for gates (0, x)."""
+    method = bloom(tiny_backbone)
+    assert [method.diagnostics()[f"gate_{side}.{what}"] for side in "vl" for what in ("spread", "change")] == [0.0] * 4
+    method.gate_v.data[:] = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, -2.0]])
+    shown = method.diagnostics()
+    assert shown["gate_v.spread"] == pytest.approx(0.7310586 - 0.1192029, abs=1e-6)
+    assert shown["gate_v.change"] == pytest.approx(0.5 - 0.1192029, abs=1e-6)  # from equal shares
+    assert (shown["gate_l.spread"], shown["gate_l.change"]) == (0.0, 0.0)
+
+
+def test_gates_that_begin_elsewhere_move_from_there(tiny_backbone):
+    """A resumed run makes its method anew and then loads the state: the start is that of the seed."""
+    method, other = (bloom(tiny_backbone, gate_init="uniform") for _ in range(2))
+    assert method.diagnostics()["gate_v.change"] == 0.0 < method.diagnostics()["gate_v.spread"]
+    first = method.gate_v.detach().clone()
+    method.gate_v.data[:, 1] += 1.0
+    moved = (method.gate_v.softmax(dim=-1) - first.softmax(dim=-1))[:, 1].abs().max().item()
+    other.load_trainable_state(method.trainable_state())
+    for own in (method, other):
+        assert own.diagnostics()["gate_v.change"] == pytest.approx(moved, abs=1e-6) and moved > 0.1
+
+
+@pytest.mark.parametrize(("direction", "sides"), [("both", "vl"), ("v2l", "l"), ("l2v", "v")])
+def test_gradients_of_gates_against_those_of_prompts(tiny_backbone, direction, sides):
+    method = bloom(tiny_backbone, direction=direction)
+    loss = method.loss(method(images()), torch.tensor([0, 2])).total
+    tensors = dict(method.named_parameters())
+    own = {"v": ("gate_v", "visual_prompts"), "l": ("gate_l", "text_prompts")}
+    names = [name for side in sides for name in own[side]]
+    gradients = torch.autograd.grad(loss, [tensors[name] for name in names], retain_graph=True)
+    flat = [g.double().flatten() for g in gradients]
+    expected = {name: g.dot(g).sqrt().item() for name, g in zip(names, flat, strict=True)}
+    loss.backward()
+    found = {name: value.item() for name, value in method.observe_gradients().items()}
+    expected |= {f"gate_{side}.ratio": expected[own[side][0]] / expected[own[side][1]] for side in sides}
+    assert found == pytest.approx(expected, rel=1e-5) and min(found.values()) > 0
+
+
+def test_without_gates_or_gradients_there_is_nothing_to_say(tiny_backbone):
+    assert bloom(tiny_backbone, fusion="add").observe_gradients() == {}
+    found = bloom(tiny_backbone).observe_gradients()
+    assert found["gate_v"] == found["visual_prompts"] == 0 and found["gate_v.ratio"].isnan()
 
 
 # -- options ---------------------------------------------------------------------------------------------

@@ -18,12 +18,14 @@ from PIL import Image
 
 from tests.evaluation.test_context import make_bank, make_context
 from tests.evaluation.test_pointing import Half
+from tests.training.material import Hooked
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation.suites.pointing import PointingSuite
-from vlmprompt.explain import explain, pictures
+from vlmprompt.explain import entries, explain, pictures
+from vlmprompt.explain.learned import learned_tables
 from vlmprompt.explain.written import FILE
 from vlmprompt.progress import SilentProgress
 from vlmprompt.training.runs import Run
@@ -32,19 +34,18 @@ from vlmprompt.training.runs import Run
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures are empty files, which cost nothing."""
-    monkeypatch.setattr(pictures, "draw", lambda *args: b"")
+    monkeypatch.setattr(entries, "draw", lambda *args: b"")
 
 
 def test_what_is_written(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
     found = explain(coop_run, out=tmp_path, n=3, seed=4, backbone=tiny_backbone)
     content = json.loads((tmp_path / FILE).read_text())
     assert content == found.content and found.failed == ()
-    assert {key: content[key] for key in ("version", "run", "checkpoint", "figures", "tables")} == {
+    assert {key: content[key] for key in ("version", "run", "checkpoint", "tables")} == {
         "version": 1,
         "run": coop_run.name,
         "checkpoint": hashlib.sha256((coop_run.path / "checkpoint.safetensors").read_bytes()).hexdigest(),
-        "figures": [],
-        "tables": [],
+        "tables": learned_tables(coop_run, coop_run.build_method(tiny_backbone)),
     }
     records = list(coop_run.load_dataset().split("test"))
     random.Random(4).shuffle(records)
@@ -63,7 +64,11 @@ def test_what_is_written(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path)
                 assert picture.format == "PNG"
                 assert picture.height / picture.width == pytest.approx(rows * 2.14 / 6.1, rel=0.06)
             assert "zero-shot CLIP" in own["caption"] and image["predicted"] in own["caption"]
-    assert {file.name for file in tmp_path.iterdir()} == {FILE, *(path.name for path in found.pictures)}
+    (sheet,) = content["figures"]
+    assert "Fig" not in sheet["caption"] and sheet["caption"].endswith("n = 3.")
+    with Image.open(tmp_path / sheet["file"]) as picture:  # three rows
+        assert picture.height / picture.width == pytest.approx(3 * 2.14 / 6.1, rel=0.06)
+    assert {file.name for file in tmp_path.iterdir()} == {FILE, sheet["file"], *(path.name for path in found.pictures)}
     assert len(found.pictures) == 6
     assert all(p.grad is None for p in tiny_backbone.model.parameters())
 
@@ -110,8 +115,10 @@ def test_mistakes_are_the_first_in_the_same_order(coop_run: Run, tiny_backbone: 
     found = explain(coop_run, out=tmp_path, n=2, which="mistakes", backbone=tiny_backbone)
     assert [image["id"] for image in found.content["images"]] == wrong[:2]
     assert all(image["true"] != image["predicted"] for image in found.content["images"])
-    every = explain(coop_run, out=tmp_path, n=100, which="mistakes", backbone=tiny_backbone)
+    progress = Hooked()
+    every = explain(coop_run, out=tmp_path, n=100, which="mistakes", backbone=tiny_backbone, progress=progress)
     assert [image["id"] for image in every.content["images"]] == wrong
+    assert progress.messages == ["the run takes no more of its 20 test images for another class"]
 
 
 def test_a_run_without_mistakes(
@@ -148,6 +155,8 @@ def test_an_image_that_cannot_be_read_leaves_the_others(
     progress = SilentProgress()
     named = [broken, photos / "test/red_fox/0.png"]
     found = explain(coop_run, named, out=tmp_path / "out", backbone=tiny_backbone, progress=progress)
+    one = explain(coop_run, named[1], out=tmp_path / "one", backbone=tiny_backbone)
+    assert one.content["images"] == found.content["images"]
     assert len(found.content["images"]) == 1 and len(found.failed) == 1
     assert "broken.png" in found.failed[0] and progress.warnings == list(found.failed)
     with pytest.raises(InputError, match=r"no image could be read: cannot read image .*broken\.png"):
@@ -188,11 +197,24 @@ def test_a_run_of_some_classes_sees_test_images_of_these(photos: Path, tiny_back
     assert "First zero-shot CLIP" not in found.content["images"][0]["pictures"][0]["caption"]
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_log_costs_its_curves_alone(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(coop_run.path, own)
+    (own / "log.jsonl").write_text("{")
+    progress = SilentProgress()
+    found = explain(replace(coop_run, path=own), n=1, backbone=tiny_backbone, progress=progress)
+    assert len(found.pictures) == 2 and found.content["figures"] == []
+    assert len(progress.warnings) == 1 and "log.jsonl" in progress.warnings[0]
+
+
 def test_what_is_refused(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown choice"):
         explain(coop_run, out=tmp_path, which="mistaken", backbone=tiny_backbone)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="shows no image"):
         explain(coop_run, out=tmp_path, n=0, backbone=tiny_backbone)
+    with pytest.raises(UsageError, match="no image is named"):
+        explain(coop_run, [], out=tmp_path, backbone=tiny_backbone)
     unfinished = replace(coop_run, info=coop_run.info.model_copy(update={"status": "interrupted"}))
     with pytest.raises(InputError, match="is not finished"):
         explain(unfinished, out=tmp_path, backbone=tiny_backbone)
@@ -217,10 +239,10 @@ def test_the_panels_of_a_picture(tmp_path: Path) -> None:
 
     image = np.zeros((4, 8, 3)) + np.array([0.8, 0.1, 0.1])  # wide: 2 x 4 patches
     values_N = torch.tensor([0.0, 1, 0, 0, 0, 0, 0, 1])
-    rows = [Row("true\na $class$ _{of} signs", (Panel("prompt 1", values_N, 0.25),))] * 2
+    rows = [Row("true\na $class$ _{of} signs", image, (Panel("prompt 1", values_N, 0.25),))] * 2
 
     def drawn(kind: Any) -> np.ndarray[Any, Any]:
-        with Image.open(io.BytesIO(draw(image, (2, 4), kind, rows))) as picture:
+        with Image.open(io.BytesIO(draw((2, 4), kind, rows))) as picture:
             return np.asarray(picture.convert("RGB")) / 255
 
     def middle_of(picture: np.ndarray[Any, Any], patch: int) -> Any:

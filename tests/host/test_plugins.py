@@ -50,6 +50,21 @@ def test_a_plugin_registers_with_its_origin(install: Install) -> None:
     assert host.failures == []
 
 
+def test_a_tracker_registers_like_a_method(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    install(
+        "acme",
+        """
+@hookimpl
+def register_trackers(register):
+    register("wall", target="acme.wall:Wall", summary="on a wall")
+""",
+    )
+    host = load_host()
+    assert host.provided_by(host.trackers.get("wall").source) == {"trackers": ["wall"]}
+    assert main(["trackers", "list"]) == 0
+    assert "on a wall" in capsys.readouterr().out
+
+
 def test_the_order_is_that_of_distribution_names(install: Install) -> None:
     for name in ("zeta", "alpha", "mid"):
         install(name, METHOD.format(name=name))

@@ -144,7 +144,7 @@ def test_folder(go: Any, photos: Path, tiny_backbone: Backbone, tmp_path: Path) 
     settings = config(photos)
     result = go(settings, sources={"train.lr": "--lr"})
     assert result.run == tmp_path / "runs" / "coop-photos-tiny-vit-3shot-seed1"
-    files = ["MODEL_CARD.md", "checkpoint.safetensors", "log.jsonl", "run.json"]
+    files = ["MODEL_CARD.md", "checkpoint.safetensors", "log.csv", "log.jsonl", "run.json"]
     assert sorted(p.name for p in result.run.iterdir()) == files
     info = load_run(result.run).info
     assert (info.status, info.steps, info.config, info.error) == ("finished", STEPS, settings, None)

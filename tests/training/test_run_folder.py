@@ -25,7 +25,10 @@ from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 
 Go = Callable[..., Path]
-OURS = ("run.json", "checkpoint.safetensors", "log.jsonl", "descriptions.jsonl", "MODEL_CARD.md", "results.jsonl")
+OURS = (
+    *("run.json", "checkpoint.safetensors", "log.jsonl", "log.csv", "tensorboard", "descriptions.jsonl"),
+    *("MODEL_CARD.md", "results.jsonl"),
+)
 
 
 @pytest.fixture

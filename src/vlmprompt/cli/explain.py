@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +75,6 @@ def explain(
     require_backbones([(backbone, None)] if backbone else ())
     require_runs([run], run)
     files = image_files(images) if images else None
-    from vlmprompt.explain.pictures import describe
     from vlmprompt.explain.pictures import explain as draw
     from vlmprompt.training.runs import load_run
 
@@ -87,9 +87,7 @@ def explain(
     }
     found = draw(loaded, files, out=out, runtime=runtime, backbone=towers, progress=progress, **chosen)
     content = {"folder": found.folder, **found.content, "failed": found.failed}
-    columns = ("picture", "shows", "true", "predicted", "probability", "on object")
-    table = Table(columns, list(describe(found.content)), title=f"{found.folder}")
-    emit("explain", content, as_json=as_json, table=table, error=_incomplete(found.failed))
+    emit("explain", content, as_json=as_json, table=_table(content), error=_incomplete(found.failed))
 
 
 def _settle(images: list[Path] | None, choice: dict[str, Any]) -> None:
@@ -112,3 +110,21 @@ def _incomplete(failed: tuple[str, ...]) -> IncompleteError | None:
         return None
     more = f" (nor can {len(failed) - 1} more)" if len(failed) > 1 else ""
     return IncompleteError(f"an image cannot be shown{more}: {failed[0]}", hint="the pictures of the others are there")
+
+
+def _table(content: Mapping[str, Any]) -> Table:
+    """A row for each picture and figure; how much of it lies on the object where that is known."""
+    rows = [
+        (own["file"], own["kind"], image["true"], image["predicted"], f"{image['probability']:.3f}", own["pointing"])
+        for image in content["images"]
+        for own in image["pictures"]
+    ]
+    rows += [(figure["file"], "figure", None, None, "", None) for figure in content["figures"]]
+    columns = ("picture", "shows", "true", "predicted", "probability", "on object")
+    known = any(row[-1] is not None for row in rows)
+    shown = [(*row[:-1], *([_share(row[-1])] if known else [])) for row in rows]
+    return Table(columns[: len(columns) - (not known)], shown, title=str(content["folder"]))
+
+
+def _share(pointing: float | None) -> str:
+    return "" if pointing is None else f"{pointing:.3f}"

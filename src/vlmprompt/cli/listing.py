@@ -1,4 +1,4 @@
-"""`vlmprompt methods|datasets|suites|backbones|reporters|plugins list|show`: what there is."""
+"""`vlmprompt methods|datasets|suites|backbones|reporters|trackers|plugins list|show`: what there is."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ KINDS = {
     "suites": "Evaluation suites.",
     "backbones": "Backbone loaders.",
     "reporters": "Ways to show results.",
+    "trackers": "Who is told of a run while it trains.",
     "providers": "Providers of class descriptions.",
 }
 _REGISTRIES = {"providers": "llm_providers"}  # where hooks have another word than users

@@ -28,13 +28,16 @@ def require(*, methods: Iterable[str] = (), suites: Iterable[str] = (), reporter
 
 
 def require_parts(runs: Iterable[RunConfig], runtime: Runtime) -> None:
-    """Fail on a device or backbone that is not known, and on data and files that are not there.
+    """Fail on a device, tracker or backbone that is not known, and on data and files that are not there.
 
     Raises:
-        UsageError, InputError: see `require_device`, `require_backbone`, `require_data` and `require_files`.
+        UsageError, InputError: see `require_device`, `make_trackers`, `require_backbone`, `require_data` and
+            `require_files`.
     """
     from vlmprompt.config.device import require_device
+    from vlmprompt.training.trackers.following import make_trackers
 
+    make_trackers(runtime.tracker)
     listed = list(runs)
     require_device(runtime.device)
     require_backbones((run.backbone, run.random_weights) for run in listed)

@@ -119,6 +119,15 @@ FeatureCacheOption = Annotated[
         rich_help_panel=_WHERE,
     ),
 ]
+TrackerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker",
+        metavar="NAME",
+        help="Who else is told of the log, such as tensorboard; may be repeated. See 'vlmprompt trackers list'.",
+        rich_help_panel=_WHERE,
+    ),
+]
 ForceFlag = Annotated[bool, typer.Option("--force", help="Redo what is done already.")]
 SuiteOption = Annotated[
     list[str] | None, typer.Option("--suite", help="Suite; may be repeated. See 'vlmprompt suites list'.")

@@ -31,6 +31,7 @@ from vlmprompt.cli.options import (
     RootOption,
     RunsDirOption,
     SetOption,
+    TrackerOption,
     WorkersOption,
 )
 from vlmprompt.cli.output import warn
@@ -135,6 +136,7 @@ class BaseFlags:
     workers: WorkersOption = 2
     root: RootOption = None
     feature_cache: FeatureCacheOption = None
+    tracker: TrackerOption = None
 
     def resolve(self, *, base: RunConfig | None = None, layers: Sequence[Layer] = (), **more: Any) -> Resolved:
         """The configuration that these flags, with files and environment, amount to.
@@ -168,10 +170,12 @@ class BaseFlags:
         return resolve(flags, sets=self.set_ or (), more=layers, config_file=self.config, base=base)
 
     def runtime(self) -> Runtime:
-        """Where and how it runs."""
+        """Where and how it runs; trackers are those of the configuration file where no flag names any."""
+        from vlmprompt.config.layers import file_trackers
         from vlmprompt.config.models import Runtime
 
-        return Runtime(**{name: getattr(self, name) for name in Runtime.model_fields if hasattr(self, name)})
+        found = {name: getattr(self, name) for name in Runtime.model_fields if hasattr(self, name)}
+        return Runtime(**found | {"tracker": self.tracker or file_trackers(self.config)})
 
 
 @dataclass(frozen=True, kw_only=True)

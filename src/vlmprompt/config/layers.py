@@ -15,6 +15,7 @@ from vlmprompt.errors import UsageError
 
 ENV_PREFIX = "VLMPROMPT_"
 TABLES = ("train", "options")
+TRACKER = "tracker"  # a key of files alone
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,34 @@ def file_layer(path: Path) -> Layer:
     Raises:
         UsageError: unreadable, not TOML, or a table that is none.
     """
+    content = {key: value for key, value in _content(path).items() if key != TRACKER}
+    return Layer(path.name, flatten(content, source=path.name))
+
+
+def file_trackers(path: Path | None) -> tuple[str, ...]:
+    """The trackers that a run.toml names, which is where a run is told of and no part of its configuration.
+
+    Raises:
+        UsageError: it cannot be read (see `file_layer`), or says something else than names.
+    """
+    if path is None:
+        return ()
+    named = _content(path).get(TRACKER, [])
+    names = [named] if isinstance(named, str) else named
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{TRACKER} ({path.name}) must be a name or a list of names", hint='tracker = ["tensorboard"]')
+    return tuple(names)
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
-        content = read_toml(path)
+        return read_toml(path)
     except OSError as error:
         raise UsageError(
             f"cannot read the configuration file {path}: {error.strerror}", hint="check --config"
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}", hint="'vlmprompt config show' shows the keys") from error
-    return Layer(path.name, flatten(content, source=path.name))
 
 
 def flatten(content: Mapping[str, Any], *, source: str) -> dict[str, Any]:

@@ -216,6 +216,9 @@ class Runtime(BaseModel):
     root: Path | None = Field(None, description="parent folder of the data sets' folders (VLMPROMPT_ROOT)")
     runs_dir: Path = Field(Path("runs"), description="parent folder of run folders")
     feature_cache: Path | None = Field(None, description="folder for cached image features; none: memory only")
+    tracker: Annotated[tuple[str, ...], BeforeValidator(lambda names: () if names is None else names)] = Field(
+        (), description="trackers that are told of runs beside log.jsonl and log.csv, such as tensorboard"
+    )
 
     def __init__(self, **values: Any) -> None:
         """See the fields.

@@ -130,7 +130,7 @@ class References:
                 if self.force or not _stands(path, *digests):  # another process may have trained it by now
                     train(
                         config,
-                        resources.runtime,
+                        resources.runtime.model_copy(update={"tracker": ()}),  # asked for runs, not for these
                         out=path,
                         force=True,
                         progress=resources.progress,

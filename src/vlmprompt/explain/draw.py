@@ -1,4 +1,4 @@
-"""One picture: an image as the tower sees it, beside maps of its patches, a row for each class that is asked about.
+"""One picture: images as the tower sees them, beside maps of their patches, a row for each class that is asked about.
 
 Shapes: H x W pixels of the tower's input, N patches in a grid.
 """
@@ -59,20 +59,27 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """The maps of one class, and what the class is to the image."""
+    """An image and the maps of one class.
+
+    Attributes:
+        title: above the image: what the class is to it.
+        image_HW3: what the tower sees, 0 to 1, see `pixels`.
+    """
 
     title: str
+    image_HW3: Array
     panels: tuple[Panel, ...]
 
 
-def draw(pixels_HW3: Array, grid: tuple[int, int], kind: MapKind, rows: Sequence[Row]) -> bytes:
-    """A PNG: the image in the first column, a panel for each map; the same input gives the same bytes.
+def draw(grid: tuple[int, int], kind: MapKind, rows: Sequence[Row]) -> bytes:
+    """A PNG: images in the first column, a panel for each map; the same input gives the same bytes.
 
     Args:
-        pixels_HW3: 0 to 1, see `pixels`.
         grid: rows and columns of patches.
+        kind: of all maps.
+        rows: of images of one size.
     """
-    height, width = pixels_HW3.shape[:2]
+    height, width = rows[0].image_HW3.shape[:2]
     high, wide = PANEL * min(1.0, height / width), PANEL * min(1.0, width / height)
     columns = 1 + max(len(row.panels) for row in rows)
     bar = BAR if kind in SCALES else 0.0
@@ -86,7 +93,7 @@ def draw(pixels_HW3: Array, grid: tuple[int, int], kind: MapKind, rows: Sequence
             axes = figure.add_axes(tuple(part / size[n % 2] for n, part in enumerate(place)))
             axes.set_axis_off()
             panel = row.panels[j - 1] if j else None
-            shown = pixels_HW3 if panel is None else _over(pixels_HW3, grid, kind, panel.values_N, scale)
+            shown = row.image_HW3 if panel is None else _over(row.image_HW3, grid, kind, panel.values_N, scale)
             axes.imshow(shown, interpolation="nearest", aspect="auto")
             _head(axes, row.title if panel is None else panel.title, None if panel is None else panel.share)
             if panel is not None and kind == "patches":
@@ -156,10 +163,12 @@ def _head(axes: Any, title: str, share: float | None) -> None:
 
 
 def _bar(figure: Figure, size: tuple[float, float], scale: Normalize, label: str) -> None:
-    left = (size[0] - BAR + 0.04) / size[0]
-    axes = figure.add_axes((left, 0.08, 0.09 / size[0], 0.84 - TEXT / size[1] / 2))
+    """The scale, beside the first rows."""
+    wide, high = size
+    tall = min(high - TEXT - 2 * MARGIN, PANEL)
+    axes = figure.add_axes(((wide - BAR + 0.04) / wide, (high - TEXT - tall) / high, 0.09 / wide, tall / high))
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), cax=axes)
-    bar.set_label(label, fontsize=FONT)
+    bar.set_label(label, fontsize=FONT - 0.5)
     bar.ax.tick_params(labelsize=FONT - 1.5, length=2)
     bar.outline.set_visible(False)
 

@@ -7,7 +7,7 @@ L visual prompt tokens, d_v image-tower width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -34,6 +34,7 @@ from vlmprompt.methods.weighted import cross_entropy
 
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
+    from vlmprompt.methods.curves import Curves
     from vlmprompt.methods.foreign import ForeignState
     from vlmprompt.methods.frozen import FrozenMethod
 
@@ -252,6 +253,10 @@ class PromptMethod(nn.Module):
         """
         return None
 
+    def shared_text_prompts(self) -> TextPrompts | None:
+        """The text prompts as far as no image changes them, for a look at what was learned; None without text."""
+        return self.text_prompts()
+
     # -- forward ------------------------------------------------------------------------------------
     def forward(
         self,
@@ -393,6 +398,23 @@ class PromptMethod(nn.Module):
     def diagnostics(self) -> Mapping[str, float]:
         """Numbers worth logging each epoch (Bloom: its gates); default none."""
         return {}
+
+    def observe_gradients(self) -> Mapping[str, Tensor]:
+        """Scalars of a step's gradients that are worth logging (Bloom: norms of its gates' and prompts'); default none.
+
+        Called once a step, behind the backward pass and before the update, without a graph. They stand in the step's
+        line of the log, and their means over the epoch's steps in the epoch's.
+        """
+        return {}
+
+    @classmethod
+    def curves(cls, names: Collection[str]) -> Sequence[Curves]:
+        """Pictures of what the log says of an epoch, over the epochs (Bloom: its gates); default none.
+
+        Args:
+            names: what the epochs' lines of a log hold, such as `diagnostics.prompt_cosine`.
+        """
+        return ()
 
     # -- classes and state --------------------------------------------------------------------------
     @outliving()

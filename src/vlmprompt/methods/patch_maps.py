@@ -27,7 +27,7 @@ class PatchMap(Shaped):
     Attributes:
         kind: "patches": 1 where a position was chosen, else 0; "plan": shares of a mass, which sum to 1; "cosines":
             from -1 to 1; "attention": not negative, of no particular size.
-        title: a few words, such as "prompt 2, 10 patches".
+        title: a few words, such as "prompt 2, 10 patches"; empty for a map of the method as a whole.
         values_BN: one value a position.
     """
 
@@ -37,11 +37,11 @@ class PatchMap(Shaped):
 
     @property
     def weights_BN(self) -> Tensor:
-        """How much of the looking falls on each position: not negative, each image's sum is 1 (0 of an empty map).
+        """How much of the looking falls on each position, on the CPU: each image's sum is 1, or 0 of an empty map.
 
         Of cosines it is what is above their mean over the positions.
         """
-        values_BN = self.values_BN.double()
+        values_BN = self.values_BN.cpu().double()
         if self.kind == "cosines":
             values_BN = (values_BN - values_BN.mean(dim=1, keepdim=True)).relu()
         total_B1 = values_BN.sum(dim=1, keepdim=True)
@@ -101,7 +101,7 @@ def cosine_maps(output: MethodOutput, labels_B: Tensor) -> list[PatchMap]:
         own_Bd = local.classes[labels_B]
     else:
         own_Bd = local.classes[torch.arange(len(labels_B), device=labels_B.device), labels_B]
-    return [PatchMap("cosines", "local features", (local.features_BNd @ own_Bd[..., None])[..., 0])]
+    return [PatchMap("cosines", "", (local.features_BNd @ own_Bd[..., None])[..., 0])]
 
 
 def _prompt_cosines(output: MethodOutput, labels_B: Tensor) -> list[Tensor]:

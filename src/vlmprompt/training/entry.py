@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.keys import RUN_FIELDS, TRAIN_FIELDS
+from vlmprompt.config.layers import file_trackers
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import resolve
 from vlmprompt.data.load import require_spec
@@ -59,7 +60,7 @@ def train(
         resume: go on where this run was stopped, bit for bit on a CPU.
         force: replace what is in the folder.
         config: a file as `--config` takes it.
-        runtime: device, image-decoding processes, folders.
+        runtime: device, image-decoding processes, folders, trackers.
         progress: who is told how it goes; default: nobody, and warnings are Python's.
         settings: any other setting of a run or of its training by name, such as lr=0.01, setting="base-to-new";
             None: not given.
@@ -73,7 +74,11 @@ def train(
     """
     given = arguments_of(method, data, backbone, options, {"shots": shots, "seed": seed, **settings})
     towers = backbone if isinstance(backbone, Backbone) else None
-    ask = partial(resolve, given, config_file=None if config is None else Path(config), arguments=True)
+    file = None if config is None else Path(config)
+    runtime = runtime or Runtime()
+    if named := () if runtime.tracker else file_trackers(file):
+        runtime = runtime.model_copy(update={"tracker": named})
+    ask = partial(resolve, given, config_file=file, arguments=True)
     place = None if out is None else Path(out)
     resolved = resolve_begun(place, ask) if place is not None and resume and not force else ask()
     result = run_training(

@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
 from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
+from vlmprompt.training.trackers import tensorboard
 
 # What training may write, in the order in which a new run removes an old one's: where that is cut short, a run
 # without its checkpoint is left, which nobody takes for a whole one.
-TRAINED = ("checkpoint.safetensors", "log.jsonl", "descriptions.jsonl", "MODEL_CARD.md")
+TRAINED = ("checkpoint.safetensors", "log.jsonl", "log.csv", "tensorboard", "descriptions.jsonl", "MODEL_CARD.md")
+# Folders among them, and what of their content is a run's.
+FOLDERS = {tensorboard.FOLDER: tensorboard.EVENTS}
 # What evaluation adds; never removed.
 MEASURED = ("results.jsonl", "details", "references", "calibration.json")
 NOT_ITS_OWN = "put the run's own back, or train again with --force"
@@ -85,7 +89,7 @@ class RunFolder:
         """Names of what lies here where a run would write, and was written by none."""
         own = self.own()
         there = [name for name in (RUN_FILE, *TRAINED, *MEASURED) if os.path.lexists(self.path / name)]
-        return [name for name in there if name not in own or (name in TRAINED and (self.path / name).is_dir())]
+        return [name for name in there if name not in own or (name in TRAINED and not self._is_kind(name))]
 
     def clear(self) -> None:
         """Remove the files of an earlier run, but for run.json, which the next one replaces; all else stays.
@@ -94,7 +98,13 @@ class RunFolder:
             InputError: one cannot be removed.
         """
         own = self.own()
-        self._remove(self.path / name for name in TRAINED if name in own)
+        for name in (name for name in TRAINED if name in own):
+            if name in FOLDERS:
+                self._remove((self.path / name).glob(FOLDERS[name]))
+                with suppress(OSError):  # a user's files are in it, or it is a link
+                    (self.path / name).rmdir()
+            else:
+                self._remove([self.path / name])
         self.sweep()
 
     def sweep(self) -> None:
@@ -124,6 +134,10 @@ class RunFolder:
                 hint=NOT_ITS_OWN,
             )
         return checkpoint
+
+    def _is_kind(self, name: str) -> bool:
+        """Whether what has this name is a folder, or no folder, as what a run calls so."""
+        return (self.path / name).is_dir() == (name in FOLDERS)
 
     def _remove(self, files: Iterable[Path]) -> None:
         for file in files:

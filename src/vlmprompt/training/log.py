@@ -13,6 +13,7 @@ from vlmprompt.atomic import unwritable
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
 from vlmprompt.training.checkpoint import AGAIN
+from vlmprompt.training.trackers.following import Trackers
 
 
 class TrainLog:
@@ -21,13 +22,15 @@ class TrainLog:
     Args:
         path: the log.
         keep: lines of it that count; what follows is cut off (a resumed run writes it again).
+        trackers: told of every line once it is written, and before a checkpoint.
 
     Raises:
         InputError: the log cannot be read or written, has fewer lines than `keep`, or one that is none of its own.
     """
 
-    def __init__(self, path: Path, *, keep: int = 0) -> None:
+    def __init__(self, path: Path, *, keep: int = 0, trackers: Trackers | None = None) -> None:
         self.path = path
+        self._trackers = trackers or Trackers()
         self.lines = keep
         kept = self._kept(keep)
         self._before = [self._seconds(line, number) for number, line in enumerate(kept, 1)][-1] if kept else 0.0
@@ -49,12 +52,14 @@ class TrainLog:
         Raises:
             InputError: it cannot be written.
         """
-        line = json.dumps({**record, "seconds": round(self.seconds, 4)}, allow_nan=False) + "\n"
+        record = {**record, "seconds": round(self.seconds, 4)}
+        line = json.dumps(record, allow_nan=False) + "\n"
         try:
             os.write(self._file, line.encode())
         except OSError as error:
             raise unwritable(self.path, error) from error
         self.lines += 1
+        self._trackers.record(record)
 
     def flush(self) -> None:
         """Wait until the lines are on disk: a checkpoint must not be ahead of its log.
@@ -62,6 +67,7 @@ class TrainLog:
         Raises:
             InputError: they cannot be written.
         """
+        self._trackers.flush()
         try:
             os.fsync(self._file)
         except OSError as error:
@@ -79,6 +85,10 @@ class TrainLog:
         os.lseek(self._file, 0, os.SEEK_SET)
         with os.fdopen(os.dup(self._file), "rb") as file:
             return file.read()
+
+    def records(self) -> list[dict[str, Any]]:
+        """What all lines say."""
+        return [json.loads(line) for line in self.content().splitlines()]
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ Shapes: B images, K classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +20,13 @@ from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, Task
 from vlmprompt.training.batches import TrainBatch
 from vlmprompt.training.checkpoint import Checkpoint, Position
+from vlmprompt.training.gradients import EpochMeans, observed
 from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import build_optimizer, set_learning_rate
 from vlmprompt.training.schedule import learning_rate
 from vlmprompt.training.stop import StopRequest, stop_on_signals
 from vlmprompt.training.validation import is_over
-from vlmprompt.training.work import Work, end_with, restore, save
+from vlmprompt.training.work import Work, end_with, restore, save, tracked
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Step:
         images: B.
         correct: how many were right, before the update.
         norm: of all trainable parameters together, after it.
+        gradients: what the method says of them, before it.
     """
 
     loss: float
@@ -44,6 +47,7 @@ class Step:
     images: int
     correct: int
     norm: float
+    gradients: dict[str, float]
 
 
 def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Position, float]:
@@ -67,10 +71,12 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
     position, best = restore(work, optimizer, resumed)
     method.train()
     with (
-        TrainLog(work.folder.log, keep=position.log_lines) as log,
+        TrainLog(work.folder.log, keep=position.log_lines, trackers=work.trackers) as log,
         progress.task("training", plan.steps - position.total, unit="step") as task,
         stop_on_signals() as stop,
     ):
+        work.trackers.start(tracked(work, position, log))
+        means = EpochMeans.of(log.records() if position.step else (), position.epoch + 1)
         for epoch in range(position.epoch, plan.epochs):
             if is_over(train, position):
                 break
@@ -83,12 +89,14 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 output = method(batch.images)
                 losses = loss_of(work, output, batch.labels_B)
                 work.accelerator.backward(losses.total)
+                gradients = observed(method, work.accelerator, optimizer)
                 optimizer.step()
-                step = observe(output, losses, batch.labels_B, method)  # the one wait for the device
+                step = observe(output, losses, batch.labels_B, method, gradients)  # the one wait for the device
                 work.claim.check()
                 position = position.after(step.loss, step.images, step.correct)
                 require_finite(work, step, position, batch, log)
                 log.append(step_record(step, position, lr))
+                means.add(step.gradients)
                 accuracy = position.correct / position.seen
                 task.advance(1, epoch=f"{epoch + 1}/{plan.epochs}", loss=step.loss, acc=accuracy)
                 if stop.requested or position.total % train.checkpoint_every == 0 or log.gone():
@@ -105,7 +113,8 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 if train.keep == "best" and position.waited == 0:
                     best = {name: tensor.clone() for name, tensor in method.trainable_state().items()}
             work.claim.check()
-            log.append(epoch_record(method, position, lr))
+            log.append(epoch_record(method, position, lr, means.means()))
+            means = EpochMeans()
             position = save(work, optimizer, position, best, log)
         if best:
             position = end_with(work, best, position, log)
@@ -135,32 +144,51 @@ def measure(work: Work, position: Position, stop: StopRequest, task: Task) -> Po
     return position.measured(accuracy)
 
 
-def observe(output: MethodOutput, losses: Losses, labels_B: Tensor, method: PromptMethod) -> Step:
+def observe(
+    output: MethodOutput, losses: Losses, labels_B: Tensor, method: PromptMethod, gradients: Mapping[str, Tensor]
+) -> Step:
     """Bring a step's numbers from the device in one copy."""
     correct = (label_ranks(output.logits.detach(), labels_B) == 0).sum()
     norm = get_total_norm([p.detach() for p in method.trainable_parameters()])
-    values = [losses.total, correct, norm, *losses.parts.values()]
-    loss, right, size, *parts = torch.stack([v.detach().double() for v in values]).tolist()
-    return Step(loss, dict(zip(losses.parts, parts, strict=True)), len(labels_B), round(right), size)
+    values = [losses.total, correct, norm, *losses.parts.values(), *gradients.values()]
+    loss, right, size, *rest = torch.stack([v.detach().double() for v in values]).tolist()
+    parts, slopes = rest[: len(losses.parts)], rest[len(losses.parts) :]
+    return Step(
+        loss=loss,
+        parts=dict(zip(losses.parts, parts, strict=True)),
+        images=len(labels_B),
+        correct=round(right),
+        norm=size,
+        gradients=dict(zip(gradients, slopes, strict=True)),
+    )
 
 
 def step_record(step: Step, position: Position, lr: float) -> dict[str, Any]:
     """A step's line in the log; epochs and steps count from 1."""
     where = {"step": position.total, "epoch": position.epoch + 1, "lr": lr}
-    parts = {name: value if math.isfinite(value) else None for name, value in step.parts.items()}
-    return where | {"loss": step.loss, "parts": parts, "accuracy": step.correct / step.images}
+    shown = {"loss": step.loss, "parts": finite(step.parts), "accuracy": step.correct / step.images}
+    return where | shown | ({"gradients": finite(step.gradients)} if step.gradients else {})
 
 
-def epoch_record(method: PromptMethod, position: Position, lr: float) -> dict[str, Any]:
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The same, but None for what JSON has no number for."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def epoch_record(
+    method: PromptMethod, position: Position, lr: float, gradients: Mapping[str, float | None]
+) -> dict[str, Any]:
     """A finished epoch's line in the log: means over its images, and what the method says of itself.
 
-    Where validation images were measured also the accuracy on them, and whether it is the best so far.
+    `gradients` are means over its steps; most methods have none. Where validation images were measured also the
+    accuracy on them, and whether it is the best so far.
     """
     where = {"step": position.total, "epoch": position.epoch, "epoch_end": True, "lr": lr}
     means = {"loss": position.loss, "accuracy": position.accuracy}
     if position.val_accuracy is not None:
         means |= {"val_accuracy": position.val_accuracy, "best": position.waited == 0}
-    return where | means | {"diagnostics": dict(method.diagnostics())}
+    seen = {"gradients": dict(gradients)} if gradients else {}
+    return where | means | {"diagnostics": dict(method.diagnostics())} | seen
 
 
 def require_finite(work: Work, step: Step, position: Position, batch: TrainBatch, log: TrainLog) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from vlmprompt.atomic import write_atomic
@@ -40,8 +39,12 @@ def make_header(setup: Setup) -> Header:
     return Header(config=setup.config, class_names=names, digests=digests, versions=found)
 
 
-def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunInfo:
-    """What run.json says of a run that begins."""
+def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str], trackers_files: Sequence[str] = ()) -> RunInfo:
+    """What run.json says of a run that begins.
+
+    Args:
+        trackers_files: names of what its trackers write, where it has a log.
+    """
     return RunInfo(
         name=folder.path.resolve().name,
         status="running",
@@ -56,8 +59,14 @@ def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str]) -> RunIn
         features=setup.features,
         trainable_parameters=sum(p.numel() for p in setup.method.trainable_parameters()),
         started=now(),
-        files=tuple(file.name for file in _files(setup, folder)),
+        files=_files(setup, folder, trackers_files),
     )
+
+
+def continued(info: RunInfo, before: RunInfo) -> RunInfo:
+    """What run.json says of a run that goes on: when it was begun, and also the files that it wrote before."""
+    files = tuple(dict.fromkeys((*info.files, *before.files)))
+    return info.model_copy(update={"started": before.started, "files": files})
 
 
 def kept_info(setup: Setup, position: Position) -> KeptInfo:
@@ -75,11 +84,11 @@ def kept_info(setup: Setup, position: Position) -> KeptInfo:
     )
 
 
-def _files(setup: Setup, folder: RunFolder) -> list[Path]:
+def _files(setup: Setup, folder: RunFolder, trackers_files: Sequence[str]) -> tuple[str, ...]:
     """What the run will write beside run.json."""
-    log = [] if setup.plan is None else [folder.log]
-    descriptions = [] if setup.data.description_file is None else [folder.descriptions]
-    return [folder.checkpoint, *log, *descriptions, folder.card]
+    log = [] if setup.plan is None else [folder.log.name, *trackers_files]
+    descriptions = [] if setup.data.description_file is None else [folder.descriptions.name]
+    return (folder.checkpoint.name, *log, *descriptions, folder.card.name)
 
 
 @contextmanager

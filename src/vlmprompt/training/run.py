@@ -25,7 +25,7 @@ from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.folder import RunFolder, run_folder
 from vlmprompt.training.loop import fit
 from vlmprompt.training.provenance import KeptInfo, RunInfo, peak_memory, versions
-from vlmprompt.training.record import finish, kept_info, make_header, make_info, recorded
+from vlmprompt.training.record import continued, finish, kept_info, make_header, make_info, recorded
 from vlmprompt.training.rescue import keep
 from vlmprompt.training.setup import (
     Setup,
@@ -36,7 +36,8 @@ from vlmprompt.training.setup import (
     train_features,
     warn,
 )
-from vlmprompt.training.start import hold, is_finished, start_of
+from vlmprompt.training.start import hold, is_finished, require_own, start_of
+from vlmprompt.training.trackers.following import Trackers, make_trackers
 from vlmprompt.training.trainset import load_trainset
 from vlmprompt.training.validation import make_validation, val_features
 from vlmprompt.training.work import Work
@@ -89,6 +90,7 @@ def train(
     """
     runtime = runtime or Runtime.model_validate({})
     progress = progress or SilentProgress()
+    trackers = Trackers(make_trackers(runtime.tracker), progress)
     config = complete(config)
     device = settle_device(config, runtime)
     data = load_trainset(config, runtime, descriptions)
@@ -112,7 +114,7 @@ def train(
             progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
         setup = build(config, runtime, data, device, backbone)
         warn(setup, progress, sources or {})
-        run = _Run(setup, folder, make_header(setup), claim, progress)
+        run = _Run(setup, folder, make_header(setup), claim, progress, trackers)
         resumed = _resumable(folder, run.header) if start == "resume" else None
         return _result(folder, _carry_out(run, resumed, dict(sources or {})))
 
@@ -130,18 +132,20 @@ class _Run:
     header: Header
     claim: Claim
     progress: Progress
+    trackers: Trackers
 
 
 def _carry_out(run: _Run, resumed: Checkpoint | None, sources: dict[str, str]) -> RunInfo:
     """Train, with run.json true at every moment; gives its last content."""
     folder, file = run.folder, run.setup.data.description_file
-    info = make_info(run.setup, folder, sources)
+    info = make_info(run.setup, folder, sources, run.trackers.files)
     if resumed is None:
         folder.clear()
     else:
+        require_own(folder, info.files)
         folder.sweep()
-        info = info.model_copy(update={"started": RunInfo.read(folder.path).started})
-    with recorded(folder, info):
+        info = continued(info, RunInfo.read(folder.path))
+    with run.trackers.told_of_the_end(), recorded(folder, info):
         if file is not None:
             write_atomic(folder.descriptions, file.content, make_folder=False)
         outcome = _learn(run, resumed)
@@ -191,6 +195,7 @@ def _run_loop(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
         header=run.header,
         folder=run.folder,
         claim=run.claim,
+        trackers=run.trackers,
     )
     position, seconds = fit(work, resumed, run.progress)
     kept = kept_info(setup, position)

@@ -166,11 +166,7 @@ class Run:
             InputError: the run is not finished, its checkpoint is damaged or another run's, or it was trained on other
                 towers.
         """
-        if self.info.status != "finished":
-            raise InputError(
-                f"run {self.name} is not finished ({self.info.status})",
-                hint="go on with it: the same train command with --resume",
-            )
+        self.require_finished()
         self.require_backbone(backbone)
         config = self.config
         # By name: in training the file was held against the whole list of classes, which may be longer.
@@ -281,6 +277,18 @@ class Run:
         towers = self.load_backbone(runtime) if backbone is None else backbone
         train, upright = self.config.train, self.config.exif
         return Classifier(self.build_method(towers), batch_size=train.eval_batch_size, upright=upright)
+
+    def require_finished(self) -> None:
+        """Refuse a run that has no trained method yet.
+
+        Raises:
+            InputError: says how to go on with it.
+        """
+        if self.info.status != "finished":
+            raise InputError(
+                f"run {self.name} is not finished ({self.info.status})",
+                hint="go on with it: the same train command with --resume",
+            )
 
     def require_backbone(self, backbone: Backbone) -> None:
         """Refuse towers that are not those of the training, wherever they lie.

@@ -163,6 +163,8 @@ def warn(setup: Setup, progress: Progress, sources: Mapping[str, str]) -> None:
         if idle:
             verb = "has" if len(idle) == 1 else "have"
             progress.warn(f"method {setup.config.method!r} has no training loop: {', '.join(idle)} {verb} no effect")
+        if setup.runtime.tracker:
+            progress.warn(f"method {setup.config.method!r} has no training loop: there is nothing to tell a tracker")
         return
     for doubt in (*doubts(train, plan, sources), *_imbalance(setup), *_unmeasured(setup)):
         progress.warn(doubt)

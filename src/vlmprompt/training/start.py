@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Literal
 
 from vlmprompt.atomic import parts, probe
@@ -98,7 +101,20 @@ def _require_free(folder: RunFolder, force: bool) -> None:
         raise InputError(
             f"{place} is not empty, and holds no run", hint="choose another folder with --out, or use --force"
         )
-    foreign = folder.foreign()
+    _refuse(place, folder.foreign())
+
+
+def require_own(folder: RunFolder, files: Iterable[str]) -> None:
+    """Fail where a run that goes on would write a file that it had not, and that is there: it is somebody's.
+
+    Raises:
+        InputError: names the file.
+    """
+    own = folder.own()
+    _refuse(folder.path, [name for name in files if name not in own and os.path.lexists(folder.path / name)])
+
+
+def _refuse(place: Path, foreign: Sequence[str]) -> None:
     if foreign:
         raise InputError(
             f"{place / foreign[0]} was not written by a run, and would be lost",

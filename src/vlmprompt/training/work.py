@@ -19,6 +19,8 @@ from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import load_optimizer_tensors, optimizer_tensors
 from vlmprompt.training.rescue import keep
 from vlmprompt.training.schedule import Plan
+from vlmprompt.training.trackers.contract import TrackedRun
+from vlmprompt.training.trackers.following import Trackers
 from vlmprompt.training.validation import Validation
 
 
@@ -34,6 +36,7 @@ class Work:
         header: of the checkpoints, but for position and scaler.
         folder: where they and the log go.
         claim: on it.
+        trackers: told of every line of the log.
     """
 
     method: PromptMethod
@@ -47,6 +50,19 @@ class Work:
     header: Header
     folder: RunFolder
     claim: Claim
+    trackers: Trackers
+
+
+def tracked(work: Work, position: Position, log: TrainLog) -> TrackedRun:
+    """What trackers are told at the start."""
+    return TrackedRun(
+        name=work.folder.path.resolve().name,
+        folder=work.folder.path,
+        config=work.header.config.model_dump(mode="json"),
+        class_names=work.header.class_names,
+        steps=position.total,
+        records=log.records,
+    )
 
 
 def restore(work: Work, optimizer: Optimizer, resumed: Checkpoint | None) -> tuple[Position, Mapping[str, Tensor]]:

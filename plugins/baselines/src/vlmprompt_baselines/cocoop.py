@@ -60,6 +60,10 @@ class CoCoOp(PromptMethod):
         shift_BD = self.meta_net(unit(global_Bd))
         return TextPrompts((self.ctx + shift_BD[:, None])[:, None], scope="image")
 
+    def shared_text_prompts(self) -> TextPrompts:
+        """The context before an image shifts it."""
+        return TextPrompts(self.ctx[None])
+
     @classmethod
     def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
         """`ctx` and the two linear maps of the official code."""

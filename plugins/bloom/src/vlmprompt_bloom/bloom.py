@@ -7,13 +7,14 @@ d_v and d_l widths of the image and text towers, d_m width of the bottlenecks.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from vlmprompt.api import Backbone, ImageNeeds, PromptMethod, TextPrompts, UsageError, VisualPrompts
+from vlmprompt.api import Backbone, Curves, ImageNeeds, PromptMethod, TextPrompts, UsageError, VisualPrompts
 from vlmprompt_bloom.config import STD, TEMPLATE, BloomConfig
+from vlmprompt_bloom.curves import gate_curves
 from vlmprompt_bloom.fusion import GATED, Bottleneck, fuse, gumbel_noise, project
 
 MOST_LAYERS = 12
@@ -62,6 +63,7 @@ class Bloom(PromptMethod):
         gated = config.fusion in GATED
         self.gate_v = self._gates() if gated and self.into_image else None
         self.gate_l = self._gates() if gated and self.into_text else None
+        self._first_shares = self._shares()
         self.n_slots = config.n_ctx * (2 if config.fusion == "concat" and self.into_text else 1)
         frozen_SD = words_WD[torch.arange(self.n_slots) % len(words_WD)]
         self.register_buffer("_frozen_slots", frozen_SD, persistent=False)
@@ -102,14 +104,44 @@ class Bloom(PromptMethod):
         return TextPrompts(ctx_1SD, deep=deep, words=" ".join(TEMPLATE.split()[self.n_slots :]))
 
     def diagnostics(self) -> Mapping[str, float]:
-        """The cross share softmax(G)[1] of every gate by tower and layer (from 1); the paper's Fig. 6."""
-        gates = {"gate_v": self.gate_v, "gate_l": self.gate_l}
-        return {
-            f"{name}.{layer + 1}.cross": float(share)
-            for name, gates_J2 in gates.items()
-            if gates_J2 is not None
-            for layer, share in zip(self.layers, gates_J2.detach().softmax(dim=-1)[:, 1], strict=True)
-        }
+        """The cross share softmax(G)[1] of every gate by tower and layer (from 1), as in the paper's Fig. 6.
+
+        The own share is the rest of 1. Of each tower also `spread`, the largest share minus the smallest over its
+        layers, and `change`, the largest distance of a share from what it was before training.
+        """
+        found: dict[str, float] = {}
+        for gate, shares_J in self._shares().items():
+            shares = shares_J.tolist()
+            found |= {f"{gate}.{layer + 1}.cross": share for layer, share in zip(self.layers, shares, strict=True)}
+            found[f"{gate}.spread"] = max(shares) - min(shares)
+            found[f"{gate}.change"] = float((shares_J - self._first_shares[gate]).abs().max())
+        return found
+
+    def observe_gradients(self) -> Mapping[str, Tensor]:
+        """Norms of the loss's gradients in gates and prompts, and for each tower with gates their ratio.
+
+        `gate_v.ratio` = |dL/dG_v| / |dL/dP_v| over all layers together; nothing where there are no gates.
+        """
+        found: dict[str, Tensor] = {}
+        for gate, (gates_J2, prompts) in self._gated().items():
+            found[gate] = _gradient_norm(gates_J2)
+            found[prompts] = _gradient_norm(self.parameter(prompts))
+            found[f"{gate}.ratio"] = found[gate] / found[prompts]
+        return found
+
+    @classmethod
+    def curves(cls, names: Collection[str]) -> Sequence[Curves]:
+        """The gates of both towers over the epochs, how far they move, and their gradients against the prompts'."""
+        return gate_curves(names)
+
+    def _gated(self) -> dict[str, tuple[nn.Parameter, str]]:
+        """The gates that there are, each with the name of its own tower's prompts."""
+        pairs = {"gate_v": (self.gate_v, "visual_prompts"), "gate_l": (self.gate_l, "text_prompts")}
+        return {name: (gates_J2, prompts) for name, (gates_J2, prompts) in pairs.items() if gates_J2 is not None}
+
+    def _shares(self) -> dict[str, Tensor]:
+        """softmax(G)[1] of each layer (J), for each tower with gates."""
+        return {name: g_J2.detach().softmax(dim=-1)[:, 1].double().cpu() for name, (g_J2, _) in self._gated().items()}
 
     def _fuse(self, own: Tensor, cross: Tensor, gates_J2: Tensor | None, noise_J2: Tensor | None) -> Tensor:
         c = self.config
@@ -134,6 +166,11 @@ class Bloom(PromptMethod):
         shape = (len(self.layers), 2)
         uniform = self.config.gate_init == "uniform"
         return nn.Parameter(torch.rand(shape, generator=self.generator) if uniform else torch.zeros(shape))
+
+
+def _gradient_norm(parameter: nn.Parameter) -> Tensor:
+    """Euclidean; 0 where no gradient has come."""
+    return torch.zeros((), device=parameter.device) if parameter.grad is None else parameter.grad.norm()
 
 
 def prompted_layers(config: BloomConfig, backbone: Backbone) -> range:

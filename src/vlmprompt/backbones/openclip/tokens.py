@@ -9,6 +9,7 @@ from typing import Any
 
 import open_clip
 
+from vlmprompt.backbones.openclip.readable import token_reader
 from vlmprompt.backbones.text.tower import Words
 from vlmprompt.errors import CapabilityError, InputError
 
@@ -44,14 +45,21 @@ def words_of(tokenizer: Any, known_ids: frozenset[int] | None = None) -> Words:
     if hasattr(tokenizer, "encode") and hasattr(tokenizer, "sot_token_id"):
         start, end = (int(getattr(tokenizer, f"{kind}_token_id")) for kind in ("sot", "eot"))
         longest = getattr(tokenizer, "context_length", None)
-        return Words(lambda text: list(tokenizer.encode(text)), (start,), (end,), longest=longest, known=known_ids)
+        return Words(
+            lambda text: list(tokenizer.encode(text)),
+            (start,),
+            (end,),
+            longest=longest,
+            known=known_ids,
+            token=token_reader(tokenizer),
+        )
     rows = _Rows(tokenizer)
     if not rows.are_framed():
         raise CapabilityError(
             "the tokenizer does not put start, text, end and pads in a row, in this order",
             hint="a tokenizer that pads on the right",
         )
-    return Words(rows.bare, rows.start, rows.end, rows.pad, rows.final, rows.length, known_ids)
+    return Words(rows.bare, rows.start, rows.end, rows.pad, rows.final, rows.length, known_ids, token_reader(tokenizer))
 
 
 class _Rows:

@@ -73,6 +73,11 @@ class CausalTower:
         return positions if self.words.longest is None else min(positions, self.words.longest)
 
     @property
+    def vocabulary(self) -> int | None:
+        """Rows of the table of token embeddings; None where there is no table."""
+        return getattr(self.token_embedding, "num_embeddings", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the tower lives."""
         return self.positional_embedding.device

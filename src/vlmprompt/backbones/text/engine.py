@@ -18,7 +18,7 @@ from torch import Tensor
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.text.tower import Chunking, TextTower, ids_tensor
 from vlmprompt.backbones.types import ClassPosition, ClassTokens, TextPrompts
-from vlmprompt.errors import InputError
+from vlmprompt.errors import CapabilityError, InputError
 
 
 class TextEngine:
@@ -76,6 +76,41 @@ class TextEngine:
     def embed_words(self, words: str) -> Tensor:
         """Token embeddings (n_tokens, D) of words, without position."""
         return self.tower.embed(ids_tensor(self.tower.words.ids(words), self.device)).detach()
+
+    def vocabulary(self) -> Sequence[int]:
+        """The ids that the tower was trained on, or else all that it has an embedding of.
+
+        Raises:
+            CapabilityError: its embedding is no table, so nobody knows how many there are.
+        """
+        known = self.tower.words.known
+        if known is not None:
+            return sorted(known)
+        rows: int | None = getattr(self.tower, "vocabulary", None)
+        if rows is None:
+            raise CapabilityError(
+                f"the text tower ({self.tower.kind}) has no table of token embeddings that could be searched",
+                hint="give its TextTower an attribute vocabulary: the number of its token ids",
+            )
+        return range(rows)
+
+    def token(self, id_: int) -> str:
+        """What a token id stands for, see `Words.token`.
+
+        Raises:
+            CapabilityError: the tokenizer does not say.
+        """
+        read = self.tower.words.token
+        if read is None:
+            raise CapabilityError(
+                "the tokenizer does not say which word a token id stands for",
+                hint="towers with their own tokenizer are needed, one of open_clip or of transformers",
+            )
+        return read(id_)
+
+    def embed_ids(self, ids: Sequence[int]) -> Tensor:
+        """Token embeddings (n, D) of ids, without position."""
+        return self.tower.embed(ids_tensor(ids, self.device)).detach()
 
     def start_embedding(self) -> Tensor | None:
         """Embedding (D) of the token in front of every text, which tells a tower from others; None: there is none."""

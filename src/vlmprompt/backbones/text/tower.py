@@ -29,6 +29,8 @@ class Words:
         final: ids at the very end of the context, behind the pads; nearly always none.
         longest: most tokens of a text that the tokenizer makes, start, end and final ids included; None: any.
         known: ids that the tower was trained on; None: as good as all.
+        token: what an id stands for, as people read it: a whole word as it is, a piece with "-" where the word goes on
+            ("un-", "-ing"); None: nobody knows.
     """
 
     ids: Callable[[str], list[int]]
@@ -38,6 +40,7 @@ class Words:
     final: tuple[int, ...] = ()
     longest: int | None = None
     known: frozenset[int] | None = None
+    token: Callable[[int], str] | None = None
 
 
 def ids_tensor(ids: Sequence[int], device: torch.device) -> Tensor:

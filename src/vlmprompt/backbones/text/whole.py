@@ -80,6 +80,11 @@ class WholeTower:
     fill: Literal["limit", "longest"] = "longest"
     kind: str = "whole texts"
 
+    @property
+    def vocabulary(self) -> int | None:
+        """Rows of the table of token embeddings; None where there is no table."""
+        return getattr(self.embedding, "num_embeddings", None)
+
     def embed(self, ids: Tensor) -> Tensor:
         """See `TextTower.embed`."""
         return self.embedding(ids)
