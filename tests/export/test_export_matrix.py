@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import PIL
 import pytest
+import safetensors.torch
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -31,6 +33,7 @@ from vlmprompt.methods.coop import CoOp
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, load_run
 
+ROOT = Path(__file__).parents[2]
 NAMES = ["cat", "red panda", "oak"]
 
 
@@ -63,6 +66,27 @@ def test_class_embeddings_over_open_clips_features_give_the_runs_logits(
     torch.testing.assert_close(head["scale"] * features @ head["classes"].T + head["bias"], expected, rtol=0, atol=1e-5)
     again = export_run(coop_run, "safetensors", tmp_path / "y.safetensors", backbone=tiny_backbone)
     assert again.files[0].read_bytes() == done.files[0].read_bytes()
+
+
+def test_the_four_lines_of_the_docs(
+    coop_run: Run,
+    tiny_backbone: Backbone,
+    tiny_model: Any,
+    pictures_of_every_make: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    export_run(coop_run, "safetensors", tmp_path / "flowers.safetensors", backbone=tiny_backbone)
+    photo = pictures_of_every_make[0]
+    (tmp_path / "photo.jpg").write_bytes(photo.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code.splitlines()) == 4
+    preprocess = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(size=32), is_train=False)
+    space = {"model": tiny_model, "preprocess": preprocess, "safetensors": safetensors, "PIL": PIL}
+    exec(compile(code, "docs/export.md", "exec"), space)
+    expected = coop_run.classifier(tiny_backbone)(photo).logits_BK
+    torch.testing.assert_close(space["logits"], expected, rtol=0, atol=1e-5)
 
 
 def test_the_embeddings_of_zero_shot_are_those_of_its_texts(tiny_backbone: Backbone, tiny_model: Any) -> None:

@@ -108,7 +108,7 @@ def export(
         "runtime": runtime,
         "progress": progress,
     }
-    done = export_run(load_run(run), to, out, images=images or (), runtime=runtime, **shares)  # type: ignore[arg-type]
+    done = export_run(load_run(run), to, out, images=images or (), **shares)  # type: ignore[arg-type]
     emit("export", _document(run, done), as_json=as_json, table=_lines(done, out))
 
 
