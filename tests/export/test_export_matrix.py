@@ -12,7 +12,7 @@ import PIL
 import pytest
 import safetensors.torch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +21,7 @@ from tests.backbones.serving import image_backbone
 from tests.export.tables import frozen
 from tests.training.material import config, runtime
 from vlmprompt.api import Backbone, load_backbone
+from vlmprompt.backbones.openclip import saved
 from vlmprompt.backbones.openclip.saved import save_model
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.export import to_open_clip
@@ -213,6 +214,21 @@ def test_a_folder_that_says_something_else_is_not_kept(
     with pytest.raises(InputError, match=r"the folder for open_clip of run .* gives other logits"):
         export_run(folder_run, "open_clip", tmp_path / "model")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["runs"]
+
+
+def test_a_full_disk_leaves_the_older_folder(folder_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = tmp_path / "model"
+    older.mkdir()
+    (older / "open_clip_config.json").write_text("older")
+
+    def full(*_: object) -> None:  # as safetensors says it
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(saved, "save_file", full)
+    with pytest.raises(InputError, match=r"cannot write .*model: No space left on device"):
+        export_run(folder_run, "open_clip", older, force=True)
+    assert (older / "open_clip_config.json").read_text() == "older"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "runs"]
 
 
 @pytest.mark.parametrize("spec", ["doodle-clip", "doodle-clip-rn"])
