@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,18 @@ def test_a_full_disk_leaves_the_older_folder(folder_run: Run, tmp_path: Path, mo
         export_run(folder_run, "open_clip", older, force=True)
     assert (older / "open_clip_config.json").read_text() == "older"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "runs"]
+
+
+def test_what_a_killed_export_left_is_removed_when_it_is_old(
+    coop_run: Run, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    old, fresh = (tmp_path / f".{sign * 16}.vlmprompt-part" for sign in "ab")
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "half").touch()
+    os.utime(old, (0, 0))
+    export_run(coop_run, "safetensors", tmp_path / "x.safetensors", backbone=tiny_backbone)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [fresh.name, "x.safetensors"]
 
 
 @pytest.mark.parametrize("spec", ["doodle-clip", "doodle-clip-rn"])
