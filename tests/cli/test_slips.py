@@ -56,6 +56,18 @@ SLIPS: list[tuple[list[str], int, str, str]] = [
     (["export", "runs/done", "--to", "open_clip", "--out", "runs"], 3, "is there already", "--force"),
     (["export", "runs/done", "--to", "onnx", "--images", "no.png"], 3, "there is no no.png", "--images"),
     (["export", "runs/done", "--to", "onnx", "--backbone", "vit_b16"], 2, "unknown architecture", "'ViT-B-16'"),
+    (["evaluate", "runs/done", "--calibrated", "--suite", "ood"], 2, "suite ood is not measured at", "--calibrated"),
+    (["evaluate", "--method", "zeroshot", "--calibrated"], 2, "--calibrated has no effect", "name a run"),
+    (["calibrate", "nowhere"], 3, "nowhere is not a run", "vlmprompt train"),
+    (["calibrate", "runs"], 3, "runs is not a run", "it holds runs: done"),
+    (["calibrate", "--runs-dir", "empty"], 3, "no finished run in empty", "vlmprompt train"),
+    (["calibrate", "runs/begun"], 3, "run begun is not finished", "--resume"),
+    (["calibrate", "runs/done", "--split", "tset"], 2, "no split 'tset'", "'test'"),
+    (["calibrate", "runs/done", "--device", "cudda"], 2, "unknown device 'cudda'", "cuda"),
+    (["calibrate", "runs/done", "--backbone", "vit_b16"], 2, "unknown architecture 'vit_b16'", "'ViT-B-16'"),
+    (["report", "runs", "--classes", "--reporter", "csv"], 2, "--classes has no csv form", "--json"),
+    (["report", "runs", "--classes", "--calibration"], 2, "are two tables", "one after the other"),
+    (["report", "runs", "--classes", "--html", "page.html"], 2, "--classes has no effect with --html", "both"),
     (["predict", "runs/done", "nowhere"], 3, "there is no nowhere", "a folder of pictures"),
     (["predict", "runs/done", "photos"], 3, "folder photos has no images", "name one that has"),
     (["predict", "done", "run.toml", "--reject", "1.5"], 2, "at most 1, not 1.5", "0.95"),
@@ -112,6 +124,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, st
     (folder / "photos").mkdir()
     (folder / "runs" / "done").mkdir(parents=True)
     (folder / "runs" / "done" / "run.json").write_text('{"schema_version": 1, "name": "done", "status": "finished"}')
+    (folder / "runs" / "begun").mkdir()
+    (folder / "runs" / "begun" / "run.json").write_text('{"schema_version": 1, "name": "begun", "status": "running"}')
     lines = json.dumps([line for line, *_ in SLIPS])
     command = [sys.executable, "-c", ALL]
     done = subprocess.run(command, input=lines, cwd=folder, capture_output=True, text=True, check=True)

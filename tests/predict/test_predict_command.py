@@ -209,6 +209,18 @@ def test_it_stops_when_nobody_reads_on(capsys: pytest.CaptureFixture[str], monke
     assert len(lines(capsys.readouterr().out)) == 2
 
 
+def test_bars_are_not_drawn_where_lines_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_file = Target("csv", Path("found.csv"))
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal, raising=False)
+        found = [Target(form).bars(5) for form in ("table", "csv", "jsonl", "document")]
+        assert found == ([None, False, False, None] if terminal else [None] * 4)
+        assert [Target("table").bars(total) for total in (1000, 1001, None)] == (
+            [None, False, False] if terminal else [None] * 3
+        )
+        assert a_file.bars(None) is None
+
+
 def test_text_of_rows() -> None:
     text = io.StringIO()
     for _ in range(2):
@@ -236,7 +248,7 @@ def test_tables_of_so_many_rows() -> None:
     assert shown[0][0] == ["picture", "class", "p", "then", "score", "verdict", "set"]
     plain = {key: [] if key == "others" else ROW[key] for key in ("picture", "class", "probability", "others")}
     cells: list[Any] = []
-    writer = Lines(lambda heads, rows: cells.extend([heads, *rows]))
+    writer = Lines(lambda heads, rows: cells.extend([heads, *rows]), most=3)
     writer.add([plain, plain | {"picture": "b.png"}])
     writer.close()
     assert cells == [["picture", "class", "p"], ["a.png", "fox", "0.750"], ["b.png", "fox", "0.750"]]

@@ -196,3 +196,14 @@ def test_classes_of_a_half(photos: Path, tmp_path: Path, tiny_backbone: Backbone
     said = run.predict(validation(run), reject=1.0, conformal=0.4, runtime=HERE, backbone=tiny_backbone)
     assert len(run.class_names) == 2 and said.verdicts == ["known"] * 4
     assert said.rejection is not None and said.rejection.reference.n == 4
+
+
+def test_no_threshold_is_set_by_what_is_not_finite(run: Run, tiny_backbone: Backbone) -> None:
+    method = run.method(HERE, backbone=tiny_backbone)
+    with torch.no_grad():
+        next(iter(method.parameters())).fill_(torch.nan)
+    shares: dict[str, Any] = {"runtime": HERE, "backbone": tiny_backbone}
+    for wish, what in (({"reject": 0.9}, "score mcm"), ({"conformal": 0.25}, "the probability")):
+        with pytest.raises(InputError, match=f"{what} of .*png is not finite, so no threshold is set"):
+            run.predict([], **wish, **shares)
+    assert not (run.path / THRESHOLDS_FILE).exists()

@@ -134,9 +134,8 @@ def evaluate(
         runs = [newest_run(runs_dir)]
         progress.message(f"newest run: {runs[0]}")
     loaded = [load_run(path) for path in runs]
-    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, "calibrated": calibrated}
-    own |= files
-    shares: dict[str, Any] = {**beside, **own, "resources": shared, "progress": progress}
+    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, **files}
+    shares: dict[str, Any] = {**beside, **own, "calibrated": calibrated, "resources": shared, "progress": progress}
     rows = [row for run in loaded for row in measure(run, suites, runtime, **shares)]
     emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
 

@@ -139,7 +139,7 @@ def predict(
     from vlmprompt.training.predicting import Wishes, predictor_of
     from vlmprompt.training.runs import load_run, newest_run
 
-    progress = CliProgress(bars=target.bars)
+    progress = CliProgress(bars=target.bars(total))
     if named is None:
         named = newest_run(runs_dir)
         progress.message(f"newest run: {named}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "jsonl")
 MOST_IN_DOCUMENT = 10_000  # pictures; more are for a file
+ROWS = 1000  # of a table; more are several tables
 _OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -78,11 +79,14 @@ class Target:
                 hint="add --out predictions.jsonl: the document then sums up; or use --format jsonl",
             )
 
-    @property
-    def bars(self) -> bool | None:
-        """Whether bars may be drawn: not where lines come out on the same terminal; None: as usual."""
-        streams = self.file is None and self.form in ("csv", "jsonl")
-        return False if streams and sys.stdout.isatty() else None
+    def bars(self, total: int | None) -> bool | None:
+        """Whether bars may be drawn: not where lines come out meanwhile on the same terminal; None: as usual.
+
+        Args:
+            total: the number of pictures; None where nobody knows.
+        """
+        at_the_end = self.form == "document" or (self.form == "table" and total is not None and total <= ROWS)
+        return None if self.file is not None or at_the_end or not sys.stdout.isatty() else False
 
     @property
     def abandoned(self) -> bool:
@@ -106,7 +110,7 @@ class Target:
         elif self.form == "document":
             yield _Kept(self.rows)
         elif self.form == "table":
-            yield Lines(_print_table)
+            yield Lines(_print_table, ROWS)
         else:
             yield streams[self.form](_print_text)
 

@@ -5,10 +5,12 @@ Shapes: N images, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -153,11 +155,7 @@ def _fitted(run: Run, resources: Resources, dataset: Dataset, split: Split) -> C
     own = context.predict(method, dataset, split)
     temperature = fit_temperature(own.logits_BK, own.labels_B)
     fitted_on = _measured(own, dataset, split, temperature)
-    test, sets = None, ()
-    if split == "val":
-        other = context.predict(method, dataset, "test") if "test" in dataset.splits else None
-        test = None if other is None else _measured(other, dataset, "test", temperature)
-        sets = _sets(own, other, dataset, temperature)
+    other = context.predict(method, dataset, "test") if split == "val" and "test" in dataset.splits else None
     return Calibrated(
         checkpoint=digest,
         temperature=temperature,
@@ -166,8 +164,8 @@ def _fitted(run: Run, resources: Resources, dataset: Dataset, split: Split) -> C
         before=fitted_on.before,
         after=fitted_on.after,
         val=tuple(record.id for record in dataset.split("val")) if split == "val" else (),
-        test=test,
-        conformal=sets,
+        test=None if other is None else _measured(other, dataset, "test", temperature),
+        conformal=_sets(own, other, temperature) if split == "val" else (),
     )
 
 
@@ -177,7 +175,7 @@ def _measured(predictions: Predictions, dataset: Dataset, split: str, temperatur
     return Measured(n=len(predictions), before=before, after=after)
 
 
-def _sets(own: Predictions, test: Predictions | None, dataset: Dataset, temperature: float) -> tuple[Sets, ...]:
+def _sets(own: Predictions, test: Predictions | None, temperature: float) -> tuple[Sets, ...]:
     own_true, _ = _probabilities(own, temperature, ())
     if test is None:
         return tuple(Sets(alpha=alpha, threshold=threshold_of(own_true, alpha), n=len(own)) for alpha in ALPHAS)
@@ -188,11 +186,9 @@ def _sets(own: Predictions, test: Predictions | None, dataset: Dataset, temperat
 
 
 def _probabilities(
-    predictions: Predictions, temperature: float, thresholds: tuple[float, ...] | list[float]
+    predictions: Predictions, temperature: float, thresholds: Sequence[float]
 ) -> tuple[Tensor, list[float]]:
     """Those of right classes (N,), float64, and the mean size of prediction sets at each threshold."""
-    import torch
-
     true: list[Tensor] = []
     sizes = [0] * len(thresholds)
     chunks = zip(predictions.logits_BK.split(ROWS), predictions.labels_B.split(ROWS), strict=True)

@@ -77,9 +77,7 @@ def measured(unit: Unit, backbone_digest: str, progress: Progress) -> Outcome:
     try:
         found = cell.measure()
         values = _as_promised(suite, cell, found.values)
-        where = {"suite": suite.name, "cell": cell.name, "temperature": unit.subject.temperature}
-        details = None if found.details is None else replace(found.details, **where)
-        return Outcome([_row(unit, setup, value.metric, value) for value in values], details)
+        return Outcome([_row(unit, setup, value.metric, value) for value in values], _placed(unit, found.details))
     except (KeyboardInterrupt, Interrupted, BusyError):
         raise
     except CapabilityError as error:
@@ -91,6 +89,13 @@ def measured(unit: Unit, backbone_digest: str, progress: Progress) -> Outcome:
         note = reason(error)
         progress.warn(f"{suite.name} {cell.name} of {unit.context.subject.config.method} failed: {note}")
         return without("failed", note)
+
+
+def _placed(unit: Unit, details: Details | None) -> Details | None:
+    """Details that say where they are of."""
+    if details is None:
+        return None
+    return replace(details, suite=unit.suite.name, cell=unit.cell.name, temperature=unit.subject.temperature)
 
 
 def _listed(suite: Suite, context: Context) -> Sequence[Cell]:

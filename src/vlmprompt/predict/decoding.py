@@ -19,8 +19,8 @@ def read_ahead(
 ) -> Iterator[tuple[Thing, Read | InputError]]:
     """Each thing with what is read of it, or with the error that says why not.
 
-    What comes out does not depend on `workers`: decoding and resizing leave Python's lock alone, so that threads
-    pay, and they share memory with the tower.
+    What comes out does not depend on `workers`: Pillow lets go of Python's lock while it decodes and
+    resizes, and threads share memory with the tower.
 
     Args:
         things: asked for one at a time, always by the caller's thread.

@@ -96,14 +96,14 @@ class Lines:
         most: rows of a table.
     """
 
-    def __init__(self, show: Callable[[Sequence[str], Sequence[Sequence[str]]], None], most: int = 1000) -> None:
+    def __init__(self, show: Callable[[Sequence[str], Sequence[Sequence[str]]], None], most: int) -> None:
         self._show, self._most = show, most
         self._rows: list[Row] = []
 
     def add(self, rows: Sequence[Row]) -> None:
         """See `Writer`."""
         self._rows += rows
-        while len(self._rows) >= self._most:
+        while len(self._rows) > self._most:
             self._print(self._most)
 
     def close(self) -> None:

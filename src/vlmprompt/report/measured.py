@@ -34,9 +34,10 @@ class Outcome:
 
     @property
     def title(self) -> str:
-        """For headings: the run, and the cell where it is not the test split."""
+        """For headings: the run, the cell where it is not the test split, and the temperature if it has one."""
         cell = "" if self.row.cell == PLAIN_CELL else f", {self.row.suite} {self.row.cell}"
-        return f"{self.run.title}{cell}"
+        at = "" if self.details.temperature is None else f", temperature {self.details.temperature:.4g}"
+        return f"{self.run.title}{cell}{at}"
 
     @property
     def images(self) -> str:

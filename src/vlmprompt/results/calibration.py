@@ -69,7 +69,8 @@ def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, adaptive: b
 def gaps(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Floats:
     """Of each bin of equal width, the sum over its images of (1 if right) - confidence: (bins,)."""
     confidence_B, correct_B = _arrays(confidence, correct)
-    return np.bincount(_bins(confidence_B, bins), weights=correct_B - confidence_B, minlength=bins)
+    weights_B = correct_B - confidence_B
+    return np.bincount(_bins(confidence_B, bins), weights=weights_B, minlength=bins).astype(np.float64, copy=False)
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, adaptive: bool = False) -> list[Bin]:

@@ -93,7 +93,8 @@ def class_table(row: ResultRow, details: Details) -> SummaryTable:
     title = f"classes of {row.run}, {row.method}: {row.suite} {row.cell} on {row.dataset}{at}"
     without = len(details.class_names) - len(lines)
     caption = "the worst first; how many were taken for it in brackets"
-    caption += f"; {without:,} classes without images are left out" if without else ""
+    words = "class without images is" if without == 1 else "classes without images are"
+    caption += f"; {without:,} {words} left out" if without else ""
     return SummaryTable(title, ("class", "n", "accuracy (%)", "most often taken for"), 1, tuple(lines), caption)
 
 

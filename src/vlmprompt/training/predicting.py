@@ -187,19 +187,23 @@ class OwnImages:
         found: list[Rejection | SetThreshold] = []
         if rejection:
             assert wishes.reject is not None
-            threshold = keep_threshold(self._finite(torch.cat(scores), wishes.score), wishes.reject)
+            scores_N = self._finite(torch.cat(scores), f"score {wishes.score}")
+            threshold = keep_threshold(scores_N.tolist(), wishes.reject)
             found.append(Rejection(wishes.score, wishes.reject, threshold, self.reference))
         if sets:
             assert wishes.conformal is not None
-            threshold = conformal_threshold(torch.cat(said), torch.tensor(labels), wishes.conformal)
+            said_NK = self._finite(torch.cat(said), "the probability")
+            threshold = conformal_threshold(said_NK, torch.tensor(labels), wishes.conformal)
             found.append(SetThreshold(wishes.conformal, threshold, predictor.temperature, self.reference))
         return found
 
-    def _finite(self, scores_N: Tensor, score: str) -> list[float]:
-        bad = (~scores_N.isfinite()).nonzero().flatten().tolist()
-        if bad:
-            raise InputError(f"score {score} of {self.records[bad[0]].id} is not finite", hint="use --precision fp32")
-        return scores_N.tolist()
+    def _finite(self, values: Tensor, what: str) -> Tensor:
+        """Values of (N,) or (N,K), known to be neither NaN nor infinite."""
+        bad = (~values.reshape(len(values), -1).isfinite().all(dim=1)).nonzero()
+        if len(bad):
+            name = self.records[int(bad[0])].id
+            raise InputError(f"{what} of {name} is not finite, so no threshold is set", hint="look at the image")
+        return values
 
 
 def _keep(run: Run, thresholds: Thresholds, progress: Progress) -> None:

@@ -10,7 +10,7 @@ from vlmprompt.report.section import Section, Table
 
 _INTRO = (
     "'vlmprompt calibrate' divides a run's logits by one temperature; what is predicted stays as it is. "
-    "Results elsewhere on this page are those without it, unless a setting says calibrated."
+    "Results elsewhere on this page are those without it, unless a temperature is named."
 )
 _METRICS = {"ece_15": "ECE (%)", "nll": "NLL", "brier": "Brier"}
 _PERCENT = "ece_15"
