@@ -200,6 +200,13 @@ def test_where_no_temperature_is_best_nothing_is_kept(
     assert not (run / CALIBRATION_FILE).exists()
 
 
+def test_a_file_that_cannot_be_written(run: Path, tiny_backbone: Backbone) -> None:
+    (run / CALIBRATION_FILE).mkdir()
+    with pytest.raises(InputError, match="cannot write"):
+        fitted(run, tiny_backbone)
+    assert [path for path in run.iterdir() if path.name.endswith("-part")] == []
+
+
 def test_a_base_run_has_the_classes_that_it_knows(unsure: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     settings = config(unsure, method="linear_probe", shots=4, setting="base-to-new")
     folder = train(settings, runtime(tmp_path), backbone=tiny_backbone).run

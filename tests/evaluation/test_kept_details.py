@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from tests.evaluation.test_classified import said
 from tests.evaluation.test_ood_suite import make_others
 from tests.training.material import Hooked, config, runtime
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.claims.claim import claim
 from vlmprompt.errors import InputError
-from vlmprompt.evaluation import runner as runner_module
 from vlmprompt.evaluation.classified import CALIBRATION
 from vlmprompt.evaluation.contract import Measurement, MetricValue
 from vlmprompt.evaluation.ood_metrics import ood_metrics
@@ -169,7 +170,7 @@ def test_files_of_earlier_numbers_are_removed(
 def test_a_file_that_others_are_at_stays(run: Path, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     first = measure(run, tiny_backbone, "accuracy")
     monkeypatch.setattr("vlmprompt.evaluation.keys._code", lambda method, suite: {"vlmprompt": "next"})
-    with runner_module.claim(run, first[0].key, "the same cell"):
+    with claim(run, first[0].key, "the same cell"):
         second = measure(run, tiny_backbone, "accuracy")
     assert kept(run).keys() == {first[0].key, second[0].key}
 
@@ -197,3 +198,16 @@ def test_what_failed_is_tried_again_without_a_word(
     progress = Hooked()
     assert measure(run, tiny_backbone, "scripted", progress=progress)[0].value == 0.5
     assert progress.messages == []
+
+
+def test_details_that_do_not_fit_together_fail_their_cell_alone(
+    run: Path, tiny_backbone: Backbone, scripted: type[Scripted]
+) -> None:
+    wrong = replace(said([[1.0, 2.0]], [0]), label=np.zeros(2, dtype=np.int32))
+    scripted.cells_by_name = {
+        "a": lambda: Measurement([MetricValue("top1", 0.0, 1)], wrong),  # type: ignore[dict-item]
+        "b": gives(0.5),
+    }
+    rows = measure(run, tiny_backbone, "scripted")
+    assert [(row.status, row.value) for row in rows] == [("failed", None), ("ok", 0.5)]
+    assert "label is not of 1 images" in rows[0].note and not (run / FOLDER).exists()

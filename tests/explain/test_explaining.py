@@ -18,12 +18,14 @@ from PIL import Image
 
 from tests.evaluation.test_context import make_bank, make_context
 from tests.evaluation.test_pointing import Half
+from tests.training.material import Hooked
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation.suites.pointing import PointingSuite
 from vlmprompt.explain import entries, explain, pictures
+from vlmprompt.explain.learned import learned_tables
 from vlmprompt.explain.written import FILE
 from vlmprompt.progress import SilentProgress
 from vlmprompt.training.runs import Run
@@ -43,7 +45,7 @@ def test_what_is_written(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path)
         "version": 1,
         "run": coop_run.name,
         "checkpoint": hashlib.sha256((coop_run.path / "checkpoint.safetensors").read_bytes()).hexdigest(),
-        "tables": [],
+        "tables": learned_tables(coop_run, coop_run.build_method(tiny_backbone)),
     }
     records = list(coop_run.load_dataset().split("test"))
     random.Random(4).shuffle(records)
@@ -113,8 +115,10 @@ def test_mistakes_are_the_first_in_the_same_order(coop_run: Run, tiny_backbone: 
     found = explain(coop_run, out=tmp_path, n=2, which="mistakes", backbone=tiny_backbone)
     assert [image["id"] for image in found.content["images"]] == wrong[:2]
     assert all(image["true"] != image["predicted"] for image in found.content["images"])
-    every = explain(coop_run, out=tmp_path, n=100, which="mistakes", backbone=tiny_backbone)
+    progress = Hooked()
+    every = explain(coop_run, out=tmp_path, n=100, which="mistakes", backbone=tiny_backbone, progress=progress)
     assert [image["id"] for image in every.content["images"]] == wrong
+    assert progress.messages == ["the run takes no more of its 20 test images for another class"]
 
 
 def test_a_run_without_mistakes(
@@ -151,6 +155,8 @@ def test_an_image_that_cannot_be_read_leaves_the_others(
     progress = SilentProgress()
     named = [broken, photos / "test/red_fox/0.png"]
     found = explain(coop_run, named, out=tmp_path / "out", backbone=tiny_backbone, progress=progress)
+    one = explain(coop_run, named[1], out=tmp_path / "one", backbone=tiny_backbone)
+    assert one.content["images"] == found.content["images"]
     assert len(found.content["images"]) == 1 and len(found.failed) == 1
     assert "broken.png" in found.failed[0] and progress.warnings == list(found.failed)
     with pytest.raises(InputError, match=r"no image could be read: cannot read image .*broken\.png"):
@@ -191,11 +197,24 @@ def test_a_run_of_some_classes_sees_test_images_of_these(photos: Path, tiny_back
     assert "First zero-shot CLIP" not in found.content["images"][0]["pictures"][0]["caption"]
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_log_costs_its_curves_alone(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(coop_run.path, own)
+    (own / "log.jsonl").write_text("{")
+    progress = SilentProgress()
+    found = explain(replace(coop_run, path=own), n=1, backbone=tiny_backbone, progress=progress)
+    assert len(found.pictures) == 2 and found.content["figures"] == []
+    assert len(progress.warnings) == 1 and "log.jsonl" in progress.warnings[0]
+
+
 def test_what_is_refused(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown choice"):
         explain(coop_run, out=tmp_path, which="mistaken", backbone=tiny_backbone)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="shows no image"):
         explain(coop_run, out=tmp_path, n=0, backbone=tiny_backbone)
+    with pytest.raises(UsageError, match="no image is named"):
+        explain(coop_run, [], out=tmp_path, backbone=tiny_backbone)
     unfinished = replace(coop_run, info=coop_run.info.model_copy(update={"status": "interrupted"}))
     with pytest.raises(InputError, match="is not finished"):
         explain(unfinished, out=tmp_path, backbone=tiny_backbone)

@@ -167,6 +167,16 @@ def test_the_command_of_a_run_gives_its_configuration(given: str, capsys: pytest
     assert shown["config"] == resolved.run.model_dump(mode="json")
 
 
+def test_the_command_says_what_was_given_and_no_more() -> None:
+    flags, sets = GIVEN["flags"]
+    resolved = resolve(flags, sets=[*sets, "options.n_ctx=2"], env={})
+    content = run_json("run", ("cat", "dog"), resolved.run, sources=resolved.sources)
+    assert command(RunInfo.model_validate(content)) == (
+        "vlmprompt train --method coop --data 'folder:my photos' --backbone doodle-clip --shots all --seed 3 "
+        "--set train.lr=0.5 --set options.n_ctx=2"
+    )
+
+
 def test_of_an_imported_run_there_is_no_command() -> None:
     config = resolve({"method": "coop"}, env={}).run
     content = run_json("run", ("cat", "dog"), config, imported={"file": "model.pth", "sha256": "0" * 64})

@@ -105,6 +105,14 @@ def test_images_that_are_gone_or_of_another_class_are_counted(tmp_path: Path, ph
     assert mistakes.caption == f"1 of 3 wrong of 4 test images (accuracy, test). {gone}"
 
 
+def test_an_image_whose_class_has_another_name_is_not_shown(tmp_path: Path, photos: Path) -> None:
+    run = run_of(tmp_path, photos)
+    run = replace(run, details={key_of(1): details(IDS, ("cat", "wolf"), P, LABEL, f"folder:{photos}")})
+    mistakes, _ = parts_of(run)
+    assert isinstance(mistakes, Pictures)
+    assert [one.alt.partition(":")[0] for one in mistakes.pictures] == ["test/cat/a.png"]
+
+
 def test_an_image_that_cannot_be_read_is_counted_too(tmp_path: Path, photos: Path) -> None:
     run = run_of(tmp_path, photos)
     (photos / "test/cat/a.png").write_bytes(b"nothing")

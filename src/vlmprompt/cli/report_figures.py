@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vlmprompt.results.rows import ResultRow
 
 FORMATS = ("svg", "pdf", "png")  # as `report.drawing` has them, which is not needed to refuse another one
+_KEEP = "'vlmprompt evaluate RUN --force' measures again and keeps what was said of each image"
 FiguresOption = Annotated[
     Path | None,
     typer.Option("--figures", metavar="DIR", help="Also write the figures of the page, each into a file of its own."),
@@ -62,7 +63,7 @@ def write_figures(
     if files:
         CliProgress().message(f"figures: {len(files)} files in {folder}")
     else:
-        output.warn("there is nothing to draw: one run on one number of shots, without logs and details of its images")
+        output.warn(f"no figures: nothing of what is stored can be drawn; {_KEEP}")
     left_out = list(dict.fromkeys(loaded.left_out))
     if not left_out:
         return files, None

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from vlmprompt.atomic import write_atomic
+from vlmprompt.atomic import probe, write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.work import shared
 from vlmprompt.config.models import Runtime
@@ -116,8 +116,8 @@ def calibrate(
 
     Raises:
         UsageError: there is no such split.
-        InputError: the run, its data or its towers cannot be loaded; it has no images of that split; or no
-            temperature is best for them (see `fit_temperature`).
+        InputError: the run, its data or its towers cannot be loaded; it has no images of that split; no
+            temperature is best for them (see `fit_temperature`); or the file cannot be written.
     """
     if split not in SPLITS:
         raise UsageError(f"a temperature is fitted on val or test images, not on {split!r}", hint="--split val")
@@ -126,6 +126,7 @@ def calibrate(
     runtime, progress = runtime or Runtime.model_validate({}), progress or SilentProgress()
     dataset = own_images(run, runtime)
     _require_images(run, dataset, chosen, progress)
+    probe(run.path)  # it takes a while until there is something to be written
     towers, spec = (None, backbone) if isinstance(backbone, str) else (backbone, None)
     resources = Resources(runtime, progress, towers, spec=spec)
     with shared(run.path, progress, alone=False):

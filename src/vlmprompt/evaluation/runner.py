@@ -6,7 +6,7 @@ Any number of processes may measure into one results file: each cell is measured
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
 from vlmprompt.evaluation.failures import kept_in
+from vlmprompt.evaluation.kept_details import keep_details, remove_details
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.resources import Resources
@@ -31,7 +32,6 @@ from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.evaluation.units import Unit, measured, units_of
 from vlmprompt.predict.calibrated import Calibration
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.results.details import Details, details_file
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
@@ -234,7 +234,7 @@ class Runner:
             rows = [row for unit in listing for row in self._rows[unit.key]]
             self._ledger.show([row.model_copy(update={"listing": listing[0].listing}) for row in rows])
         found = [row for unit in units for row in self._rows[unit.key]]
-        self._remove_details(found)
+        remove_details(self._ledger, found)
         return found
 
     def _announce(self, units: Sequence[Unit]) -> None:
@@ -257,32 +257,13 @@ class Runner:
                 if rows is None:
                     outcome = measured(unit, self._backbone_digest, self._progress)
                     held.check()
-                    self._keep_details(unit.key, outcome.details)
+                    keep_details(ledger, unit.key, outcome.details)
                     ledger.append(outcome.rows)
                     rows = outcome.rows
                     self._require_run()
         elif ledger.was_there(unit.key):
             self._skipped += 1
         self._rows[unit.key] = rows
-
-    def _keep_details(self, key: str, details: Details | None) -> None:
-        """Before the rows, so that rows of a finished cell have theirs; those of an earlier measurement go."""
-        file = details_file(self._ledger.store.path, key)
-        if details is not None and file is not None:
-            details.write(file)
-        elif file is not None and file.exists():
-            file.unlink(missing_ok=True)
-
-    def _remove_details(self, rows: Sequence[ResultRow]) -> None:
-        """Of cells whose numbers have given way to some rows; what cannot be removed, or is being measured, stays."""
-        ledger = self._ledger
-        for key in ledger.superseded(rows):
-            file = details_file(ledger.store.path, key)
-            if file is not None and file.exists():
-                with suppress(InputError, OSError), claim(ledger.store.path.parent, key, f"details {file}"):
-                    ledger.refresh()
-                    if key in ledger.superseded(rows):  # nobody has measured it again before it was claimed
-                        file.unlink()
 
     def _require_run(self) -> None:
         """Stop when the run has vanished; asked once its rows are kept, for which the folder is made anew."""

@@ -92,9 +92,10 @@ def measured(unit: Unit, backbone_digest: str, progress: Progress) -> Outcome:
 
 
 def _placed(unit: Unit, details: Details | None) -> Details | None:
-    """Details that say where they are of."""
+    """Details that say where they are of; such as do not fit together fail the cell."""
     if details is None:
         return None
+    details.check()
     return replace(details, suite=unit.suite.name, cell=unit.cell.name, temperature=unit.subject.temperature)
 
 

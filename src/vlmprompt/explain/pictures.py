@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,7 +38,7 @@ BASELINE = "zeroshot"
 
 def explain(
     run: Run,
-    images: Sequence[Path | str | Record] | None = None,
+    images: Path | str | Record | Sequence[Path | str | Record] | None = None,
     *,
     out: Path | str | None = None,
     n: int = 8,
@@ -50,7 +51,8 @@ def explain(
     """Write pictures of where a run looks in images, zero-shot CLIP beside it, and an explain.json that names them.
 
     Args:
-        images: files, folders of them, or records of the run's label space; None: some test images of its data.
+        images: a file, a folder of them or a record of the run's label space, or several; None: some test images of
+            its data.
         out: the folder; None: `explain` in the run's own. Pictures of an earlier call there make room.
         n: test images at most.
         seed: of their choice: the first n of all, shuffled by `random.Random(seed)`.
@@ -66,6 +68,10 @@ def explain(
         raise UsageError(f"unknown choice of images {which!r}", hint=did_you_mean(which, WHICH))
     if n < 1:
         raise UsageError(f"n = {n} shows no image", hint="at least 1")
+    if isinstance(images, str | Path | Record):
+        images = [images]
+    if images is not None and not images:
+        raise UsageError("no image is named", hint="name some, or leave them out for test images")
     run.require_finished()
     progress = progress or SilentProgress()
     folder = run.path / FOLDER if out is None else Path(out)
@@ -79,20 +85,32 @@ def explain(
         chosen = _chosen(wanted, own, reading, n if images is None else None, which, progress)
         count = len(wanted) if images is not None else None if which == "mistakes" else min(n, len(wanted))
         work = Entries(folder, own, _baseline(run, towers), progress, count)
+        entries = list(work.images(chosen))
+        if not entries:
+            raise _nothing(reading.failed, which)
         content = {
             "version": VERSION,
             "run": run.name,
             "checkpoint": run.digest,
-            "images": list(work.images(chosen)),
-            "figures": [*work.figures(), *extra_figures(run, folder)],
+            "images": entries,
+            "figures": [*work.figures(), *_extra_figures(run, folder, progress)],
             "tables": extra_tables(run, method),
         }
-    if not content["images"]:
-        raise _nothing(reading.failed, which)
     write(folder, content)
+    if images is None and which == "mistakes" and len(entries) < n:
+        progress.message(f"the run takes no more of its {len(wanted)} test images for another class")
     if own.without is not None:
         progress.warn(f"no maps by gradients: {own.without}")
     return Explained(folder, content, tuple(error.told for error in reading.failed))
+
+
+def _extra_figures(run: Run, folder: Path, progress: Progress) -> list[dict[str, Any]]:
+    """Figures of the run as a whole; a damaged log costs these alone."""
+    try:
+        return extra_figures(run, folder)
+    except InputError as error:
+        progress.warn(error.told)
+        return []
 
 
 def _chosen(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from vlmprompt.results.seeds import Seeds
 
-HATCHES = ("", "///", "...", "\\\\\\", "xxx", "++")
+MOST_NUMBERS = 16  # bars up to which their numbers are written above them
+HATCHES = ("", "//", "..", "\\\\", "xx", "++")
 
 
 @dataclass(frozen=True)
@@ -30,27 +31,14 @@ def grouped(groups: Sequence[str], bars: Sequence[tuple[str, dict[str, Bar]]], y
     def plot(canvas: Canvas) -> None:
         axes = canvas.subplots()
         width = 0.8 / max(1, len(bars))
-        for i, (label, own) in enumerate(bars):
-            there = [g for g, group in enumerate(groups) if group in own]
-            x = [g + (i - (len(bars) - 1) / 2) * width for g in there]
-            found = [own[groups[g]] for g in there]
-            colour = PALETTE[i % len(PALETTE)]
-            # Without colours bars are told apart by their hatching.
-            style: dict[str, Any] = {
-                "facecolor": f"{colour}99",
-                "edgecolor": colour,
-                "hatch": HATCHES[i % len(HATCHES)],
-            }
-            axes.bar(x, [100 * bar.value for bar in found], width * 0.92, label=short(label, 40), **style)
-            spread = [(at, bar) for at, bar in zip(x, found, strict=True) if bar.std is not None]
-            if spread:
-                values, stds = ([100 * part for part in parts] for parts in _columns([bar for _, bar in spread]))
-                axes.errorbar([at for at, _ in spread], values, stds, fmt="none", capsize=3, color=PALETTE[1])
-            if len(groups) * len(bars) <= 16:
-                for at, bar in zip(x, found, strict=True):
-                    axes.text(
-                        at, 100 * (bar.value + (bar.std or 0)) + 1, f"{100 * bar.value:.1f}", ha="center", fontsize=7
-                    )
+        numbers = len(groups) * len(bars) <= MOST_NUMBERS
+        handles: list[Any] = []
+        for i, (_, own) in enumerate(bars):
+            found = {g + (i - (len(bars) - 1) / 2) * width: own[name] for g, name in enumerate(groups) if name in own}
+            handles.append(_draw(axes, found, width * 0.92, i))
+            _spread(axes, {x: bar for x, bar in found.items() if bar.std is not None})
+            if numbers:
+                _numbers(axes, found)
         tilted: dict[str, Any] = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"} if len(groups) > 5 else {}
         axes.set_xticks(range(len(groups)), [short(group, 20) for group in groups], **tilted)
         axes.tick_params(axis="x", length=0)
@@ -58,13 +46,30 @@ def grouped(groups: Sequence[str], bars: Sequence[tuple[str, dict[str, Bar]]], y
         axes.set_ylim(0, 110)
         axes.set_yticks([0, 20, 40, 60, 80, 100])
         axes.set_ylabel(ylabel)
-        canvas.legend(loc="outside right upper")
+        canvas.legend(handles, [short(label, 40) for label, _ in bars], loc="outside right upper")
 
     return plot
 
 
-def _columns(bars: Sequence[Bar]) -> tuple[list[float], list[float]]:
-    return [bar.value for bar in bars], [bar.std or 0.0 for bar in bars]
+def _draw(axes: Any, bars: dict[float, Bar], width: float, i: int) -> tuple[Any, Any]:
+    """Bars of one label, by their places; told apart by hatching where there are no colours. Gives their handles."""
+    colour, hatch = PALETTE[i % len(PALETTE)], HATCHES[i % len(HATCHES)]
+    heights = [100 * bar.value for bar in bars.values()]
+    # Two layers: a bar with a pattern cannot be translucent.
+    filled = axes.bar(list(bars), heights, width, color=colour, alpha=0.5)
+    return filled, axes.bar(list(bars), heights, width, fill=False, edgecolor=colour, hatch=hatch)
+
+
+def _spread(axes: Any, bars: dict[float, Bar]) -> None:
+    if bars:
+        ink = axes.xaxis.label.get_color()
+        heights, stds = [100 * bar.value for bar in bars.values()], [100 * (bar.std or 0) for bar in bars.values()]
+        axes.errorbar(list(bars), heights, stds, fmt="none", capsize=3, ecolor=ink, elinewidth=1)
+
+
+def _numbers(axes: Any, bars: dict[float, Bar]) -> None:
+    for x, bar in bars.items():
+        axes.text(x, 100 * (bar.value + (bar.std or 0)) + 1, f"{100 * bar.value:.1f}", ha="center", fontsize=7)
 
 
 def bar_of(seeds: Seeds) -> Bar:

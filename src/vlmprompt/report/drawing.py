@@ -35,7 +35,7 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 _FONTS = re.compile(r"(font:[^;']*|font-family: *)'DejaVu Sans'[^;]*")
 _DIGITS = re.compile(r"\d+\.\d{3,}")
 _PLACES = frozenset({"d", "x", "y", "transform", "width", "height"})
-_REFERENCE = re.compile(r"(url\(#|^#)([\w-]+)")
+_REFERENCE = re.compile(r"(url\(#)([\w-]+)")
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -160,7 +160,7 @@ def _svg(name: str, title: str, plot: Plot, size: tuple[float, float]) -> Elemen
             # The style sheet would be the whole page's.
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
                 element.remove(child)
-    used = {found[2] for element in root.iter() for value in element.attrib.values() for found in _references(value)}
+    used = {found for element in root.iter() for item in element.attrib.items() for found in _references(*item)}
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
         element.text = element.text if element.tag == "text" else None
@@ -189,13 +189,18 @@ def _svg(name: str, title: str, plot: Plot, size: tuple[float, float]) -> Elemen
     return root
 
 
-def _references(value: str) -> list[re.Match[str]]:
-    return list(_REFERENCE.finditer(value))
+def _references(key: str, value: str) -> list[str]:
+    """The ids that an attribute refers to."""
+    if key == _LINK:
+        return [value[1:]] if value.startswith("#") else []
+    return [found[2] for found in _REFERENCE.finditer(value)]
 
 
 def _attribute(key: str, value: str, name: str) -> str:
     if key == "id":
         return value
+    if key == _LINK:
+        return f"#{name}-{value[1:]}" if value.startswith("#") else value
     value = _REFERENCE.sub(rf"\g<1>{name}-\g<2>", value)
     if key == "style":
         value = _FONTS.sub(r"\g<1>system-ui, sans-serif", value)

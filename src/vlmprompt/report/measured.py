@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vlmprompt.results.classes import PREFERRED
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from vlmprompt.results.details import Details
     from vlmprompt.results.rows import ResultRow
 
-# Where a run was measured by several suites, the first of these says how well it tells its classes apart.
-PREFERRED = ("accuracy", "base-to-new", "few-shot", "domain-generalization", "cross-dataset")
 PLAIN_CELL = "test"
 MOST_OUTCOMES = 12  # of which a section has figures of their own
 _NOT_OF_THE_METHOD = frozenset({DATA, DATA_DIGEST, BACKBONE_DIGEST})
@@ -52,7 +51,7 @@ class Outcome:
 
 
 def classified(runs: Iterable[ReportRun]) -> list[Outcome]:
-    """Cells with a class for each image: of each run those of one suite, see `PREFERRED`."""
+    """Cells with a class for each image: of each run those of one suite, the first of `PREFERRED` that it has."""
     found: list[Outcome] = []
     for run in runs:
         own = list(_outcomes([run], lambda suite: suite in PREFERRED, "classification"))

@@ -25,6 +25,8 @@ class Notes:
 
     def marks(self, rows: pd.DataFrame) -> str:
         """References such as "[1][2]" to the notes of rows without a number."""
+        if rows.empty:  # most are, and to walk through nothing takes pandas a while
+            return ""
         numbers = dict.fromkeys(self._number(row) for row in rows.itertuples())
         return "".join(f"[{number}]" for number in numbers)
 

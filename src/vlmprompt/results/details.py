@@ -127,6 +127,22 @@ class Details:
         """
         return calibration_metrics(self.confidence, self.correct, self.true_probability, self.square_sum)
 
+    def check(self) -> None:
+        """Refuse arrays that do not fit together.
+
+        Raises:
+            ValueError: says which.
+        """
+        if self.kind == "scores":
+            _require_lengths(len(self.in_ids), self.inside)
+            _require_lengths(len(self.out_ids), self.outside)
+            return
+        _require_lengths(len(self.ids), {name: getattr(self, name) for name in OF_IMAGES})
+        for name, least in (("label", 0), ("prediction", 0), ("runner_up", -1)):
+            places = getattr(self, name)
+            if len(places) and not least <= places.min() <= places.max() < len(self.class_names):
+                raise ValueError(f"{name} names classes that there are not")
+
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all; floats in float32.
 
@@ -175,6 +191,7 @@ class Details:
                 header = _Header.model_validate_json((file.metadata() or {})[HEADER_KEY])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             found = _parsed(header, arrays)
+            found.check()
         except FileNotFoundError as error:
             raise InputError(f"there are no details {path}", hint=AGAIN) from error
         except (OSError, safetensors.SafetensorError, KeyError, ValueError, zlib.error) as error:
@@ -199,14 +216,8 @@ def _parsed(header: _Header, arrays: Mapping[str, Array]) -> Details:
     ids = {name: _unpacked(arrays[name]) for name in IDS if name in arrays}
     if header.kind == "classification":
         own: dict[str, Any] = {name: arrays[name] for name in OF_IMAGES}
-        _require_lengths(len(ids["ids"]), own)
-        for name, least in (("label", 0), ("prediction", 0), ("runner_up", -1)):
-            if len(own[name]) and not least <= own[name].min() <= own[name].max() < len(header.class_names):
-                raise ValueError(f"{name} names classes that there are not")
         return Details(**about, ids=ids["ids"], **own)
     inside, outside = ({n.removeprefix(s): a for n, a in arrays.items() if n.startswith(s)} for s in ("in/", "out/"))
-    _require_lengths(len(ids["in_ids"]), inside)
-    _require_lengths(len(ids["out_ids"]), outside)
     return Details(**about, inside=inside, outside=outside, in_ids=ids["in_ids"], out_ids=ids["out_ids"])
 
 

@@ -84,11 +84,15 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _caption(table: SummaryTable, marks: dict[tuple[int, int], str]) -> str:
-    parts = [table.title, table.caption]
+    parts = [table.title, _sentence(table.caption)]
     if marks:
         group = " of each number of shots" if _shots_column(table) is not None else ""
-        parts.append(f"best{group} bold, second underlined")
-    return ". ".join(escaped(part) for part in parts if part)
+        parts.append(f"Best{group} bold, second underlined")
+    return " ".join(f"{escaped(part)}." for part in parts if part)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _label(title: str) -> str:

@@ -133,12 +133,11 @@ def _caption(layout: Layout, rows: pd.DataFrame, how: list[str]) -> str:
     parts += [f"{header}: {HOW[metric]}" for (_, metric), header in layout.headers.items() if metric in HOW]
     if any("↓" in header for header in layout.headers.values()):
         parts.append("↓ lower is better")
-    calibration = [metric for metric in layout.unshown if metric in CALIBRATION_METRICS]
     others = [metric for metric in layout.unshown if metric not in CALIBRATION_METRICS]
     if others:
         parts.append(f"also measured, see --reporter csv or --json: {', '.join(others)}")
-    if calibration:
-        parts.append(f"also measured, see 'vlmprompt report --calibration': {', '.join(calibration)}")
+    if len(others) < len(layout.unshown):
+        parts.append("also measured: 'vlmprompt report --calibration'")
     notes = [note.split("; ") for note in rows["note"][rows["status"] == "ok"]]
     parts += [part for part in (notes[0] if notes else ()) if part and all(part in note for note in notes)]
     return "; ".join(parts)

@@ -10,30 +10,20 @@ from typing import TYPE_CHECKING
 from vlmprompt.report.drawing import PALETTE, Names, drawn, short
 from vlmprompt.report.measured import Outcome, classified, shown, trained_first
 from vlmprompt.report.run import ReportRun
-from vlmprompt.report.section import Figure, Part, Section, Table
+from vlmprompt.report.section import Figure, Part, Section, Table, Text
+from vlmprompt.results.classes import PREFERRED, ClassLine, class_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-    from vlmprompt.results.details import Details
-
 MOST_BARS = 64  # more classes are folded
 AT_EACH_END = 20
+TITLE = "Accuracy by class"
+UNKNOWN = (
+    "What was said of each image was not kept when these numbers were measured, so there are no accuracies of single "
+    "classes, no confusion and no reliability. To measure again and keep it: vlmprompt evaluate RUN --force"
+)
 MOST_ROWS = 200  # of the table
-
-
-@dataclass(frozen=True)
-class ClassAccuracy:
-    """One class: the share of its n images that were told right."""
-
-    name: str
-    n: int
-    right: int
-
-    @property
-    def accuracy(self) -> float:
-        """In [0, 1]."""
-        return self.right / self.n
 
 
 @dataclass(frozen=True)
@@ -47,31 +37,21 @@ class Bar:
 
 
 def section(runs: Sequence[ReportRun]) -> Section | None:
-    """The section, or None where nothing is known of single images."""
+    """The section; where nothing is known of single images it says what to run, and without any number it is None."""
     outcomes, more = shown(trained_first(classified(runs)))
     names = Names("classes")
     parts: list[Part] = []
     for outcome in outcomes:
-        found = by_class(outcome.details)
+        found = class_lines(outcome.details)
         parts += [_figure(names.of(outcome.title), outcome, found), _table(outcome, found)]
     if not parts:
-        return None
+        measured = any(row.suite in PREFERRED and row.value is not None for run in runs for row in run.rows)
+        return Section("classes", TITLE, "", (Text(UNKNOWN),)) if measured else None
     intro = f"The share of each class's images that were told right, the worst first.{more}"
-    return Section("classes", "Accuracy by class", intro, tuple(parts))
+    return Section("classes", TITLE, intro, tuple(parts))
 
 
-def by_class(details: Details) -> list[ClassAccuracy]:
-    """Accuracies of the classes that have images, the worst first; equal ones in the order of the data set."""
-    import numpy as np
-
-    n_classes = len(details.class_names)
-    images_K = np.bincount(details.label, minlength=n_classes)
-    right_K = np.bincount(details.label[details.correct], minlength=n_classes)
-    counts = zip(details.class_names, images_K.tolist(), right_K.tolist(), strict=True)
-    return sorted((ClassAccuracy(*one) for one in counts if one[1]), key=lambda one: one.accuracy)
-
-
-def folded(found: Sequence[ClassAccuracy]) -> list[Bar]:
+def folded(found: Sequence[ClassLine]) -> list[Bar]:
     """The bars from the top; of many classes the two ends, and all others as one."""
     bars = [Bar(short(one.name), one.accuracy, one.n) for one in found]
     if len(found) <= MOST_BARS:
@@ -82,7 +62,7 @@ def folded(found: Sequence[ClassAccuracy]) -> list[Bar]:
     return [*bars[:AT_EACH_END], middle, *bars[-AT_EACH_END:]]
 
 
-def _figure(name: str, outcome: Outcome, found: Sequence[ClassAccuracy]) -> Figure:
+def _figure(name: str, outcome: Outcome, found: Sequence[ClassLine]) -> Figure:
     bars = folded(found)
     mean = fmean(one.accuracy for one in found)
 
@@ -103,14 +83,21 @@ def _figure(name: str, outcome: Outcome, found: Sequence[ClassAccuracy]) -> Figu
 
     more = "" if len(found) <= MOST_BARS else f"; the {AT_EACH_END} worst and the {AT_EACH_END} best are shown singly"
     lacking = len(outcome.details.class_names) - len(found)
-    without = f"; {lacking:,} classes without images are left out" if lacking else ""
+    without = f"; without images and left out: {lacking:,} of {len(outcome.details.class_names):,}" if lacking else ""
     caption = f"{outcome.images}, {len(found):,} classes{more}{without}. Dashed: mean over classes, {100 * mean:.2f} %."
     return drawn(name, outcome.title, caption, plot, (6.4, 0.9 + 0.17 * len(bars)))
 
 
-def _table(outcome: Outcome, found: Sequence[ClassAccuracy]) -> Table:
-    rows = tuple((one.name, f"{100 * one.accuracy:.2f}", str(one.right), str(one.n)) for one in found[:MOST_ROWS])
+def _table(outcome: Outcome, found: Sequence[ClassLine]) -> Table:
+    rows = tuple(
+        (one.name, f"{100 * one.accuracy:.2f}", f"{one.right:,}", f"{one.n:,}", _taken(one))
+        for one in found[:MOST_ROWS]
+    )
     left = len(found) - len(rows)
     caption = f"The {MOST_ROWS} worst of {len(found):,} classes." if left else ""
-    columns = ("class", "accuracy (%)", "right", "images")
+    columns = ("class", "accuracy (%)", "right", "images", "most often taken for")
     return Table(f"Classes of {outcome.title}", columns, rows, caption, folded=True)
+
+
+def _taken(one: ClassLine) -> str:
+    return "–" if one.taken_for is None else f"{one.taken_for} ({one.taken:,})"

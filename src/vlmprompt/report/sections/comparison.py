@@ -207,12 +207,12 @@ def _table(cell: str, found: Sequence[Compared]) -> Table:
     rows = []
     for one in found:
         test = one.tests.get("")
-        counts = (str(test.only_first), str(test.only_second), _p(test.p)) if test else ("–", "–", "–")
+        counts = (f"{test.only_first:,}", f"{test.only_second:,}", _p(test.p)) if test else ("–", "–", "–")
         extra = (_p(corrected[id(one)]) if test else "–",) if len(single) > 1 else ()
         gap = one.difference
         interval = f"{100 * gap.value:+.2f} [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]".replace("-", "−")
         accuracies = (f"{100 * accuracy:.2f}" for accuracy in one.accuracies)
-        rows.append((one.first, one.second, str(gap.n), *accuracies, interval, *counts, *extra))
+        rows.append((one.first, one.second, f"{gap.n:,}", *accuracies, interval, *counts, *extra))
     columns = ["A", "B", "n", "A (%)", "B (%)", f"A − B [{LEVEL:.0%} interval]", "A alone", "B alone", "p"]
     columns += ["p (Holm)"] if len(single) > 1 else []
     return Table(cell, tuple(columns), tuple(rows), _how(found, len(single)), labels=2)
@@ -234,13 +234,14 @@ def _how(found: Sequence[Compared], tests: int) -> str:
 
 def _by_seed(cell: str, found: Sequence[Compared]) -> list[Table]:
     rows = tuple(
-        (one.first, one.second, seed, str(t.n), str(t.only_first), str(t.only_second), _p(t.p))
+        (one.first, one.second, seed, f"{t.n:,}", f"{t.only_first:,}", f"{t.only_second:,}", _p(t.p))
         for one in found
         for seed, t in one.tests.items()
         if seed
     )
     columns = ("A", "B", "seed", "n", "A alone", "B alone", "p")
-    return [Table(f"{cell}, seed by seed", columns, rows, "McNemar's test, two-sided.", True, 3)] if rows else []
+    title = f"{cell}, seed by seed"
+    return [Table(title, columns, rows, "McNemar's test, two-sided.", folded=True, labels=3)] if rows else []
 
 
 def _p(value: float) -> str:

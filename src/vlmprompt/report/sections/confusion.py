@@ -12,13 +12,12 @@ from vlmprompt.report.drawing import PALETTE, Names, drawn, short
 from vlmprompt.report.measured import Outcome, classified, shown, trained_first
 from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Figure, Part, Section, Table
+from vlmprompt.results.classes import Counts, confusion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
     from vlmprompt.results.details import Details
-
-    Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 MOST_CLASSES = 64  # in a heat map; of more classes, those that are confused most
 MOST_PAIRS = 20
@@ -72,13 +71,6 @@ def section(runs: Sequence[ReportRun]) -> Section | None:
     return Section("confusion", "Confusion", f"Which classes are taken for which others.{more}", tuple(parts))
 
 
-def matrix(details: Details) -> Counts:
-    """Images by true class (down) and predicted class (across): (K, K)."""
-    n_classes = len(details.class_names)
-    flat = details.label.astype(np.int64) * n_classes + details.prediction
-    return np.bincount(flat, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
 def worst_pairs(details: Details) -> list[Pair]:
     """All pairs that were confused, the most images first; of equal ones the largest share of the true class."""
     wrong = ~details.correct
@@ -93,7 +85,7 @@ def worst_pairs(details: Details) -> list[Pair]:
 
 def heat_map(details: Details) -> HeatMap:
     """The matrix; of many classes those that take part in most confusions, either way."""
-    counts = matrix(details)
+    counts = confusion(details)
     images_K = counts.sum(axis=1)
     places = np.arange(len(counts))
     if len(counts) > MOST_CLASSES:
@@ -106,7 +98,7 @@ def heat_map(details: Details) -> HeatMap:
 def _table(outcome: Outcome) -> Table:
     pairs = worst_pairs(outcome.details)
     rows = tuple(
-        (pair.true, pair.predicted, str(pair.count), f"{100 * pair.count / pair.n:.1f}", str(pair.n))
+        (pair.true, pair.predicted, f"{pair.count:,}", f"{100 * pair.count / pair.n:.1f}", f"{pair.n:,}")
         for pair in pairs[:MOST_PAIRS]
     )
     wrong = sum(pair.count for pair in pairs)

@@ -48,5 +48,4 @@ def _figure(name: str, title: str, found: Sequence[Seeds]) -> Figure:
     of = next((seeds.of for seeds in found if seeds.cell == MEAN and seeds.of), ())
     mean = f" Mean: plain mean over {', '.join(of)}." if of else ""
     plot = grouped(ordered, list(bars.items()), "accuracy (%)")
-    width = max(6.4, min(9.0, 2.5 + 0.22 * len(ordered) * len(bars)))
-    return drawn(name, title, f"{behind(found)}{mean}", plot, (width, 3.2))
+    return drawn(name, title, f"{behind(found)}{mean}", plot, (6.4, 3.2))

@@ -24,7 +24,7 @@ MOST_RUNS = 4
 MAIN_SUITE = "accuracy"
 _OFFLINE = "HF_HUB_OFFLINE"
 _INTRO = (
-    "Mistakes that the run was surest of, and the images with the smallest largest probability, right or wrong. "
+    "Mistakes that the run was surest of, and the images that it was least sure of, right or wrong. "
     "Pictures are those that the data set holds now."
 )
 Say = Callable[[Details, int], tuple[str, ...]]

@@ -12,6 +12,7 @@ from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Commands, Part, Section, Table
 
 MISSING = "–"
+MOST_OPEN = 12  # runs
 # Settings with a column of their own in the table of runs.
 _TOLD = frozenset({"method", "data", "backbone", "shots", "seed"})
 _FLAGS = ("method", "data", "backbone", "shots", "seed")
@@ -123,7 +124,9 @@ def _data(known: Known) -> Part:
         )
         for run, info in known
     )
-    return Table("Data", columns, rows, "classes of the data set, and those that were trained on", labels=3)
+    return Table(
+        "Data", columns, rows, "classes of the data set, and those that were trained on", _many(known), labels=3
+    )
 
 
 def _costs(known: Known) -> Part:
@@ -141,7 +144,12 @@ def _costs(known: Known) -> Part:
         for run, info in known
     )
     caption = "parameters that were trained; memory at its highest, of the whole process"
-    return Table("Costs", columns, rows, caption, labels=3)
+    return Table("Costs", columns, rows, caption, _many(known), labels=3)
+
+
+def _many(known: Known) -> bool:
+    """Whether a line a run is more than one wants to see unasked."""
+    return len(known) > MOST_OPEN
 
 
 def _megabytes(size: int | None) -> str:

@@ -37,7 +37,7 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
         top1 = 100 * float(outcome.details.correct.mean())
         ece, adaptive = (f"{100 * found[name]:.2f}" for name in ("ece_15", "ece_adaptive_15"))
         others = (f"{found[name]:.4f}" for name in ("brier", "nll", "aurc"))
-        rows.append((outcome.title, str(len(outcome.details)), f"{top1:.2f}", ece, adaptive, *others))
+        rows.append((outcome.title, f"{len(outcome.details):,}", f"{top1:.2f}", ece, adaptive, *others))
     columns = ("run", "n", "accuracy (%)", "ECE (%) ↓", "adaptive ECE (%) ↓", "Brier ↓", "NLL ↓", "AURC ↓")
     caption = (
         f"ECE: expected calibration error in {BINS} bins of equal width; adaptive: in {BINS} bins of equal mass. "
