@@ -239,7 +239,7 @@ def test_the_panels_of_a_picture(tmp_path: Path) -> None:
 
     image = np.zeros((4, 8, 3)) + np.array([0.8, 0.1, 0.1])  # wide: 2 x 4 patches
     values_N = torch.tensor([0.0, 1, 0, 0, 0, 0, 0, 1])
-    rows = [Row("true\na $class$ _{of} signs", image, (Panel("prompt 1", values_N, 0.25),))] * 2
+    rows = [Row("true\na $class$ _{of} signs", image, (Panel("prompt 1", values_N, "25% on the object"),))] * 2
 
     def drawn(kind: Any) -> np.ndarray[Any, Any]:
         with Image.open(io.BytesIO(draw((2, 4), kind, rows))) as picture:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.explain.maps import Looking, class_attention, on_object, share
+from vlmprompt.explain.maps import Looking, class_attention, mean_share, on_object, share
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import LocalView, MethodOutput, PromptMethod
 from vlmprompt.methods.patch_maps import PatchMap, cosine_maps, plan_maps
@@ -38,7 +38,11 @@ def test_weights_are_shares_worked_out_by_hand() -> None:
     assert cosines.weights_BN.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0]]  # the mean is 0
     attention = PatchMap("attention", "", torch.tensor([[3.0, 0, 0, 1.0]]))
     assert attention.weights_BN.tolist() == [[0.75, 0, 0, 0.25]]
-    assert share(attention.weights_BN[0], torch.tensor([True, True, False, False])) == 0.75
+    mask_N = torch.tensor([True, True, False, False])
+    empty = PatchMap("attention", "", torch.zeros(1, 4)).weights_BN[0]
+    assert share(attention.weights_BN[0], mask_N) == 0.75 and share(empty, mask_N) is None
+    assert mean_share([chosen.weights_BN[0], empty, attention.weights_BN[0]], mask_N) == 0.625
+    assert mean_share([empty], mask_N) is None
 
 
 def test_plans_are_those_of_the_class_and_each_prompts_mass_is_one() -> None:

@@ -272,6 +272,18 @@ def test_force_removes_event_files_and_leaves_a_users_own(
     assert not (tmp_path / "r" / "tensorboard").exists()
 
 
+def test_a_run_that_goes_on_without_a_tracker_still_owns_its_files(
+    photos: Path, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {"out": tmp_path / "r", "backbone": tiny_backbone}
+    with pytest.raises(Interrupted):
+        train(config(photos), place(tmp_path, "tensorboard"), progress=Hooked(lambda n: interrupt(n, 5)), **how)
+    run = train(config(photos), place(tmp_path), resume=True, **how).run
+    assert "tensorboard" in load_run(run).info.files
+    train(config(photos, seed=2), place(tmp_path), force=True, **how)
+    assert not (run / "tensorboard").exists()
+
+
 # -- how it is asked for -----------------------------------------------------------------------------
 def test_without_the_package_the_extra_is_named_before_anything_is_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

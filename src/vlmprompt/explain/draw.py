@@ -49,12 +49,12 @@ class Panel:
     Attributes:
         title: what it is of.
         values_N: see `PatchMap`.
-        share: how much of it lies on the object, 0 to 1; None where nobody knows.
+        note: a few words below the title, or None.
     """
 
     title: str
     values_N: Tensor
-    share: float | None
+    note: str | None
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def draw(grid: tuple[int, int], kind: MapKind, rows: Sequence[Row]) -> bytes:
             panel = row.panels[j - 1] if j else None
             shown = row.image_HW3 if panel is None else _over(row.image_HW3, grid, kind, panel.values_N, scale)
             axes.imshow(shown, interpolation="nearest", aspect="auto")
-            _head(axes, row.title if panel is None else panel.title, None if panel is None else panel.share)
+            _head(axes, row.title if panel is None else panel.title, None if panel is None else panel.note)
             if panel is not None and kind == "patches":
                 _outline(axes, panel.values_N.reshape(grid).numpy() > 0, (height, width))
     if kind in SCALES:
@@ -156,9 +156,9 @@ def _outline(axes: Any, chosen: npt.NDArray[np.bool_], size: tuple[int, int]) ->
     axes.add_collection(LineCollection(list(lines), colors=OUTLINE, linewidths=1.4, capstyle="round"), autolim=False)
 
 
-def _head(axes: Any, title: str, share: float | None) -> None:
+def _head(axes: Any, title: str, note: str | None) -> None:
     """One or two lines above a panel. Dollar signs of names are no formulas."""
-    text = title if share is None else f"{title}\n{share:.0%} on the object"
+    text = title if note is None else f"{title}\n{note}"
     axes.set_title(text, fontsize=FONT, pad=3, linespacing=1.15, parse_math=False)
 
 

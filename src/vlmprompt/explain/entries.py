@@ -100,7 +100,7 @@ class Entries:
             yield self._image(one, i, maps) | {
                 "true": None if one.label is None else self._class(one.label),
                 "predicted": self._class(int(predicted_B[i])),
-                "probability": round(float(sure_B[i]), 6),
+                "probability": _rounded(float(sure_B[i])),
             }
 
     def _asked(self, one: Seen, predicted: int, sure: float) -> dict[str, str]:
@@ -133,8 +133,8 @@ class Entries:
                     "kind": kind,
                     "title": TITLES[kind],
                     "caption": self._caption(kind, [words for words, _, _ in maps]),
-                    "pointing": None if mask_N is None else round(mean_share(own, mask_N), 6),
-                    "chance": None if mask_N is None else round(float(mask_N.double().mean()), 6),
+                    "pointing": None if mask_N is None else _rounded(mean_share(own, mask_N)),
+                    "chance": None if mask_N is None else _rounded(float(mask_N.double().mean())),
                 }
             )
         source = one.record.image
@@ -146,7 +146,7 @@ class Entries:
         """The maps of a kind of image i, zero-shot CLIP's first."""
         named = [(CLIP, m) for m in beside] + [(m.title or self.own.name, m) for m in ours]
         return tuple(
-            Panel(title, m.values_BN[i].float().cpu(), None if mask_N is None else share(m.weights_BN[i], mask_N))
+            Panel(title, m.values_BN[i].float().cpu(), _note(m.weights_BN[i], mask_N))
             for title, m in named
             if m.kind == kind
         )
@@ -164,3 +164,14 @@ def _slug(record: Record) -> str:
     """The last two parts of an image's id, as a part of a file's name."""
     words = "/".join(re.split(r"[/\\]", record.id)[-2:]).lower()
     return _OTHER.sub("-", words).strip("-")[:40].strip("-") or "image"
+
+
+def _note(weights_N: Tensor, mask_N: Tensor | None) -> str | None:
+    """What stands below the title of a panel."""
+    if not weights_N.any():
+        return "no patch stands out"
+    return None if mask_N is None else f"{share(weights_N, mask_N):.0%} on the object"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -5,7 +5,7 @@ Shapes: B images, K classes, N local positions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -89,11 +89,17 @@ def on_object(record: Record, grid: tuple[int, int]) -> Tensor | None:
     return masks([record], rows * columns)[0]
 
 
-def share(weights_N: Tensor, mask_N: Tensor) -> float:
-    """How much of the looking falls on the object, 0 to 1; what `PatchMap.weights_BN` says, where `mask_N` is true."""
-    return float((weights_N.cpu() * mask_N).sum())
+def share(weights_N: Tensor, mask_N: Tensor) -> float | None:
+    """How much of the looking falls on the object, 0 to 1; None of an empty map.
+
+    Args:
+        weights_N: of `PatchMap.weights_BN`.
+        mask_N: see `on_object`.
+    """
+    return float((weights_N * mask_N).sum()) if weights_N.any() else None
 
 
-def mean_share(weights: Sequence[Tensor], mask_N: Tensor) -> float:
-    """Of several maps (N,), the mean share on the object."""
-    return sum(share(weights_N, mask_N) for weights_N in weights) / len(weights)
+def mean_share(weights: Iterable[Tensor], mask_N: Tensor) -> float | None:
+    """The mean of several maps (N,), the empty ones left out; None where all are empty."""
+    shares = [own for weights_N in weights if (own := share(weights_N, mask_N)) is not None]
+    return sum(shares) / len(shares) if shares else None
