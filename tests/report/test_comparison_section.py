@@ -33,7 +33,7 @@ def test_two_runs_by_hand() -> None:
     assert row[:5] == ("coop, 4 shots", "bloom, 4 shots", "20", "75.00", "25.00")
     assert row[5].startswith("+50.00 [") and row[6:8] == ("13", "3")
     assert row[8] == f"{stats.binomtest(3, 16).pvalue:.4f}"
-    assert "2,000 resamples; images drawn" in table.caption and "exact binomial" in table.caption
+    assert "2,000 resamples of images; A alone" in table.caption and "exact binomial" in table.caption
     (figure,) = figures(section)
     assert figure.title == "accuracy test on photos"
     assert figure.caption.startswith("n = 20 images, the same for both.")
@@ -86,7 +86,7 @@ def test_seeds_are_put_together_and_tested_one_by_one() -> None:
         ("bloom, 4 shots, 2 seeds", "zeroshot"),
     ]
     assert summary.rows[0][3:5] == ("57.50", "37.50") and summary.rows[0][6:] == ("–", "–", "–")
-    assert "seeds drawn (the same for both), and images or seeds drawn (for each side)" in summary.caption
+    assert "resamples of images and seeds (the same for both); or of images and seeds (of each side)" in summary.caption
     # Seed 1: 11 and 5 images; seed 2: 12 and 10; zero-shot is right on 2 beside every seed.
     assert [row[2:6] for row in by_seed.rows] == [
         ("1", "20", "6", "0"),

@@ -67,7 +67,7 @@ def test_the_interval_has_the_quantiles_of_the_exact_distribution() -> None:
             p = comb(n, i) * comb(n - i, j) * (b / n) ** i * (c / n) ** j * ((n - b - c) / n) ** (n - i - j)
             chance[i - j] = chance.get(i - j, 0) + p
     assert found.value == pytest.approx((b - c) / n)
-    assert (found.n, found.seeds, found.resamples, found.how) == (n, (1, 1), RESAMPLES, "images drawn")
+    assert (found.n, found.seeds, found.resamples, found.how) == (n, (1, 1), RESAMPLES, "images")
     for edge, share in ((found.low, 0.025), (found.high, 0.975)):
         below = sum(p for gap, p in chance.items() if gap < edge * n - 1e-9)
         up_to = sum(p for gap, p in chance.items() if gap <= edge * n + 1e-9)
@@ -108,8 +108,8 @@ def test_common_seeds_are_drawn_together() -> None:
     assert (together.low, together.high) == (0.0, 0.0)
     assert (apart.low, apart.high) == (-1.0, 1.0)
     assert (together.how, apart.how) == (
-        "seeds drawn (the same for both), and images",
-        "seeds drawn (for each side), and images",
+        "images and seeds (the same for both)",
+        "images and seeds (of each side)",
     )
 
 

@@ -57,7 +57,7 @@ class Difference:
         value, low, high: fractions.
         n: images.
         seeds: runs of each side.
-        how: what was drawn.
+        how: what was drawn with replacement.
     """
 
     value: float
@@ -159,8 +159,8 @@ class Bootstrap:
 
 def _how(seeds: tuple[int, int], joint: bool) -> str:
     if seeds == (1, 1):
-        return "images drawn"
-    return f"seeds drawn ({'the same for both' if joint else 'for each side'}), and images"
+        return "images"
+    return f"images and seeds ({'the same for both' if joint else 'of each side'})"
 
 
 def _drawn(random: Random, n: int, shape: tuple[int, int]) -> Whole:

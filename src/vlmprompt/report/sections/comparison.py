@@ -221,7 +221,7 @@ def _table(cell: str, found: Sequence[Compared]) -> Table:
 def _how(found: Sequence[Compared], tests: int) -> str:
     drawn = list(dict.fromkeys(one.difference.how for one in found))
     resamples = found[0].difference.resamples
-    said = [f"Intervals in percentage points: percentiles of {resamples:,} resamples; {' or '.join(drawn)}"]
+    said = [f"Intervals in percentage points: percentiles of {resamples:,} resamples of {'; or of '.join(drawn)}"]
     if tests:
         kinds = {one.tests[""].exact for one in found if "" in one.tests}
         exact = "exact binomial" if kinds == {True} else "chi-square with continuity correction"
