@@ -50,6 +50,7 @@ SLIPS: list[tuple[list[str], int, str, str]] = [
     (["evaluate", "runs/done", "--reporter", "makdown"], 2, "unknown reporter", "'markdown'"),
     (["export", "runs/done"], 2, "--to is missing", "onnx"),
     (["export", "runs/done", "--to", "onx"], 2, "nothing is exported to 'onx'", "'onnx'"),
+    (["export", "runs/begun", "--to", "onnx"], 3, "run begun is not finished", "--resume"),
     (["export", "nowhere", "--to", "onnx"], 3, "nowhere is not a run", "vlmprompt train"),
     (["export", "runs/done", "--to", "onnx", "--out", "x.pt"], 2, "a file *.onnx, not x.pt", "x.pt.onnx"),
     (["export", "runs/done", "--to", "open_clip", "--out", "run.toml"], 3, "run.toml is a file", "name a folder"),
