@@ -275,6 +275,20 @@ def test_a_long_first_column_gives_way_before_a_head_is_broken(
     assert lines[1].split()[0] + "".join(lines[2:]) == path
 
 
+@pytest.mark.parametrize("columns", ["80", ""])
+def test_a_title_longer_than_its_table_stays_whole(
+    columns: str, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = "/photographs" * 10
+
+    def command() -> None:
+        emit("try", {}, as_json=False, table=Table(("name", "n"), [("one", 1)], title=folder))
+
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run(command) == 0
+    assert capsys.readouterr().out.splitlines() == [folder, "name  n", "one   1"]
+
+
 def test_a_warning_is_said_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     def command(as_json: JsonFlag = False) -> None:
         for text in ("take care", "of this", "take care"):

@@ -181,9 +181,6 @@ def _show(part: Table | str) -> None:
     # A real terminal decides on colours; the text is captured because rich pads lines with blanks.
     console = Console(width=_width(), highlight=False)
     table = RichTable(
-        title=None if part.title is None else Text(shown.cell(part.title)),
-        title_justify="left",
-        title_style="bold",
         box=None,
         pad_edge=False,
         padding=(0, GAP, 0, 0),
@@ -199,6 +196,8 @@ def _show(part: Table | str) -> None:
     for row in rows:
         table.add_row(*row)
     with console.capture() as captured:
+        if part.title is not None:  # not by the table, which would break it at its own width, a path in the middle
+            console.print(Text(shown.cell(part.title), style="bold"), soft_wrap=True)
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
