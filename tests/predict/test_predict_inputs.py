@@ -71,6 +71,11 @@ def test_the_folder_that_pictures_are_sorted_into_is_left_out(tree: Path) -> Non
     assert named("in", left_out=Path("in/b")) == ["in/a.JPG", "in/c.png"]
     assert named("in", left_out=tree / "in" / "b" / ".." / "b") == ["in/a.JPG", "in/c.png"]
     assert named("in", left_out=Path("later"))[0] == "in/a.JPG"
+    assert named("in/[a-c]*", left_out=Path("in/b")) == ["in/a.JPG", "in/c.png"]
+    assert named("-", stdin=["in/c.png", "in/b/1.jpg", "in/b"], left_out=Path("in/b")) == ["in/c.png"]
+    assert named("in/b/1.jpg", left_out=Path("in/b")) == ["in/b/1.jpg"]
+    with pytest.raises(InputError, match="outside of in/b"):
+        named("in/b/*", left_out=Path("in/b"))
     with pytest.raises(UsageError, match="in is named as a folder of pictures, and as the folder to sort"):
         Inputs.of(["in"], left_out=tree / "in")
 

@@ -41,6 +41,7 @@ from vlmprompt.training.runs import Run, load_run
 
 Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
+_WRITE = "free space or change the permissions there"
 
 
 class _Part(BaseModel):
@@ -126,13 +127,14 @@ def calibrate(
     runtime, progress = runtime or Runtime.model_validate({}), progress or SilentProgress()
     dataset = own_images(run, runtime)
     _require_images(run, dataset, chosen, progress)
-    probe(run.path)  # it takes a while until there is something to be written
+    probe(run.path, _WRITE)  # it takes a while until there is something to be written
     towers, spec = (None, backbone) if isinstance(backbone, str) else (backbone, None)
     resources = Resources(runtime, progress, towers, spec=spec)
     with shared(run.path, progress, alone=False):
         found = _fitted(run, resources, dataset, chosen)
         _warn(found, progress)
-        write_atomic(run.path / CALIBRATION_FILE, (found.model_dump_json(indent=2) + "\n").encode(), make_folder=False)
+        content = (found.model_dump_json(indent=2) + "\n").encode()
+        write_atomic(run.path / CALIBRATION_FILE, content, make_folder=False, hint=_WRITE)
     return found
 
 

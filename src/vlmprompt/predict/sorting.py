@@ -34,10 +34,7 @@ def require_place(folder: Path) -> None:
     Raises:
         InputError: they cannot.
     """
-    try:
-        probe(folder)
-    except InputError as error:
-        raise InputError(error.message, hint=_WRITE) from error
+    probe(folder, _WRITE)
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
