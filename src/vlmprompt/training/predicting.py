@@ -17,7 +17,7 @@ from vlmprompt.config.models import Runtime
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 from vlmprompt.methods.scores import ood_scores
-from vlmprompt.predict.calibrated import Calibration
+from vlmprompt.predict.calibrated import LEAVE_OUT, Calibrated
 from vlmprompt.predict.conformal import conformal_threshold
 from vlmprompt.predict.prediction import SHOWN, probabilities
 from vlmprompt.predict.predictor import Predictor, require_score_of
@@ -87,7 +87,7 @@ def predictor_of(
         CapabilityError: the method cannot give the score.
     """
     progress = progress or SilentProgress()
-    calibration = Calibration.read(run.path, run.digest) if wishes.calibrated else None
+    calibration = Calibrated.read(run.path, run.digest, LEAVE_OUT) if wishes.calibrated else None
     temperature = 1.0 if calibration is None else calibration.temperature
     kept = Thresholds.read(run.path, run.digest)
     rejection = None if wishes.reject is None else kept.rejecting(wishes.score, wishes.reject)
