@@ -13,6 +13,7 @@ import torch
 from tests.training.material import CLASSES, config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import CapabilityError, InputError, UsageError
+from vlmprompt.evaluation.calibrate import calibrate as fit
 from vlmprompt.methods.scores import ood_scores
 from vlmprompt.predict.calibrated import CALIBRATION_FILE
 from vlmprompt.predict.conformal import threshold_of
@@ -169,6 +170,21 @@ def test_test_images_stand_in_and_neither_is_an_error(tmp_path: Path, tiny_backb
     with pytest.raises(InputError, match="neither validation nor test images") as error:
         predictor_of(run, Wishes(reject=0.9), HERE, backbone=tiny_backbone)
     assert "val or test" in str(error.value.hint)
+
+
+def test_validation_images_that_are_gone_are_missed(photos: Path, tmp_path: Path, tiny_backbone: Backbone) -> None:
+    own = shutil.copytree(photos, tmp_path / "photos")
+    run = load_run(train(config(own, shots=3), runtime(tmp_path), backbone=tiny_backbone).run)
+    validation(run)[0].unlink()
+    with pytest.warns(UserWarning, match="^1 of 12 validation images of run .* are not among its data any more"):
+        said = run.predict([], reject=0.9, runtime=HERE, backbone=tiny_backbone)
+    assert said.rejection is not None and said.rejection.reference.n == 11
+    shutil.rmtree(own / "val")
+    shutil.rmtree(own / "test")
+    with pytest.warns(UserWarning, match="^12 of 12"), pytest.raises(InputError, match="neither validation nor test"):
+        run.predict([], reject=0.8, runtime=HERE, backbone=tiny_backbone)
+    with pytest.warns(UserWarning, match="^12 of 12"), pytest.raises(InputError, match="has no test images of run"):
+        fit(run, HERE, split="test", backbone=tiny_backbone)
 
 
 def test_what_is_asked_for_wrongly(run: Run, tiny_backbone: Backbone) -> None:

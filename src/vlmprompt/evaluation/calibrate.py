@@ -79,8 +79,12 @@ def calibrate(
 
 
 def _require_images(run: Run, dataset: Dataset, split: Split, progress: Progress) -> None:
+    if split not in dataset.splits and split == "test":
+        raise InputError(
+            f"{run.info.data.spec} has no test images of run {run.name}'s classes to fit a temperature on",
+            hint="add a folder or rows for test",
+        )
     if split == "test":
-        dataset.split("test")
         progress.warn("the temperature is fitted on the test images: what is then measured on them flatters")
     elif "val" not in dataset.splits:
         raise InputError(
