@@ -59,7 +59,7 @@ def replacing(path: Path, *, make_folder: bool = True, hint: str = _HINT) -> Ite
         _sync(part)
         os.replace(part, target)  # noqa: PTH105 (the call that tests interrupt)
         _sync_folder(target.parent)
-        _tidy(target)
+        tidy(target)
     except OSError as error:
         raise unwritable(path, error, hint) from error
     finally:
@@ -126,7 +126,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _tidy(written: Path) -> None:
+def tidy(written: Path) -> None:
     """Remove what killed processes left beside a file, judged by the clock that stamped the file itself."""
     with suppress(OSError):
         now = written.stat().st_mtime

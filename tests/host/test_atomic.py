@@ -141,7 +141,7 @@ def test_left_overs_of_killed_processes_go_and_work_under_way_stays(tmp_path: Pa
     for file, age in ((old, ABANDONED_S + 60), (fresh, ABANDONED_S - 60), (mine, 10 * ABANDONED_S)):
         os.utime(file, (now - age, now - age))
     assert parts(tmp_path) and set(parts(tmp_path)) == {old, fresh}
-    atomic._tidy(tmp_path / "c")
+    atomic.tidy(tmp_path / "c")
     assert names(tmp_path) == sorted([fresh.name, ".a.tmp", "c"])
 
 

@@ -19,6 +19,7 @@ from vlmprompt.predict.calibrated import CALIBRATION_FILE
 from vlmprompt.predict.conformal import threshold_of
 from vlmprompt.predict.thresholds import THRESHOLDS_FILE
 from vlmprompt.progress import SilentProgress
+from vlmprompt.training import predicting
 from vlmprompt.training.predicting import Wishes, predictor_of
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, load_run
@@ -103,6 +104,24 @@ def test_the_threshold_is_that_of_the_validation_images(run: Run, tiny_backbone:
         sorted(CLASSES)[order[label]].replace("_", " ") in names for label, names in zip(labels, said.sets, strict=True)
     )
     assert covered >= 9
+
+
+def test_what_another_call_keeps_meanwhile_stays(
+    run: Run, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: dict[str, Any] = {"runtime": HERE, "backbone": tiny_backbone}
+    set_by = predicting.OwnImages.thresholds
+
+    def meanwhile(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(predicting.OwnImages, "thresholds", set_by)
+        run.predict([], reject=0.5, conformal=0.5, **shares)
+        return set_by(*args, **more)
+
+    monkeypatch.setattr(predicting.OwnImages, "thresholds", meanwhile)
+    run.predict([], reject=0.75, conformal=0.5, **shares)
+    kept = json.loads((run.path / THRESHOLDS_FILE).read_text())
+    assert [one["keep"] for one in kept["rejection"]] == [0.5, 0.75]
+    assert [one["alpha"] for one in kept["conformal"]] == [0.5]
 
 
 def test_thresholds_of_a_temperature_are_its_own(run: Run, photos: Path, tiny_backbone: Backbone) -> None:

@@ -113,7 +113,7 @@ def predictor_of(
                 predictor.rejection = one
             else:
                 predictor.set_threshold = one
-        _keep(run, kept.with_(*found), progress)
+        _keep(run, found, progress)
     for thing in (calibration, predictor.rejection, predictor.set_threshold):
         if thing is not None:
             progress.message(thing.words)
@@ -206,9 +206,12 @@ class OwnImages:
         return values
 
 
-def _keep(run: Run, thresholds: Thresholds, progress: Progress) -> None:
-    """A folder that cannot be written to costs the next call the images, and this one nothing."""
+def _keep(run: Run, found: Sequence[Rejection | SetThreshold], progress: Progress) -> None:
+    """Keep thresholds beside what others have kept meanwhile.
+
+    A folder that cannot be written to costs the next call the images, and this one nothing.
+    """
     try:
-        thresholds.write(run.path)
+        Thresholds.read(run.path, run.digest).with_(*found).write(run.path)
     except InputError as error:
         progress.warn(f"the threshold is not kept: {error.message}")
