@@ -30,6 +30,7 @@ from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.places import RUN_FILE, no_run, require_run
 from vlmprompt.training.predicting import Wishes, predictor_of
 from vlmprompt.training.provenance import RunInfo
+from vlmprompt.training.towers import require_towers
 from vlmprompt.training.trainset import load_run_dataset
 
 
@@ -298,47 +299,9 @@ class Run:
         """Refuse towers that are not those of the training, wherever they lie.
 
         Raises:
-            InputError: they have other weights, compute otherwise with the same, or read images of another size or
-                texts otherwise.
+            InputError: see `require_towers`.
         """
-        then = self.info.backbone
-        if backbone.digest != then.digest:
-            raise InputError(
-                f"the weights of backbone {backbone.spec!r} are not those that run {self.name} was trained on",
-                hint="restore them, say where they are (--backbone SPEC, or load_backbone(spec=...)), or train again",
-            )
-        sides = backbone.preprocess.sides
-        if then.sides not in (None, sides):  # which the weights of a convolutional tower do not tell
-            raise InputError(
-                f"run {self.name} was trained on images of {_by(then.sides)} pixels, "
-                f"and backbone {backbone.spec!r} reads {_by(sides)}",
-                hint="load the run's own towers (load_backbone() of the run), or train again",
-            )
-        if then.is_quick not in (None, backbone.is_quick):
-            raise InputError(
-                f"run {self.name} was trained {_with(then.is_quick)} QuickGELU, "
-                f"and backbone {backbone.spec!r} computes {_with(backbone.is_quick)} it",
-                hint="load the run's own towers (load_backbone() of the run), or train again",
-            )
-        stand_in = backbone.identity.stand_in
-        if stand_in != then.stand_in:
-            raise InputError(
-                f"run {self.name} was trained with {_reader(then.stand_in)}, "
-                f"and texts are read by {_reader(stand_in)} now",
-                hint="train it again",
-            )
-
-
-def _by(sides: tuple[int, int]) -> str:
-    return " x ".join(map(str, sides))
-
-
-def _with(is_quick: bool) -> str:
-    return "with" if is_quick else "without"
-
-
-def _reader(stand_in: str | None) -> str:
-    return "the towers' own tokenizer" if stand_in is None else f"numbers in place of tokenizer {stand_in!r}"
+        require_towers(self.name, self.info.backbone, backbone)
 
 
 def load_run(path: Path | str) -> Run:
