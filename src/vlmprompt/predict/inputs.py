@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlmprompt.data.files import READABLE, check_utf8, entries, is_image
+from vlmprompt.data.files import READABLE, check_utf8, entries, ignored, is_image
 from vlmprompt.errors import InputError, UsageError, VlmPromptError
 from vlmprompt.regular import named_path
 
@@ -127,12 +129,35 @@ def _paths(word: str, left_out: Path | None) -> list[Path]:
         raise InputError(
             f"there is no {word}", hint="name a picture, a folder of pictures, or a pattern such as '*.jpg'"
         )
-    fitting = glob.glob(str(path), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute pattern)
-    found = [path for path in map(Path, sorted(fitting)) if not _within(path, left_out)]
+    fitting = _fitting(path)
+    found = [one for one in fitting if not _within(one, left_out)]
     if not found:
         beside = f" outside of {left_out}" if fitting else ""
         raise InputError(f"nothing fits the pattern {word}{beside}", hint="name a picture or a folder of pictures")
     return found
+
+
+def _fitting(pattern: Path) -> list[Path]:
+    """What fits a pattern, sorted; what lies below a folder that fits is meant by that one, and left out.
+
+    As in a shell, "**" enters no folder through a link (there could be no end). Hidden names and sidecars are not found
+    unless the pattern names them.
+    """
+    parts = list(pattern.relative_to(pattern.anchor).parts)
+    while parts and parts[-1] == "**":  # a folder stands for all below it
+        parts.pop()
+    start = Path(pattern.anchor)
+    if not any(map(glob.has_magic, parts)):
+        folder = start.joinpath(*parts)
+        return [folder] if os.path.exists(folder) else []  # noqa: PTH110
+    wanted = "/".join(part if part == "**" else re.sub(r"\*+", "*", part) for part in parts)
+    may_hide = any(part.startswith(".") for part in parts if glob.has_magic(part))
+    found = set()
+    with suppress(OSError):  # a part of it is longer than any name
+        for path in start.glob(wanted):
+            if may_hide or not any(ignored(part) and part not in parts for part in path.parts):
+                found.add(path)
+    return [path for path in sorted(found, key=str) if found.isdisjoint(path.parents)]
 
 
 def _within(path: Path, folder: Path | None) -> bool:
