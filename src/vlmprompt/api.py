@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from vlmprompt.errors import UsageError as UsageError
     from vlmprompt.errors import VlmPromptError as VlmPromptError
     from vlmprompt.errors import did_you_mean as did_you_mean
-    from vlmprompt.evaluation.calibrate import Calibrated as Calibrated
     from vlmprompt.evaluation.calibrate import calibrate as calibrate
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
@@ -95,6 +94,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy
+    from vlmprompt.predict.calibrated import Calibrated as Calibrated
     from vlmprompt.predict.prediction import Prediction as Prediction
     from vlmprompt.predict.predictor import Predictor as Predictor
     from vlmprompt.results.rows import ResultRow as ResultRow
@@ -140,7 +140,7 @@ _MODULES = {
         "VlmPromptError",
         "did_you_mean",
     ),
-    "vlmprompt.evaluation.calibrate": ("Calibrated", "calibrate"),
+    "vlmprompt.evaluation.calibrate": ("calibrate",),
     "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
     "vlmprompt.evaluation.runner": ("evaluate",),
     "vlmprompt.evaluation.untrained": ("evaluate_method",),
@@ -167,6 +167,7 @@ _MODULES = {
     "vlmprompt.methods.scores": ("ood_scores",),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
     "vlmprompt.methods.weighted": ("cross_entropy",),
+    "vlmprompt.predict.calibrated": ("Calibrated",),
     "vlmprompt.predict.prediction": ("Prediction",),
     "vlmprompt.predict.predictor": ("Predictor",),
     "vlmprompt.results.rows": ("ResultRow",),

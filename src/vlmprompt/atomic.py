@@ -9,41 +9,49 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vlmprompt.errors import InputError
+from vlmprompt.regular import regular
 
 PROBE_BYTES = 1 << 16
 # A file takes seconds to write: one that nobody has touched for so long belongs to a process that was killed.
 ABANDONED_S = 3600
+_HINT = (
+    "free space or change the permissions there (--resume goes on with an unfinished run), "
+    "or choose another folder with --out"
+)
 _PART = re.compile(r"\.[0-9a-f]{16}\.vlmprompt-part")
 
 
-def write_atomic(path: Path, content: bytes, *, make_folder: bool = True) -> None:
+def write_atomic(path: Path, content: bytes, *, make_folder: bool = True, hint: str = _HINT) -> None:
     """Write a file so that a reader, or a crash at any point, finds the old content or the new.
 
     Args:
-        path, make_folder: see `replacing`.
+        path, make_folder, hint: see `replacing`.
 
     Raises:
         InputError: it cannot be written; the old content is intact.
     """
-    with replacing(path, make_folder=make_folder) as part:
+    with replacing(path, make_folder=make_folder, hint=hint) as part:
         part.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: Path, *, make_folder: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, make_folder: bool = True, hint: str = _HINT) -> Iterator[Path]:
     """A new file to be filled, which takes the place of `path` once the block has ended without an error.
 
     Args:
         path: where it is a link, the file that it points to is replaced and the link stays: who made it has
             said where the content is to lie.
         make_folder: make the folder where there is none; without, one that has vanished is an error.
+        hint: what to do where it cannot be written.
 
     Raises:
-        InputError: it cannot be written; the old content is intact.
+        InputError: it cannot be written, or there is a pipe or a device, such as /dev/null; what is there is intact.
     """
     target = Path(os.path.realpath(path))
     part = None
     try:
+        with suppress(FileNotFoundError):
+            regular(target)  # a rename would put a file in the place of a device
         if make_folder:
             target.parent.mkdir(parents=True, exist_ok=True)
         part = _new_part(target.parent)
@@ -51,9 +59,9 @@ def replacing(path: Path, *, make_folder: bool = True) -> Iterator[Path]:
         _sync(part)
         os.replace(part, target)  # noqa: PTH105 (the call that tests interrupt)
         _sync_folder(target.parent)
-        _tidy(target)
+        tidy(target)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, hint) from error
     finally:
         if part is not None:
             with suppress(OSError):
@@ -65,8 +73,11 @@ def parts(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if _PART.fullmatch(file.name)] if folder.is_dir() else []
 
 
-def probe(folder: Path) -> None:
+def probe(folder: Path, hint: str = _HINT) -> None:
     """Find out now whether files can be written into a folder, which need not exist; nothing stays behind.
+
+    Args:
+        hint: what to do where they cannot.
 
     Raises:
         InputError: they cannot, and why.
@@ -82,20 +93,16 @@ def probe(folder: Path) -> None:
         finally:
             part.unlink()
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise unwritable(folder, error, hint) from error
     finally:
         for place in made:
             with suppress(OSError):  # somebody else has begun to use it
                 place.rmdir()
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError, hint: str = _HINT) -> InputError:
     """The error for a file that cannot be written."""
-    return InputError(
-        f"cannot write {path}: {error.strerror or error}",
-        hint="free space or change the permissions there (--resume goes on with an unfinished run), "
-        "or choose another folder with --out",
-    )
+    return InputError(f"cannot write {path}: {error.strerror or error}", hint=hint)
 
 
 def _new_part(folder: Path) -> Path:
@@ -119,7 +126,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _tidy(written: Path) -> None:
+def tidy(written: Path) -> None:
     """Remove what killed processes left beside a file, judged by the clock that stamped the file itself."""
     with suppress(OSError):
         now = written.stat().st_mtime

@@ -202,3 +202,6 @@ def test_large_pictures_are_read_without_a_word_up_to_the_bound(monkeypatch: pyt
     monkeypatch.setattr(images, "MOST_PIXELS", 90_000_000)
     with pytest.raises(InputError, match="it has 9500 x 9500 pixels; read are 1 to 90,000,000 in all"):
         decode(io.BytesIO(content), "large")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000_000)  # Pillow refuses what has more than twice as many
+    with pytest.raises(InputError, match=r"large: Image size \(90250000 pixels\); read are 1 to 90,000,000 in all"):
+        decode(io.BytesIO(content), "large")

@@ -21,10 +21,10 @@ from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation import calibrate as calibrate_module
-from vlmprompt.evaluation.calibrate import SPLITS, Calibrated, calibrate
+from vlmprompt.evaluation.calibrate import SPLITS, calibrate
 from vlmprompt.evaluation.classified import CALIBRATION
 from vlmprompt.evaluation.runner import RESULTS_FILE, evaluate
-from vlmprompt.predict.calibrated import CALIBRATION_FILE, Calibration
+from vlmprompt.predict.calibrated import CALIBRATION_FILE, Calibrated
 from vlmprompt.results.details import FOLDER, Details
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore, current
@@ -111,7 +111,7 @@ def test_the_file_is_what_prediction_reads(run: Path, tiny_backbone: Backbone) -
     assert Calibrated.model_validate_json(content) == found
     said = json.loads(content)
     assert {"temperature", "split", "n", "before", "after", "checkpoint", "val"} <= said.keys()
-    read = Calibration.read(run, load_run(run).digest)
+    read = Calibrated.read(run, load_run(run).digest)
     assert read is not None and (read.temperature, read.split, read.n) == (found.temperature, "val", 16)
     assert fitted(run, tiny_backbone) == found and file.read_bytes() == content
     assert any("16 images; below 100" in text for text in progress.warnings)
@@ -221,3 +221,13 @@ def test_the_command_knows_the_same_splits() -> None:
     from vlmprompt.cli import calibrate as command
 
     assert command.SPLITS == SPLITS and command.SHOWN.keys() == set(CALIBRATION)
+
+
+def test_a_damaged_file_is_told_with_what_the_command_can_do(run: Path, tiny_backbone: Backbone) -> None:
+    (run / CALIBRATION_FILE).write_text('{"temperature": 0.0}')
+    with pytest.raises(InputError, match="is damaged") as error:
+        evaluate(run, "accuracy", backbone=tiny_backbone, calibrated=True, reference=False)
+    assert error.value.hint is not None and "without --calibrated" in error.value.hint
+    with pytest.raises(InputError, match="is damaged") as error:
+        load_run(run).predict([], backbone=tiny_backbone)
+    assert error.value.hint is not None and "--no-calibration" in error.value.hint

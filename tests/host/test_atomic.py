@@ -141,5 +141,26 @@ def test_left_overs_of_killed_processes_go_and_work_under_way_stays(tmp_path: Pa
     for file, age in ((old, ABANDONED_S + 60), (fresh, ABANDONED_S - 60), (mine, 10 * ABANDONED_S)):
         os.utime(file, (now - age, now - age))
     assert parts(tmp_path) and set(parts(tmp_path)) == {old, fresh}
-    atomic._tidy(tmp_path / "c")
+    atomic.tidy(tmp_path / "c")
     assert names(tmp_path) == sorted([fresh.name, ".a.tmp", "c"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes there")
+def test_what_is_no_file_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(InputError, match=f"cannot write .*{name}: it is a named pipe, not a file"):
+            write_atomic(tmp_path / name, b"new")
+    assert names(tmp_path) == ["link", "pipe"] and (tmp_path / "pipe").is_fifo()
+
+
+def test_who_writes_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for attempt in (
+        lambda: probe(tmp_path / "file" / "a", "buy a disk"),
+        lambda: write_atomic(tmp_path / "file" / "a", b"", hint="buy a disk"),
+    ):
+        with pytest.raises(InputError) as error:
+            attempt()
+        assert error.value.hint == "buy a disk"

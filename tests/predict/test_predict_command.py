@@ -209,6 +209,48 @@ def test_it_stops_when_nobody_reads_on(capsys: pytest.CaptureFixture[str], monke
     assert len(lines(capsys.readouterr().out)) == 2
 
 
+@pytest.mark.parametrize("name", ["in/red_fox/0.png", "runs/mine/run.json", "notes.csv"])
+def test_a_file_of_something_else_is_not_replaced(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes.csv").write_text("day,bill\n1,30\n")
+    before = Path(name).read_bytes()
+    assert main(["predict", "mine", "in", "--out", name, "--format", "csv"]) == 3
+    assert f"{name} was not made by 'vlmprompt predict'" in capsys.readouterr().err
+    assert Path(name).read_bytes() == before
+
+
+def test_an_earlier_file_of_predictions_is_replaced() -> None:
+    Path("found.csv").touch()
+    for form, beginning in (("csv", "picture,class,"), ("jsonl", '{"picture": '), ("csv", "picture,class,")):
+        assert main(["predict", "mine", "in/red_fox", "--out", "found.csv", "--format", form]) == 0
+        assert Path("found.csv").read_text().startswith(beginning)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no named pipes there")
+def test_a_pipe_is_no_place_for_predictions(capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.csv")
+    assert main(["predict", "mine", "in", "--out", "pipe.csv"]) == 3
+    assert "cannot write pipe.csv: it is a named pipe, not a file" in capsys.readouterr().err
+    assert Path("pipe.csv").is_fifo()
+
+
+def test_a_pattern_finds_nothing_in_the_folder_that_is_filled(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["predict", "mine", "in/**/*.png", "--sort-into", "in/sorted", "--link", "symbolic"]
+    for _ in range(2):
+        assert main(command) == 0
+        assert len(sorted_files("in/sorted")) == 12
+        assert "12/12" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_what_cannot_be_read_is_counted_and_shown_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/red_fox/0.png").rename("in/two\nlines.png")
+    shutil.copy("in/red_fox/1.png", os.fsencode("in/red_fox") + b"/\xff.png")
+    assert main(["predict", "mine", "in/*", "in/red_fox/*"]) == 5
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 14 and "in/two lines.png" in out
+    assert "16/16" in err and "2 of 16 pictures" in err
+
+
 def test_bars_are_not_drawn_where_lines_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
     a_file = Target("csv", Path("found.csv"))
     for terminal in (False, True):
@@ -277,10 +319,11 @@ def test_interrupted_it_leaves_no_half_file(
         return picture
 
     monkeypatch.setattr(Sorter, "put", put)
-    Path("found.csv").write_text("of an earlier call")
+    earlier = "picture,class,label,probability\na.png,fox,1,0.75\n"
+    Path("found.csv").write_text(earlier)
     command = ["predict", "mine", "in", "--out", "found.csv", "--sort-into", "sorted", "--batch-size", "2"]
     assert main(command) == 130
-    assert Path("found.csv").read_text() == "of an earlier call" and not list(Path().glob(".*part"))
+    assert Path("found.csv").read_text() == earlier and not list(Path().glob(".*part"))
     assert "interrupted" in capsys.readouterr().err
 
 

@@ -41,6 +41,25 @@ def test_folders_files_and_patterns(tree: Path) -> None:
     assert Inputs.of(["in", "in/c.png"]).count() == 5
 
 
+def test_patterns_find_everything_once(tree: Path) -> None:
+    everything = ["in/a.JPG", "in/b/1.jpg", "in/b/2.png", "in/c.png"]
+    assert named("in/**") == named("i*/**") == named("**") == everything
+    assert named("in/**/*.[pJ]*") == ["in/a.JPG", "in/b/2.png", "in/c.png"]
+    assert named("in/*") == [*everything, "in/notes.txt"] and named("in/@eaDir/*") == ["in/@eaDir/x.png"]
+    assert named("in/.*") == ["in/.hidden.png"] and named("in/**.png") == named("in/*.png") == ["in/c.png"]
+    assert named(f"{tree}/in/../in/b/*.png") == [f"{tree}/in/../in/b/2.png"]
+    for pattern in ("nowhere/**", "in/" + "x" * 300 + "/*.png", "x" * 300 + "/**"):
+        with pytest.raises(InputError, match="nothing fits the pattern"):
+            named(pattern)
+
+
+def test_patterns_end_where_links_go_in_circles(tree: Path) -> None:
+    """As many ways through two links as there are numbers of 40 bits."""
+    for name in ("up", "again"):
+        Path("in/b", name).symlink_to("..")
+    assert named("in/**/*.png") == ["in/b/2.png", "in/c.png"]
+
+
 def test_a_name_that_looks_like_a_pattern_is_a_name(tree: Path) -> None:
     Path("in/[1].png").touch()
     Path("in/1.png").touch()
@@ -71,6 +90,11 @@ def test_the_folder_that_pictures_are_sorted_into_is_left_out(tree: Path) -> Non
     assert named("in", left_out=Path("in/b")) == ["in/a.JPG", "in/c.png"]
     assert named("in", left_out=tree / "in" / "b" / ".." / "b") == ["in/a.JPG", "in/c.png"]
     assert named("in", left_out=Path("later"))[0] == "in/a.JPG"
+    assert named("in/[a-c]*", left_out=Path("in/b")) == ["in/a.JPG", "in/c.png"]
+    assert named("-", stdin=["in/c.png", "in/b/1.jpg", "in/b"], left_out=Path("in/b")) == ["in/c.png"]
+    assert named("in/b/1.jpg", left_out=Path("in/b")) == ["in/b/1.jpg"]
+    with pytest.raises(InputError, match="outside of in/b"):
+        named("in/b/*", left_out=Path("in/b"))
     with pytest.raises(UsageError, match="in is named as a folder of pictures, and as the folder to sort"):
         Inputs.of(["in"], left_out=tree / "in")
 

@@ -13,11 +13,13 @@ import torch
 from tests.training.material import CLASSES, config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import CapabilityError, InputError, UsageError
+from vlmprompt.evaluation.calibrate import calibrate as fit
 from vlmprompt.methods.scores import ood_scores
 from vlmprompt.predict.calibrated import CALIBRATION_FILE
 from vlmprompt.predict.conformal import threshold_of
 from vlmprompt.predict.thresholds import THRESHOLDS_FILE
 from vlmprompt.progress import SilentProgress
+from vlmprompt.training import predicting
 from vlmprompt.training.predicting import Wishes, predictor_of
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, load_run
@@ -104,6 +106,24 @@ def test_the_threshold_is_that_of_the_validation_images(run: Run, tiny_backbone:
     assert covered >= 9
 
 
+def test_what_another_call_keeps_meanwhile_stays(
+    run: Run, tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: dict[str, Any] = {"runtime": HERE, "backbone": tiny_backbone}
+    set_by = predicting.OwnImages.thresholds
+
+    def meanwhile(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(predicting.OwnImages, "thresholds", set_by)
+        run.predict([], reject=0.5, conformal=0.5, **shares)
+        return set_by(*args, **more)
+
+    monkeypatch.setattr(predicting.OwnImages, "thresholds", meanwhile)
+    run.predict([], reject=0.75, conformal=0.5, **shares)
+    kept = json.loads((run.path / THRESHOLDS_FILE).read_text())
+    assert [one["keep"] for one in kept["rejection"]] == [0.5, 0.75]
+    assert [one["alpha"] for one in kept["conformal"]] == [0.5]
+
+
 def test_thresholds_of_a_temperature_are_its_own(run: Run, photos: Path, tiny_backbone: Backbone) -> None:
     shares: dict[str, Any] = {"runtime": HERE, "backbone": tiny_backbone}
     picture = photos / "test/red_fox/0.png"
@@ -169,6 +189,21 @@ def test_test_images_stand_in_and_neither_is_an_error(tmp_path: Path, tiny_backb
     with pytest.raises(InputError, match="neither validation nor test images") as error:
         predictor_of(run, Wishes(reject=0.9), HERE, backbone=tiny_backbone)
     assert "val or test" in str(error.value.hint)
+
+
+def test_validation_images_that_are_gone_are_missed(photos: Path, tmp_path: Path, tiny_backbone: Backbone) -> None:
+    own = shutil.copytree(photos, tmp_path / "photos")
+    run = load_run(train(config(own, shots=3), runtime(tmp_path), backbone=tiny_backbone).run)
+    validation(run)[0].unlink()
+    with pytest.warns(UserWarning, match="^1 of 12 validation images of run .* are not among its data any more"):
+        said = run.predict([], reject=0.9, runtime=HERE, backbone=tiny_backbone)
+    assert said.rejection is not None and said.rejection.reference.n == 11
+    shutil.rmtree(own / "val")
+    shutil.rmtree(own / "test")
+    with pytest.warns(UserWarning, match="^12 of 12"), pytest.raises(InputError, match="neither validation nor test"):
+        run.predict([], reject=0.8, runtime=HERE, backbone=tiny_backbone)
+    with pytest.warns(UserWarning, match="^12 of 12"), pytest.raises(InputError, match="has no test images of run"):
+        fit(run, HERE, split="test", backbone=tiny_backbone)
 
 
 def test_what_is_asked_for_wrongly(run: Run, tiny_backbone: Backbone) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vlmprompt.atomic import ABANDONED_S
 from vlmprompt.errors import InputError
 from vlmprompt.predict import sorting
 from vlmprompt.predict.sorting import MOST_BYTES, Sorter, folder_names
@@ -105,10 +107,22 @@ def test_a_picture_is_never_half_there(tmp_path: Path, monkeypatch: pytest.Monke
         target.write_text("ha")
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(sorting.shutil, "copy2", torn)
+    monkeypatch.setattr(sorting.shutil, "copyfile", torn)
     with pytest.raises(InputError, match="No space left on device"):
         Sorter(tmp_path / "out", NAMES).put(picture(tmp_path / "a.jpg"), 0)
     assert files(tmp_path / "out") == {}
+
+
+def test_a_copy_is_dated_as_its_picture_and_what_killed_calls_left_goes(tmp_path: Path) -> None:
+    place = tmp_path / "out/red fox"
+    old, fresh = (picture(place / f".{digit * 16}.vlmprompt-part") for digit in "ab")
+    now = fresh.stat().st_mtime
+    os.utime(old, (now, now - ABANDONED_S - 60))
+    one = picture(tmp_path / "a.jpg")
+    os.utime(one, (now, now - 10 * ABANDONED_S))
+    copy = Sorter(tmp_path / "out", NAMES).put(one, 0)
+    assert copy.stat().st_mtime == pytest.approx(now - 10 * ABANDONED_S, abs=1)
+    assert sorted(place.iterdir()) == [fresh, copy]
 
 
 def test_a_picture_that_has_gone_and_links_between_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

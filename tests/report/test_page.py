@@ -30,7 +30,14 @@ PLAIN = {
 DRAWN = {"svg", "g", "path", "use", "defs", "text", "tspan", "rect", "clippath", "image", "pattern", "title"}
 
 
-FITTED = {"temperature": 1.5, "n": 4, "before": {"nll": 1.0}, "after": {"nll": 0.5}}
+FITTED = {
+    "checkpoint": CHECKPOINT,
+    "split": "val",
+    "temperature": 1.5,
+    "n": 4,
+    "before": {"nll": 1.0},
+    "after": {"nll": 0.5},
+}
 
 
 def html_of(*folders: Path, root: Path | None = None) -> str:
@@ -65,7 +72,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     cells = {key_of(1): details(ids, HOSTILE, p_BK, label), key_of(3): details(ids, HOSTILE, p_BK[::-1], label)}
     log = [{"step": i, "epoch": 1, "loss": 1.0 / i, "seconds": 0.1 * i} for i in range(1, 5)]
     write_run(folder, rows, class_names=HOSTILE, config=config, cells=cells, log=log, error=HOSTILE[0], status="failed")
-    (folder / "calibration.json").write_text(json.dumps({**FITTED, "split": HOSTILE[0]}))
+    (folder / "calibration.json").write_text(json.dumps(FITTED | {"before": {HOSTILE[0]: 1.0}}))
     (folder / "explain").mkdir()
     explained = {
         "version": 1,

@@ -128,7 +128,7 @@ def damage_calibration(folder: Path) -> str:
 
 def stale_calibration(folder: Path) -> str:
     (folder / "calibration.json").write_text(json.dumps({**FITTED, "checkpoint": "other"}))
-    return "calibration.json was made of another checkpoint"
+    return "calibration.json was fitted for another checkpoint"
 
 
 def damage_explained(folder: Path) -> str:

@@ -23,7 +23,7 @@ from vlmprompt.cli.progress import CliProgress
 from vlmprompt.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from vlmprompt.evaluation.calibrate import Calibrated
+    from vlmprompt.predict.calibrated import Calibrated
 
 # Those of evaluation/calibrate.py; importing it would import torch, and a slip needs none.
 SPLITS = ("val", "test")

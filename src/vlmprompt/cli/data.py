@@ -187,4 +187,5 @@ def _write_sheet(dataset: Dataset, file: Path) -> None:
 
     if file.suffix.lower() != ".png":
         raise UsageError(f"--sheet {file} is no PNG file", hint=f"such as {file / 'sheet.png'}")
-    write_atomic(file, sample_sheet(dataset))
+    hint = "free space or change the permissions there, or name another file with --sheet"
+    write_atomic(file, sample_sheet(dataset), hint=hint)

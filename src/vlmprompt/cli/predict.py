@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from vlmprompt.cli import output
-from vlmprompt.cli.names import require_backbones
 from vlmprompt.cli.options import BackboneOption, DeviceOption, JsonFlag, RootOption, RunsDirOption
+from vlmprompt.cli.predict_words import inputs_of, parted, require_place
 from vlmprompt.cli.predicted import Target, public
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.config.limits import MOST_IMAGES, MOST_WORKERS
-from vlmprompt.errors import InputError, UsageError, VlmPromptError, did_you_mean, nearest
+from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
 
 if TYPE_CHECKING:
-    from vlmprompt.predict.inputs import Inputs
     from vlmprompt.predict.predictor import Predictor
     from vlmprompt.predict.sorting import How
     from vlmprompt.predict.work import Tally
@@ -128,9 +125,9 @@ def predict(
     asked |= {} if score is None else {"score": score}
     _require_asked(asked)
     target = Target.of(form, out, as_json=as_json)
-    named, words = _parted(words, runs_dir)
-    _require_place(named, runs_dir, device, backbone)
-    inputs = _inputs(words, sort_into, as_json)
+    named, words = parted(words, runs_dir)
+    require_place(named, runs_dir, device, backbone)
+    inputs = inputs_of(words, sort_into, as_json=as_json)
     total = inputs.count()
     target.require(total)
     from vlmprompt.config.models import Runtime
@@ -186,73 +183,6 @@ def _require_asked(asked: dict[str, Any]) -> None:
         require_keep(asked["reject"])
     if asked["conformal"] is not None:
         require_alpha(asked["conformal"])
-
-
-def _parted(words: Sequence[str], runs_dir: Path) -> tuple[Path | None, list[str]]:
-    """The run, if the first word names one, and what names pictures.
-
-    A run is a folder with a run.json, or the name of one in the folder of runs where nothing else is called so.
-
-    Raises:
-        UsageError: two runs are named.
-        InputError: the first word is almost the name of a run, and nothing else.
-    """
-    from vlmprompt.training.places import RUN_FILE, finished_runs
-
-    first = Path(words[0])
-    run = first if (first / RUN_FILE).exists() else None
-    if run is None and not first.exists() and first.name == words[0] and (runs_dir / first / RUN_FILE).exists():
-        run = runs_dir / first
-    if (
-        run is None
-        and not first.exists()
-        and (near := nearest(words[0], (run.name for run in finished_runs(runs_dir))))
-    ):
-        known = " or ".join(map(repr, near))
-        raise InputError(f"there is neither a picture nor a run {words[0]}", hint=f"did you mean {known}?")
-    rest = list(words) if run is None else list(words[1:])
-    for word in rest:
-        if word != "-" and (Path(word) / RUN_FILE).exists():
-            other = "behind pictures" if run is None else f"beside {run}"
-            raise UsageError(f"{word} is a run, and named {other}", hint="name one run, and name it first")
-    return run, rest
-
-
-def _require_place(run: Path | None, runs_dir: Path, device: str, backbone: str | None) -> None:
-    """Refuse a run that is not finished, no run at all, a device or a backbone that is not known."""
-    from vlmprompt.config.device import require_device
-    from vlmprompt.training.places import finished_runs, no_run, require_finished
-
-    if run is not None:
-        require_finished(run)
-    elif not finished_runs(runs_dir):
-        raise no_run(runs_dir)
-    require_device(device)
-    require_backbones([] if backbone is None else [(backbone, None)])
-
-
-def _inputs(words: Sequence[str], sort_into: Path | None, as_json: bool) -> Inputs:
-    from vlmprompt.predict.inputs import STDIN, Inputs
-
-    if STDIN in words and as_json:
-        raise UsageError(
-            "standard input is empty under --json", hint="use --format jsonl, or --out FILE without --json"
-        )
-    if sort_into is not None and sort_into.exists() and not sort_into.is_dir():
-        raise UsageError(f"{sort_into} is a file, not a folder", hint="name a folder with --sort-into")
-    if sort_into is not None:
-        from vlmprompt.predict.sorting import require_place
-
-        require_place(sort_into)
-    return Inputs.of(words, stdin=_lines() if STDIN in words else (), left_out=sort_into)
-
-
-def _lines() -> Iterable[str]:
-    """Lines of standard input; bytes that are no UTF-8 stay, and are told of with their path."""
-    reconfigure = getattr(sys.stdin, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(encoding="utf-8", errors="surrogateescape")
-    return sys.stdin
 
 
 def _complain(path: str, error: VlmPromptError) -> None:

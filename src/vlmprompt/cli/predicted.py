@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlmprompt import shown
 from vlmprompt.cli import output
-from vlmprompt.errors import UsageError, did_you_mean
+from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.regular import regular
 
 if TYPE_CHECKING:
     from vlmprompt.predict.writers import Row, Writer
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "jsonl")
 MOST_IN_DOCUMENT = 10_000  # pictures; more are for a file
 ROWS = 1000  # of a table; more are several tables
+_WRITE = "free space or change the permissions there, or name another file with --out"
+# What every file of predictions begins with.
+_BEGINNINGS = (b"picture,class,label,probability", b'{"picture": ')
 _OF_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -42,7 +46,7 @@ class Target:
 
         Raises:
             UsageError: there is no such format, or they do not fit together.
-            InputError: nothing can be written there.
+            InputError: nothing can be written there, or a file would be lost that holds no predictions.
         """
         if form is not None and form not in FORMATS:
             raise UsageError(f"unknown format {form!r}", hint=did_you_mean(form, FORMATS))
@@ -61,7 +65,8 @@ class Target:
             raise UsageError("a table is for people, and goes to no file", hint="--format csv or --format jsonl")
         from vlmprompt.atomic import probe
 
-        probe(file.parent)
+        _require_own(file)
+        probe(file.parent, _WRITE)
         return cls(form, file)
 
     def require(self, total: int | None) -> None:
@@ -105,7 +110,7 @@ class Target:
 
         streams: dict[str, type[Csv] | type[JsonLines]] = {"csv": Csv, "jsonl": JsonLines}
         if self.file is not None:
-            with replacing(self.file) as part, part.open("w", encoding="utf-8", newline="") as opened:
+            with replacing(self.file, hint=_WRITE) as part, part.open("w", encoding="utf-8", newline="") as opened:
                 yield streams[self.form](opened.write)
         elif self.form == "document":
             yield _Kept(self.rows)
@@ -127,6 +132,27 @@ class _Kept:
 
     def close(self) -> None:
         """They stay."""
+
+
+def _require_own(file: Path) -> None:
+    """Refuse to replace a file that holds something else than predictions: a picture, or the results of a run.
+
+    Raises:
+        InputError: it does, or is no file.
+    """
+    try:
+        with regular(file).open("rb") as opened:
+            beginning = opened.read(max(map(len, _BEGINNINGS)))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        hint = "name a file, or leave --out out: predictions then go to standard output"
+        raise InputError(f"cannot write {file}: {error.strerror}", hint=hint) from error
+    if beginning and not beginning.startswith(_BEGINNINGS):
+        raise InputError(
+            f"{file} was not made by 'vlmprompt predict', and would be lost",
+            hint="move it away, or name another file with --out",
+        )
 
 
 def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -57,7 +57,7 @@ def write_page(
 
     loaded = load(stored, beside=unmeasured(sources, stored), root=root)
     content = page(loaded).encode()
-    write_atomic(file, content)
+    write_atomic(file, content, hint="free space or change the permissions there, or name another file with --html")
     CliProgress().message(f"page: {file} ({len(content) / 1e6:.2f} MB)")
     if not loaded.left_out:
         return None

@@ -65,7 +65,7 @@ def entries(folder: Path) -> list[Path]:
         InputError: the folder cannot be read.
     """
     try:
-        return sorted((p for p in folder.iterdir() if not _ignored(p.name)), key=lambda p: p.name)
+        return sorted((p for p in folder.iterdir() if not ignored(p.name)), key=lambda p: p.name)
     except OSError as error:
         raise InputError(f"cannot read folder {folder}: {error.strerror}") from error
 
@@ -88,7 +88,7 @@ def files_below(folder: Path) -> Iterator[str]:
             _meet(folder, prefix, met)
             with os.scandir(folder / prefix) as found:
                 for entry in found:
-                    if _ignored(entry.name):
+                    if ignored(entry.name):
                         continue
                     if _is_file(entry):
                         yield prefix + entry.name
@@ -122,7 +122,8 @@ def images_below(folder: Path, *, what: str = "class folder") -> list[str]:
     return files
 
 
-def _ignored(name: str) -> bool:
+def ignored(name: str) -> bool:
+    """Whether a file or folder of this name is passed over without a word: hidden, or a known sidecar."""
     return name.startswith(".") or name.lower() in _SIDECARS or _DUNDER.fullmatch(name) is not None
 
 

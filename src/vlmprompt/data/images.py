@@ -154,6 +154,8 @@ def _head(file: Path | BinaryIO) -> bytes:
 def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for its pixels"
+    if isinstance(error, Image.DecompressionBombError):  # it goes on with twice the bound, as Pillow's own
+        return f"{str(error).partition(' exceeds')[0]}; read are 1 to {MOST_PIXELS:,} in all"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error) or type(error).__name__).splitlines()[0]

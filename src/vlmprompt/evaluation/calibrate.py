@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from vlmprompt.atomic import probe, write_atomic
@@ -25,7 +23,7 @@ from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.images import Predictions
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.subjects import run_subject
-from vlmprompt.predict.calibrated import CALIBRATION_FILE
+from vlmprompt.predict.calibrated import CALIBRATION_FILE, Calibrated, Measured, Sets, Split
 from vlmprompt.predict.conformal import (
     ALPHAS,
     EVERYTHING,
@@ -39,65 +37,8 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.own_images import own_images
 from vlmprompt.training.runs import Run, load_run
 
-Split = Literal["val", "test"]
 SPLITS: tuple[Split, ...] = ("val", "test")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Measured(_Part):
-    """Metrics of calibration of some images, as they were and at the temperature."""
-
-    n: int
-    before: dict[str, float]
-    after: dict[str, float]
-
-
-class Sets(_Part):
-    """Prediction sets at the temperature.
-
-    Attributes:
-        alpha: the share of images whose set may lack the right class.
-        threshold: of `conformal_threshold`; 1 where n images are too few, so that sets hold all classes.
-        n: validation images that set it.
-        coverage: the share of test images whose set holds the right class; None without test images.
-        mean_size: classes in a set, over test images.
-        test_n: test images.
-    """
-
-    alpha: float
-    threshold: float
-    n: int
-    coverage: float | None = None
-    mean_size: float | None = None
-    test_n: int = 0
-
-
-class Calibrated(_Part):
-    """The content of `calibration.json` in a run's folder; of it prediction reads `predict.calibrated.Calibration`.
-
-    Attributes:
-        checkpoint: SHA-256 of the run's checkpoint; of another one the file says nothing.
-        temperature: logits are divided by it.
-        split, n: the images that it was fitted on.
-        before, after: metrics of calibration on them, at temperature 1 and at this one.
-        val: ids of the validation images; empty where test images were taken.
-        test: the same metrics on the test images; None where there are none, or it was fitted on them.
-        conformal: empty where the temperature was fitted on test images.
-    """
-
-    version: Literal[1] = 1
-    checkpoint: str
-    temperature: float
-    split: Split
-    n: int
-    before: dict[str, float]
-    after: dict[str, float]
-    val: tuple[str, ...] = ()
-    test: Measured | None = None
-    conformal: tuple[Sets, ...] = ()
+_WRITE = "free space or change the permissions there"
 
 
 def calibrate(
@@ -126,19 +67,24 @@ def calibrate(
     runtime, progress = runtime or Runtime.model_validate({}), progress or SilentProgress()
     dataset = own_images(run, runtime)
     _require_images(run, dataset, chosen, progress)
-    probe(run.path)  # it takes a while until there is something to be written
+    probe(run.path, _WRITE)  # it takes a while until there is something to be written
     towers, spec = (None, backbone) if isinstance(backbone, str) else (backbone, None)
     resources = Resources(runtime, progress, towers, spec=spec)
     with shared(run.path, progress, alone=False):
         found = _fitted(run, resources, dataset, chosen)
         _warn(found, progress)
-        write_atomic(run.path / CALIBRATION_FILE, (found.model_dump_json(indent=2) + "\n").encode(), make_folder=False)
+        content = (found.model_dump_json(indent=2) + "\n").encode()
+        write_atomic(run.path / CALIBRATION_FILE, content, make_folder=False, hint=_WRITE)
     return found
 
 
 def _require_images(run: Run, dataset: Dataset, split: Split, progress: Progress) -> None:
+    if split not in dataset.splits and split == "test":
+        raise InputError(
+            f"{run.info.data.spec} has no test images of run {run.name}'s classes to fit a temperature on",
+            hint="add a folder or rows for test",
+        )
     if split == "test":
-        dataset.split("test")
         progress.warn("the temperature is fitted on the test images: what is then measured on them flatters")
     elif "val" not in dataset.splits:
         raise InputError(

@@ -30,7 +30,7 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.evaluation.units import Unit, measured, units_of
-from vlmprompt.predict.calibrated import Calibration
+from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
@@ -156,7 +156,7 @@ def _references(given: bool | str | Sequence[str]) -> Sequence[str]:
 def _temperature(run: Run, suites: Sequence[Suite]) -> float:
     """Raises: UsageError, InputError: see `evaluate`."""
     require_scaled(suite.name for suite in suites)
-    found = Calibration.read(run.path, run.digest)
+    found = Calibrated.read(run.path, run.digest, "; without --calibrated the run is measured as it is")
     if found is None:
         raise InputError(f"no temperature was fitted to run {run.name}", hint=f"vlmprompt calibrate {run.path}")
     return found.temperature

@@ -17,7 +17,7 @@ from vlmprompt.export.to_open_clip import to_open_clip
 from vlmprompt.export.to_safetensors import to_safetensors
 from vlmprompt.export.trial import trial
 from vlmprompt.methods.frozen import FrozenMethod
-from vlmprompt.predict.calibrated import Calibration
+from vlmprompt.predict.calibrated import LEAVE_OUT, Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.runs import Run
 
@@ -80,7 +80,7 @@ def export_run(
     kind = format_named(to)
     require_packages(kind)
     place = settled_place(kind, default_place(kind, run.path) if out is None else Path(out), force=force)
-    calibration = Calibration.read(run.path, run.digest) if calibrated else None
+    calibration = Calibrated.read(run.path, run.digest, LEAVE_OUT) if calibrated else None
     temperature = None if calibration is None else calibration.temperature
     on_cpu = (runtime or Runtime.model_validate({})).model_copy(update={"device": "cpu"})
     towers = backbone if isinstance(backbone, Backbone) else _towers(run, on_cpu, backbone)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from vlmprompt.atomic import probe
+from vlmprompt.atomic import probe, tidy
 from vlmprompt.errors import InputError
 from vlmprompt.predict.rejection import UNKNOWN
 
@@ -34,10 +34,7 @@ def require_place(folder: Path) -> None:
     Raises:
         InputError: they cannot.
     """
-    try:
-        probe(folder)
-    except InputError as error:
-        raise InputError(error.message, hint=_WRITE) from error
+    probe(folder, _WRITE)
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
@@ -72,6 +69,7 @@ class Sorter:
         self.folder = folder
         self._how = how
         self._names = folder_names(class_names)
+        self._tidied: set[Path] = set()
 
     def put(self, picture: Path, label: int, *, known: bool = True) -> Path:
         """Put a picture where it belongs; gives where it is then.
@@ -111,9 +109,18 @@ class Sorter:
                 os.link(os.path.realpath(picture), target)
             else:
                 _copy(picture, target)
+                self._finish(picture, target)
         except FileExistsError:
             return False
         return True
+
+    def _finish(self, picture: Path, target: Path) -> None:
+        """Remove what killed calls have left in its folder, known by its age, and only then date the copy back."""
+        if target.parent not in self._tidied:
+            self._tidied.add(target.parent)
+            tidy(target)
+        with suppress(OSError):
+            shutil.copystat(picture, target)
 
     def _failed(self, picture: Path, place: Path, error: OSError) -> InputError:
         if self._how == "hard" and error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
@@ -145,7 +152,7 @@ def _copy(picture: Path, target: Path) -> None:
     """
     part = target.parent / f".{os.urandom(8).hex()}.vlmprompt-part"
     try:
-        shutil.copy2(picture, part)
+        shutil.copyfile(picture, part)
         try:
             os.link(part, target)  # unlike a rename it never replaces
         except OSError as error:

@@ -109,13 +109,15 @@ class Thresholds(BaseModel):
         return None
 
     def with_(self, *found: Rejection | SetThreshold) -> Thresholds:
-        """With more thresholds."""
+        """With more thresholds; of one that is there already nothing changes."""
         rejection, conformal = self.rejection, self.conformal
         for one in found:
             of = {"split": one.reference.split, "n": one.reference.n, "threshold": one.threshold}
             if isinstance(one, Rejection):
+                if self.rejecting(one.score, one.keep) is not None:
+                    continue
                 rejection = (*rejection, _Rejecting.model_validate({**of, "score": one.score, "keep": one.keep}))
-            else:
+            elif self.covering(one.alpha, one.temperature) is None:
                 more = {**of, "alpha": one.alpha, "temperature": one.temperature}
                 conformal = (*conformal, _Covering.model_validate(more))
         return self.model_copy(update={"rejection": rejection, "conformal": conformal})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from vlmprompt import shown
 from vlmprompt.predict.prediction import Prediction
 
 Write = Callable[[str], object]
@@ -112,15 +113,15 @@ class Lines:
             self._print(len(self._rows))
 
     def _print(self, count: int) -> None:
-        shown, self._rows = self._rows[:count], self._rows[count:]
+        part, self._rows = self._rows[:count], self._rows[count:]
         heads = ["picture", "class", "p"]
-        heads += ["then"] * any(row["others"] for row in shown)
-        heads += ["score", "verdict"] * ("verdict" in shown[0]) + ["set"] * ("set" in shown[0])
-        self._show(heads, [list(_cells(row, heads)) for row in shown])
+        heads += ["then"] * any(row["others"] for row in part)
+        heads += ["score", "verdict"] * ("verdict" in part[0]) + ["set"] * ("set" in part[0])
+        self._show(heads, [list(_cells(row, heads)) for row in part])
 
 
 def _cells(row: Row, heads: Sequence[str]) -> Iterator[str]:
-    yield row["picture"]
+    yield shown.line(row["picture"])
     yield row["class"]
     yield f"{row['probability']:.3f}"
     if "then" in heads:

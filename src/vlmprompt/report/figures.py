@@ -20,6 +20,7 @@ from vlmprompt.report.sections import (
     reliability,
 )
 
+_WRITE = "free space or change the permissions there, or name another folder with --figures"
 # The sections that draw.
 SECTIONS: tuple[Callable[[Sequence[ReportRun]], Section | None], ...] = (
     few_shot.section,
@@ -50,7 +51,7 @@ def write_figures(runs: Sequence[ReportRun], folder: Path, kind: str) -> list[Pa
     for figure in _figures(runs):
         if figure.file is not None:
             path = folder / f"{figure.name}.{kind}"
-            write_atomic(path, figure.file(kind))
+            write_atomic(path, figure.file(kind), hint=_WRITE)
             written.append(path)
     return written
 

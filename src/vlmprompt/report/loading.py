@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vlmprompt.errors import InputError
+from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.regular import regular
 from vlmprompt.report.explained import EXPLAIN_DIR, Explained
-from vlmprompt.report.fitted import AGAIN, CALIBRATION_FILE, Fitted
 from vlmprompt.report.info import RunInfo
 from vlmprompt.report.run import DetailsFolder, ReportRun
 from vlmprompt.results.rows import ResultRow
@@ -137,7 +137,7 @@ def _in_folder(folder: Path, name: str, left_out: list[str], root: Path | None) 
         [],
         log=attempt(lambda: read_log(folder / LOG_FILE)) or [],
         explained=attempt(lambda: _explained(folder / EXPLAIN_DIR, checkpoint)),
-        calibration=attempt(lambda: _calibration(folder, checkpoint)),
+        calibration=attempt(lambda: Calibrated.read(folder, checkpoint)),
         method="" if info is None else info.config.method,
         root=root,
     )
@@ -171,13 +171,6 @@ def _explained(folder: Path, checkpoint: str | None) -> Explained | None:
     found = Explained.read(folder)
     if found is not None:
         _require_own(folder, found.checkpoint, checkpoint, "draw it again with 'vlmprompt explain'")
-    return found
-
-
-def _calibration(folder: Path, checkpoint: str | None) -> Fitted | None:
-    found = Fitted.read(folder)
-    if found is not None:
-        _require_own(folder / CALIBRATION_FILE, found.checkpoint, checkpoint, AGAIN)
     return found
 
 

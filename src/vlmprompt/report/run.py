@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from vlmprompt.errors import InputError
 
 if TYPE_CHECKING:
+    from vlmprompt.predict.calibrated import Calibrated
     from vlmprompt.report.explained import Explained
-    from vlmprompt.report.fitted import Fitted
     from vlmprompt.report.info import RunInfo
     from vlmprompt.results.details import Details
     from vlmprompt.results.rows import ResultRow
@@ -86,7 +86,7 @@ class ReportRun:
     log: list[dict[str, Any]] = field(default_factory=list)
     details: Mapping[str, Details] = field(default_factory=dict)
     explained: Explained | None = None
-    calibration: Fitted | None = None
+    calibration: Calibrated | None = None
     method: str = ""
     reference: bool = False
     root: Path | None = None

@@ -17,7 +17,7 @@ from vlmprompt.config.models import Runtime
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 from vlmprompt.methods.scores import ood_scores
-from vlmprompt.predict.calibrated import Calibration
+from vlmprompt.predict.calibrated import LEAVE_OUT, Calibrated
 from vlmprompt.predict.conformal import conformal_threshold
 from vlmprompt.predict.prediction import SHOWN, probabilities
 from vlmprompt.predict.predictor import Predictor, require_score_of
@@ -87,7 +87,7 @@ def predictor_of(
         CapabilityError: the method cannot give the score.
     """
     progress = progress or SilentProgress()
-    calibration = Calibration.read(run.path, run.digest) if wishes.calibrated else None
+    calibration = Calibrated.read(run.path, run.digest, LEAVE_OUT) if wishes.calibrated else None
     temperature = 1.0 if calibration is None else calibration.temperature
     kept = Thresholds.read(run.path, run.digest)
     rejection = None if wishes.reject is None else kept.rejecting(wishes.score, wishes.reject)
@@ -113,7 +113,7 @@ def predictor_of(
                 predictor.rejection = one
             else:
                 predictor.set_threshold = one
-        _keep(run, kept.with_(*found), progress)
+        _keep(run, found, progress)
     for thing in (calibration, predictor.rejection, predictor.set_threshold):
         if thing is not None:
             progress.message(thing.words)
@@ -206,9 +206,12 @@ class OwnImages:
         return values
 
 
-def _keep(run: Run, thresholds: Thresholds, progress: Progress) -> None:
-    """A folder that cannot be written to costs the next call the images, and this one nothing."""
+def _keep(run: Run, found: Sequence[Rejection | SetThreshold], progress: Progress) -> None:
+    """Keep thresholds beside what others have kept meanwhile.
+
+    A folder that cannot be written to costs the next call the images, and this one nothing.
+    """
     try:
-        thresholds.write(run.path)
+        Thresholds.read(run.path, run.digest).with_(*found).write(run.path)
     except InputError as error:
         progress.warn(f"the threshold is not kept: {error.message}")

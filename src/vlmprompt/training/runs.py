@@ -299,8 +299,7 @@ class Run:
         """Refuse towers that are not those of the training, wherever they lie.
 
         Raises:
-            InputError: they have other weights, compute otherwise with the same, or read images of another size or
-                texts otherwise.
+            InputError: see `require_same`.
         """
         require_same(backbone, self.info.backbone, self.name)
 

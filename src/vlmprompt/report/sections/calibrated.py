@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from vlmprompt.report.fitted import Fitted, Measured, Sets
+from vlmprompt.predict.calibrated import Calibrated, Measured, Sets
 from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Section, Table
 
@@ -36,13 +36,13 @@ def section(runs: Sequence[ReportRun]) -> Section | None:
     return Section("calibrated", "Temperature", _INTRO, tuple(parts))
 
 
-def _measured(found: Fitted) -> Iterator[tuple[str, ...]]:
+def _measured(found: Calibrated) -> Iterator[tuple[str, ...]]:
     yield (f"{found.split}, fitted on it", *_numbers(found, found.temperature))
     if found.test is not None:
         yield ("test", *_numbers(found.test, found.temperature))
 
 
-def _numbers(found: Measured, temperature: float) -> tuple[str, ...]:
+def _numbers(found: Calibrated | Measured, temperature: float) -> tuple[str, ...]:
     metrics = [_metric(name, part.get(name)) for name in _METRICS for part in (found.before, found.after)]
     return (f"{found.n:,}", f"{temperature:.4g}", *metrics)
 
