@@ -131,6 +131,7 @@ def _styled(ink: str, salt: str) -> Iterator[None]:
 
 
 def _saved(plot: Plot, size: tuple[float, float], name: str, kind: str, ink: str) -> bytes:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
     dates: dict[str, dict[str, None]] = {
@@ -147,7 +148,12 @@ def _saved(plot: Plot, size: tuple[float, float], name: str, kind: str, ink: str
         plot(canvas)
         for axes in canvas.axes:
             axes.patch.set_visible(False)
-        canvas.savefig(file, format=kind, dpi=72 if kind == "svg" else DPI, metadata=dates[kind])
+        if kind == "svg":
+            # `savefig` draws a figure twice, the first time for its layout, which belongs to drawing anyhow.
+            canvas.dpi = 72
+            FigureCanvasSVG(canvas).print_svg(file, metadata=dates[kind])  # type: ignore[no-untyped-call]
+        else:
+            canvas.savefig(file, format=kind, dpi=DPI, metadata=dates[kind])
     return file.getvalue()
 
 
