@@ -103,6 +103,13 @@ def test_without_results_there_is_no_page(tmp_path: Path, capsys: pytest.Capture
     assert not file.exists()
 
 
+def test_of_an_empty_results_file_there_is_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.jsonl").write_bytes(b"")
+    file = tmp_path / "report.html"
+    assert main(["report", str(tmp_path), "--html", str(file)]) == 3
+    assert "no results to make a page of" in capsys.readouterr().err and not file.exists()
+
+
 def test_runs_that_are_not_measured_yet_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(run.parent / "later", [], status="running")
     write_run(run.parent / "trained", [])

@@ -63,7 +63,7 @@ def write_page(
     """Write the page and say where it is; gives the error for what had to be left out, if anything.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: there is nothing to show, or the file cannot be written.
     """
     from vlmprompt.atomic import write_atomic
     from vlmprompt.report.loading import load, unmeasured
@@ -71,6 +71,8 @@ def write_page(
 
     with _seldom_collected():
         loaded = load(stored, beside=unmeasured(sources, stored), root=root)
+        if not loaded.runs:
+            raise InputError("there are no results to make a page of", hint="measure a run with 'vlmprompt evaluate'")
         content = page(loaded).encode()
     try:
         write_atomic(file, content)
