@@ -99,6 +99,11 @@ def test_seeds_are_put_together_and_tested_one_by_one() -> None:
         ("2", "20", "8", "0"),
     ]
     assert by_seed.rows[0][6] == f"{2 / 2**6:.4f}" and by_seed.folded
+    # Of six tests, exact each: p = 2 / 2^k for k images that one alone gets right, in Holm's order 10, 9, 8, 6, 3, 2.
+    p = {k: 2 / 2**k for k in (6, 2, 9, 10, 3, 8)}
+    corrected = {k: min(1.0, (6 - rank) * p[k]) for rank, k in enumerate(sorted(p, reverse=True))}
+    assert [row[7] for row in by_seed.rows] == [f"{corrected[k]:.4f}" for k in p]
+    assert by_seed.columns[-1] == "p (Holm)" and "Holm: corrected for 6 tests" in by_seed.caption
 
 
 def test_several_tests_are_corrected() -> None:
