@@ -85,7 +85,9 @@ def test_seeds_are_put_together_and_tested_one_by_one() -> None:
         ("coop, 4 shots, 2 seeds", "zeroshot"),
         ("bloom, 4 shots, 2 seeds", "zeroshot"),
     ]
-    assert summary.rows[0][3:5] == ("57.50", "37.50") and summary.rows[0][6:] == ("–", "–", "–")
+    # Tests are of seeds one by one: here they have no columns, which would be empty.
+    assert summary.rows[0][3:5] == ("57.50", "37.50") and len(summary.rows[0]) == 6
+    assert summary.columns[-1] == "A − B [95% interval]"
     assert "resamples of images and seeds (the same for both); or of images and seeds (of each side)" in summary.caption
     # Seed 1: 11 and 5 images; seed 2: 12 and 10; zero-shot is right on 2 beside every seed.
     assert [row[2:6] for row in by_seed.rows] == [
@@ -97,6 +99,11 @@ def test_seeds_are_put_together_and_tested_one_by_one() -> None:
         ("2", "20", "8", "0"),
     ]
     assert by_seed.rows[0][6] == f"{2 / 2**6:.4f}" and by_seed.folded
+    # Of six tests, exact each: p = 2 / 2^k for k images that one alone gets right, in Holm's order 10, 9, 8, 6, 3, 2.
+    p = {k: 2 / 2**k for k in (6, 2, 9, 10, 3, 8)}
+    corrected = {k: min(1.0, (6 - rank) * p[k]) for rank, k in enumerate(sorted(p, reverse=True))}
+    assert [row[7] for row in by_seed.rows] == [f"{corrected[k]:.4f}" for k in p]
+    assert by_seed.columns[-1] == "p (Holm)" and "Holm: corrected for 6 tests" in by_seed.caption
 
 
 def test_several_tests_are_corrected() -> None:
@@ -143,3 +150,24 @@ def test_equal_answers() -> None:
 @pytest.mark.parametrize("runs", [[], [run_of("r")], [run("one", [0], 1)]])
 def test_nothing_to_compare(runs: list[ReportRun]) -> None:
     assert comparison.section(runs) is None
+
+
+def test_one_shot_is_no_plural() -> None:
+    found = [run(f"r{i}", [i], i, method=f"m{i}") for i in (1, 2)]
+    runs = [replace(one, rows=[one.rows[0].model_copy(update={"shots": 1})]) for one in found]
+    assert [side.label for side in comparison.sides_of(runs)["accuracy test on photos"]] == ["m1, 1 shot", "m2, 1 shot"]
+
+
+def of_few_shot(one: ReportRun) -> ReportRun:
+    """The same images, measured by the suite few-shot."""
+    return replace(one, rows=[one.rows[0].model_copy(update={"suite": "few-shot", "cell": "4-shot"})])
+
+
+def test_few_shot_is_compared_where_accuracy_was_not_measured_of_all() -> None:
+    one, two, three = (run(f"r{i}", [i], i, method=f"m{i}") for i in (1, 2, 3))
+    found = comparison.sides_of([one, of_few_shot(two), of_few_shot(three)])
+    assert [side.label for side in found["few-shot 4-shot on photos"]] == ["m2, 4 shots", "m3, 4 shots"]
+    # Where accuracy says it of the same methods, few-shot would say it again.
+    both = [replace(one, rows=[*one.rows, *of_few_shot(run("r1", [1], 4, method="m1")).rows]), two, of_few_shot(three)]
+    assert "few-shot 4-shot on photos" in comparison.sides_of(both)
+    assert list(comparison.sides_of([one, two, of_few_shot(replace(one, name="r9"))])) == ["accuracy test on photos"]

@@ -116,6 +116,28 @@ def test_accuracies_serve_where_the_suite_was_not_measured() -> None:
     assert few_shot.section([run_of("r", rows[:1])]) is None
 
 
+def test_accuracies_fill_what_the_suite_lacks() -> None:
+    """One method was measured by the suite, another by accuracy alone: both have a curve, no number counts twice."""
+    rows = [
+        row(run=f"b{k}{s}", method="plot", shots=k, seed=s, value=0.1 * k + s / 100) for k in (1, 4) for s in (1, 2)
+    ]
+    rows += [row(run=f"coop{k}{s}", shots=k, seed=s, value=0.9) for k in (1, 4) for s in (1, 2)]
+    (curves,) = few_shot.curves_of([*shot_rows(), *rows]).values()
+    found = {curve.label: {k: (s.mean, len(s.values)) for k, s in curve.points.items()} for curve in curves}
+    assert found["plot"] == {1: (pytest.approx(0.115), 2), 4: (pytest.approx(0.415), 2)}
+    assert found["coop"] == {k: (pytest.approx(v), 3) for k, v in ((1, 0.5), (4, 0.6), (16, 0.7))}
+
+
+def test_runs_with_long_names_are_told_apart() -> None:
+    """Names that differ in their middle alone, as those of a sweep do."""
+    names = [f"coop-a-data-set-with-a-name-rn50-{shots}shot-seed1" for shots in (1, 4)]
+    found = figures(learning.section([run_of(name, log=[step(1, 1.0), step(2, 0.5)]) for name in names]))
+    for figure in found:
+        said = [text for text in texts(figure) if text.startswith("coop")]
+        assert len(said) == len(set(said)) == 2
+        assert all(len(text) <= 42 for text in said)
+
+
 def halves_rows(*, new: bool = True) -> list[ResultRow]:
     """Two seeds; one of them has no accuracy on new classes."""
     values = {("base", 1): 0.8, ("base", 2): 0.9, ("new", 1): 0.6}

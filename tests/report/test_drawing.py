@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import pytest
 
-from vlmprompt.report.drawing import DASHES, FORMATS, INK, PALETTE, Names, drawn, look, short
+from vlmprompt.report.drawing import DASHES, FORMATS, INK, PALETTE, Names, all_short, drawn, look, short
 from vlmprompt.report.section import Figure
 
 if TYPE_CHECKING:
@@ -118,3 +118,11 @@ def test_names_of_figures_are_unique_and_safe_in_files_and_ids() -> None:
 def test_long_names_keep_both_ends() -> None:
     assert short("a" * 30 + "z" * 30) == "a" * 17 + "…" + "z" * 8
     assert short("two\nlines") == "two lines"
+
+
+def test_shortened_names_stay_different() -> None:
+    runs = [f"coop-{'x' * 20}-{shots}shot-seed1" for shots in (1, 4)]
+    assert len({short(name, 20) for name in runs}) == 1
+    assert all_short(["coop", *runs], 20) == ["coop", "coop-x…x-1shot-seed1", "coop-x…x-4shot-seed1"]
+    alike = ["a" * 30 + middle + "z" * 30 for middle in "xy"]
+    assert all_short(alike, 20) == [short(name, 20) for name in alike]

@@ -249,3 +249,14 @@ def test_text_stands_out_from_its_ground(scheme: int) -> None:
         for text in ("fg", "muted", "accent", "warn"):
             low, high = sorted(luminance(colours[name]) for name in (ground, text))
             assert (high + 0.05) / (low + 0.05) >= 4.5, f"{text} on {ground}"
+
+
+def test_tall_figures_have_the_whole_width_of_a_sheet(tmp_path: Path) -> None:
+    p_BK, label = guesses(40, 2)
+    ids = [f"{i}.png" for i in range(len(label))]
+    cells = {key_of(1): details(ids, [f"class {i}" for i in range(40)], p_BK, label)}
+    taken = Taken(html_of(write_run(tmp_path / "run", [measured("run", value=0.5)], cells=cells)))
+    tall = {value for _, name, value in taken.attributes if name == "id" and value and value.startswith("class")}
+    found = re.findall(r'<figure id="([^"]+)"( class="tall")?', html_of(tmp_path / "run"))
+    assert tall & {name for name, marked in found if marked}  # 40 bars
+    assert {name for name, marked in found if name.startswith("reliability")} & {n for n, marked in found if not marked}

@@ -89,7 +89,9 @@ def test_a_folder_in_the_place_of_the_page_is_named(run: Path, capsys: pytest.Ca
 def test_a_page_that_cannot_be_written_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     below = run / "run.json" / "report.html"
     assert main(["report", str(run), "--html", str(below)]) == 3
-    assert "cannot" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "cannot" in printed and "or name another file" in printed
+    assert "--out" not in printed and "--resume" not in printed  # report has neither
 
 
 def test_without_results_there_is_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +101,13 @@ def test_without_results_there_is_no_page(tmp_path: Path, capsys: pytest.Capture
     printed = capsys.readouterr().err
     assert "holds no results" in printed and "vlmprompt evaluate" in printed
     assert not file.exists()
+
+
+def test_of_an_empty_results_file_there_is_no_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.jsonl").write_bytes(b"")
+    file = tmp_path / "report.html"
+    assert main(["report", str(tmp_path), "--html", str(file)]) == 3
+    assert "no results to make a page of" in capsys.readouterr().err and not file.exists()
 
 
 def test_runs_that_are_not_measured_yet_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,8 @@ def test_every_special_character_is_escaped() -> None:
         r"\textbackslash{} \& \% \$ \# \_ \{ \} \textasciitilde{} \textasciicircum{} \textless{} \textgreater{} "
         r"\textbar{} {[} {]} {*}"
     )
+    assert escaped('--set a="b", 1–2') == r"-{}-set a=\char34{}b\char34{}, 1--2"  # no dash but where there was one
+    assert escaped("---") == "-{}-{}-"
     assert escaped("a\nb\x1b[0m é") == r"a b\textbackslash{}u001b{[}0m é"
 
 

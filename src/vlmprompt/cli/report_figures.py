@@ -59,7 +59,12 @@ def write_figures(
     from vlmprompt.report.loading import load, unmeasured
 
     loaded = load(stored, beside=unmeasured(sources, stored))
-    files = write_figures(loaded.runs, folder, kind or FORMATS[0])
+    try:
+        files = write_figures(loaded.runs, folder, kind or FORMATS[0])
+    except InputError as error:  # its next step is that of a run
+        raise InputError(
+            error.message, hint="free space or change the permissions there, or name another DIR"
+        ) from error
     if files:
         CliProgress().message(f"figures: {len(files)} files in {folder}")
     else:

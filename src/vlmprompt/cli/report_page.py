@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 # As `report.page` has it, which would import jinja2 and NumPy.
 MARK = "<!-- made by vlmprompt report, which replaces it -->"
 _BEGINNING = 200  # bytes
+_OBJECTS = 100_000  # new ones, until those that nobody needs are looked for
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Also write one page with everything that is stored.")
 ]
@@ -43,20 +46,34 @@ def require_page(file: Path | None) -> None:
         )
 
 
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Drawing makes a great many objects and hardly any garbage: to look for it as often as usual takes long."""
+    usual = gc.get_threshold()
+    gc.set_threshold(_OBJECTS, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
 def write_page(
     file: Path, stored: Mapping[Path, Sequence[ResultRow]], sources: Sequence[Path], root: Path | None
 ) -> IncompleteError | None:
     """Write the page and say where it is; gives the error for what had to be left out, if anything.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: there is nothing to show, or the file cannot be written.
     """
     from vlmprompt.atomic import write_atomic
     from vlmprompt.report.loading import load, unmeasured
     from vlmprompt.report.page import page
 
-    loaded = load(stored, beside=unmeasured(sources, stored), root=root)
-    content = page(loaded).encode()
+    with _seldom_collected():
+        loaded = load(stored, beside=unmeasured(sources, stored), root=root)
+        if not loaded.runs:
+            raise InputError("there are no results to make a page of", hint="measure a run with 'vlmprompt evaluate'")
+        content = page(loaded).encode()
     write_atomic(file, content, hint="free space or change the permissions there, or name another file with --html")
     CliProgress().message(f"page: {file} ({len(content) / 1e6:.2f} MB)")
     if not loaded.left_out:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vlmprompt.report.drawing import PALETTE, Plot, short
+from vlmprompt.report.drawing import PALETTE, Plot, all_short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -40,13 +40,13 @@ def grouped(groups: Sequence[str], bars: Sequence[tuple[str, dict[str, Bar]]], y
             if numbers:
                 _numbers(axes, found)
         tilted: dict[str, Any] = {"rotation": 30, "rotation_mode": "anchor", "ha": "right"} if len(groups) > 5 else {}
-        axes.set_xticks(range(len(groups)), [short(group, 20) for group in groups], **tilted)
+        axes.set_xticks(range(len(groups)), all_short(groups, 20), **tilted)
         axes.tick_params(axis="x", length=0)
         axes.grid(visible=False, axis="x")
         axes.set_ylim(0, 110)
         axes.set_yticks([0, 20, 40, 60, 80, 100])
         axes.set_ylabel(ylabel)
-        canvas.legend(handles, [short(label, 40) for label, _ in bars], loc="outside right upper")
+        canvas.legend(handles, all_short([label for label, _ in bars], 40), loc="outside right upper")
 
     return plot
 
@@ -79,7 +79,12 @@ def bar_of(seeds: Seeds) -> Bar:
 
 def label_of(seeds: Seeds, *, several_shots: bool) -> str:
     """What a bar is called: the method, and its shots where they differ."""
-    return f"{seeds.label}, {seeds.shots} shots" if several_shots and seeds.shots != "–" else seeds.label
+    return f"{seeds.label}, {in_words(seeds.shots)}" if several_shots and seeds.shots != "–" else seeds.label
+
+
+def in_words(shots: str) -> str:
+    """A number of shots as people say it; "all" stands for all images."""
+    return {"1": "1 shot", "all": "all images"}.get(shots, f"{shots} shots")
 
 
 def behind(found: Sequence[Seeds]) -> str:

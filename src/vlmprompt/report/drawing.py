@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ DPI = 200
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _FONTS = re.compile(r"(font:[^;']*|font-family: *)'DejaVu Sans'[^;]*")
+_ENDS = (1 / 3, 1 / 2, 2 / 3, 5 / 6)  # shares of the last letters in a shortened name
 _DIGITS = re.compile(r"\d+\.\d{3,}")
 _PLACES = frozenset({"d", "x", "y", "transform", "width", "height"})
 _REFERENCE = re.compile(r"(url\(#)([\w-]+)")
@@ -102,13 +103,22 @@ def look(number: int) -> dict[str, Any]:
     }
 
 
-def short(name: str, most: int = LONGEST_NAME) -> str:
-    """A name that fits into a figure, in one line; of a long one both ends."""
+def short(name: str, most: int = LONGEST_NAME, end: float = 1 / 3) -> str:
+    """A name that fits into a figure, in one line; of a long one both ends, `end` being the share of the last."""
     line = shown.line(name)
     if len(line) > most:
-        tail = most // 3
+        tail = int(most * end)
         line = f"{line[: most - tail - 1]}…{line[-tail:]}"
     return f" {line}" if line.startswith("_") else line  # matplotlib leaves out of a legend what begins with "_"
+
+
+def all_short(names: Sequence[str], most: int = LONGEST_NAME) -> list[str]:
+    """Names that fit into a figure: different ones stay different, as long as their ends differ."""
+    for end in _ENDS:
+        found = [short(name, most, end) for name in names]
+        if len(set(found)) == len(set(names)):
+            return found
+    return [short(name, most) for name in names]
 
 
 def _file(name: str, title: str, plot: Plot, size: tuple[float, float], kind: str) -> bytes:
@@ -131,6 +141,7 @@ def _styled(ink: str, salt: str) -> Iterator[None]:
 
 
 def _saved(plot: Plot, size: tuple[float, float], name: str, kind: str, ink: str) -> bytes:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
     dates: dict[str, dict[str, None]] = {
@@ -147,7 +158,12 @@ def _saved(plot: Plot, size: tuple[float, float], name: str, kind: str, ink: str
         plot(canvas)
         for axes in canvas.axes:
             axes.patch.set_visible(False)
-        canvas.savefig(file, format=kind, dpi=72 if kind == "svg" else DPI, metadata=dates[kind])
+        if kind == "svg":
+            # `savefig` draws a figure twice, the first time for its layout, which belongs to drawing anyhow.
+            canvas.dpi = 72
+            FigureCanvasSVG(canvas).print_svg(file, metadata=dates[kind])  # type: ignore[no-untyped-call]
+        else:
+            canvas.savefig(file, format=kind, dpi=DPI, metadata=dates[kind])
     return file.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from vlmprompt.report.sections import (
 # The first line of the file after its type: such a file may be replaced.
 MARK = "<!-- made by vlmprompt report, which replaces it -->"
 _LONG = 20  # letters
+_HEIGHT = re.compile(r'<svg[^>]* height="(\d+)"')
+_TALLEST = 500  # CSS pixels of a figure that may stand beside another one on paper
 MOST_NAMED = 6  # runs, methods or data sets in the head of the page
 # What the page holds, in this order; a section that has nothing to say gives None.
 SECTIONS: tuple[Callable[[Sequence[ReportRun]], Section | None], ...] = (
@@ -82,7 +85,7 @@ def is_page(content: bytes) -> bool:
 
 def _render(runs: Sequence[ReportRun], sections: Sequence[Section], left_out: Sequence[str]) -> str:
     environment = Environment(autoescape=True, finalize=_finalize, trim_blocks=True)
-    environment.filters |= {"base64": _base64, "long": _long, "svg": _svg, "whole": _whole}
+    environment.filters |= {"base64": _base64, "long": _long, "svg": _svg, "tall": _tall, "whole": _whole}
     folder = files("vlmprompt.report")
     template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
     return template.render(
@@ -118,6 +121,12 @@ def _base64(data: bytes) -> Markup:
 def _svg(text: str) -> Markup:
     """A figure as it was drawn; what stands before the element itself is for files."""
     return Markup(shown.block(text[text.index("<svg") :]))
+
+
+def _tall(svg: str) -> Markup:
+    """The class of a figure whose letters are lost where two share the width of a sheet of paper."""
+    found = _HEIGHT.search(svg)
+    return Markup(' class="tall"' if found is not None and int(found[1]) > _TALLEST else "")
 
 
 def _grouped(section: Section) -> dict[str, Any]:

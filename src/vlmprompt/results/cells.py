@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vlmprompt.results.frame import MISSING, Column
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW, h
 from vlmprompt.results.layout import Layout
 
+_FIELDS = ("column", "value", "status", "note", "n", "of")  # of a row, those that cells are made from
 DDOF = 1  # sample standard deviation; CoOp's scripts use numpy's default, 0
 # What a number that cannot be shown stands as, by the row's status.
 STATES = {"failed": "failed", "not_applicable": "n/a", "missing": "missing"}
@@ -23,11 +25,9 @@ class Notes:
 
     texts: list[str] = field(default_factory=list)
 
-    def marks(self, rows: pd.DataFrame) -> str:
+    def marks(self, rows: Iterable[Any]) -> str:
         """References such as "[1][2]" to the notes of rows without a number."""
-        if rows.empty:  # most are, and to walk through nothing takes pandas a while
-            return ""
-        numbers = dict.fromkeys(self._number(row) for row in rows.itertuples())
+        numbers = dict.fromkeys(self._number(row) for row in rows)
         return "".join(f"[{number}]" for number in numbers)
 
     def mark(self, text: str) -> str:
@@ -43,20 +43,39 @@ class Notes:
         return self.texts.index(text) + 1
 
 
-def cell(part: pd.DataFrame, column: Column, layout: Layout, notes: Notes) -> str:
+def by_column(part: pd.DataFrame) -> dict[Column, list[Any]]:
+    """The rows of each column, as named tuples: to ask pandas for each cell of a table by itself takes it long."""
+    found: dict[Column, list[Any]] = {}
+    row: Any  # pandas does not know what is in it
+    for row in part[list(_FIELDS)].itertuples(index=False):
+        found.setdefault(row.column, []).append(row)
+    return found
+
+
+def cells(part: pd.DataFrame, layout: Layout, notes: Notes) -> list[str]:
+    """What stands in the columns of one line of a table.
+
+    Args:
+        part: the rows of that line.
+    """
+    rows = by_column(part)
+    return [_cell(part, rows.get(column, []), column, layout, notes) for column in layout.headers]
+
+
+def _cell(part: pd.DataFrame, mine: Sequence[Any], column: Column, layout: Layout, notes: Notes) -> str:
     """Mean and spread of the numbers, and references to what is said of those that are missing."""
-    mine = part[part["column"] == column]
-    values = mine["value"].dropna()
-    lacking = mine[mine["status"] != "ok"]
+    values = [row.value for row in mine if pd.notna(row.value)]
+    lacking = [row for row in mine if row.status != "ok"]
     marks = notes.marks(lacking)
-    if values.empty:
-        states = [text for status, text in STATES.items() if (lacking["status"] == status).any()]
+    if not values:
+        found = {row.status for row in lacking}
+        states = [text for status, text in STATES.items() if status in found]
         return f"{states[0]} {marks}" if states else MISSING
-    mean = _mean(part, column)
-    spread = values.std(ddof=DDOF) if len(values) > 1 and column[1] != H_OF_MEANS else None
-    text = _number(mean, layout.percent[column])
-    if spread is not None:
-        text += f" ± {_number(spread, layout.percent[column])}"
+    percent = layout.percent[column]
+    averaged = column[1] == H_OF_MEANS
+    text = _number(_mean(part, column) if averaged else float(np.mean(values)), percent)
+    if len(values) > 1 and not averaged:
+        text += f" ± {_number(float(np.std(values, ddof=DDOF)), percent)}"
     return f"{text} {marks}".rstrip()
 
 

@@ -233,6 +233,6 @@ def _packed(ids: tuple[str, ...]) -> Array:
 
 def _unpacked(packed: Array) -> tuple[str, ...]:
     found = json.loads(zlib.decompress(packed.tobytes()))
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+    if not isinstance(found, list) or not set(map(type, found)) <= {str}:
         raise ValueError("the ids of images are no list of texts")
     return tuple(found)

@@ -14,6 +14,7 @@ from vlmprompt.results.tables import SummaryTable, summarise
 HEAD = r"% needs \usepackage{booktabs}"
 LOWER = "↓"
 _NUMBER = re.compile(r"(?P<mean>-?[\d.]+(?:e[+-]\d+)?)(?: ± (?P<std>[\d.]+(?:e[+-]\d+)?))?(?P<marks>(?: ?\[\d+\])*)")
+_BETWEEN_HYPHENS = re.compile(r"(?<=-)(?=-)")
 _MARKS = re.compile(r" ?((?:\[\d+\])+)$")
 # Braces around brackets and stars: behind a line's end they would be its arguments.
 _ESCAPED = {
@@ -23,7 +24,7 @@ _ESCAPED = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",  # \textquotedbl is unknown in OT1, the encoding of a document that names none
     "[": "{[}",
     "]": "{]}",
     "*": "{*}",
@@ -75,8 +76,9 @@ def as_latex(table: SummaryTable) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text that LaTeX prints as it is, in one line."""
-    return "".join(_ESCAPED.get(sign, sign) for sign in " ".join(shown.line(text).split()))
+    """A text that LaTeX prints as it is, in one line; of two hyphens, as of options, it would make a dash."""
+    parts = _BETWEEN_HYPHENS.split(" ".join(shown.line(text).split()))
+    return "{}".join("".join(_ESCAPED.get(sign, sign) for sign in part) for part in parts)
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from vlmprompt.results.calibration import CALIBRATION_METRICS
-from vlmprompt.results.cells import DDOF, Notes, average_cell, behind, cell
+from vlmprompt.results.cells import DDOF, Notes, average_cell, behind, by_column, cells
 from vlmprompt.results.frame import MISSING, SETUP, frame_of
 from vlmprompt.results.harmonic import H_OF_MEANS, MEAN_OF_H
 from vlmprompt.results.layout import Layout
@@ -79,12 +79,12 @@ def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:
     several = max((_seeds(part) for _, part in by_row), default=0) > 1
     body = []
     for names, part in by_row:
-        untrained = notes.marks(part[part["cell"] == EVERYTHING])
+        untrained = notes.marks(part[part["cell"] == EVERYTHING].itertuples())
         head, *others = (str(name) for name in names)
         marks = untrained + _kept(part, notes)
-        cells = [cell(part, column, layout, notes) for column in layout.headers]
+        texts = cells(part, layout, notes)
         seeds = [str(_seeds(part) or MISSING)] if several else []
-        body.append((f"{head} {marks}".rstrip(), *others, *seeds, *cells))
+        body.append((f"{head} {marks}".rstrip(), *others, *seeds, *texts))
     spread = [f"mean ± sample standard deviation (ddof={DDOF}) over seeds"] if several else []
     caption = _caption(layout, group, spread)
     columns = (*layout.labels, *(["seeds"] if several else []), *layout.headers.values())
@@ -109,8 +109,8 @@ def _average(title: str, part: pd.DataFrame, layout: Layout) -> SummaryTable:
     body = []
     for names, mine in part.groupby(layout.index, sort=False):
         per_dataset = [group for _, group in mine.groupby("dataset", sort=False)]
-        cells = [average_cell(per_dataset, column, layout, datasets) for column in layout.headers]
-        body.append((*(str(name) for name in names), *cells))
+        texts = [average_cell(per_dataset, column, layout, datasets) for column in layout.headers]
+        body.append((*(str(name) for name in names), *texts))
     how = [f"unweighted mean over {datasets} data sets of the mean over seeds"]
     if any(MISSING in row[len(layout.index) :] for row in body):
         how.append(f"{MISSING} not measured on all of them")
@@ -122,8 +122,8 @@ def _average(title: str, part: pd.DataFrame, layout: Layout) -> SummaryTable:
 
 def _images(layout: Layout, labels: int, datasets: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     """A last row that says how many images are behind the numbers of each column, over all data sets."""
-    shown = [[part[part["column"] == column] for part in datasets] for column in layout.headers]
-    texts = [behind([list(part.itertuples()) for part in parts]) for parts in shown]
+    found = [by_column(part) for part in datasets]
+    texts = [behind([rows.get(column, []) for rows in found]) for column in layout.headers]
     return ("images", *[""] * (labels - 1), *texts) if set(texts) - {MISSING} else ()
 
 

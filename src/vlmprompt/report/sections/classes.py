@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from vlmprompt.report.drawing import PALETTE, Names, drawn, short
+from vlmprompt.report.drawing import PALETTE, Names, all_short, drawn
 from vlmprompt.report.measured import Outcome, classified, shown, trained_first
 from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Figure, Part, Section, Table, Text
@@ -53,7 +53,7 @@ def section(runs: Sequence[ReportRun]) -> Section | None:
 
 def folded(found: Sequence[ClassLine]) -> list[Bar]:
     """The bars from the top; of many classes the two ends, and all others as one."""
-    bars = [Bar(short(one.name), one.accuracy, one.n) for one in found]
+    bars = [Bar(name, one.accuracy, one.n) for name, one in zip(all_short([o.name for o in found]), found, strict=True)]
     if len(found) <= MOST_BARS:
         return bars
     rest = found[AT_EACH_END:-AT_EACH_END]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from random import Random
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlmprompt.errors import InputError
-from vlmprompt.report.drawing import PALETTE, Names, drawn, short
+from vlmprompt.report.bars import in_words
+from vlmprompt.report.drawing import PALETTE, Names, all_short, drawn
 from vlmprompt.report.measured import Outcome, all_classified
 from vlmprompt.report.paired import LEVEL, Bootstrap, Difference, McNemar, holm, mcnemar, right_on
 from vlmprompt.report.run import ReportRun
@@ -89,12 +90,12 @@ def sides_of(runs: Iterable[ReportRun]) -> dict[str, list[Side]]:
     return {cell: _sides(list(things.values())) for cell, things in cells.items() if not _told_before(cell, cells)}
 
 
-def _told_before(cell: str, cells: Iterable[str]) -> bool:
-    """Whether the images of a cell are those of `accuracy test`, which is there for the same data."""
+def _told_before(cell: str, cells: Mapping[str, Mapping[tuple[object, ...], object]]) -> bool:
+    """Whether a cell's images are those of `accuracy test`, which is there for the same data and all its methods."""
     suite, _, rest = cell.partition(" ")
     own, _, data = rest.partition(" on ")
     same = suite == "few-shot" or (suite, own) == ("domain-generalization", "source")
-    return same and f"accuracy test on {data}" in cells
+    return same and cells[cell].keys() <= cells.get(f"accuracy test on {data}", {}).keys()
 
 
 def _sides(things: Sequence[Sequence[Outcome]]) -> list[Side]:
@@ -118,7 +119,7 @@ def _label(outcomes: Sequence[Outcome], things: Sequence[Sequence[Outcome]]) -> 
     alike = [other[0].row for other in things if (other[0].row.method, other[0].row.shots) == (row.method, row.shots)]
     keys = sorted({key for other in alike for key in other.setup})
     differing = [key for key in keys if len({other.setup.get(key) for other in alike}) > 1]
-    words = [row.method] + ([f"{row.shots} shots"] if row.shots is not None else [])
+    words = [row.method] + ([in_words(str(row.shots))] if row.shots is not None else [])
     words += [row.backbone] if len({other.backbone for other in alike}) > 1 else []
     words += [f"{key.rpartition('.')[2]} {row.setup.get(key, 'default')}" for key in differing if "digest" not in key]
     words += [f"{len(outcomes)} seeds"] if len(outcomes) > 1 else []
@@ -207,13 +208,16 @@ def _table(cell: str, found: Sequence[Compared]) -> Table:
     rows = []
     for one in found:
         test = one.tests.get("")
-        counts = (f"{test.only_first:,}", f"{test.only_second:,}", _p(test.p)) if test else ("–", "–", "–")
+        counts: tuple[str, ...] = ("–",) * 3 if single else ()  # where there are several seeds, they stand seed by seed
+        if test is not None:
+            counts = (f"{test.only_first:,}", f"{test.only_second:,}", _p(test.p))
         extra = (_p(corrected[id(one)]) if test else "–",) if len(single) > 1 else ()
         gap = one.difference
         interval = f"{100 * gap.value:+.2f} [{100 * gap.low:+.2f}, {100 * gap.high:+.2f}]".replace("-", "−")
         accuracies = (f"{100 * accuracy:.2f}" for accuracy in one.accuracies)
         rows.append((one.first, one.second, f"{gap.n:,}", *accuracies, interval, *counts, *extra))
-    columns = ["A", "B", "n", "A (%)", "B (%)", f"A − B [{LEVEL:.0%} interval]", "A alone", "B alone", "p"]
+    columns = ["A", "B", "n", "A (%)", "B (%)", f"A − B [{LEVEL:.0%} interval]"]
+    columns += ["A alone", "B alone", "p"] if single else []
     columns += ["p (Holm)"] if len(single) > 1 else []
     return Table(cell, tuple(columns), tuple(rows), _how(found, len(single)), labels=2)
 
@@ -233,15 +237,21 @@ def _how(found: Sequence[Compared], tests: int) -> str:
 
 
 def _by_seed(cell: str, found: Sequence[Compared]) -> list[Table]:
+    """The tests of seeds one by one, as a table; none where there are no such tests."""
+    tests = [(one, seed, test) for one in found for seed, test in one.tests.items() if seed]
+    corrected = holm([test.p for _, _, test in tests])
     rows = tuple(
-        (one.first, one.second, seed, f"{t.n:,}", f"{t.only_first:,}", f"{t.only_second:,}", _p(t.p))
-        for one in found
-        for seed, t in one.tests.items()
-        if seed
+        (one.first, one.second, seed, f"{t.n:,}", f"{t.only_first:,}", f"{t.only_second:,}", _p(t.p), _p(more))
+        for (one, seed, t), more in zip(tests, corrected, strict=True)
     )
-    columns = ("A", "B", "seed", "n", "A alone", "B alone", "p")
+    columns = ("A", "B", "seed", "n", "A alone", "B alone", "p", "p (Holm)")
+    caption = "McNemar's test, two-sided."
+    if len(rows) > 1:
+        caption = f"{caption} Holm: corrected for {len(rows)} tests."
+    else:
+        columns, rows = columns[:-1], tuple(row[:-1] for row in rows)
     title = f"{cell}, seed by seed"
-    return [Table(title, columns, rows, "McNemar's test, two-sided.", folded=True, labels=3)] if rows else []
+    return [Table(title, columns, rows, caption, folded=True, labels=3)] if rows else []
 
 
 def _p(value: float) -> str:
@@ -259,7 +269,8 @@ def _figure(name: str, cell: str, found: Sequence[Compared]) -> Figure:
         reach = [[max(0.0, part) for part in side] for side in (low, high)]
         axes.errorbar(middle, places, xerr=reach, fmt="o", capsize=3, color=PALETTE[0])
         axes.axvline(0, linestyle="--", linewidth=1, color=PALETTE[1])
-        axes.set_yticks(places, [f"{short(one.first, 34)}\n− {short(one.second, 34)}" for one in found])
+        labels = all_short([label for one in found for label in (one.first, one.second)], 34)
+        axes.set_yticks(places, [f"{a}\n− {b}" for a, b in zip(labels[::2], labels[1::2], strict=True)])
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("difference of accuracies (percentage points)")

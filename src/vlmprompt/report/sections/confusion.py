@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlmprompt.report.drawing import PALETTE, Names, drawn, short
+from vlmprompt.report.drawing import PALETTE, Names, all_short, drawn
 from vlmprompt.report.measured import Outcome, classified, shown, trained_first
 from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Figure, Part, Section, Table
@@ -119,7 +119,7 @@ def _figure(name: str, outcome: Outcome) -> Figure:
         opacity = np.where(found.counts > 0, FAINTEST + (1 - FAINTEST) * share, 0.0)
         pixels = np.concatenate([np.broadcast_to(colour, (size, size, 3)), opacity[..., None]], axis=2)
         axes.imshow(pixels, aspect="equal")
-        labels = [short(outcome.details.class_names[place], 18) for place in found.classes]
+        labels = all_short([outcome.details.class_names[place] for place in found.classes], 18)
         letters = 8 if size <= MOST_WITH_NUMBERS else 4.5 if size > 40 else 6
         turned: dict[str, Any] = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
         axes.set_xticks(range(size), labels, fontsize=letters, **turned)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlmprompt.report.drawing import Names, drawn, look, short
+from vlmprompt.report.drawing import Names, all_short, drawn, look
 from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Figure, Section
 from vlmprompt.results.rows import ResultRow
@@ -15,7 +15,7 @@ from vlmprompt.results.seeds import Seeds, over_seeds
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-METRIC = "top1"
+SUITE, METRIC = "few-shot", "top1"
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,25 @@ def section(runs: Sequence[ReportRun]) -> Section | None:
 
 
 def curves_of(rows: Iterable[ResultRow]) -> dict[tuple[str, str], list[Curve]]:
-    """The curves of each data set and backbone: of the suite few-shot, else of accuracy on the test split."""
-    rows = list(rows)
-    measured = over_seeds(rows, "few-shot", [METRIC]) or [
-        seeds for seeds in over_seeds(rows, "accuracy", [METRIC]) if seeds.cell == "test"
-    ]
+    """The curves of each data set and backbone: of the suite few-shot, of what it lacks accuracy on the test split."""
+    measured = over_seeds(_as_few_shot(rows), SUITE, [METRIC])
     parts: dict[tuple[str, str], dict[str, list[Seeds]]] = {}
     for seeds in measured:
         parts.setdefault((seeds.dataset, seeds.backbone), {}).setdefault(seeds.label, []).append(seeds)
     return {place: [_curve(label, own) for label, own in labels.items()] for place, labels in parts.items()}
+
+
+def _as_few_shot(rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """Rows of the suite, and those of accuracy on the test split of which it has no number: the same measure."""
+    rows = [row for row in rows if row.metric == METRIC and row.value is not None]
+    found = [row for row in rows if row.suite == SUITE]
+    known = {_of(row) for row in found}
+    plain = [row for row in rows if (row.suite, row.cell) == ("accuracy", "test") and _of(row) not in known]
+    return found + [row.model_copy(update={"suite": SUITE, "cell": f"{row.shots or 0}-shot"}) for row in plain]
+
+
+def _of(row: ResultRow) -> tuple[object, ...]:
+    return row.method, row.dataset, row.backbone, row.shots, row.seed
 
 
 def _curve(label: str, own: Sequence[Seeds]) -> Curve:
@@ -65,8 +75,8 @@ def _curve(label: str, own: Sequence[Seeds]) -> Curve:
 def _figure(name: str, dataset: str, backbone: str, curves: Sequence[Curve]) -> Figure:
     def plot(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        for i, curve in enumerate(curves):
-            style, label = look(i), short(curve.label, 40)
+        for i, (curve, label) in enumerate(zip(curves, all_short([c.label for c in curves], 40), strict=True)):
+            style = look(i)
             if curve.points:
                 means = [100 * seeds.mean for seeds in curve.points.values()]
                 spread = [100 * (seeds.std or 0) for seeds in curve.points.values()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from vlmprompt.report.drawing import Names, drawn, look, short
+from vlmprompt.report.drawing import Names, all_short, drawn, look
 from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Figure, Section
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 200  # of one curve
 MOST_CURVES = 6  # in one figure: as many as there are colours
+LONGEST = 42  # letters of a legend that has two columns
 FEW = 30  # points that are marked one by one
 
 
@@ -113,20 +114,19 @@ def _figures(curves: Sequence[Curves], names: Names) -> list[Figure]:
 
     def loss(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        for i, one in enumerate(curves):
-            _line(axes, one.loss, i, one.title, len(curves))
+        for i, (one, title) in enumerate(zip(curves, all_short([c.title for c in curves], LONGEST), strict=True)):
+            _line(axes, one.loss, i, title)
         _finish(axes, curves, "loss")
 
     def accuracy(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        for i, one in enumerate(curves):
-            _line(
-                axes, one.accuracy, i, f"{one.title}, training", len(curves), faint=bool(one.val_accuracy), percent=100
-            )
+        titles = all_short([c.title for c in curves], LONGEST - len(", validation"))
+        for i, (one, title) in enumerate(zip(curves, titles, strict=True)):
+            _line(axes, one.accuracy, i, f"{title}, training", faint=bool(one.val_accuracy), percent=100)
             if one.val_accuracy:
                 seen = look(i) | {"linestyle": "-"}
                 values = [100 * value for value in one.val_accuracy.values()]
-                axes.plot(list(one.val_accuracy), values, label=short(f"{one.title}, validation", 48), **seen)
+                axes.plot(list(one.val_accuracy), values, label=f"{title}, validation", **seen)
         _finish(axes, curves, "accuracy (%)", everything=True)
 
     said = "Dashed: batches of the training; solid: validation images. " if any(c.val_accuracy for c in curves) else ""
@@ -153,15 +153,12 @@ def _where(curves: Sequence[Curves]) -> str:
     return " ".join(f"{', '.join(titles)}: {text}." for text, titles in said.items())
 
 
-def _line(
-    axes: Any, points: Iterable[Window], i: int, title: str, lines: int, *, faint: bool = False, percent: float = 1
-) -> None:
+def _line(axes: Any, points: Iterable[Window], i: int, title: str, *, faint: bool = False, percent: float = 1) -> None:
     points = list(points)
     style = look(i) | ({"linestyle": "--", "alpha": 0.6} if faint else {})
     if len(points) > FEW:
         style["marker"] = ""
-    label = short(title, 48)
-    axes.plot([p.middle for p in points], [percent * p.mean for p in points], label=label, **style)
+    axes.plot([p.middle for p in points], [percent * p.mean for p in points], label=title, **style)
 
 
 def _finish(axes: Any, curves: Sequence[Curves], name: str, *, everything: bool = False) -> None:
