@@ -86,6 +86,8 @@ def explain(
         key: value for key, value in (("n", n), ("seed", seed), ("which", which)) if value is not None
     }
     found = draw(loaded, files, out=out, runtime=runtime, backbone=towers, progress=progress, **chosen)
+    for learned in found.content["tables"]:
+        progress.message(_told(learned, found.folder))
     content = {"folder": found.folder, **found.content, "failed": found.failed}
     emit("explain", content, as_json=as_json, table=_table(content), error=_incomplete(found.failed))
 
@@ -124,6 +126,13 @@ def _table(content: Mapping[str, Any]) -> Table:
     known = any(row[-1] for row in rows)
     shown = [row if known else row[:-1] for row in rows]
     return Table(columns[: len(columns) - (not known)], shown, title=str(content["folder"]))
+
+
+def _told(learned: Mapping[str, Any], folder: Path) -> str:
+    """Where a table of the run is, which can be long; or why it is empty."""
+    rows = len(learned["rows"])
+    where = f"{rows} row{'' if rows == 1 else 's'} in {folder / 'explain.json'}" if rows else learned["caption"]
+    return f"{learned['title']}: {where}"
 
 
 def _on_object(picture: Mapping[str, Any]) -> str:
