@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -152,6 +153,30 @@ def test_the_path_from_photographs_to_a_table(terminal: None, capsys: pytest.Cap
 def test_the_path_from_coop(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
     write_tree(Path("DATA"), "caltech101")
     carry_out("docs/from-coop.md", capsys)
+
+
+def test_the_commands_that_show_where_a_run_looks(terminal: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With CoOp after a step in place of Bloom, and pictures that cost nothing."""
+    from vlmprompt.explain import entries
+
+    monkeypatch.setattr(entries, "draw", lambda *args: b"")
+    text = (ROOT / "docs/explain.md").read_text(encoding="utf-8").replace("bloom", "coop")
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    vlmprompt ")]
+    assert [line.split()[1] for line in lines] == ["train", "explain", "explain", "explain"]
+    for name in ("holiday.jpg", "photos/test/turtle/1.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (90, 140, 60)).save(name)
+    assert main([*shlex.split(lines[0])[1:], "--max-steps", "1", "--device", "cpu"]) == 0
+    run, found = Path(shlex.split(lines[1])[2]), []
+    for line in lines[1:]:
+        assert main([*shlex.split(line)[1:], "--device", "cpu"]) == 0
+        found.append(json.loads((run / "explain/explain.json").read_text(encoding="utf-8")))
+    assert [len(one["images"]) for one in found] == [8, 4, 2]
+    assert all(image["true"] != image["predicted"] for image in found[1]["images"])
+    assert [image["true"] for image in found[2]["images"]] == [None, "turtle"]
+    assert {key for image in found[0]["images"] for own in image["pictures"] for key in own} == {
+        *("file", "kind", "title", "caption", "pointing", "chance", "maps")
+    }
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 def test_a_line_for_each_picture(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(run), "--n", "2", "--device", "cpu"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert f"Nearest words of the learned context: 2 rows in {run / 'explain/explain.json'}" in err
+    lines = out.splitlines()
     assert lines[0] == str(run / "explain")
     assert lines[1].split() == ["picture", "shows", "true", "predicted", "probability"]
     assert [line.split()[1] for line in lines[2:]] == ["attention", "cosines", "attention", "cosines", "figure"]
@@ -94,3 +96,26 @@ def test_why_there_are_no_maps_by_gradients(
     monkeypatch.setattr("vlmprompt.methods.contract.cosine_maps", lambda *args: [])
     assert main(["explain", str(run), "--n", "1", "--device", "cpu", "--json"]) == 3
     assert document(capsys)["error"]["message"] == "its attention cannot be seen"
+
+
+def test_how_much_is_on_the_object_stands_beside_each_picture() -> None:
+    from vlmprompt.cli.explain import _table
+
+    def picture(pointing: float | None, *maps: float | None) -> dict[str, Any]:
+        return {"file": "a.png", "kind": "plan", "pointing": pointing, "maps": [{"pointing": one} for one in maps]}
+
+    def column(*pictures: dict[str, Any]) -> list[Any]:
+        image = {"true": None, "predicted": "fox", "probability": 0.5, "pictures": pictures}
+        table = _table({"folder": "f", "images": [image], "figures": [{"file": "b.svg"}]})
+        return [row[5:] for row in table.rows]
+
+    mixed = column(picture(0.25, 0.1, 0.4), picture(0.0, 0.0), picture(None, 0.5, None, 0.125), picture(None, None))
+    assert mixed == [("0.250",), ("0.000",), ("0.125 to 0.500",), ("",), ("",)]
+    assert column(picture(None, None)) == [(), ()]
+
+
+def test_where_a_table_is_or_why_it_is_empty() -> None:
+    from vlmprompt.cli.explain import _told
+
+    assert _told({"title": "Words", "rows": [["1"]], "caption": ""}, Path("a")) == "Words: 1 row in a/explain.json"
+    assert _told({"title": "Words", "rows": [], "caption": "There are none."}, Path("a")) == "Words: There are none."

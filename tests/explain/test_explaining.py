@@ -89,20 +89,104 @@ def test_the_same_seed_gives_the_same_bytes_and_an_earlier_call_makes_room(
     assert first == {file.name: file.read_bytes() for file in (own / "explain").iterdir() if file.suffix != ".txt"}
 
 
+DAMAGED = ["{", "[]", '{"images": 3}', '{"images": [{"pictures": [{"file": "../keep.png"}, {"file": "a.txt"}]}]}']
+
+
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize(
-    "content", ["{", "[]", '{"images": 3}', '{"images": [{"pictures": [{"file": "../keep.png"}, {"file": "a.txt"}]}]}']
-)
+@pytest.mark.parametrize("content", DAMAGED)
 def test_nothing_is_removed_at_the_word_of_a_damaged_file(
     coop_run: Run, tiny_backbone: Backbone, tmp_path: Path, content: str
 ) -> None:
-    folder = tmp_path / "pictures"
+    """In the run's own folder it makes room; elsewhere it may be somebody's."""
+    own, folder = tmp_path / "own", tmp_path / "own/explain"
+    shutil.copytree(coop_run.path, own)
     folder.mkdir()
-    (tmp_path / "keep.png").touch()
+    (own / "keep.png").touch()
     (folder / "a.txt").touch()
     (folder / FILE).write_text(content)
-    explain(coop_run, out=folder, n=1, backbone=tiny_backbone)
-    assert (tmp_path / "keep.png").exists() and (folder / "a.txt").exists()
+    with pytest.raises(InputError, match="was not written by 'vlmprompt explain'"):
+        explain(coop_run, out=folder, n=1, backbone=tiny_backbone)
+    assert (folder / FILE).read_text() == content and len(list(folder.iterdir())) == 2
+    explain(replace(coop_run, path=own), n=1, backbone=tiny_backbone)
+    assert json.loads((folder / FILE).read_text())["version"] == 1
+    assert (own / "keep.png").exists() and (folder / "a.txt").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_is_not_of_an_earlier_call_is_not_replaced(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    (tmp_path / "attention.png").write_text("mine")
+    with pytest.raises(InputError, match=r"attention\.png is not of an earlier call"):
+        explain(coop_run, out=tmp_path, n=2, backbone=tiny_backbone)
+    assert [file.name for file in tmp_path.iterdir()] == ["attention.png"]
+    assert (tmp_path / "attention.png").read_text() == "mine"
+    explain(coop_run, out=tmp_path, n=1, backbone=tiny_backbone)  # one image has no such sheet
+    (tmp_path / "attention.png").unlink()
+    explain(coop_run, out=tmp_path, n=2, backbone=tiny_backbone)
+    explain(coop_run, out=tmp_path, n=2, backbone=tiny_backbone)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=f"holds pictures of another run, '{coop_run.name}'"):
+        explain(replace(coop_run, path=tmp_path / "other"), out=tmp_path, n=1, backbone=tiny_backbone)
+    assert before == {file: file.read_bytes() for file in tmp_path.iterdir()}
+
+
+def test_an_interrupted_call_leaves_the_pictures_of_the_one_before(
+    coop_run: Run, tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = iter([b"a", b"b", b"c", b"d", b"e"])  # two pictures of one image, then three and no more
+    monkeypatch.setattr(entries, "draw", lambda *args: next(drawn))
+    explain(coop_run, out=tmp_path / "out", n=1, backbone=tiny_backbone)
+    before = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+
+    def interrupted(*args: Any) -> bytes:
+        for content in drawn:
+            return content
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entries, "draw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        explain(coop_run, out=tmp_path / "out", n=2, backbone=tiny_backbone)
+    assert before == {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    with pytest.raises(KeyboardInterrupt):
+        explain(coop_run, out=tmp_path / "new/er", n=2, backbone=tiny_backbone)
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_probabilities_are_calibrated_as_those_of_predict(
+    coop_run: Run, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    own, out = tmp_path / "own", tmp_path / "out"
+    shutil.copytree(coop_run.path, own)
+    run, progress = replace(coop_run, path=own), Hooked()
+    content = {"temperature": 2.5, "split": "test", "n": 20, "checkpoint": run.digest}
+    (own / "calibration.json").write_text(json.dumps(content))
+    found = explain(run, out=out, n=2, backbone=tiny_backbone, progress=progress)
+    records = list(coop_run.load_dataset().split("test"))
+    random.Random(1).shuffle(records)
+    logits_BK = coop_run.classifier(tiny_backbone)(records[:2]).probabilities_BK.log()
+    expected_B = (logits_BK / 2.5).softmax(dim=1).amax(dim=1).tolist()
+    assert [image["probability"] for image in found.content["images"]] == pytest.approx(expected_B, abs=1e-5)
+    assert "temperature 2.5" in progress.messages[0]
+    (own / "calibration.json").write_text(json.dumps(content | {"checkpoint": "0" * 64}))
+    plain = explain(run, out=out, n=2, backbone=tiny_backbone, progress=progress)
+    assert plain.content["images"][0]["probability"] == pytest.approx(float(logits_BK[0].exp().max()), abs=1e-5)
+    (told,) = progress.warnings
+    assert "another checkpoint" in told and told.endswith("; the probabilities are those without it")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_letters_that_the_font_lacks_are_said_once(
+    coop_run: Run, photos: Path, tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlmprompt.explain.draw import lacking
+
+    assert lacking("Grauer Wolf, лось, ñandú $ \\") == "" and lacking("ein 狼") == "狼"
+    monkeypatch.setattr(entries.Entries, "_class", lambda self, label: f"{coop_run.class_names[label]} 狼")
+    named, progress = photos / "test/red_fox", SilentProgress()
+    found = explain(coop_run, named, out=tmp_path, backbone=tiny_backbone, progress=progress)
+    predicted = found.content["images"][0]["predicted"]
+    assert len(progress.warnings) == 1
+    assert repr(predicted) in progress.warnings[0] and "boxes" in progress.warnings[0]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -264,9 +348,24 @@ def test_the_panels_of_a_picture(tmp_path: Path) -> None:
             assert over[1] < 0.25 and over[2] > 0.25  # violet
 
 
+def test_a_narrow_image_leaves_room_for_words() -> None:
+    from vlmprompt.explain.draw import DPI, MARGIN, PANEL, Panel, Row, draw
+
+    image = np.zeros((8, 2, 3))
+    panels = (Panel("zero-shot CLIP", torch.zeros(4), "47% on the object"),)
+    with Image.open(io.BytesIO(draw((4, 1), "patches", [Row("true\nfox", image, panels)]))) as picture:
+        assert picture.width == int((2 * (PANEL + MARGIN) + MARGIN) * DPI)
+        seen = np.asarray(picture.convert("L"))
+    black = np.flatnonzero(seen[seen.shape[0] // 2] < 10)  # of the first image, in the middle of its place
+    assert (black[0] + black[-1] + 1) / 2 == pytest.approx((MARGIN + PANEL / 2) * DPI, abs=2)
+    assert len(black) == pytest.approx(PANEL / 4 * DPI, abs=3)
+
+
 def test_names_that_do_not_fit_are_cut() -> None:
     from vlmprompt.explain.draw import short
 
     assert short("fox") == "fox"
     assert short("a very long name of a class indeed") == "a very long name of a cla…"
+    assert short("W" * 26) == "W" * 16 + "…"  # 17.1 times 7.5 pt, of 1.8 inches; "…" is as wide as W
+    assert short("i" * 26) == "i" * 26
     assert short("a\x1b[31mfox") == "a\\u001b[31mfox"

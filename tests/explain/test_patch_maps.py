@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.explain import entries
 from vlmprompt.explain.maps import Looking, class_attention, mean_share, on_object, share
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import LocalView, MethodOutput, PromptMethod
 from vlmprompt.methods.patch_maps import PatchMap, cosine_maps, plan_maps
+from vlmprompt.methods.transport import transport_plan
 
 NAMES = ("red fox", "green frog", "blue whale", "grey wolf")
 LABELS = torch.tensor([2, 0, 3])
@@ -53,6 +55,20 @@ def test_plans_are_those_of_the_class_and_each_prompts_mass_is_one() -> None:
     torch.testing.assert_close(first.values_BN, torch.tensor([[0.2, 0.8], [1.0, 0.0]]))
     torch.testing.assert_close(second.values_BN, torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     assert (first.title, second.title, first.kind) == ("prompt 1", "prompt 2", "plan")
+
+
+def test_a_plan_as_a_whole_points_nowhere() -> None:
+    """Its prompts share the patches among them: their mean is chance whatever the plan, so only each has a number."""
+    g = torch.Generator().manual_seed(3)
+    Z_BNd, W_KMd = (F.normalize(torch.randn(*shape, 8, generator=g), dim=-1) for shape in ((1, 4), (2, 3)))
+    plans = plan_maps(transport_plan(Z_BNd, W_KMd, alpha=0.0, lambda_=0.1), torch.tensor([1]))
+    mask_N = torch.tensor([True, False, False, False])
+    assert mean_share([m.weights_BN[0] for m in plans], mask_N) == pytest.approx(0.25, abs=1e-5)
+    assert entries._mean_on(plans, 0, mask_N) is None
+    each = [entries._on(m, 0, mask_N) for m in plans]
+    assert each == [pytest.approx(float(m.values_BN[0, 0])) for m in plans] and max(each) - min(each) > 0.1
+    chosen = [PatchMap("patches", "", torch.tensor([[1.0, 0, 1, 0]]))] * 2
+    assert entries._mean_on(chosen, 0, mask_N) == 0.5 and entries._mean_on(chosen, 0, None) is None
 
 
 @pytest.mark.parametrize("per_image", [False, True])

@@ -86,6 +86,8 @@ def explain(
         key: value for key, value in (("n", n), ("seed", seed), ("which", which)) if value is not None
     }
     found = draw(loaded, files, out=out, runtime=runtime, backbone=towers, progress=progress, **chosen)
+    for learned in found.content["tables"]:
+        progress.message(_told(learned, found.folder))
     content = {"folder": found.folder, **found.content, "failed": found.failed}
     emit("explain", content, as_json=as_json, table=_table(content), error=_incomplete(found.failed))
 
@@ -115,16 +117,27 @@ def _incomplete(failed: tuple[str, ...]) -> IncompleteError | None:
 def _table(content: Mapping[str, Any]) -> Table:
     """A row for each picture and figure; how much of it lies on the object where that is known."""
     rows = [
-        (own["file"], own["kind"], image["true"], image["predicted"], f"{image['probability']:.3f}", own["pointing"])
+        (own["file"], own["kind"], image["true"], image["predicted"], f"{image['probability']:.3f}", _on_object(own))
         for image in content["images"]
         for own in image["pictures"]
     ]
-    rows += [(figure["file"], "figure", None, None, "", None) for figure in content["figures"]]
+    rows += [(figure["file"], "figure", None, None, "", "") for figure in content["figures"]]
     columns = ("picture", "shows", "true", "predicted", "probability", "on object")
-    known = any(row[-1] is not None for row in rows)
-    shown = [(*row[:-1], *([_share(row[-1])] if known else [])) for row in rows]
+    known = any(row[-1] for row in rows)
+    shown = [row if known else row[:-1] for row in rows]
     return Table(columns[: len(columns) - (not known)], shown, title=str(content["folder"]))
 
 
-def _share(pointing: float | None) -> str:
-    return "" if pointing is None else f"{pointing:.3f}"
+def _told(learned: Mapping[str, Any], folder: Path) -> str:
+    """Where a table of the run is, which can be long; or why it is empty."""
+    rows = len(learned["rows"])
+    where = f"{rows} row{'' if rows == 1 else 's'} in {folder / 'explain.json'}" if rows else learned["caption"]
+    return f"{learned['title']}: {where}"
+
+
+def _on_object(picture: Mapping[str, Any]) -> str:
+    """How much of a picture lies on the object: of all its maps, or from the least to the most of them."""
+    shares = [one["pointing"] for one in picture["maps"] if one["pointing"] is not None]
+    if picture["pointing"] is not None:
+        return f"{picture['pointing']:.3f}"
+    return f"{min(shares):.3f} to {max(shares):.3f}" if shares else ""

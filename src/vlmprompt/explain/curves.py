@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FEW = 4  # lines that colours of their own tell apart; more are shaded from first to last
+# Four of Okabe and Ito's, which those tell apart, too, who do not tell red from green.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+FEW = len(COLOURS)  # lines that colours of their own tell apart; more are shaded from first to last
 MARKED = 12  # epochs, each of which has a dot
 SIZE = 5.0, 3.2  # inches of a panel
 
@@ -116,7 +118,7 @@ def _colours(n: int) -> list[Any]:
     import matplotlib as mpl
 
     if n <= FEW:
-        return [f"C{i}" for i in range(n)]
+        return list(COLOURS[:n])
     return [mpl.colormaps["viridis"](0.9 * i / (n - 1)) for i in range(n)]
 
 

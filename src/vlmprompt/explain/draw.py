@@ -20,6 +20,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ft2font import FT2Font
 from torch import Tensor
 
 from vlmprompt.data.preprocess import PreprocessConfig
@@ -29,12 +31,13 @@ from vlmprompt.shown import line
 Array = npt.NDArray[np.float64]
 
 COLOURS = "viridis"  # even to the eye, and the same to those who do not tell red from green
-PANEL, TEXT, BAR, MARGIN = 1.72, 0.42, 0.62, 0.08  # inches
+PANEL, TEXT, BAR, MARGIN = 1.72, 0.42, 0.72, 0.08  # inches
 DPI, FONT = 110, 7.5
 OUTLINE = "#440154"  # the dark end of the colours
 DIMMED = 0.28  # of what was not chosen
 OPAQUE = 0.62  # of a map over the image, which is grey
 LONGEST = 26  # characters of a class name
+WIDEST = (PANEL + MARGIN) * 72 / FONT  # the same in heights of a letter
 SCALES: dict[MapKind, str] = {
     "plan": "share of the prompt's mass",
     "cosines": "cosine",
@@ -83,13 +86,16 @@ def draw(grid: tuple[int, int], kind: MapKind, rows: Sequence[Row]) -> bytes:
     high, wide = PANEL * min(1.0, height / width), PANEL * min(1.0, width / height)
     columns = 1 + max(len(row.panels) for row in rows)
     bar = BAR if kind in SCALES else 0.0
-    size = (columns * (wide + MARGIN) + MARGIN + bar, len(rows) * (high + TEXT) + MARGIN)
+    size = (columns * (PANEL + MARGIN) + MARGIN + bar, len(rows) * (high + TEXT) + MARGIN)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white")
     scale = _scale(kind, rows)
     for i, row in enumerate(rows):
         bottom = size[1] - (i + 1) * (high + TEXT)
         for j in range(1 + len(row.panels)):
-            place = (MARGIN + j * (wide + MARGIN), bottom, wide, high)
+            left = (
+                MARGIN + j * (PANEL + MARGIN) + (PANEL - wide) / 2
+            )  # words need the room that a narrow image does not
+            place = (left, bottom, wide, high)
             axes = figure.add_axes(tuple(part / size[n % 2] for n, part in enumerate(place)))
             axes.set_axis_off()
             panel = row.panels[j - 1] if j else None
@@ -113,7 +119,30 @@ def pixels(pixels_3HW: Tensor, preprocess: PreprocessConfig) -> Array:
 def short(name: str) -> str:
     """A class name that fits above a panel."""
     name = line(name)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1].rstrip()}…"
+    if len(name) <= LONGEST and _wide(name) <= WIDEST:
+        return name
+    cut = name[: LONGEST - 1]
+    while _wide(cut) > WIDEST - 1:
+        cut = cut[:-1]
+    return f"{cut.rstrip()}…"
+
+
+def lacking(text: str) -> str:
+    """The letters of a text that the font of the pictures has not."""
+    drawn = _font().get_charmap()
+    return "".join(letter for letter in line(text) if ord(letter) not in drawn)
+
+
+def _font() -> FT2Font:
+    return get_font(findfont(FontProperties()))
+
+
+def _wide(text: str) -> float:
+    """The width of a line, in heights of its letters."""
+    font = _font()
+    font.set_size(1, 72)
+    known = font.get_charmap()
+    return sum(font.load_char(ord(c)).linearHoriAdvance / 65536 if ord(c) in known else 1.0 for c in text)
 
 
 def _scale(kind: MapKind, rows: Sequence[Row]) -> Normalize:
@@ -152,7 +181,7 @@ def _outline(axes: Any, chosen: npt.NDArray[np.bool_], size: tuple[int, int]) ->
     left = np.argwhere(framed[1:-1, 1:] != framed[1:-1, :-1])
     ends = [((j, i), (j + 1, i)) for i, j in above] + [((j, i), (j, i + 1)) for i, j in left]
     step_xy = np.array([size[1] / chosen.shape[1], size[0] / chosen.shape[0]])
-    lines = np.array(ends, dtype=float) * step_xy - 0.5  # of a pixel, where an image begins
+    lines = np.array(ends, dtype=float).reshape(-1, 2, 2) * step_xy - 0.5  # of a pixel, where an image begins
     axes.add_collection(LineCollection(list(lines), colors=OUTLINE, linewidths=1.4, capstyle="round"), autolim=False)
 
 

@@ -48,6 +48,7 @@ class Entries:
 
     Attributes:
         clip: stands beside; None where the run is zero-shot CLIP itself.
+        temperature: of the run's calibration, by which logits are divided; 1 without.
         count: images to come, or None where nobody knows.
     """
 
@@ -56,6 +57,7 @@ class Entries:
     clip: Looking | None
     progress: Progress
     count: int | None
+    temperature: float = 1.0
     done: int = 0
     sheet: list[Row] = field(default_factory=list)
 
@@ -81,7 +83,7 @@ class Entries:
     def _batch(self, batch: Sequence[Seen]) -> Iterator[dict[str, Any]]:
         images = stacked(batch, self.own.frozen)
         output = self.own.output(images)
-        likely_BK = output.logits.float().softmax(dim=-1).cpu()
+        likely_BK = (output.logits.float() / self.temperature).softmax(dim=-1).cpu()
         sure_B, predicted_B = likely_BK.max(dim=-1)
         true_B = torch.tensor([int(p) if s.label is None else s.label for s, p in zip(batch, predicted_B, strict=True)])
         clip_output = None if self.clip is None else self.clip.output(images)
@@ -119,12 +121,13 @@ class Entries:
         mask_N = on_object(one.record, grid)
         pictures = []
         for kind in ORDER:
-            own = [m.weights_BN[i] for m in maps[0][1] if m.kind == kind]
+            own = [m for m in maps[0][1] if m.kind == kind]
             if not own:
                 continue
             rows = [Row(words, image, self._panels(kind, i, ours, beside, mask_N)) for words, ours, beside in maps]
             if kind == "attention" and len(self.sheet) < SHEET:
                 self.sheet.append(rows[0])
+            shares = [{"title": m.title, "pointing": _rounded(_on(m, i, mask_N))} for m in own]
             file = f"{self.done:03}-{_slug(one.record)}-{kind}.png"
             write_atomic(self.folder / file, draw(grid, kind, rows))
             pictures.append(
@@ -133,8 +136,9 @@ class Entries:
                     "kind": kind,
                     "title": TITLES[kind],
                     "caption": self._caption(kind, [words for words, _, _ in maps]),
-                    "pointing": None if mask_N is None else _rounded(mean_share(own, mask_N)),
+                    "pointing": _rounded(_mean_on(own, i, mask_N)),
                     "chance": None if mask_N is None else _rounded(float(mask_N.double().mean())),
+                    "maps": shares,
                 }
             )
         source = one.record.image
@@ -164,6 +168,18 @@ def _slug(record: Record) -> str:
     """The last two parts of an image's id, as a part of a file's name."""
     words = "/".join(re.split(r"[/\\]", record.id)[-2:]).lower()
     return _OTHER.sub("-", words).strip("-")[:40].strip("-") or "image"
+
+
+def _on(one: PatchMap, i: int, mask_N: Tensor | None) -> float | None:
+    return None if mask_N is None else share(one.weights_BN[i], mask_N)
+
+
+def _mean_on(maps: Sequence[PatchMap], i: int, mask_N: Tensor | None) -> float | None:
+    """Of all maps of a kind. Not of a plan: its prompts share the patches among them, so their mean is that of the
+    patches' weights, which is chance, whatever the plan does."""
+    if mask_N is None or any(m.kind == "plan" for m in maps):
+        return None
+    return mean_share([m.weights_BN[i] for m in maps], mask_N)
 
 
 def _note(weights_N: Tensor, mask_N: Tensor | None) -> str | None:

@@ -25,11 +25,13 @@ from vlmprompt.explain.chosen import (
     named_images,
     shuffled_test,
 )
+from vlmprompt.explain.draw import lacking
 from vlmprompt.explain.entries import CLIP, Entries
 from vlmprompt.explain.extras import extra_figures, extra_tables
 from vlmprompt.explain.maps import Looking
-from vlmprompt.explain.written import FOLDER, VERSION, Explained, write
+from vlmprompt.explain.written import FILE, FOLDER, VERSION, Explained, require_ours, room, write
 from vlmprompt.methods.build import build_method, written_for
+from vlmprompt.predict.calibrated import Calibration
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.runs import Run
 
@@ -53,7 +55,8 @@ def explain(
     Args:
         images: a file, a folder of them or a record of the run's label space, or several; None: some test images of
             its data.
-        out: the folder; None: `explain` in the run's own. Pictures of an earlier call there make room.
+        out: the folder; None: `explain` in the run's own. Pictures of an earlier call there make room; what else lies
+            there stays.
         n: test images at most.
         seed: of their choice: the first n of all, shuffled by `random.Random(seed)`.
         which: "random", or "mistakes": the first n, in that order, that the run takes for another class.
@@ -61,7 +64,8 @@ def explain(
 
     Raises:
         UsageError: a value is not allowed.
-        InputError: no image could be read, the run makes no mistakes, or see `Run.build_method`.
+        InputError: no image could be read, the run makes no mistakes, files that are not this run's pictures would be
+            replaced, or see `Run.build_method`.
         CapabilityError: the tower has no places to show.
     """
     if which not in WHICH:
@@ -76,15 +80,17 @@ def explain(
     progress = progress or SilentProgress()
     folder = run.path / FOLDER if out is None else Path(out)
     wanted = shuffled_test(run, seed, runtime) if images is None else named_images(run, images)
+    require_ours(folder, run)
     probe(folder)
     towers = run.load_backbone(runtime) if backbone is None else backbone
     method = run.build_method(towers)
     own = Looking.of(run.config.method, method)
     reading = Reading(towers, progress)
-    with torch.inference_mode(False):
+    temperature = _temperature(run, progress)
+    with torch.inference_mode(False), room(folder) as waiting:
         chosen = _chosen(wanted, own, reading, n if images is None else None, which, progress)
         count = len(wanted) if images is not None else None if which == "mistakes" else min(n, len(wanted))
-        work = Entries(folder, own, _baseline(run, towers), progress, count)
+        work = Entries(waiting, own, _baseline(run, towers), progress, count, temperature)
         entries = list(work.images(chosen))
         if not entries:
             raise _nothing(reading.failed, which)
@@ -93,15 +99,35 @@ def explain(
             "run": run.name,
             "checkpoint": run.digest,
             "images": entries,
-            "figures": [*work.figures(), *_extra_figures(run, folder, progress)],
+            "figures": [*work.figures(), *_extra_figures(run, waiting, progress)],
             "tables": extra_tables(run, method),
         }
-    write(folder, content)
+        found = Explained(folder, content, tuple(error.told for error in reading.failed))
+        require_ours(folder, run, found.files)
+        write(folder, waiting, content)
     if images is None and which == "mistakes" and len(entries) < n:
         progress.message(f"the run takes no more of its {len(wanted)} test images for another class")
+    boxes = next(
+        (name for image in entries for name in (image["predicted"], image["true"] or "") if lacking(name)), None
+    )
+    if boxes is not None:
+        progress.warn(f"letters that the drawing font lacks are boxes in the pictures, as of {boxes!r}; {FILE} has all")
     if own.without is not None:
         progress.warn(f"no maps by gradients: {own.without}")
-    return Explained(folder, content, tuple(error.told for error in reading.failed))
+    return found
+
+
+def _temperature(run: Run, progress: Progress) -> float:
+    """That of the run's calibration, so that probabilities are those of `vlmprompt predict`; 1 without."""
+    try:
+        found = Calibration.read(run.path, run.digest)
+    except InputError as error:
+        progress.warn(f"{error.message}; the probabilities are those without it")
+        return 1.0
+    if found is None:
+        return 1.0
+    progress.message(found.words)
+    return found.temperature
 
 
 def _extra_figures(run: Run, folder: Path, progress: Progress) -> list[dict[str, Any]]:
