@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError
 from vlmprompt.methods.build import build_method, list_methods, method_config
-from vlmprompt.methods.contract import MethodConfig, PromptMethod
+from vlmprompt.methods.config import MethodConfig
+from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.coop import CoOp, CoOpConfig
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source

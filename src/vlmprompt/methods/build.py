@@ -17,7 +17,8 @@ from vlmprompt.data.names import read_as, spellings
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
 from vlmprompt.methods.class_text import require_list
 from vlmprompt.methods.config import MethodConfig
-from vlmprompt.methods.contract import REQUIREMENTS, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.requirements import REQUIREMENTS
 from vlmprompt.plugins import host
 
 NAMES_SHOWN = 5  # in a warning
