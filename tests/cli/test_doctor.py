@@ -21,7 +21,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> plugins.PluginHost:
     """A host with one working plugin, as the process's own; the runs folder is in `tmp_path`."""
     host = plugins.PluginHost()
     host.plugins.append(plugins.PluginInfo(ACME, "acme", "ok"))
-    host.methods.register("zen", target="fractions:Fraction", source=ACME)
+    host.suites.register("zen", target="fractions:Fraction", source=ACME)
     monkeypatch.setattr(plugins, "_host", host)
     monkeypatch.setenv("VLMPROMPT_RUNS_DIR", str(tmp_path / "runs"))
     return host
@@ -44,7 +44,7 @@ def test_healthy(host: plugins.PluginHost, capsys: pytest.CaptureFixture[str], t
     assert [(f["folder"], f["problem"]) for f in data["folders"]] == [("runs", ""), ("cache", "")]
     assert not (tmp_path / "runs").exists()  # looking creates nothing
     (plugin,) = data["plugins"]
-    assert (plugin["plugin"], plugin["status"], plugin["provides"]) == ("acme", "ok", {"methods": ["zen"]})
+    assert (plugin["plugin"], plugin["status"], plugin["provides"]) == ("acme", "ok", {"suites": ["zen"]})
     assert data["failures"] == data["broken"] == []
 
 

@@ -105,8 +105,9 @@ def test_backbone_that_lacks_what_is_needed(registered, tiny_resnet, tiny_backbo
 
 
 def test_target_that_is_no_method(registered, tiny_backbone):
-    with pytest.raises(PluginError, match="'no-method' is not a PromptMethod"):
+    with pytest.raises(PluginError, match="PairConfig is not a PromptMethod but class PairConfig") as caught:
         build_method("no-method", tiny_backbone, NAMES)
+    assert caught.value.message.startswith("method 'no-method' of plugin 'made-up' (made-up 1): ")
 
 
 @pytest.mark.parametrize(

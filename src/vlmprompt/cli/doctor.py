@@ -33,19 +33,20 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: JsonFlag = False) -> None:
     """Check the installation: versions, devices, folders, plugins, and why one failed.
 
-    Imports everything that is registered, so that what would fail later shows
-    now.
+    Imports everything that is registered and puts two images through every
+    method, so that what would fail later shows now.
     """
     host = loaded_host() or load_host()
     broken = _broken_targets(host)
+    failed, untried = _tried_methods(host, broken)
     data: dict[str, Any] = {
         "versions": _versions(),
         "devices": _devices(),
         "folders": _folders(),
         "plugins": [p.public() | {"provides": host.provided_by(p.source)} for p in host.plugins],
         "failures": [f.public() | {"traceback": f.details.splitlines()[-TAIL_LINES:]} for f in host.failures],
-        "broken": broken,
-        "warnings": host.warnings,
+        "broken": [*broken, *failed],
+        "warnings": [*host.warnings, *untried],
     }
     output.emit("doctor", data, as_json=as_json, table=_report(data), error=_verdict(data))
 
@@ -110,6 +111,27 @@ def _broken_targets(host: PluginHost) -> list[dict[str, str]]:
                 broken.append({"kind": entry.kind, "name": entry.name, "plugin": entry.plugin, "reason": error.message})
             task.advance()
     return broken
+
+
+def _tried_methods(host: PluginHost, broken: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[str]]:
+    """Methods that can be imported but do not work, and what to know of those that could not be tried."""
+    known = {row["name"] for row in broken if row["kind"] == "method"}
+    entries = [entry for entry in host.methods.entries() if entry.name not in known]
+    if not entries:
+        return [], []
+    try:
+        from vlmprompt.methods.trial import try_methods
+
+        with CliProgress().task("trying methods", len(entries), unit="methods") as task:
+            failed, untried = try_methods([entry.name for entry in entries], task.advance)
+    except Exception as error:  # there are no towers to try them on; what is broken of them is in the report
+        return [], [f"no method was tried: {one_line(error)}"]
+    rows = [
+        {"kind": entry.kind, "name": entry.name, "plugin": entry.plugin, "reason": failed[entry.name]}
+        for entry in entries
+        if entry.name in failed
+    ]
+    return rows, [f"method {name!r} was not tried: {reason}" for name, reason in untried.items()]
 
 
 def _verdict(data: dict[str, Any]) -> VlmPromptError | None:

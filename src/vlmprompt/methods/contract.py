@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from vlmprompt.backbones.outliving import outliving
-from vlmprompt.backbones.types import TextFeatures
+from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.methods.blame import blaming
+from vlmprompt.methods.given import require_output
 from vlmprompt.methods.hooks import Hooks
 from vlmprompt.methods.output import LocalView as LocalView
 from vlmprompt.methods.output import Losses as Losses
@@ -24,6 +27,7 @@ from vlmprompt.methods.output import MethodOutput as MethodOutput
 
 if TYPE_CHECKING:
     from vlmprompt.methods.frozen import FrozenMethod
+    from vlmprompt.registry import Entry
 
 
 class PromptMethod(Hooks):
@@ -34,9 +38,31 @@ class PromptMethod(Hooks):
     not part of it. Parameters with `requires_grad` are what the optimiser gets.
     """
 
+    # How the method is registered, for errors; None of one that `build_method` has not made.
+    registration: Entry | None = None
+
+    def __call__(self, images: Tensor | ImageFeatures, **options: Any) -> MethodOutput:
+        """Classify images; see `forward`, whose result is looked at.
+
+        Raises:
+            PluginError: the method failed, or gives something else than logits (B,K).
+        """
+        with self.blamed():
+            output = super().__call__(images, **options)
+        return require_output(self.told, output, len(self.class_names), len(images))
+
     def __repr__(self) -> str:
         learned = sum(p.numel() for p in self.trainable_parameters())
         return f"{type(self).__name__}({len(self.class_names)} classes, {learned:,} to learn, {self.backbone.spec})"
+
+    @property
+    def told(self) -> str:
+        """The method in the words of errors: its name and who brought it."""
+        return f"method {type(self).__name__}" if self.registration is None else self.registration.told
+
+    def blamed(self, *, wide: bool = False) -> AbstractContextManager[None]:
+        """Where hooks of this method are called: what fails in there is told in its name, see `blaming`."""
+        return blaming(self.registration, wide=wide)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """What the optimiser gets."""
@@ -128,8 +154,9 @@ class PromptMethod(Hooks):
             )
         other = self.copied()  # whose buffers may depend on the classes, and are then set anew
         other.descriptions = descriptions
-        other.classes = other._set_classes(names)
-        other.renew(template)
+        with self.blamed():
+            other.classes = other._set_classes(names)
+            other.renew(template)
         return other
 
     def with_local(self) -> Self:

@@ -42,7 +42,8 @@ class FrozenMethod:
         """
         with _without_graph():
             own = method.copied(deep=True).eval()
-            return cls(own, own.frozen_text())
+            with method.blamed():
+                return cls(own, own.frozen_text())
 
     @property
     def class_names(self) -> tuple[str, ...]:
