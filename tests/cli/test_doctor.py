@@ -108,3 +108,17 @@ def test_a_folder_that_cannot_be_written_is_code_3(
     found = doctor(capsys, 3)
     assert found["data"]["folders"][1]["problem"] == f"{blocking}: {os.strerror(20)}"
     assert str(blocking) in found["error"]["message"]
+
+
+def test_a_method_that_does_not_work_shows_here(host: plugins.PluginHost, capsys: pytest.CaptureFixture[str]) -> None:
+    """It can be imported, which is all that one sees of it otherwise before it is used."""
+    options = "vlmprompt.methods.config:CoOpConfig"
+    host.methods.register("coop", target="vlmprompt.methods.coop:CoOp", config=options, source=ACME)
+    host.methods.register("forgetful", target="vlmprompt.methods.coop:CoOp", source=ACME)
+    (broken,) = doctor(capsys, 4)["data"]["broken"]
+    assert (broken["kind"], broken["name"], broken["plugin"]) == ("method", "forgetful", "acme")
+    assert "acme-prompts 1.0) reads an option 'class_specific', but is registered without options" in broken["reason"]
+    assert main(["doctor"]) == 4
+    said = capsys.readouterr().out
+    assert f"\nbroken: {broken['reason']}\n  next step: tell the author of acme-prompts: config= of register()" in said
+    assert "  | AttributeError: 'MethodConfig' object has no attribute 'class_specific'" in said

@@ -29,7 +29,7 @@ NAMES = ("cat", "red panda", "ash")
 ACME = Source("acme", "acme-prompts", "1.2.3")
 WHO = "method 'nudge' of plugin 'acme' (acme-prompts 1.2.3)"
 COOP = "vlmprompt.methods.config:CoOpConfig"
-DEBUG = "the same command with --debug shows all that led to it"
+DEBUG = "--debug shows all that led to it"
 Register = Callable[..., Entry]
 
 
@@ -97,6 +97,13 @@ class Crashing(CoOp):
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
     ) -> TextPrompts:
         raise self.error
+
+
+class Settled(CoOp):
+    """Cannot have other classes, but does not say so."""
+
+    def renew(self, template: str | None) -> None:
+        raise KeyError("tone")
 
 
 class Needy(CoOpConfig):
@@ -230,10 +237,7 @@ def test_a_crash_names_the_package_and_keeps_its_cause(register: Register, tiny_
         where = r"failed in Crashing.text_prompts \(test_wrong_methods.py, line \d+\): RuntimeError: out of ink"
         assert caught.match(where) and caught.value.message.startswith(WHO)
         assert caught.value.__cause__ is Crashing.error
-        assert (
-            caught.value.hint
-            == "tell the author of acme-prompts; the same command with --debug shows all that led to it"
-        )
+        assert caught.value.hint == f"tell the author of {ACME.distribution}; {DEBUG}"
 
 
 @pytest.mark.parametrize(
@@ -281,8 +285,10 @@ def test_a_trial_says_which_do_not_work(register: Register) -> None:
     register("Crashing")
     host().methods.register("shove", target=f"{__name__}:PerImage", config=COOP, source=ACME)
     host().methods.register("push", target=f"{__name__}:Fine", config=f"{__name__}:Needy", source=ACME)
-    failed, untried = try_methods(["nudge", "coop", "shove", "push"], lambda: done.append(1))
-    assert failed.keys() == {"nudge", "shove"} and untried.keys() == {"push"} and len(done) == 4
-    assert failed["nudge"].startswith(f"{WHO} failed in Crashing.text_prompts")
-    assert "gives a loss whose 'total' has shape (2,)" in failed["shove"]
-    assert "colour" in untried["push"]
+    host().methods.register("swap", target=f"{__name__}:Settled", config=COOP, source=ACME)
+    failed, untried = try_methods(["nudge", "coop", "shove", "push", "swap"], lambda: done.append(1))
+    assert failed.keys() == {"nudge", "shove", "swap"} and untried.keys() == {"push"} and len(done) == 5
+    assert failed["nudge"].message.startswith(f"{WHO} failed in Crashing.text_prompts")
+    assert failed["nudge"].__cause__ is Crashing.error
+    assert "gives a loss whose 'total' has shape (2,)" in failed["shove"].message
+    assert untried["push"] == "method 'push' needs option colour"

@@ -53,7 +53,7 @@ def _words(error: BaseException, entry: Entry, own: list[tuple[FrameType, int]])
 def _next_step(error: BaseException, entry: Entry) -> str:
     if _missing_option(error):
         return f"{entry.author}: config= of register() names the class of a method's options"
-    return f"{entry.author}; the same command with --debug shows all that led to it"
+    return f"{entry.author}; --debug shows all that led to it"
 
 
 def _missing_option(error: BaseException) -> str | None:

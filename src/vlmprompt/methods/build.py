@@ -182,6 +182,8 @@ def _explained(name: str, model: type[MethodConfig], error: ValidationError) -> 
         return UsageError(f"the options of method {name!r} do not fit together: {reason}")
     key = str(problem["loc"][0])
     about = model.model_fields[key].description
+    if problem["type"] == "missing":
+        return UsageError(f"method {name!r} needs option {key}", hint=f"{key}: {about}" if about else None)
     return UsageError(
         f"option {key} = {problem['input']!r} of method {name!r} is not allowed: it {reason}",
         hint=f"{key}: {about}" if about else None,

@@ -85,6 +85,7 @@ class Hooks(Showing, nn.Module):
     def create(self) -> None:
         """Create parameters and buffers; all that the constructor was given is there by then."""
 
+    # -- what it needs ------------------------------------------------------------------------------
     @classmethod
     def reads_descriptions(cls, config: MethodConfig) -> DescriptionUse:
         """Whether a method with these options reads descriptions of its classes; whoever builds it supplies them.
@@ -116,6 +117,7 @@ class Hooks(Showing, nn.Module):
         """How this method writes class names: default "{name}.", underscores as spaces (CoOp)."""
         return self.backbone.text.class_tokens(names, keep_underscores=self.config.keep_underscores)
 
+    # -- prompts ------------------------------------------------------------------------------------
     def sample_draws(self) -> Mapping[str, Tensor]:
         """Random draws of one training step that the prompts share (default none)."""
         return {}
@@ -138,6 +140,7 @@ class Hooks(Showing, nn.Module):
         """The text prompts as far as no image changes them, for a look at what was learned; None without text."""
         return self.text_prompts()
 
+    # -- forward ------------------------------------------------------------------------------------
     def forward(
         self,
         images: Tensor | ImageFeatures,
@@ -198,6 +201,7 @@ class Hooks(Showing, nn.Module):
         aux = {"image_Bd": features.unit_Bd, "text_PKd": text.unit_PKd}
         return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK, local, aux)
 
+    # -- training -----------------------------------------------------------------------------------
     def encode_descriptions(self) -> None:
         """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""
 
@@ -236,6 +240,7 @@ class Hooks(Showing, nn.Module):
         """
         raise InputError(f"method {type(self).__name__} is not fitted in closed form")
 
+    # -- other classes, other checkpoints -----------------------------------------------------------
     def renew(self, template: str | None) -> None:
         """Set anew what depends on the classes beside their tokens; `with_classes` calls it on its result.
 

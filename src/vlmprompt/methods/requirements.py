@@ -12,7 +12,6 @@ CAPABILITIES = frozenset(
         "feature_cache",
         "local",
         "image_conditioned",
-        "class_shard",
         "closed_form",
         "training_free",
         SEVERAL_NAMES,

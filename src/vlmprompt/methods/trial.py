@@ -19,7 +19,9 @@ _PHRASES = (("a cat has whiskers",), ("a dog has a snout",))
 _LOOPLESS = frozenset({"closed_form", "training_free"})
 
 
-def try_methods(names: Iterable[str], done: Callable[[], None] = lambda: None) -> tuple[dict[str, str], dict[str, str]]:
+def try_methods(
+    names: Iterable[str], done: Callable[[], None] = lambda: None
+) -> tuple[dict[str, PluginError], dict[str, str]]:
     """Build methods with their default options for two classes, and put two images through each.
 
     Args:
@@ -28,7 +30,7 @@ def try_methods(names: Iterable[str], done: Callable[[], None] = lambda: None) -
     Returns:
         By name why a method failed, and why one could not be tried, such as for an option without a default.
     """
-    failed: dict[str, str] = {}
+    failed: dict[str, PluginError] = {}
     untried: dict[str, str] = {}
     backbone = trial_backbone()
     for name in names:
@@ -37,17 +39,18 @@ def try_methods(names: Iterable[str], done: Callable[[], None] = lambda: None) -
                 warnings.simplefilter("ignore")
                 _step(name, backbone)
         except PluginError as error:
-            failed[name] = error.told
+            failed[name] = error
         except VlmPromptError as error:
             untried[name] = error.told
-        except Exception as error:  # of a method of the core, whose failures are told as they are
-            failed[name] = f"method {name!r} failed: {one_line(error)}"
+        except Exception as error:  # of the core's own methods, which are not blamed
+            failed[name] = PluginError(f"method {name!r} failed: {one_line(error)}")
+            failed[name].__cause__ = error
         done()
     return failed, untried
 
 
 def _step(name: str, backbone: Backbone) -> None:
-    """Forward as in training, where there is any, and as in evaluation."""
+    """Forward as in training, where there is any, and as in evaluation, over other classes as well."""
     images = torch.zeros(len(_NAMES), 3, *backbone.preprocess.sides)
     method = build_method(name, backbone, _NAMES, descriptions=_PHRASES)
     if method.capabilities.isdisjoint(_LOOPLESS):
@@ -57,3 +60,5 @@ def _step(name: str, backbone: Backbone) -> None:
             output = method(images)
             require_losses(method.told, method.loss(output, torch.arange(len(_NAMES))))
     method.frozen()(images)
+    if "new_classes" in method.capabilities:
+        method.with_classes(_NAMES[1:], descriptions=_PHRASES[1:]).frozen()(images)
