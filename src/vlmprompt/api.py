@@ -69,9 +69,6 @@ if TYPE_CHECKING:
     from vlmprompt.methods.config import ContextConfig as ContextConfig
     from vlmprompt.methods.config import CoOpConfig as CoOpConfig
     from vlmprompt.methods.config import MethodConfig as MethodConfig
-    from vlmprompt.methods.contract import LocalView as LocalView
-    from vlmprompt.methods.contract import Losses as Losses
-    from vlmprompt.methods.contract import MethodOutput as MethodOutput
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
     from vlmprompt.methods.coop import CoOp as CoOp
     from vlmprompt.methods.curves import Curves as Curves
@@ -86,6 +83,9 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import initial_context as initial_context
     from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
+    from vlmprompt.methods.output import LocalView as LocalView
+    from vlmprompt.methods.output import Losses as Losses
+    from vlmprompt.methods.output import MethodOutput as MethodOutput
     from vlmprompt.methods.patch_maps import PatchMap as PatchMap
     from vlmprompt.methods.patch_maps import chosen_maps as chosen_maps
     from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
@@ -151,7 +151,7 @@ _MODULES = {
     "vlmprompt.methods.class_text": ("class_text",),
     "vlmprompt.methods.classifier": ("Classification", "Classifier"),
     "vlmprompt.methods.config": ("CoOpConfig", "ContextConfig", "MethodConfig"),
-    "vlmprompt.methods.contract": ("LocalView", "Losses", "MethodOutput", "PromptMethod"),
+    "vlmprompt.methods.contract": ("PromptMethod",),
     "vlmprompt.methods.coop": ("CoOp",),
     "vlmprompt.methods.curves": ("Curves", "Panel"),
     "vlmprompt.methods.foreign": ("ForeignState", "context_options", "dassl_state", "saved_tensors"),
@@ -163,6 +163,7 @@ _MODULES = {
         "meta_net",
         "seeded_linear",
     ),
+    "vlmprompt.methods.output": ("LocalView", "Losses", "MethodOutput"),
     "vlmprompt.methods.patch_maps": ("PatchMap", "chosen_maps", "cosine_maps", "plan_maps"),
     "vlmprompt.methods.scores": ("ood_scores",),
     "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),

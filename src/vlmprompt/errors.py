@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 MOST_SHOWN = 24  # of known names, in a hint
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 class ExitCode(IntEnum):
@@ -87,6 +88,16 @@ def message_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return "(its message cannot be read)"
+
+
+def is_memory_short(error: BaseException) -> bool:
+    """Whether memory was too short, on the device or beside it; libraries have no common type for this."""
+    return isinstance(error, MemoryError) or any(sign in message_of(error).lower() for sign in _NO_MEMORY)
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether the cause lies in files, disks or memory and in nobody's code."""
+    return (isinstance(error, OSError) and error.errno is not None) or is_memory_short(error)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, limit: int = 3) -> str:

@@ -86,6 +86,16 @@ class Entry:
         """That package's version."""
         return self.source.version
 
+    @property
+    def told(self) -> str:
+        """What it is and who brought it, for errors."""
+        return f"{self.kind} {self.name!r} of {self.source}"
+
+    @property
+    def author(self) -> str:
+        """Who is to act where it is wrong, for hints."""
+        return f"tell the author of {self.distribution}"
+
     def load(self) -> Any:
         """Import the target.
 
@@ -120,7 +130,7 @@ class Entry:
             raise
         except BaseException as e:  # whatever a module does when it is imported, such as leaving by sys.exit
             raise PluginError(
-                f"{self.kind} {self.name!r} of {self.source} cannot be loaded from {target}: {one_line(e)}",
+                f"{self.told} cannot be loaded from {target}: {one_line(e)}",
                 hint=DOCTOR,
             ) from e
         return value

@@ -21,7 +21,7 @@ from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.config.models import RunConfig, TrainConfig
 from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.build import build_method, method_config
-from vlmprompt.methods.contract import CAPABILITIES
+from vlmprompt.methods.requirements import CAPABILITIES
 from vlmprompt.plugins import host
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.dry_run import dry_run

@@ -21,7 +21,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> plugins.PluginHost:
     """A host with one working plugin, as the process's own; the runs folder is in `tmp_path`."""
     host = plugins.PluginHost()
     host.plugins.append(plugins.PluginInfo(ACME, "acme", "ok"))
-    host.methods.register("zen", target="fractions:Fraction", source=ACME)
+    host.suites.register("zen", target="fractions:Fraction", source=ACME)
     monkeypatch.setattr(plugins, "_host", host)
     monkeypatch.setenv("VLMPROMPT_RUNS_DIR", str(tmp_path / "runs"))
     return host
@@ -44,7 +44,7 @@ def test_healthy(host: plugins.PluginHost, capsys: pytest.CaptureFixture[str], t
     assert [(f["folder"], f["problem"]) for f in data["folders"]] == [("runs", ""), ("cache", "")]
     assert not (tmp_path / "runs").exists()  # looking creates nothing
     (plugin,) = data["plugins"]
-    assert (plugin["plugin"], plugin["status"], plugin["provides"]) == ("acme", "ok", {"methods": ["zen"]})
+    assert (plugin["plugin"], plugin["status"], plugin["provides"]) == ("acme", "ok", {"suites": ["zen"]})
     assert data["failures"] == data["broken"] == []
 
 
@@ -108,3 +108,17 @@ def test_a_folder_that_cannot_be_written_is_code_3(
     found = doctor(capsys, 3)
     assert found["data"]["folders"][1]["problem"] == f"{blocking}: {os.strerror(20)}"
     assert str(blocking) in found["error"]["message"]
+
+
+def test_a_method_that_does_not_work_shows_here(host: plugins.PluginHost, capsys: pytest.CaptureFixture[str]) -> None:
+    """It can be imported, which is all that one sees of it otherwise before it is used."""
+    options = "vlmprompt.methods.config:CoOpConfig"
+    host.methods.register("coop", target="vlmprompt.methods.coop:CoOp", config=options, source=ACME)
+    host.methods.register("forgetful", target="vlmprompt.methods.coop:CoOp", source=ACME)
+    (broken,) = doctor(capsys, 4)["data"]["broken"]
+    assert (broken["kind"], broken["name"], broken["plugin"]) == ("method", "forgetful", "acme")
+    assert "acme-prompts 1.0) reads an option 'class_specific', but is registered without options" in broken["reason"]
+    assert main(["doctor"]) == 4
+    said = capsys.readouterr().out
+    assert f"\nbroken: {broken['reason']}\n  next step: tell the author of acme-prompts: config= of register()" in said
+    assert "  | AttributeError: 'MethodConfig' object has no attribute 'class_specific'" in said

@@ -49,6 +49,10 @@ class Entry:
     config: type[BaseModel] | None = BlossomConfig
     overrides: str | None = None
 
+    @property
+    def told(self) -> str:
+        return f"method {self.name!r} of a test"
+
     def load_config(self) -> type[BaseModel] | None:
         return self.config
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError
 from vlmprompt.methods.build import build_method, list_methods, method_config
-from vlmprompt.methods.contract import MethodConfig, PromptMethod
+from vlmprompt.methods.config import MethodConfig
+from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.coop import CoOp, CoOpConfig
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
@@ -104,8 +105,9 @@ def test_backbone_that_lacks_what_is_needed(registered, tiny_resnet, tiny_backbo
 
 
 def test_target_that_is_no_method(registered, tiny_backbone):
-    with pytest.raises(PluginError, match="'no-method' is not a PromptMethod"):
+    with pytest.raises(PluginError, match="PairConfig is not a PromptMethod but class PairConfig") as caught:
         build_method("no-method", tiny_backbone, NAMES)
+    assert caught.value.message.startswith("method 'no-method' of plugin 'made-up' (made-up 1): ")
 
 
 @pytest.mark.parametrize(

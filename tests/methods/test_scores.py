@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from vlmprompt.errors import CapabilityError, UsageError
-from vlmprompt.methods import contract
-from vlmprompt.methods.contract import LocalView, MethodOutput
+from vlmprompt.methods import output as output_module
+from vlmprompt.methods.output import LocalView, MethodOutput
 from vlmprompt.methods.scores import SCORES, basis, ood_scores
 
 SCALE = 10.0
@@ -83,7 +83,7 @@ def test_streamed_equals_whole(classes: int, chunk: int, per_image: bool, temper
 
 def test_streaming_holds_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a chunk given, what exists at a time is bounded whatever the number of classes."""
-    monkeypatch.setattr(contract, "STREAM_VALUES", 64)
+    monkeypatch.setattr(output_module, "STREAM_VALUES", 64)
     seen: list[int] = []
     cosines = LocalView.cosines
     monkeypatch.setattr(LocalView, "cosines", lambda self: seen.append(len(self.classes)) or cosines(self))

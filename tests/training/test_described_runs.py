@@ -14,8 +14,10 @@ from tests.describe.material import NAMES, PHRASES, write_descriptions
 from tests.training.material import Hooked, config, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import InputError
-from vlmprompt.methods.contract import DescriptionUse, Losses, MethodConfig, MethodOutput
+from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.coop import CoOp
+from vlmprompt.methods.output import Losses, MethodOutput
+from vlmprompt.methods.requirements import DescriptionUse
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.dry_run import dry_run
 from vlmprompt.training.run import train

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from vlmprompt.config.models import ClassPosition as ClassPosition
 
 LocalKind = Literal["value_block", "tokens", "value_only"]
+SpaceKind = Literal["pre_proj", "joint"]
 ContextScope = Literal["shared", "class", "image"]
 
 
@@ -66,7 +67,7 @@ class ImageNeeds:
 
     global_: bool = True
     local: LocalKind | None = None
-    space: Literal["pre_proj", "joint"] = "joint"
+    space: SpaceKind = "joint"
     grad: bool = False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
+import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from vlmprompt.cli.output import Table
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.errors import InputError, PluginError, VlmPromptError
 from vlmprompt.plugins import DISABLE, PluginHost, load_host, loaded_host
-from vlmprompt.registry import one_line
+from vlmprompt.registry import Entry, one_line
 
 PACKAGES = ("torch", "open_clip_torch", "accelerate", "numpy", "pandas", "scikit-learn", "pydantic", "typer", "pluggy")
 TAIL_LINES = 12
@@ -33,19 +34,20 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: JsonFlag = False) -> None:
     """Check the installation: versions, devices, folders, plugins, and why one failed.
 
-    Imports everything that is registered, so that what would fail later shows
-    now.
+    Imports everything that is registered and puts two images through every
+    method, so that what would fail later shows now.
     """
     host = loaded_host() or load_host()
     broken = _broken_targets(host)
+    failed, untried = _tried_methods(host, broken)
     data: dict[str, Any] = {
         "versions": _versions(),
         "devices": _devices(),
         "folders": _folders(),
         "plugins": [p.public() | {"provides": host.provided_by(p.source)} for p in host.plugins],
         "failures": [f.public() | {"traceback": f.details.splitlines()[-TAIL_LINES:]} for f in host.failures],
-        "broken": broken,
-        "warnings": host.warnings,
+        "broken": [*broken, *failed],
+        "warnings": [*host.warnings, *untried],
     }
     output.emit("doctor", data, as_json=as_json, table=_report(data), error=_verdict(data))
 
@@ -97,7 +99,7 @@ def _write_problem(path: Path) -> str:
         return f"{place}: {error.strerror}"
 
 
-def _broken_targets(host: PluginHost) -> list[dict[str, str]]:
+def _broken_targets(host: PluginHost) -> list[dict[str, Any]]:
     """Registered names whose target cannot be imported."""
     entries = [entry for registry in host.registries.values() for entry in registry.entries()]
     broken = []
@@ -107,9 +109,40 @@ def _broken_targets(host: PluginHost) -> list[dict[str, str]]:
                 entry.load()
                 entry.load_config()
             except PluginError as error:
-                broken.append({"kind": entry.kind, "name": entry.name, "plugin": entry.plugin, "reason": error.message})
+                broken.append(_broken(entry, error.message))
             task.advance()
     return broken
+
+
+def _tried_methods(host: PluginHost, broken: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Methods that can be imported but do not work, and what to know of those that could not be tried."""
+    known = {row["name"] for row in broken if row["kind"] == "method"}
+    entries = [entry for entry in host.methods.entries() if entry.name not in known]
+    if not entries:
+        return [], []
+    try:
+        from vlmprompt.methods.trial import try_methods
+
+        with CliProgress().task("trying methods", len(entries), unit="methods") as task:
+            failed, untried = try_methods([entry.name for entry in entries], task.advance)
+    except Exception as error:  # there are no towers to try them on; what is broken of them is in the report
+        return [], [f"no method was tried: {one_line(error)}"]
+    rows = [
+        _broken(entry, error.message) | {"hint": error.hint, "traceback": _traceback(error.__cause__)}
+        for entry in entries
+        if (error := failed.get(entry.name))
+    ]
+    return rows, [f"method {name!r} was not tried: {reason}" for name, reason in untried.items()]
+
+
+def _broken(entry: Entry, reason: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": entry.kind, "name": entry.name, "plugin": entry.plugin, "reason": reason}
+    return row | {"hint": None, "traceback": []}
+
+
+def _traceback(error: BaseException | None) -> list[str]:
+    """The last lines; none of an error that has no cause in somebody's code."""
+    return [] if error is None else "".join(traceback.format_exception(error)).splitlines()[-TAIL_LINES:]
 
 
 def _verdict(data: dict[str, Any]) -> VlmPromptError | None:
@@ -139,9 +172,14 @@ def _report(data: dict[str, Any]) -> list[Table | str]:
     ]
     for failure in data["failures"]:
         source = f"{failure['plugin']} ({failure['distribution']} {failure['version']})"
-        parts.append(f"\n{source} failed to {failure['stage']}: {failure['reason']}")
-        parts += [f"  next step: {failure['hint']}"] if failure["hint"] else []
-        parts += [f"  | {line}" for line in failure["traceback"]]
-    parts += [f"\nbroken: {b['reason']}" for b in data["broken"]]
+        parts += _explained(f"{source} failed to {failure['stage']}: {failure['reason']}", failure)
+    for broken in data["broken"]:
+        parts += _explained(f"broken: {broken['reason']}", broken)
     parts += [f"\nnote: {text}" for text in data["warnings"]]
     return parts
+
+
+def _explained(what: str, row: dict[str, Any]) -> list[str]:
+    """What is wrong, with the next step and the end of the traceback where there are any."""
+    steps = [f"  next step: {row['hint']}"] if row["hint"] else []
+    return [f"\n{what}", *steps, *(f"  | {line}" for line in row["traceback"])]

@@ -11,7 +11,16 @@ import typer
 
 from vlmprompt import shown
 from vlmprompt.cli import output
-from vlmprompt.errors import ExitCode, InputError, Interrupted, PluginError, UsageError, VlmPromptError, message_of
+from vlmprompt.errors import (
+    ExitCode,
+    InputError,
+    Interrupted,
+    PluginError,
+    UsageError,
+    VlmPromptError,
+    is_memory_short,
+    message_of,
+)
 
 PROG = "vlmprompt"
 # Everything the parser raises derives from the base of BadParameter, which typer does not export itself.
@@ -28,7 +37,6 @@ _STEPS = {
 }
 _SHOWN = 80  # characters of a name that is too long
 _OTHER_STEP = "free some space, or name a folder that can be written"
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 # Modules whose recursion is as deep as what they read.
 _READERS = ("json.", "tomllib.")
 
@@ -74,7 +82,7 @@ def _of_the_machine(error: BaseException) -> VlmPromptError | None:
         if error.errno == errno.ENAMETOOLONG:
             where = f"{where[:_SHOWN]}..."
         return InputError(f"{error.strerror}{where}", hint=_STEPS.get(error.errno or 0, _OTHER_STEP))
-    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _NO_MEMORY):
+    if is_memory_short(error):
         return InputError(
             f"memory is too short: {text or 'for what was asked'}",
             hint="lower --batch-size, --shots or the method's sizes, or use another --device",

@@ -146,7 +146,7 @@ def _shipped(entry: Entry) -> list[dict[str, Any]]:
     """The settings that a method brings along for some data sets, shots, settings or protocols."""
     from vlmprompt.config.overrides import shipped
 
-    return [{"when": one.conditions, "values": one.values} for one in shipped(entry.overrides)]
+    return [{"when": one.conditions, "values": one.values} for one in shipped(entry.overrides, entry.told)]
 
 
 def _shipped_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vlmprompt.config.layers import Layer
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.toml import parse_toml
-from vlmprompt.errors import PluginError
+from vlmprompt.errors import PluginError, did_you_mean
 
 PROTOCOLS = "vlmprompt.config:protocols.toml"
 Fact = Literal["dataset", "shots", "setting", "protocol"]
@@ -62,13 +62,16 @@ class _File(BaseModel):
     override: list[Override] = Field(default_factory=list)
 
 
-def override_layers(resource: str | None, run: RunConfig, *, known: Iterable[str] | None) -> list[Layer]:
+def override_layers(
+    resource: str | None, run: RunConfig, *, known: Iterable[str] | None, owner: str = ""
+) -> list[Layer]:
     """The layers of a method's shipped overrides that apply to a run, in file order.
 
     Args:
         resource: "package:file.toml", or None for a method without overrides.
         run: the run-level keys, validated.
         known: every dotted key that exists, to catch a misspelt one; None: any may stand there.
+        owner: the method with its package and version, for errors.
 
     Raises:
         PluginError: the resource is missing, malformed, or names unknown keys.
@@ -81,23 +84,33 @@ def override_layers(resource: str | None, run: RunConfig, *, known: Iterable[str
         "setting": {run.setting},
         "protocol": {run.protocol},
     }
-    layers = []
-    for override in _read(resource):
-        layer = override.layer(resource)
-        for key in sorted(layer.values.keys() - set(known)) if known is not None else ():
-            raise PluginError(f"{resource} sets an unknown key {key!r}", hint="tell the plugin's author")
-        if override.holds(facts):
-            layers.append(layer)
-    return layers
+    overrides = _read(resource, owner)
+    if known is not None:
+        require_known(overrides, known, resource, owner)
+    return [override.layer(resource) for override in overrides if override.holds(facts)]
 
 
-def shipped(resource: str | None) -> list[Override]:
+def shipped(resource: str | None, owner: str = "") -> list[Override]:
     """A method's overrides, whatever they depend on; later ones win.
 
     Raises:
         PluginError: the resource is missing or malformed.
     """
-    return [] if resource is None else _read(resource)
+    return [] if resource is None else _read(resource, owner)
+
+
+def require_known(overrides: Iterable[Override], known: Iterable[str], resource: str, owner: str = "") -> None:
+    """Refuse overrides that set what there is not.
+
+    Raises:
+        PluginError: names the key, the file and its owner.
+    """
+    for override in overrides:
+        for key in sorted(override.values.keys() - set(known)):
+            meant = did_you_mean(key, known)
+            raise PluginError(
+                f"{_of(owner)}{resource} sets an unknown key {key!r}", hint=f"{meant}; tell the plugin's author"
+            )
 
 
 def protocol_layers(run: RunConfig, *, known: Iterable[str]) -> list[Layer]:
@@ -118,14 +131,21 @@ def dataset_names(spec: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in (scheme, path.name, path.stem) if name))
 
 
-def _read(resource: str) -> list[Override]:
+def _read(resource: str, owner: str = "") -> list[Override]:
     package, _, name = resource.partition(":")
     try:
         content = parse_toml(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
         return _File.model_validate(content).override
     except (OSError, ImportError, ValueError) as error:
         reason = str(error).replace("\n", " ")
-        raise PluginError(f"the overrides {resource} cannot be read: {reason}", hint="reinstall the plugin") from error
+        raise PluginError(
+            f"{_of(owner)}the overrides {resource} cannot be read: {reason}",
+            hint="reinstall the plugin; if that does not help, tell its author",
+        ) from error
+
+
+def _of(owner: str) -> str:
+    return f"{owner}: " if owner else ""
 
 
 def _listed(wanted: str | int | list[str | int]) -> list[str | int]:

@@ -32,7 +32,7 @@ from vlmprompt.config.layers import Layer, config_layer, env_layers, file_layer,
 from vlmprompt.config.models import RunConfig, TrainConfig
 from vlmprompt.config.overrides import override_layers, protocol_layers
 from vlmprompt.config.templates import template_values
-from vlmprompt.errors import UsageError, did_you_mean
+from vlmprompt.errors import PluginError, UsageError, did_you_mean
 
 EXAMPLE = "--method bloom ('vlmprompt methods list' lists what there is)"
 BASE = "run.json"  # how the source of a value of `base` is called
@@ -50,6 +50,8 @@ class MethodEntry(Protocol):
     def name(self) -> str: ...
     @property
     def overrides(self) -> str | None: ...
+    @property
+    def told(self) -> str: ...
     def load_config(self) -> type[Any] | None: ...
 
 
@@ -126,13 +128,13 @@ def resolve(
     if base is not None and run.method != base.method:
         layers[0] = _only(layers[:1], FIXED_FIELDS)[0]
     entry = (methods or _host_methods()).get(run.method)
-    config = entry.load_config()
+    config = _options_of(entry)
     options = option_fields(config)
     book.fields = {**FIXED_FIELDS, **options}
     book.defaults(TRAIN_FIELDS, "default")
     book.defaults(options, f"default of {run.method}")
     book.add(protocol_layers(run, known=book.fields))
-    book.add(override_layers(entry.overrides, run, known=book.fields))
+    book.add(override_layers(entry.overrides, run, known=book.fields, owner=entry.told))
     book.add(_preset_layers(run, config))
     book.add(_template_layers(run, config, book.said["templates"][-1].source))
     book.add(_except(layers, RUN_FIELDS))
@@ -140,6 +142,13 @@ def resolve(
     dumped = book.checked(config, "options.").model_dump(mode="json") if config else {}
     said = {key: book.said[key] for key in book.fields}
     return Resolved(run.model_copy(update={"train": train, "options": dumped}), said)
+
+
+def _options_of(entry: MethodEntry) -> type[Any] | None:
+    config = entry.load_config()
+    if config is None or (isinstance(config, type) and issubclass(config, BaseModel)):
+        return config
+    raise PluginError(f"{entry.told}: its config= is not a MethodConfig", hint="tell the plugin's author")
 
 
 class _Book:

@@ -126,15 +126,16 @@ class ImageBank:
 
     def _extracted(self, method: PromptMethod, dataset: Dataset, split: str) -> CachedFeatures:
         key = (dataset.spec, dataset.measured_digest, split, method.image_needs(), method.feature_key())
-        return self._features.get(
-            key,
-            lambda: extract(
-                method,
-                dataset.split(split),
-                backbone=self.backbone,
-                runtime=self._runtime,
-                batch_size=self._batch_size,
-                progress=self.progress,
-                description=f"{split} images of {dataset.name}",
-            ),
-        )
+        with method.blamed(wide=True):
+            return self._features.get(
+                key,
+                lambda: extract(
+                    method,
+                    dataset.split(split),
+                    backbone=self.backbone,
+                    runtime=self._runtime,
+                    batch_size=self._batch_size,
+                    progress=self.progress,
+                    description=f"{split} images of {dataset.name}",
+                ),
+            )

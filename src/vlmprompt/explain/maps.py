@@ -48,7 +48,8 @@ class Looking:
 
     def maps(self, images: Tensor, output: MethodOutput, labels_B: Tensor) -> list[PatchMap]:
         """All maps of a class of each image: what the method says of patches itself, then what the gradient says."""
-        found = list(self.frozen.method.patch_maps(output, labels_B))
+        with self.frozen.method.blamed():
+            found = list(self.frozen.method.patch_maps(output, labels_B))
         if self.without is None:
             try:
                 found.append(PatchMap("attention", "", class_attention(self.frozen, images, labels_B)))

@@ -14,10 +14,13 @@ from vlmprompt.backbones.capabilities import lacking
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.vision.tower import INSTEAD_OF_LOCAL
 from vlmprompt.data.names import read_as, spellings
-from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
+from vlmprompt.errors import CapabilityError, InputError, UsageError, did_you_mean
+from vlmprompt.methods.blame import blaming
 from vlmprompt.methods.class_text import require_list
 from vlmprompt.methods.config import MethodConfig
-from vlmprompt.methods.contract import REQUIREMENTS, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.declared import require_built, require_config, require_overrides, require_type
+from vlmprompt.methods.requirements import REQUIREMENTS
 from vlmprompt.plugins import host
 
 NAMES_SHOWN = 5  # in a warning
@@ -60,9 +63,11 @@ def build_method(
         UsageError: no such method or option, or a value that is not allowed.
         InputError: empty class names, or descriptions that are not aligned with them.
         CapabilityError: the backbone lacks what the method needs.
-        PluginError: the method's plugin failed.
+        PluginError: the method's plugin failed, or says something of the method that cannot be.
     """
-    cls = method_type(name)
+    entry = host().methods.get(name)
+    cls = require_type(entry)
+    require_overrides(entry)
     _require(name, cls.requires, backbone)
     options = method_config(name, config)
     require_list(class_names)
@@ -71,7 +76,10 @@ def build_method(
     if descriptions is not None and len(descriptions) != len(class_names):
         raise InputError(f"descriptions of {len(descriptions)} classes, but there are {len(class_names)}")
     with outliving():
-        method = cls(backbone, class_names, options, descriptions=descriptions, generator=generator)
+        with blaming(entry):
+            method = cls(backbone, class_names, options, descriptions=descriptions, generator=generator)
+            method.registration = entry
+            require_built(method, entry)
         if method.image_needs().local is not None:
             _require(name, {"local_features"}, backbone)
         return method.to(backbone.device)
@@ -93,7 +101,7 @@ def method_config(name: str, options: Mapping[str, Any] | None = None) -> Method
     Raises:
         UsageError: an option or preset that the method does not have, or a value that is not allowed.
     """
-    model: type[MethodConfig] = host().methods.get(name).load_config() or MethodConfig
+    model = require_config(host().methods.get(name))
     fields = model.model_fields
     given = dict(options or {})
     if "preset" not in fields and (preset := given.pop("preset", None)) is not None:
@@ -108,8 +116,7 @@ def method_config(name: str, options: Mapping[str, Any] | None = None) -> Method
 
 def template_option(name: str) -> str | None:
     """The option in which a registered method takes a run's own templates; None for one that takes none."""
-    option: str | None = getattr(host().methods.get(name).load_config(), "template_option", None)
-    return option
+    return require_config(host().methods.get(name)).template_option
 
 
 def method_type(name: str) -> type[PromptMethod]:
@@ -117,12 +124,9 @@ def method_type(name: str) -> type[PromptMethod]:
 
     Raises:
         UsageError: no such method.
-        PluginError: its plugin failed, or it is none.
+        PluginError: its plugin failed, or see `require_type`.
     """
-    target = host().methods.get(name).load()
-    if not (isinstance(target, type) and issubclass(target, PromptMethod)):
-        raise PluginError(f"method {name!r} is not a PromptMethod", hint="tell the plugin's author")
-    return target
+    return require_type(host().methods.get(name))
 
 
 def _require(name: str, needs: Iterable[str], backbone: Backbone) -> None:
@@ -178,6 +182,8 @@ def _explained(name: str, model: type[MethodConfig], error: ValidationError) -> 
         return UsageError(f"the options of method {name!r} do not fit together: {reason}")
     key = str(problem["loc"][0])
     about = model.model_fields[key].description
+    if problem["type"] == "missing":
+        return UsageError(f"method {name!r} needs option {key}", hint=f"{key}: {about}" if about else None)
     return UsageError(
         f"option {key} = {problem['input']!r} of method {name!r} is not allowed: it {reason}",
         hint=f"{key}: {about}" if about else None,

@@ -5,7 +5,6 @@ Shapes: B images, K classes, P prompts, d joint width.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,8 +41,9 @@ class FrozenMethod:
             InputError: the text of a class is too long for the tower.
         """
         with _without_graph():
-            own = _copied(method).eval()
-            return cls(own, own.frozen_text())
+            own = method.copied(deep=True).eval()
+            with method.blamed():
+                return cls(own, own.frozen_text())
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -67,11 +67,3 @@ def _without_graph() -> Iterator[None]:
     """No graph, and no tensor that could never be part of one, whatever the caller's mode."""
     with torch.inference_mode(False), torch.no_grad():
         yield
-
-
-def _copied(method: PromptMethod) -> PromptMethod:
-    """The method over the same towers, its learned state copied."""
-    other = copy.copy(method)
-    for name in ("_parameters", "_buffers", "_modules"):
-        vars(other)[name] = copy.deepcopy(vars(method)[name])
-    return other

@@ -15,7 +15,7 @@ from vlmprompt.backbones.types import Shaped
 from vlmprompt.errors import CapabilityError
 
 if TYPE_CHECKING:
-    from vlmprompt.methods.contract import MethodOutput
+    from vlmprompt.methods.output import MethodOutput
 
 MapKind = Literal["patches", "plan", "cosines", "attention"]
 

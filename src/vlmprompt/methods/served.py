@@ -6,7 +6,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import lacking
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.build import build_method, list_methods, method_type
-from vlmprompt.methods.contract import REQUIREMENTS
+from vlmprompt.methods.requirements import REQUIREMENTS
 
 _NAMES = ("one", "two")
 

@@ -20,10 +20,11 @@ def require_texts_fit(method: PromptMethod) -> None:
     """
     towers = copy.copy(method.backbone)
     towers.text = TrialEngine(towers.text.tower)
-    trial = copy.copy(method)
-    object.__setattr__(trial, "_backbone", towers)
+    trial = method.copied()
+    trial.backbone = towers
     image_1d = torch.zeros(1, towers.vision.joint_dim, device=towers.device)
-    with torch.no_grad(), suppress(CapabilityError):  # of a method that has no text
-        trial.encode_text(image_1d)
-    if trial.descriptions is not None:
-        trial.encode_descriptions()
+    with method.blamed():
+        with torch.no_grad(), suppress(CapabilityError):  # of a method that has no text
+            trial.encode_text(image_1d)
+        if trial.descriptions is not None:
+            trial.encode_descriptions()

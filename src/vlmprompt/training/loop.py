@@ -16,6 +16,7 @@ from torch.nn.utils import get_total_norm
 
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.methods.contract import Losses, MethodOutput, PromptMethod
+from vlmprompt.methods.given import require_losses
 from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, Task
 from vlmprompt.training.batches import TrainBatch
@@ -64,6 +65,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
             stays), or a file cannot be written.
         VanishedError: the run's folder is gone; the state was saved beside it.
         BusyError: another process took the run over while this one stood still.
+        PluginError: the method failed; the last checkpoint stays.
         Interrupted: Ctrl-C or SIGTERM; the state was saved after the step under way.
     """
     method, plan, train = work.method, work.plan, work.train
@@ -83,13 +85,15 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
             lr = learning_rate(train, plan.epochs, epoch)
             set_learning_rate(optimizer, lr)
             if position.step == 0:  # else what it set is part of the method's restored state
-                method.start_epoch(epoch, plan.epochs)
+                with method.blamed():
+                    method.start_epoch(epoch, plan.epochs)
             for batch in work.batches.epoch(epoch, skip=position.step, steps=plan.steps_in(epoch)):
                 optimizer.zero_grad()
-                output = method(batch.images)
-                losses = loss_of(work, output, batch.labels_B)
-                work.accelerator.backward(losses.total)
-                gradients = observed(method, work.accelerator, optimizer)
+                with method.blamed():
+                    output = method(batch.images)
+                    losses = loss_of(work, output, batch.labels_B)
+                    work.accelerator.backward(losses.total)
+                    gradients = observed(method, work.accelerator, optimizer)
                 optimizer.step()
                 step = observe(output, losses, batch.labels_B, method, gradients)  # the one wait for the device
                 work.claim.check()
@@ -106,7 +110,8 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
             measured = plan.measures_after(epoch, train.validate_every)
             if measured:  # whoever stops the measurement loses no step
                 position = save(work, optimizer, position, best, log)
-            method.end_epoch(epoch, plan.epochs)
+            with method.blamed():
+                method.end_epoch(epoch, plan.epochs)
             position = position.next_epoch()
             if measured:
                 position = measure(work, position, stop, task)
@@ -125,9 +130,10 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
 
 def loss_of(work: Work, output: MethodOutput, labels_B: Tensor) -> Losses:
     """The method's loss, of weighted images where classes have weights."""
+    method = work.method
     if work.weights_K is None:
-        return work.method.loss(output, labels_B)
-    return work.method.loss(output, labels_B, weights=work.weights_K[labels_B])
+        return require_losses(method.told, method.loss(output, labels_B))
+    return require_losses(method.told, method.loss(output, labels_B, weights=work.weights_K[labels_B]))
 
 
 def measure(work: Work, position: Position, stop: StopRequest, task: Task) -> Position:
@@ -188,7 +194,9 @@ def epoch_record(
     if position.val_accuracy is not None:
         means |= {"val_accuracy": position.val_accuracy, "best": position.waited == 0}
     seen = {"gradients": dict(gradients)} if gradients else {}
-    return where | means | {"diagnostics": dict(method.diagnostics())} | seen
+    with method.blamed():
+        diagnostics = dict(method.diagnostics())
+    return where | means | {"diagnostics": diagnostics} | seen
 
 
 def require_finite(work: Work, step: Step, position: Position, batch: TrainBatch, log: TrainLog) -> None:

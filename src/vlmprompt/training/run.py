@@ -214,7 +214,8 @@ def _fit_closed_form(setup: Setup, progress: Progress) -> tuple[dict[str, Any], 
     if setup.data.split.val:
         found = val_features(setup, progress)
         val = found.features, found.labels
-    fitted = setup.method.fit(train_set.features, train_set.labels, val)
+    with setup.method.blamed():
+        fitted = setup.method.fit(train_set.features, train_set.labels, val)
     setup.method.eval()
     with torch.no_grad():
         right = label_ranks(setup.method(train_set.features).logits, train_set.labels) == 0

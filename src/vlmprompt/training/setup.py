@@ -225,17 +225,18 @@ def make_batches(setup: Setup, progress: Progress) -> Batches:
 
 def train_features(setup: Setup, views: int, progress: Progress) -> CachedFeatures:
     """Features of the training images."""
-    return extract(
-        setup.method,
-        setup.data.split.train,
-        backbone=setup.backbone,
-        runtime=setup.runtime,
-        views=views,
-        seed=setup.config.seed,
-        batch_size=setup.config.train.eval_batch_size,
-        progress=progress,
-        description="features of training images",
-    )
+    with setup.method.blamed(wide=True):
+        return extract(
+            setup.method,
+            setup.data.split.train,
+            backbone=setup.backbone,
+            runtime=setup.runtime,
+            views=views,
+            seed=setup.config.seed,
+            batch_size=setup.config.train.eval_batch_size,
+            progress=progress,
+            description="features of training images",
+        )
 
 
 def _require_texts_fit(data: TrainSet, method: PromptMethod) -> None:

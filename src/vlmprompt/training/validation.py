@@ -56,7 +56,8 @@ class Validation:
             self.method.train()
 
     def _accuracy(self, stop: Callable[[], bool]) -> float | None:
-        text = self.method.frozen_text()
+        with self.method.blamed():
+            text = self.method.frozen_text()
         right = seen = 0
         for images, labels_B in self.batches():
             if stop():
@@ -97,15 +98,16 @@ def make_validation(setup: Setup, progress: Progress) -> Validation | None:
 
 def val_features(setup: Setup, progress: Progress) -> CachedFeatures:
     """Features of the validation images, under the test transform."""
-    return extract(
-        setup.method,
-        setup.data.split.val,
-        backbone=setup.backbone,
-        runtime=setup.runtime,
-        batch_size=setup.config.train.eval_batch_size,
-        progress=progress,
-        description="features of validation images",
-    )
+    with setup.method.blamed(wide=True):
+        return extract(
+            setup.method,
+            setup.data.split.val,
+            backbone=setup.backbone,
+            runtime=setup.runtime,
+            batch_size=setup.config.train.eval_batch_size,
+            progress=progress,
+            description="features of validation images",
+        )
 
 
 def is_over(train: TrainConfig, position: Position) -> bool:

@@ -1,4 +1,4 @@
-"""Towers to ask, not to compute with: what a method wants of an architecture, and how large it is."""
+"""Small towers: to ask what a method wants of an architecture and how large it is, or to try a method on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
 from vlmprompt.backbones.openclip.transforms import published_settings
 
 _WIDTH = 64
+# Layers, patches and context of ViT-B/16, so that what fits there fits here.
+_TRIAL_VISION = {"image_size": 112, "patch_size": 8, "layers": 12, "width": _WIDTH, "head_width": _WIDTH}
+_TRIAL_TEXT = {"context_length": 77, "vocab_size": 49408, "layers": 12, "width": _WIDTH, "heads": 1}
 _TINY_VISION = {"image_size": 32, "patch_size": 32, "layers": 1, "width": _WIDTH, "head_width": _WIDTH}
 
 
@@ -63,6 +66,13 @@ def miniature(architecture: Mapping[str, Any], name: str, image_size: tuple[int,
     model.visual.preprocess_cfg = published_settings(listed, tag)
     tokenizer = tokenizer_or_stand_in(listed) if listed in architectures() else bpe_tokenizer()
     return Backbone.from_model(model, tokenizer, identity=Identity(f"narrow {name}", 0, image_size=image_size))
+
+
+def trial_backbone() -> Backbone:
+    """A ViT-B/16 but 64 units wide, with random weights, which encodes images and texts in milliseconds."""
+    with seeded(0):
+        model = described_model({"embed_dim": _WIDTH, "vision_cfg": _TRIAL_VISION, "text_cfg": _TRIAL_TEXT})
+    return Backbone.from_model(model, bpe_tokenizer(), identity=Identity("a miniature", 0))
 
 
 def _narrow(tower: Mapping[str, Any]) -> dict[str, Any]:

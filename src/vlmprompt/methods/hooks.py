@@ -1,0 +1,268 @@
+"""What a method's author may override, in the order in which it is used; every hook has a default.
+
+Shapes: B images, K classes, P prompts, N local positions, V context tokens, D text width, d joint width,
+L visual prompt tokens, d_v image-tower width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vlmprompt.backbones.outliving import outliving
+from vlmprompt.backbones.types import (
+    ClassTokens,
+    ImageFeatures,
+    ImageNeeds,
+    TextFeatures,
+    TextPrompts,
+    VisualPrompts,
+    unit,
+)
+from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.methods.class_text import require_list, require_one_name
+from vlmprompt.methods.config import MethodConfig
+from vlmprompt.methods.output import LocalView, Losses, MethodOutput
+from vlmprompt.methods.requirements import DescriptionUse
+from vlmprompt.methods.showing import Showing
+from vlmprompt.methods.weighted import cross_entropy
+
+if TYPE_CHECKING:
+    from vlmprompt.backbones.backbone import Backbone
+    from vlmprompt.methods.foreign import ForeignState
+
+
+class Hooks(Showing, nn.Module):
+    """The hooks of `PromptMethod`, which adds what the toolkit keeps of a method.
+
+    A method reads images and texts (`image_needs`, `class_tokens`), has prompts (`text_prompts`, `visual_prompts`),
+    makes logits of features (`classify`) and a loss of logits (`loss`). The defaults are a cosine classifier on the
+    global feature with cross-entropy.
+
+    Args:
+        backbone: frozen towers.
+        class_names: the label space, in label order.
+        config: the method's validated options.
+        descriptions: phrases for each class, aligned with `class_names`, or None.
+        generator: source of initial values and of random draws; a fixed seed gives fixed bytes.
+    """
+
+    # What a method can do, of CAPABILITIES; an instance may lack some (a class-specific context).
+    capabilities: frozenset[str] = frozenset({"new_classes"})
+    # What the backbone must offer, of REQUIREMENTS; `build_method` refuses by name where it does not.
+    requires: ClassVar[frozenset[str]] = frozenset()
+    # Names of buffers that only training fills (a running average): None before, and perhaps after it; part of
+    # the trained state while they hold something.
+    passing: ClassVar[frozenset[str]] = frozenset()
+    # What is learned is only made after the last epoch (an average over all): a run has no earlier state to keep.
+    made_at_end: ClassVar[bool] = False
+
+    @outliving()
+    def __init__(
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        config: MethodConfig,
+        *,
+        descriptions: Sequence[Sequence[str]] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        # No nn.Module, so an attribute like any other: not in parameters() or state_dict(), left alone by to().
+        self.backbone = backbone
+        self.config = config
+        self.descriptions = descriptions
+        self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
+        self.class_names: tuple[str, ...] = ()
+        self.classes = self._set_classes(class_names)
+        for name in sorted(self.passing):
+            self.register_buffer(name, None)
+        self.create()
+
+    def create(self) -> None:
+        """Create parameters and buffers; all that the constructor was given is there by then."""
+
+    # -- what it needs ------------------------------------------------------------------------------
+    @classmethod
+    def reads_descriptions(cls, config: MethodConfig) -> DescriptionUse:
+        """Whether a method with these options reads descriptions of its classes; whoever builds it supplies them.
+
+        Returns:
+            "training": in its loss alone, so that other classes (`with_classes`) need none; "always": in its
+            text features, so that every label space needs its own.
+        """
+        return "never"
+
+    @property
+    def scale(self) -> float:
+        """The frozen logit scale s = exp(logit_scale)."""
+        return self.backbone.scale
+
+    def image_needs(self) -> ImageNeeds:
+        """What this method reads from the image tower."""
+        return ImageNeeds()
+
+    def image_extra(self, images: Tensor, labels: Tensor | None) -> Mapping[str, Tensor]:
+        """Per-image tensors of the method's own that the feature cache stores beside the features."""
+        return {}
+
+    def feature_key(self) -> str:
+        """What `image_extra` depends on, for the key of cached features; empty where it gives nothing."""
+        return ""
+
+    def class_tokens(self, names: Sequence[str]) -> ClassTokens:
+        """How this method writes class names: default "{name}.", underscores as spaces (CoOp)."""
+        return self.backbone.text.class_tokens(names, keep_underscores=self.config.keep_underscores)
+
+    # -- prompts ------------------------------------------------------------------------------------
+    def sample_draws(self) -> Mapping[str, Tensor]:
+        """Random draws of one training step that the prompts share (default none)."""
+        return {}
+
+    def visual_prompts(self, *, draws: Mapping[str, Tensor] | None = None) -> VisualPrompts:
+        """Prompt tokens per layer of the image tower; empty for most methods."""
+        return VisualPrompts()
+
+    def text_prompts(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextPrompts | None:
+        """The text prompts; None for a method without text.
+
+        Args:
+            global_Bd: raw global image feature, for methods whose text depends on the image.
+        """
+        return None
+
+    def shared_text_prompts(self) -> TextPrompts | None:
+        """The text prompts as far as no image changes them, for a look at what was learned; None without text."""
+        return self.text_prompts()
+
+    # -- forward ------------------------------------------------------------------------------------
+    def forward(
+        self,
+        images: Tensor | ImageFeatures,
+        *,
+        text: TextFeatures | None = None,
+        draws: Mapping[str, Tensor] | None = None,
+        **method_options: Any,
+    ) -> MethodOutput:
+        """Classify images.
+
+        Args:
+            images: (B,3,H,W) as the backbone's transform gives them, or features from the cache.
+            text: text features computed before (`frozen_text`), to reuse over batches.
+            draws: recorded random draws, in place of fresh ones.
+
+        Returns:
+            Logits over `class_names` and what scores and loss need.
+        """
+        if draws is None:
+            draws = self.sample_draws() if self.training else {}
+        features = images if isinstance(images, ImageFeatures) else self.encode_images(images, draws=draws)
+        if text is None:
+            text = self.encode_text(features.global_Bd, draws=draws)
+        return self.classify(features, text, **method_options)
+
+    def encode_images(self, images: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> ImageFeatures:
+        """Run the image tower with this method's visual prompts."""
+        prompts = self.visual_prompts(draws=draws)
+        return self.backbone.encode_image(images, self.image_needs(), prompts=prompts)
+
+    def encode_text(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextFeatures:
+        """Run the text tower over all classes.
+
+        Raises:
+            CapabilityError: the method has no text prompts, or they depend on an image and none is given.
+        """
+        prompts = self.text_prompts(global_Bd, draws=draws)
+        if prompts is None:
+            raise CapabilityError(f"method {type(self).__name__} has no text prompts")
+        return TextFeatures(self.backbone.text.encode(prompts, self.classes))
+
+    def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
+        """Scaled cosines of the global feature, averaged over prompts; in fp32 whatever the towers run in.
+
+        `aux` holds the unit features behind them, for losses: `image_Bd` and `text_PKd` ((B,P,K,d) where the
+        text depends on the image).
+        Local features, where there are some, are put beside the mean of the prompts' text features.
+        """
+        per_image = text.features_PKd.dim() == 4
+        rule = "bd,bpkd->bpk" if per_image else "bd,pkd->bpk"
+        # Cosines differ in their third digit: an ambient autocast must not touch them.
+        with torch.autocast(features.global_Bd.device.type, enabled=False):
+            cosines_BPK = torch.einsum(rule, features.unit_Bd, text.unit_PKd)
+            local = None if features.local_BNc is None else LocalView(unit(features.local_BNc), text.unit_PKd.mean(-3))
+        cosines_BK = cosines_BPK.mean(dim=1)
+        aux = {"image_Bd": features.unit_Bd, "text_PKd": text.unit_PKd}
+        return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK, local, aux)
+
+    # -- training -----------------------------------------------------------------------------------
+    def encode_descriptions(self) -> None:
+        """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""
+
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        """Loss of a batch; default cross-entropy.
+
+        Args:
+            labels: (B,) indices into `class_names`.
+            draws: recorded random draws of the loss, in place of fresh ones.
+            weights: (B,) of the images in the cross-entropy; given for `class_weights` alone, and a method whose own
+                loss lacks the parameter is refused then.
+        """
+        ce = cross_entropy(output.logits, labels, weights)
+        return Losses(ce, {"ce": ce.detach()})
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before each epoch (0-based)."""
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Called after each epoch (0-based)."""
+
+    def fit(
+        self, features: ImageFeatures, labels: Tensor, val: tuple[ImageFeatures, Tensor] | None
+    ) -> Mapping[str, Any]:
+        """Closed-form methods: fit on all training features at once, in place of the loop.
+
+        Returns:
+            What is worth recording of the fit (chosen regularisation, its source).
+        """
+        raise InputError(f"method {type(self).__name__} is not fitted in closed form")
+
+    # -- other classes, other checkpoints -----------------------------------------------------------
+    def renew(self, template: str | None) -> None:
+        """Set anew what depends on the classes beside their tokens; `with_classes` calls it on its result.
+
+        Args:
+            template: see `with_classes`.
+        """
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        """The trained state in a checkpoint of the method's published code, and the options that its shapes decide.
+
+        Args:
+            content: tensors and plain values, as that code's file holds them.
+
+        Raises:
+            CapabilityError: no such files are known for the method (default).
+            InputError: the content is not what that code writes.
+        """
+        raise CapabilityError(f"method {cls.__name__} reads no checkpoints of other codes")
+
+    def _set_classes(self, names: Sequence[str]) -> ClassTokens:
+        require_list(names)
+        require_one_name(type(self).__name__, self.capabilities, names)
+        self.class_names = tuple(names)
+        return self.class_tokens(names)
