@@ -74,6 +74,12 @@ def serving(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def exports(session: nox.Session) -> None:
+    """Export every method and every kind of image tower, small; write the tables of docs/export.md."""
+    python(session, "-m", "tests.export.tables", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, all or those named; a table and JSON go to bench-out/."""
     python(session, "-m", "benchmarks.run", *session.posargs)

@@ -34,7 +34,7 @@ def test_the_commands_work_one_after_the_other(
     make_photos(tmp_path / "photos", splits={"train": 16, "test": 2}, classes=("red_fox", "green frog"))
     make_photos(tmp_path, splits={"new-photos": 2}, classes=("red_fox", "green frog"), seed=1)
     found = commands("README.md")
-    assert [one.words[1] for one in found] == ["train", "train", "predict", "evaluate", "sweep", "report"]
+    assert [one.words[1] for one in found] == ["train", "train", "predict", "export", "evaluate", "sweep", "report"]
     for command in found:
         code = main([*command.words[1:]])
         printed = capsys.readouterr()

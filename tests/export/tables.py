@@ -105,10 +105,15 @@ def main() -> None:
             for row in rows:
                 print(row, flush=True)
                 lines.append(row)
-            start = re.compile(f"(<!-- {mark} -->\n\n\\|.*\n\\|.*\n).*?(\n<!-- end -->)", re.DOTALL)
-            assert start.search(page)
-            page = start.sub(lambda m, t="\n".join(lines): f"{m[1]}{t}\n{m[2]}", page)
+            page = replaced(page, mark, lines)
     PAGE.write_text(page, encoding="utf-8")
+
+
+def replaced(page: str, mark: str, rows: Sequence[str]) -> str:
+    """The page with other rows in a table, whose head stays."""
+    table = re.compile(rf"(<!-- {mark} -->\n\n\|[^\n]*\n\|[^\n]*\n).*?(\n\n<!-- end -->)", re.DOTALL)
+    assert table.search(page)
+    return table.sub(lambda match: match[1] + "\n".join(rows) + match[2], page)
 
 
 if __name__ == "__main__":

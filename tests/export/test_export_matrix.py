@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import open_clip
+import PIL
 import pytest
+import safetensors.torch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +22,7 @@ from tests.backbones.serving import image_backbone
 from tests.export.tables import frozen
 from tests.training.material import config, runtime
 from vlmprompt.api import Backbone, load_backbone
+from vlmprompt.backbones.openclip import saved
 from vlmprompt.backbones.openclip.saved import save_model
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.export import to_open_clip
@@ -31,6 +35,7 @@ from vlmprompt.methods.coop import CoOp
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, load_run
 
+ROOT = Path(__file__).parents[2]
 NAMES = ["cat", "red panda", "oak"]
 
 
@@ -63,6 +68,27 @@ def test_class_embeddings_over_open_clips_features_give_the_runs_logits(
     torch.testing.assert_close(head["scale"] * features @ head["classes"].T + head["bias"], expected, rtol=0, atol=1e-5)
     again = export_run(coop_run, "safetensors", tmp_path / "y.safetensors", backbone=tiny_backbone)
     assert again.files[0].read_bytes() == done.files[0].read_bytes()
+
+
+def test_the_four_lines_of_the_docs(
+    coop_run: Run,
+    tiny_backbone: Backbone,
+    tiny_model: Any,
+    pictures_of_every_make: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    export_run(coop_run, "safetensors", tmp_path / "flowers.safetensors", backbone=tiny_backbone)
+    photo = pictures_of_every_make[0]
+    (tmp_path / "photo.jpg").write_bytes(photo.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code.splitlines()) == 4
+    preprocess = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(size=32), is_train=False)
+    space = {"model": tiny_model, "preprocess": preprocess, "safetensors": safetensors, "PIL": PIL}
+    exec(compile(code, "docs/export.md", "exec"), space)
+    expected = coop_run.classifier(tiny_backbone)(photo).logits_BK
+    torch.testing.assert_close(space["logits"], expected, rtol=0, atol=1e-5)
 
 
 def test_the_embeddings_of_zero_shot_are_those_of_its_texts(tiny_backbone: Backbone, tiny_model: Any) -> None:
@@ -189,6 +215,33 @@ def test_a_folder_that_says_something_else_is_not_kept(
     with pytest.raises(InputError, match=r"the folder for open_clip of run .* gives other logits"):
         export_run(folder_run, "open_clip", tmp_path / "model")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["runs"]
+
+
+def test_a_full_disk_leaves_the_older_folder(folder_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = tmp_path / "model"
+    older.mkdir()
+    (older / "open_clip_config.json").write_text("older")
+
+    def full(*_: object) -> None:  # as safetensors says it
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(saved, "save_file", full)
+    with pytest.raises(InputError, match=r"cannot write .*model: No space left on device"):
+        export_run(folder_run, "open_clip", older, force=True)
+    assert (older / "open_clip_config.json").read_text() == "older"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "runs"]
+
+
+def test_what_a_killed_export_left_is_removed_when_it_is_old(
+    coop_run: Run, tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    old, fresh = (tmp_path / f".{sign * 16}.vlmprompt-part" for sign in "ab")
+    for folder in (old, fresh):
+        folder.mkdir()
+        (folder / "half").touch()
+    os.utime(old, (0, 0))
+    export_run(coop_run, "safetensors", tmp_path / "x.safetensors", backbone=tiny_backbone)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [fresh.name, "x.safetensors"]
 
 
 @pytest.mark.parametrize("spec", ["doodle-clip", "doodle-clip-rn"])

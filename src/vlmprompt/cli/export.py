@@ -88,12 +88,13 @@ def export(
     for path in images or ():
         if not path.exists():
             raise InputError(f"there is no {path}", hint="name pictures, or folders of pictures (--images)")
-    from vlmprompt.training.places import finished_runs
+    from vlmprompt.training.places import finished_runs, require_finished
 
     progress = CliProgress()
     if run is None:
         run = finished_runs(runs_dir)[0]
         progress.message(f"newest run: {run}")
+    require_finished(run)
     out = default_place(kind, run) if out is None else out
     settled_place(kind, out, force=force)
     from vlmprompt.config.models import Runtime
@@ -108,7 +109,7 @@ def export(
         "runtime": runtime,
         "progress": progress,
     }
-    done = export_run(load_run(run), to, out, images=images or (), runtime=runtime, **shares)  # type: ignore[arg-type]
+    done = export_run(load_run(run), to, out, images=images or (), **shares)  # type: ignore[arg-type]
     emit("export", _document(run, done), as_json=as_json, table=_lines(done, out))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vlmprompt.atomic import unwritable
+from vlmprompt.atomic import ABANDONED_S, parts, unwritable
 
 
 @contextmanager
@@ -22,6 +22,7 @@ def staging(place: Path) -> Iterator[Path]:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
+        _tidy(folder)
         yield folder
     except OSError as error:
         raise unwritable(place, error) from error
@@ -63,6 +64,14 @@ def move_folder(folder: Path, place: Path) -> None:
         raise
     with suppress(OSError):
         shutil.rmtree(older, ignore_errors=True)
+
+
+def _tidy(made: Path) -> None:
+    """Remove what killed processes left beside a new folder, judged by the clock that stamped it."""
+    now = made.stat().st_mtime
+    for part in parts(made.parent):
+        if part.is_dir() and now - part.stat().st_mtime > ABANDONED_S:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _sync(file: Path) -> None:

@@ -33,7 +33,7 @@ names = json.loads(about["class_names"])
 
 image = preprocess({opened}).unsqueeze(0)
 with torch.no_grad():
-    features = model.eval().encode_image(image{normalize})
+    features = model.eval().encode_image(image, normalize={normalized})
 probabilities = {logits}.softmax(dim=-1)[0]
 print(names[probabilities.argmax()], float(probabilities.max()))
 ```
@@ -70,6 +70,6 @@ def readme(subject: Subject, *, normalized: bool) -> str:
         file=CLASSES,
         imports=", ImageOps" if upright else "",
         opened='ImageOps.exif_transpose(Image.open("photo.jpg"))' if upright else 'Image.open("photo.jpg")',
-        normalize=", normalize=True" if normalized else "",
+        normalized=normalized,
         logits=_LOGITS if temperature is None else f'({_LOGITS} / float(about["temperature"]))',
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import open_clip
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from vlmprompt.backbones.weights.hub import fetch_folder
 from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
 from vlmprompt.regular import named_path
 
-_OWN = (open_clip.model.CLIP, open_clip.model.CustomTextCLIP)  # CoCa's class is one of the second's
+_OWN = (open_clip.model.CLIP, open_clip.model.CustomTextCLIP, open_clip.CoCa)
 
 
 def save_model(backbone: Backbone, folder: Path) -> None:
@@ -41,7 +42,10 @@ def save_model(backbone: Backbone, folder: Path) -> None:
     (folder / OPEN_CLIP_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
     weights = folder / OPEN_CLIP_FILES[0]
-    save_file(state, weights, {"format": "pt"})
+    try:
+        save_file(state, weights, {"format": "pt"})
+    except SafetensorError as error:  # its own kind for a full disk, too
+        raise OSError(str(error).rpartition("I/O error: ")[2]) from error
     weights.chmod((folder / OPEN_CLIP_CONFIG).stat().st_mode)  # safetensors keeps others from reading it
     if config["model_cfg"]["text_cfg"].get("hf_tokenizer_name") and backbone.identity.stand_in is None:
         _save_tokenizer(backbone, folder)
@@ -78,7 +82,7 @@ def features_by_open_clip(folder: Path, pixels_B3HW: Tensor) -> Tensor:
     except Exception as error:  # whatever open_clip stumbles over
         raise InputError(f"open_clip cannot load what was written: {error}") from error
     with torch.no_grad():
-        features: Tensor = model.eval().encode_image(pixels_B3HW)
+        features: Tensor = model.eval().encode_image(pixels_B3HW, normalize=False)
     return features
 
 
