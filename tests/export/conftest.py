@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
+import torch
 
+from tests.conftest import tiny_clip
 from tests.export.material import photographs
 from tests.training.material import config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -15,8 +18,31 @@ from vlmprompt.export import graph
 from vlmprompt.export.about import about
 from vlmprompt.export.work import Exported, export_run
 from vlmprompt.methods.frozen import FrozenMethod
+from vlmprompt.plugins import host
+from vlmprompt.registry import Source
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, load_run
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> torch.nn.Module:
+    """A ViT CLIP of one layer: to trace a layer takes a second."""
+    return tiny_clip(vision_layers=1, text_layers=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_model: torch.nn.Module, tokenizer: open_clip.SimpleTokenizer) -> Backbone:
+    """That CLIP behind the engines."""
+    return Backbone.from_model(tiny_model, tokenizer, name="tiny-vit")
+
+
+@pytest.fixture
+def tiny_spec() -> Iterator[None]:
+    """Makes it known to `--backbone tiny-vit`."""
+    source = Source("tiny", "tiny", "1.0")
+    host().backbones.register("tiny-vit", target="tests.export.material:SmallLoader", source=source)
+    yield
+    host().backbones.withdraw(source)
 
 
 @pytest.fixture(scope="session")

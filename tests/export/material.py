@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from open_clip import SimpleTokenizer
 from PIL import Image
 from sklearn.datasets import load_sample_images
+
+from tests.conftest import tiny_clip
+from vlmprompt.backbones.backbone import Backbone
 
 TURNED = 6  # of EXIF orientations: by a quarter
 
 
+class SmallLoader:
+    """A ViT CLIP of one layer; the same weights at every call."""
+
+    def load(self, spec: str, *, device: str, precision: Any, **more: Any) -> Backbone:
+        model = tiny_clip(vision_layers=1, text_layers=1).to(device)
+        return Backbone.from_model(model, SimpleTokenizer(), name=spec, precision=precision)
+
+
 def photographs(folder: Path) -> list[Path]:
-    """Two photographs (of scikit-learn, 640 x 427), whole, cut, turned by their EXIF data, with holes, in grey."""
+    """Two photographs (of scikit-learn, 640 x 427): whole, cut, turned by EXIF data, with holes, grey, for print."""
     temple, flower = (Image.fromarray(pixels) for pixels in load_sample_images().images)
     exif = Image.Exif()
     exif[0x0112] = TURNED
@@ -25,6 +38,9 @@ def photographs(folder: Path) -> list[Path]:
         "holes.png": holes,
         "palette.png": flower.quantize(40),
         "grey.png": temple.convert("L"),
+        "grey_holes.png": holes.convert("LA"),
+        "for_print.jpg": temple.convert("CMYK"),
+        "two_levels.png": flower.convert("1"),
         "tall.png": flower.crop((100, 0, 131, 400)),
         "tiny.png": temple.resize((9, 7)),
     }

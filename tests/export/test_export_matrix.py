@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from tests.backbones.own_towers import OwnLoader
 from tests.backbones.serving import image_backbone
 from tests.export.tables import frozen
+from tests.tiny_architectures import register
 from tests.training.material import config, runtime
 from vlmprompt.api import Backbone, load_backbone
 from vlmprompt.backbones.openclip import saved
@@ -135,6 +137,13 @@ def test_what_is_no_matrix_is_refused(method: str, reason: str) -> None:
     assert "--to onnx" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("method", ["gallop", "plot", "dual_pt"])
+def test_images_that_are_all_alike_hide_nothing(method: str) -> None:
+    subject = frozen(method, image_backbone("vit"))
+    with pytest.raises(CapabilityError, match="its logits depend on more of an image than its global feature"):
+        read_head(subject, method, noise(subject.method.backbone, 1).repeat(3, 1, 1, 1))
+
+
 class Bent(CoOp):
     """Its cosines are bent, of which nothing tells but the logits."""
 
@@ -151,11 +160,13 @@ def test_a_method_is_tried_and_not_believed(tiny_backbone: Backbone) -> None:
         read_head(subject, "bent", pixels())
 
 
-@pytest.fixture
-def folder_run(class_folders: Path, tiny_architecture: str, tmp_path: Path) -> Run:
+@pytest.fixture(scope="module")
+def folder_run(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """CoOp on an architecture that open_clip knows, of random weights, for images of another size."""
-    settings = config(class_folders, backbone=tiny_architecture, random_weights=0, image_size=(48, 48), exif=False)
-    return load_run(train(settings, runtime(tmp_path / "runs")).run)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny = register(tmp_path_factory.mktemp("architectures"), patch)
+        settings = config(class_folders, backbone=tiny, random_weights=0, image_size=(48, 48), exif=False)
+        yield load_run(train(settings, runtime(tmp_path_factory.mktemp("runs"))).run)
 
 
 def test_open_clip_loads_the_folder_and_its_readme_works(
@@ -191,20 +202,32 @@ def test_open_clip_loads_the_folder_and_its_readme_works(
     assert list(top) == [name] and float(probability) == pytest.approx(top[name], abs=1e-5)
 
 
-def test_only_a_folder_of_open_clip_is_replaced(folder_run: Run, tmp_path: Path) -> None:
-    place = tmp_path / "model"
+def test_only_an_older_export_is_replaced_as_a_folder(
+    folder_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, towers = tmp_path / "model", folder_run.load_backbone()
+
+    def refused(reason: str, *, force: bool = True) -> None:
+        with pytest.raises(InputError, match=reason):
+            export_run(folder_run, "open_clip", place, backbone=towers, force=force)
+
     place.mkdir()
-    (place / "mine.txt").write_text("mine")
-    towers = folder_run.load_backbone()
-    with pytest.raises(InputError, match="is there already"):
-        export_run(folder_run, "open_clip", place, backbone=towers)
-    with pytest.raises(InputError, match="holds something else than a model of open_clip"):
-        export_run(folder_run, "open_clip", place, backbone=towers, force=True)
-    assert [file.name for file in place.iterdir()] == ["mine.txt"]
     (place / "open_clip_config.json").write_text("{}")
+    refused("is there already", force=False)
+    refused("it is no export of vlmprompt")  # but some model of open_clip
+    (place / "classes.safetensors").touch()
+    (place / "mine.txt").write_text("mine")
+    refused("it holds mine.txt, which no export has put there")
+    assert (place / "mine.txt").read_text() == "mine"
+    (place / "mine.txt").unlink()
+    (place / "special_tokens_map.json").touch()  # of the tokenizer that another export had
+    with monkeypatch.context() as patch:
+        patch.chdir(place)
+        refused("is the working directory, or holds it")
     export_run(folder_run, "open_clip", place, backbone=towers, force=True)
-    assert not (place / "mine.txt").exists() and (place / "classes.safetensors").exists()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "runs"]
+    assert not (place / "special_tokens_map.json").exists() and (place / "classes.safetensors").stat().st_size
+    export_run(folder_run, "open_clip", place, backbone=towers, force=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_folder_that_says_something_else_is_not_kept(
@@ -214,13 +237,14 @@ def test_a_folder_that_says_something_else_is_not_kept(
     monkeypatch.setattr(to_open_clip, "features_by_open_clip", lambda *args: right(*args).flip(0))
     with pytest.raises(InputError, match=r"the folder for open_clip of run .* gives other logits"):
         export_run(folder_run, "open_clip", tmp_path / "model")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["runs"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_older_folder(folder_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = tmp_path / "model"
     older.mkdir()
     (older / "open_clip_config.json").write_text("older")
+    (older / "classes.safetensors").touch()
 
     def full(*_: object) -> None:  # as safetensors says it
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
@@ -229,7 +253,7 @@ def test_a_full_disk_leaves_the_older_folder(folder_run: Run, tmp_path: Path, mo
     with pytest.raises(InputError, match=r"cannot write .*model: No space left on device"):
         export_run(folder_run, "open_clip", older, force=True)
     assert (older / "open_clip_config.json").read_text() == "older"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "runs"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model"]
 
 
 def test_what_a_killed_export_left_is_removed_when_it_is_old(
@@ -270,6 +294,10 @@ def test_names_of_files_that_are_none(coop_run: Run, tiny_backbone: Backbone, tm
     (tmp_path / "x.safetensors").mkdir()
     with pytest.raises(InputError, match="is a folder; an export to safetensors is a file"):
         export_run(coop_run, "safetensors", tmp_path / "x.safetensors", backbone=tiny_backbone)
+    with pytest.raises(InputError, match=r"checkpoint.safetensors is not replaced: it is no export of vlmprompt"):
+        export_run(
+            coop_run, "safetensors", coop_run.path / "checkpoint.safetensors", backbone=tiny_backbone, force=True
+        )
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file; an export to open_clip is a folder"):
         export_run(coop_run, "open_clip", tmp_path / "file", backbone=tiny_backbone)

@@ -34,6 +34,7 @@ from vlmprompt.export.work import Exported, export_run
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, load_run
 
+OLDER = "vlmprompt, as each of its ONNX files says at its beginning"
 ALONE = """
 import runpy, sys
 sys.modules.update(dict.fromkeys(["vlmprompt", "torch", "torchvision", "open_clip"]))  # whose import now fails
@@ -118,6 +119,14 @@ def test_the_script_classifies_pictures_without_vlmprompt_and_torch(
         assert float(shown[2]) == pytest.approx(row[name], abs=6e-5)  # four digits are printed
 
 
+def test_the_script_refuses_pictures_that_it_would_misread(onnx_export: Exported, tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 40), 4000, np.uint16)).save(tmp_path / "deep.png")  # Pillow: all white
+    command = [sys.executable, onnx_export.files[1], tmp_path / "deep.png"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr == f"{tmp_path / 'deep.png'}: grey levels of more than 8 bits; convert it to 8 bits\n"
+
+
 def test_the_script_without_a_picture_says_how_it_is_called(onnx_export: Exported) -> None:
     done = subprocess.run([sys.executable, onnx_export.files[1]], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr == "Classify pictures: python foxes_predict.py PICTURE ...\n"
@@ -152,9 +161,8 @@ def test_the_script_prepares_pictures_as_the_run_does(
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
-        ("vit", "bloom"),  # prompts in every layer
+        ("eva02", "bloom"),  # prompts in every layer, rotary positions
         ("resnet", "gallop"),  # the best patches at several scales
-        ("eva02", "vpt"),  # rotary positions
     ],
 )
 def test_methods_and_towers_become_graphs(kind: str, method: str, tmp_path: Path) -> None:
@@ -199,13 +207,35 @@ def test_a_file_that_says_something_else_is_not_kept(
     coop_run: Run, tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "foxes.onnx"
-    place.write_text("older")
+    place.write_text(OLDER)
     right = graph.run
     # Wrong in batches of three alone.
     monkeypatch.setattr(graph, "run", lambda running, images: right(running, images) + 0.01 * (len(images) == 3))
     with pytest.raises(InputError, match=r"ONNX graph of run coop-.* gives other logits than the run, by 0\.01"):
         export_run(coop_run, "onnx", place, backbone=tiny_backbone, force=True)
-    assert names(tmp_path) == ["foxes.onnx"] and place.read_text() == "older"
+    assert names(tmp_path) == ["foxes.onnx"] and place.read_text() == OLDER
+
+
+@pytest.mark.usefixtures("traced_once")
+def test_force_replaces_older_exports_alone(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    def export(name: str) -> None:
+        export_run(coop_run, "onnx", tmp_path / name, backbone=tiny_backbone, force=True)
+
+    (tmp_path / "a_b_predict.py").write_text("mine")
+    with pytest.raises(InputError, match=r"a_b_predict.py is not replaced: it is no script of an export"):
+        export("a-b.onnx")
+    (tmp_path / "a_b_predict.py").unlink()
+    export("a-b.onnx")
+    export("a-b.onnx")
+    with pytest.raises(InputError, match=r"a_b_predict.py is not replaced: it belongs to another ONNX file"):
+        export("a_b.onnx")
+    (tmp_path / "theirs.onnx").write_bytes(b"pytorch")
+    with pytest.raises(InputError, match=r"theirs.onnx is not replaced: it is no export of vlmprompt"):
+        export("theirs.onnx")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(InputError, match=r"pipe.onnx is not replaced: it cannot be read"):
+        export("pipe.onnx")
+    assert names(tmp_path) == ["a-b.onnx", "a_b_predict.py", "pipe.onnx", "theirs.onnx"]
 
 
 @pytest.mark.usefixtures("traced_once")
@@ -213,7 +243,7 @@ def test_a_full_disk_leaves_what_was_there(
     coop_run: Run, tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "foxes.onnx"
-    place.write_text("older")
+    place.write_text(OLDER)
 
     def full(program: Any, path: Path) -> bool:
         path.write_bytes(b"half")
@@ -222,7 +252,7 @@ def test_a_full_disk_leaves_what_was_there(
     monkeypatch.setattr(graph, "save", full)
     with pytest.raises(InputError, match=r"cannot write .*foxes.onnx: No space left on device"):
         export_run(coop_run, "onnx", place, backbone=tiny_backbone, force=True)
-    assert names(tmp_path) == ["foxes.onnx"] and place.read_text() == "older"
+    assert names(tmp_path) == ["foxes.onnx"] and place.read_text() == OLDER
 
 
 @pytest.mark.usefixtures("traced_once")
@@ -286,6 +316,11 @@ def test_what_cannot_be_exported_at_all(
     with pytest.raises(InputError, match="needs the package onnxscript, which is not installed") as caught:
         export_run(coop_run, "onnx", tmp_path / "x.onnx", backbone=tiny_backbone)
     assert caught.value.hint == 'pip install "vlmprompt[onnx]"'
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # type: ignore[arg-type]
+    monkeypatch.setattr(formats, "find_spec", lambda name: name)  # installed, but its import fails
+    with pytest.raises(InputError, match=r"the package onnxruntime, .*, cannot be loaded: import of onnxruntime"):
+        export_run(coop_run, "onnx", tmp_path / "x.onnx", backbone=tiny_backbone)
     assert names(tmp_path) == ["empty", "no.png"]
 
 

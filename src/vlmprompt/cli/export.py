@@ -13,7 +13,15 @@ from vlmprompt.cli.options import JsonFlag, RootOption, RunsDirOption
 from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.errors import InputError, UsageError
-from vlmprompt.export.formats import FORMATS, default_place, format_named, require_packages, settled_place
+from vlmprompt.export.formats import (
+    FORMATS,
+    default_place,
+    format_named,
+    require_packages,
+    script_beside,
+    settled_place,
+)
+from vlmprompt.regular import named_path
 
 if TYPE_CHECKING:
     from vlmprompt.export.work import Exported
@@ -32,9 +40,9 @@ def export(
         str | None,
         typer.Option(
             "--to",
-            metavar="|".join(FORMATS),
-            help="An ONNX file with the image tower; class embeddings for towers that you have; or a folder that "
-            "open_clip loads.",
+            metavar="NAME",
+            help="onnx: a file with the image tower, and a script; safetensors: class embeddings, for towers that you "
+            "have; open_clip: a folder that open_clip loads.",
             show_default=False,
         ),
     ] = None,
@@ -126,13 +134,18 @@ def _document(run: Path, done: Exported) -> dict[str, object]:
 
 def _lines(done: Exported, out: Path) -> list[str]:
     """For people: what was written, how it was tried, and what to do with it."""
+    out = named_path(out)
     lines = [f"{done.to:11} {out}"]
     if done.temperature is not None:
         lines.append(f"calibrated  temperature {done.temperature:.4g}")
     lines.append(f"tried on    {done.tried_on}: logits as the run's, to {done.difference:.1e}")
-    scripts = [file for file in done.files if file.suffix == ".py"]
-    if scripts:
-        lines.append(f"next        {shlex.join(['python', str(out.parent / scripts[0].name), 'PICTURE'])}")
-    elif done.to == "open_clip":
-        lines.append(f"next        {out / 'README.md'} shows how it is used")
-    return lines
+    return [*lines, f"next        {_next_step(done, out)}"]
+
+
+def _next_step(done: Exported, out: Path) -> str:
+    if done.to == "onnx":
+        script = script_beside(done.files[0])
+        return shlex.join(["python", str(script if out.is_symlink() else out.parent / script.name), "PICTURE"])
+    if done.to == "open_clip":
+        return f"{out / 'README.md'} shows how it is used"
+    return "logits = scale * features @ classes.T + bias, with the run's image tower; see docs/export.md"

@@ -17,6 +17,7 @@ from torch import Tensor
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, unit
 from vlmprompt.errors import CapabilityError
 from vlmprompt.export.agreement import Difference, difference
+from vlmprompt.export.trial import noise
 from vlmprompt.methods.frozen import FrozenMethod
 
 TOLERANCE = 1e-5  # of logits, or of the largest of them where that is above 1
@@ -61,7 +62,7 @@ def read_head(frozen: FrozenMethod, name: str, pixels_B3HW: Tensor) -> tuple[Lin
 
     Args:
         name: of the method, for errors.
-        pixels_B3HW: at least two images that differ.
+        pixels_B3HW: images, which may be alike: what an image's local features do is also tried on random pixels.
 
     Returns:
         The head, and how far its logits are from the method's own on those images.
@@ -76,7 +77,7 @@ def read_head(frozen: FrozenMethod, name: str, pixels_B3HW: Tensor) -> tuple[Lin
         raise _refused(name, "its image tower reads learned prompt tokens, which the plain tower lacks")
     with torch.inference_mode(False), torch.no_grad():
         features = method.encode_images(pixels_B3HW)
-        if _reads_more(frozen, features):
+        if _reads_more(frozen, features) or _reads_more(frozen, method.encode_images(noise(method.backbone, 3))):
             raise _refused(name, "its logits depend on more of an image than its global feature (on local features)")
         head = _read(frozen, features[:1])
         plain_Bd = method.backbone.encode_image(pixels_B3HW, ImageNeeds()).global_Bd

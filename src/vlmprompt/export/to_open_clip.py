@@ -6,17 +6,18 @@ from pathlib import Path
 
 from vlmprompt.backbones.openclip.saved import features_by_open_clip, save_model
 from vlmprompt.export.agreement import Difference, difference
+from vlmprompt.export.formats import CLASSES
 from vlmprompt.export.linear_head import TOLERANCE, read_head
 from vlmprompt.export.staging import move_folder, staging
 from vlmprompt.export.subject import Subject
 from vlmprompt.export.to_safetensors import head_bytes
 
-CLASSES = "classes.safetensors"
 _LOGITS = '(head["scale"] * features @ head["classes"].T + head["bias"])'
 _README = """\
 # {run}
 
-{method} with {classes} classes, trained with vlmprompt {version}. With open_clip and safetensors alone:
+{method} with {classes} classes, trained with vlmprompt {version}. With open_clip and safetensors alone, where FOLDER is
+the path of this folder:
 
 ```python
 import json

@@ -10,7 +10,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import Runtime
 from vlmprompt.export.about import about
 from vlmprompt.export.agreement import Difference
-from vlmprompt.export.formats import default_place, format_named, require_packages, settled_place
+from vlmprompt.export.formats import default_place, format_named, import_packages, require_packages, settled_place
 from vlmprompt.export.subject import Subject
 from vlmprompt.export.to_onnx import to_onnx
 from vlmprompt.export.to_open_clip import to_open_clip
@@ -80,6 +80,7 @@ def export_run(
     kind = format_named(to)
     require_packages(kind)
     place = settled_place(kind, default_place(kind, run.path) if out is None else Path(out), force=force)
+    import_packages(kind)
     calibration = Calibrated.read(run.path, run.digest, LEAVE_OUT) if calibrated else None
     temperature = None if calibration is None else calibration.temperature
     on_cpu = (runtime or Runtime.model_validate({})).model_copy(update={"device": "cpu"})
