@@ -31,7 +31,7 @@ from vlmprompt.explain.extras import extra_figures, extra_tables
 from vlmprompt.explain.maps import Looking
 from vlmprompt.explain.written import FILE, FOLDER, VERSION, Explained, require_ours, room, write
 from vlmprompt.methods.build import build_method, written_for
-from vlmprompt.predict.calibrated import Calibration
+from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.runs import Run
 
@@ -120,7 +120,7 @@ def explain(
 def _temperature(run: Run, progress: Progress) -> float:
     """That of the run's calibration, so that probabilities are those of `vlmprompt predict`; 1 without."""
     try:
-        found = Calibration.read(run.path, run.digest)
+        found = Calibrated.read(run.path, run.digest)
     except InputError as error:
         progress.warn(f"{error.message}; the probabilities are those without it")
         return 1.0

@@ -240,11 +240,11 @@ def _by_seed(cell: str, found: Sequence[Compared]) -> list[Table]:
     """The tests of seeds one by one, as a table; none where there are no such tests."""
     tests = [(one, seed, test) for one in found for seed, test in one.tests.items() if seed]
     corrected = holm([test.p for _, _, test in tests])
-    rows = tuple(
+    rows: tuple[tuple[str, ...], ...] = tuple(
         (one.first, one.second, seed, f"{t.n:,}", f"{t.only_first:,}", f"{t.only_second:,}", _p(t.p), _p(more))
         for (one, seed, t), more in zip(tests, corrected, strict=True)
     )
-    columns = ("A", "B", "seed", "n", "A alone", "B alone", "p", "p (Holm)")
+    columns: tuple[str, ...] = ("A", "B", "seed", "n", "A alone", "B alone", "p", "p (Holm)")
     caption = "McNemar's test, two-sided."
     if len(rows) > 1:
         caption = f"{caption} Holm: corrected for {len(rows)} tests."
