@@ -31,9 +31,12 @@ hypothesis.settings.register_profile(
     derandomize="CI" in os.environ,
 )
 hypothesis.settings.load_profile("tests")
+# A shell ignores SIGINT for what it starts in the background, nohup SIGHUP, and every process of the tests would
+# inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell ignores SIGINT for what it starts in the background, and every process of the tests would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TINY_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2}
 
