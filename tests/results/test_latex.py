@@ -118,3 +118,14 @@ def test_names_cannot_become_commands() -> None:
 
 def test_no_rows() -> None:
     assert LatexReporter().render([]) == "% no results"
+
+
+def test_every_table_has_a_label_of_its_own() -> None:
+    text = LatexReporter().render([row(run=str(i), dataset=name) for i, name in enumerate(("花", "鳥", "photos"))])
+    labels = re.findall(r"\\label\{([^}]*)\}", text)
+    assert labels[:3] == [
+        "tab:accuracy-on-vit-b-32-quickgelu",
+        "tab:accuracy-on-vit-b-32-quickgelu--2",
+        "tab:accuracy-on-photos-vit-b-32-quickgelu",
+    ]
+    assert len(set(labels)) == len(labels) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -46,19 +47,25 @@ class LatexReporter:
 
     def render(self, rows: Sequence[ResultRow], *, width: int | None = None) -> str:
         """See `Reporter.render`; the width does not matter."""
-        tables = [as_latex(table) for table in summarise(rows)]
+        met: Counter[str] = Counter()
+        tables = []
+        for table in summarise(rows):
+            label = _label(table.title)
+            met[label] += 1
+            # Titles that differ in letters that labels do not have, or behind their end.
+            tables.append(as_latex(table, label if met[label] == 1 else f"{label}--{met[label]}"))
         return "\n\n".join([HEAD, *tables]) if tables else "% no results"
 
 
-def as_latex(table: SummaryTable) -> str:
-    """One table, with its caption and notes."""
+def as_latex(table: SummaryTable, label: str | None = None) -> str:
+    """One table, with its caption and notes; without a label it has that of its title."""
     marks = _marks(table)
     alignment = "l" * table.labels + "r" * (len(table.columns) - table.labels)
     lines = [
         r"\begin{table}[tb]",
         r"  \centering",
         rf"  \caption{{{_caption(table, marks)}}}",
-        rf"  \label{{{_label(table.title)}}}",
+        rf"  \label{{{label or _label(table.title)}}}",
         rf"  \begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
         r"    \toprule",
         f"    {_line([escaped(column) for column in table.columns])}",

@@ -240,16 +240,16 @@ def _by_seed(cell: str, found: Sequence[Compared]) -> list[Table]:
     """The tests of seeds one by one, as a table; none where there are no such tests."""
     tests = [(one, seed, test) for one in found for seed, test in one.tests.items() if seed]
     corrected = holm([test.p for _, _, test in tests])
-    rows: tuple[tuple[str, ...], ...] = tuple(
-        (one.first, one.second, seed, f"{t.n:,}", f"{t.only_first:,}", f"{t.only_second:,}", _p(t.p), _p(more))
+    several = len(tests) > 1
+    rows = tuple(
+        (
+            *(one.first, one.second, seed, f"{t.n:,}", f"{t.only_first:,}", f"{t.only_second:,}", _p(t.p)),
+            *([_p(more)] if several else []),
+        )
         for (one, seed, t), more in zip(tests, corrected, strict=True)
     )
-    columns: tuple[str, ...] = ("A", "B", "seed", "n", "A alone", "B alone", "p", "p (Holm)")
-    caption = "McNemar's test, two-sided."
-    if len(rows) > 1:
-        caption = f"{caption} Holm: corrected for {len(rows)} tests."
-    else:
-        columns, rows = columns[:-1], tuple(row[:-1] for row in rows)
+    columns = ("A", "B", "seed", "n", "A alone", "B alone", "p", *(["p (Holm)"] if several else []))
+    caption = "McNemar's test, two-sided." + (f" Holm: corrected for {len(tests)} tests." if several else "")
     title = f"{cell}, seed by seed"
     return [Table(title, columns, rows, caption, folded=True, labels=3)] if rows else []
 
