@@ -169,7 +169,7 @@ def test_settings_stand_side_by_side_where_they_differ(tmp_path: Path) -> None:
 
 
 def test_what_is_unfinished_or_random_is_said_first(tmp_path: Path) -> None:
-    backbone = {"spec": "tiny", "name": "tiny", "digest": "b" * 64, "random_weights": 0}
+    backbone = {"spec": "tiny", "name": "tiny", "digest": "b" * 64, "random_weights": 0, "quick_gelu": None}
     folder = write_run(tmp_path / "run", [measured("run", value=0.5)], status="running", backbone=backbone)
     text = Taken(html_of(folder)).text
     head = text[: text.index("Contents")]

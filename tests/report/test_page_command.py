@@ -16,8 +16,8 @@ from vlmprompt.cli.main import main
 from vlmprompt.cli.report_page import MARK
 from vlmprompt.config.resolve import resolve
 from vlmprompt.report import page as page_module
-from vlmprompt.report.info import RunInfo
 from vlmprompt.report.sections.record import command
+from vlmprompt.training.run_info import RunInfo
 
 P = [[0.75, 0.25], [0.75, 0.25]]
 LIST_MODULES = """

@@ -8,17 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.report.material import CHECKPOINT, details, key_of, measured, write_run
-from tests.training.material import config, make_photos, runtime
-from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import InputError
 from vlmprompt.report.explained import Explained
-from vlmprompt.report.info import RunInfo
 from vlmprompt.report.loading import Loaded, load, read_log, unmeasured
 from vlmprompt.report.section import Table
 from vlmprompt.report.sections import calibrated
 from vlmprompt.results.store import ResultStore, current
-from vlmprompt.training import provenance
-from vlmprompt.training.run import train
 
 P = [[0.75, 0.25], [0.5, 0.5]]
 FITTED = {
@@ -194,17 +189,6 @@ def test_details_of_rows_that_hold_no_more_are_left_alone(tmp_path: Path) -> Non
 
 def test_nothing_was_explained(tmp_path: Path) -> None:
     assert Explained.read(tmp_path) is None
-
-
-def test_a_run_json_is_read_as_training_wrote_it(tmp_path: Path, tiny_backbone: Backbone, tiny_spec: None) -> None:
-    photos = make_photos(tmp_path / "photos", splits={"train": 2, "test": 1})
-    folder = train(config(photos, shots=1, epochs=1, warmup_epochs=0), runtime(tmp_path), backbone=tiny_backbone).run
-    written, read = provenance.RunInfo.read(folder), RunInfo.read(folder)
-    theirs, ours = written.model_dump(), read.model_dump()
-    for name, value in ours.items():
-        kept = theirs[name]
-        assert value == ({key: kept[key] for key in value} if name in ("data", "backbone") else kept), name
-    assert read.checkpoint and read.data.train_ids and read.seconds > 0
 
 
 def test_the_temperature_of_a_run_is_shown(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ from vlmprompt.data.load import load_dataset
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.methods.build import build_method
 from vlmprompt.training.batches import epoch_generator
-from vlmprompt.training.provenance import RunInfo
 from vlmprompt.training.run import TrainResult, train
+from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.runs import load_run
 
 

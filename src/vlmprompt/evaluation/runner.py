@@ -35,7 +35,7 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
-from vlmprompt.training.provenance import RUN_FILE
+from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.runs import Run, load_run
 
 RESULTS_FILE = "results.jsonl"

@@ -19,7 +19,8 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
 from vlmprompt.methods.build import method_config, method_type, template_option
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt.training.provenance import RUN_FILE, versions
+from vlmprompt.training.places import RUN_FILE
+from vlmprompt.training.provenance import versions
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, find_runs, load_run
 

@@ -15,10 +15,10 @@ from vlmprompt.errors import InputError
 from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.regular import regular
 from vlmprompt.report.explained import EXPLAIN_DIR, Explained
-from vlmprompt.report.info import RunInfo
 from vlmprompt.report.run import DetailsFolder, ReportRun
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.training.places import RUN_FILE
+from vlmprompt.training.run_info import RunInfo
 
 RUNS_DIR = "runs"  # of a sweep, beside its results
 LOG_FILE = "log.jsonl"

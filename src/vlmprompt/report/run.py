@@ -12,9 +12,9 @@ from vlmprompt.errors import InputError
 if TYPE_CHECKING:
     from vlmprompt.predict.calibrated import Calibrated
     from vlmprompt.report.explained import Explained
-    from vlmprompt.report.info import RunInfo
     from vlmprompt.results.details import Details
     from vlmprompt.results.rows import ResultRow
+    from vlmprompt.training.run_info import RunInfo
 
 
 class DetailsFolder(Mapping[str, "Details"]):

@@ -8,7 +8,9 @@ from typing import Protocol
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import BASE, Resolved, Said, UnsaidError
 from vlmprompt.errors import InputError
-from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
+from vlmprompt.training.places import RUN_FILE
+from vlmprompt.training.provenance import changed_keys
+from vlmprompt.training.run_info import RunInfo
 
 
 class Resolve(Protocol):

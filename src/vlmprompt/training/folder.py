@@ -17,7 +17,9 @@ from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
 from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
-from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
+from vlmprompt.training.places import RUN_FILE
+from vlmprompt.training.provenance import changed_keys
+from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.trackers import tensorboard
 
 # What training may write, in the order in which a new run removes an old one's: where that is cut short, a run

@@ -19,10 +19,10 @@ from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.dassl import newest_checkpoint
 from vlmprompt.training.folder import RunFolder, run_name
 from vlmprompt.training.foreign import read_foreign
-from vlmprompt.training.provenance import RunInfo
 from vlmprompt.training.recognised import foreign_state
 from vlmprompt.training.record import finish, make_header, make_info, recorded
 from vlmprompt.training.rescue import keep
+from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.setup import Setup, complete, settle_device, untrained
 from vlmprompt.training.start import hold, start_of
 from vlmprompt.training.trainset import load_trainset

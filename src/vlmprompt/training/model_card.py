@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import TrainConfig
-from vlmprompt.training.provenance import RunInfo
+from vlmprompt.training.run_info import RunInfo
 
 MAX_NAMES = 50
 

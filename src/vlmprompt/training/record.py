@@ -12,16 +12,9 @@ from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.training.checkpoint import Header, Position, file_digest
 from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.model_card import model_card
-from vlmprompt.training.provenance import (
-    KeptInfo,
-    RunInfo,
-    backbone_info,
-    data_info,
-    descriptions_info,
-    now,
-    versions,
-)
+from vlmprompt.training.provenance import backbone_info, data_info, descriptions_info, now, versions
 from vlmprompt.training.rescue import VanishedError
+from vlmprompt.training.run_info import KeptInfo, RunInfo
 from vlmprompt.training.setup import Setup
 
 

@@ -24,9 +24,10 @@ from vlmprompt.training.checkpoint import Checkpoint, Header
 from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.folder import RunFolder, run_folder
 from vlmprompt.training.loop import fit
-from vlmprompt.training.provenance import KeptInfo, RunInfo, peak_memory, versions
+from vlmprompt.training.provenance import peak_memory, versions
 from vlmprompt.training.record import continued, finish, kept_info, make_header, make_info, recorded
 from vlmprompt.training.rescue import keep
+from vlmprompt.training.run_info import KeptInfo, RunInfo
 from vlmprompt.training.setup import (
     Setup,
     build,

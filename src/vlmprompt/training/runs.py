@@ -29,7 +29,7 @@ from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.places import RUN_FILE, no_run, require_run
 from vlmprompt.training.predicting import Wishes, predictor_of
-from vlmprompt.training.provenance import RunInfo
+from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.same_towers import require_same
 from vlmprompt.training.trainset import load_run_dataset
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import InputError
-from vlmprompt.training.provenance import BackboneInfo
+from vlmprompt.training.run_info import BackboneInfo
 
 
 def require_same(backbone: Backbone, then: BackboneInfo, run: str) -> None:

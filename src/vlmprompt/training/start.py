@@ -13,7 +13,9 @@ from vlmprompt.claims.claim import Claim, claim
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import InputError
 from vlmprompt.training.folder import RunFolder
-from vlmprompt.training.provenance import RUN_FILE, RunInfo, changed_keys
+from vlmprompt.training.places import RUN_FILE
+from vlmprompt.training.provenance import changed_keys
+from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.trainset import DataDigests
 
 Start = Literal["new", "resume", "done"]

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from vlmprompt.config.keys import show_value
 from vlmprompt.config.layers import is_implied
-from vlmprompt.report.info import RunInfo
 from vlmprompt.report.run import ReportRun
 from vlmprompt.report.section import Commands, Part, Section, Table
+from vlmprompt.training.run_info import RunInfo
 
 MISSING = "–"
 MOST_OPEN = 12  # runs
