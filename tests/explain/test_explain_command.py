@@ -91,6 +91,6 @@ def test_why_there_are_no_maps_by_gradients(
     found = document(capsys)
     assert found["warnings"] == ["no maps by gradients: its attention cannot be seen"]
     assert [own["kind"] for own in found["data"]["images"][0]["pictures"]] == ["cosines"]
-    monkeypatch.setattr("vlmprompt.methods.contract.cosine_maps", lambda *args: [])
+    monkeypatch.setattr("vlmprompt.methods.showing.cosine_maps", lambda *args: [])
     assert main(["explain", str(run), "--n", "1", "--device", "cpu", "--json"]) == 3
     assert document(capsys)["error"]["message"] == "its attention cannot be seen"
