@@ -20,10 +20,13 @@ from vlmprompt.methods.blame import blaming
 from vlmprompt.methods.build import build_method, method_config
 from vlmprompt.methods.config import CoOpConfig
 from vlmprompt.methods.coop import CoOp
+from vlmprompt.methods.foreign import ForeignState
 from vlmprompt.methods.output import Losses, MethodOutput
+from vlmprompt.methods.served import refusals
 from vlmprompt.methods.trial import try_methods
 from vlmprompt.plugins import host
 from vlmprompt.registry import Entry, Source
+from vlmprompt.training.recognised import recognise
 
 NAMES = ("cat", "red panda", "ash")
 ACME = Source("acme", "acme-prompts", "1.2.3")
@@ -97,6 +100,10 @@ class Crashing(CoOp):
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
     ) -> TextPrompts:
         raise self.error
+
+    @classmethod
+    def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
+        raise KeyError("no such tensor")
 
 
 class Settled(CoOp):
@@ -292,3 +299,13 @@ def test_a_trial_says_which_do_not_work(register: Register) -> None:
     assert failed["nudge"].__cause__ is Crashing.error
     assert "gives a loss whose 'total' has shape (2,)" in failed["shove"].message
     assert untried["push"] == "method 'push' needs option colour"
+
+
+@pytest.mark.parametrize("cls", ["NewClases", "Crashing"])
+def test_others_are_not_disturbed(register: Register, tiny_backbone: Backbone, cls: str) -> None:
+    register(cls)
+    found = refusals(tiny_backbone)
+    assert found["coop"] is None
+    assert found["nudge"] is None if cls == "Crashing" else "new_clases" in str(found["nudge"])
+    with pytest.raises(InputError, match="no method that is known here"):
+        recognise({"something": torch.zeros(1)}, "x.pt")

@@ -128,9 +128,9 @@ def _tried_methods(host: PluginHost, broken: list[dict[str, Any]]) -> tuple[list
     except Exception as error:  # there are no towers to try them on; what is broken of them is in the report
         return [], [f"no method was tried: {one_line(error)}"]
     rows = [
-        _broken(entry, found.message) | {"hint": found.hint, "traceback": _traceback(found.__cause__)}
+        _broken(entry, problem.message) | {"hint": problem.hint, "traceback": _traceback(problem.__cause__)}
         for entry in entries
-        if (found := failed.get(entry.name))
+        if (problem := failed.get(entry.name))
     ]
     return rows, [f"method {name!r} was not tried: {reason}" for name, reason in untried.items()]
 

@@ -12,6 +12,7 @@ CAPABILITIES = frozenset(
         "feature_cache",
         "local",
         "image_conditioned",
+        "class_shard",
         "closed_form",
         "training_free",
         SEVERAL_NAMES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import lacking
-from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.errors import VlmPromptError
 from vlmprompt.methods.build import build_method, list_methods, method_type
 from vlmprompt.methods.requirements import REQUIREMENTS
 
@@ -17,10 +17,10 @@ def refusals(backbone: Backbone) -> dict[str, str | None]:
 
 
 def _refusal(name: str, backbone: Backbone) -> str | None:
-    if missing := lacking(method_type(name).requires, backbone):
-        return "needs " + " and ".join(REQUIREMENTS.get(need, need) for need in missing)
     try:
+        if missing := lacking(method_type(name).requires, backbone):
+            return "needs " + " and ".join(REQUIREMENTS.get(need, need) for need in missing)
         build_method(name, backbone, _NAMES, descriptions=[["a part"]] * len(_NAMES))
-    except (CapabilityError, InputError) as error:
+    except VlmPromptError as error:
         return error.message
     return None

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmprompt.errors import InputError, PluginError, UsageError
+from vlmprompt.methods.blame import blaming
 from vlmprompt.methods.build import list_methods, method_type
 from vlmprompt.methods.foreign import ForeignState
+from vlmprompt.plugins import host
 
 
 def foreign_state(method: str, content: Mapping[str, Any]) -> ForeignState:
@@ -18,7 +20,7 @@ def foreign_state(method: str, content: Mapping[str, Any]) -> ForeignState:
         InputError: the checkpoint is none of its code; the hint names the methods that it may be of.
     """
     try:
-        return method_type(method).foreign_state(content)
+        return _read(method, content)
     except InputError as error:
         fitting = fitting_methods(content)
         if error.hint or not fitting:
@@ -57,7 +59,13 @@ def fitting_methods(content: Mapping[str, Any]) -> list[str]:
 
 def _fits(name: str, content: Mapping[str, Any]) -> bool:
     try:
-        method_type(name).foreign_state(content)
+        _read(name, content)
     except (InputError, PluginError):
         return False
     return True
+
+
+def _read(name: str, content: Mapping[str, Any]) -> ForeignState:
+    cls = method_type(name)
+    with blaming(host().methods.get(name)):
+        return cls.foreign_state(content)
