@@ -31,6 +31,7 @@ def test_the_newest_run_goes_where_it_is_named_after(
     assert out.splitlines()[1].startswith(
         f"tried on    6 test images of {coop_run.config.data}: logits as the run's, to "
     )
+    assert out.splitlines()[2].startswith("next        logits = scale * features @ classes.T + bias")
     assert f"newest run: {coop_run.path}" in err
 
 
@@ -45,6 +46,9 @@ def test_the_next_step_and_the_document(coop_run: Run, place: Path, capsys: pyte
     data = json.loads(capsys.readouterr().out)["data"]
     assert data["to"] == "onnx" and data["difference"] < 1e-5 and data["temperature"] is None
     assert data["files"] == [str(place / "my models" / name) for name in ("a b.onnx", "a_b_predict.py")]
+    (place / "link.onnx").symlink_to("elsewhere.onnx")  # the script lies beside the file itself
+    assert main([*line[:-1], "link.onnx"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"next        python {place / 'elsewhere_predict.py'} PICTURE"
 
 
 def test_a_missing_extra_is_told_with_its_command(

@@ -67,7 +67,7 @@ def export(
     no_calibration: Annotated[
         bool, typer.Option("--no-calibration", help="Leave aside the temperature of calibration.json.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an older export.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older export; other files stay.")] = False,
     backbone: Annotated[
         str | None,
         typer.Option(

@@ -80,9 +80,9 @@ def export_run(
     kind = format_named(to)
     require_packages(kind)
     place = settled_place(kind, default_place(kind, run.path) if out is None else Path(out), force=force)
-    import_packages(kind)
     calibration = Calibrated.read(run.path, run.digest, LEAVE_OUT) if calibrated else None
     temperature = None if calibration is None else calibration.temperature
+    import_packages(kind)
     on_cpu = (runtime or Runtime.model_validate({})).model_copy(update={"device": "cpu"})
     towers = backbone if isinstance(backbone, Backbone) else _towers(run, on_cpu, backbone)
     frozen = FrozenMethod.of(run.build_method(towers))
