@@ -59,6 +59,8 @@ SLIPS: list[tuple[list[str], int, str, str]] = [
     (["export", "runs/done", "--to", "onnx", "--backbone", "vit_b16"], 2, "unknown architecture", "'ViT-B-16'"),
     (["evaluate", "runs/done", "--calibrated", "--suite", "ood"], 2, "suite ood is not measured at", "--calibrated"),
     (["evaluate", "--method", "zeroshot", "--calibrated"], 2, "--calibrated has no effect", "name a run"),
+    (["calibrate", "dnoe"], 3, "dnoe is not a run", "'done'"),
+    (["explain", "begun"], 3, "run begun is not finished", "--resume"),
     (["calibrate", "nowhere"], 3, "nowhere is not a run", "vlmprompt train"),
     (["calibrate", "runs"], 3, "runs is not a run", "it holds runs: done"),
     (["calibrate", "--runs-dir", "empty"], 3, "no finished run in empty", "vlmprompt train"),

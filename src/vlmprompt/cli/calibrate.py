@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmprompt.cli import output
-from vlmprompt.cli.names import require_backbones
+from vlmprompt.cli.names import finished_run, require_backbones
 from vlmprompt.cli.options import (
     BackboneOption,
     DeviceOption,
@@ -37,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest run.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Run folder or name; default: the newest run.")
+    ] = None,
     split: Annotated[
         str, typer.Option("--split", metavar="NAME", help="Images to fit on: val, or test where there are no others.")
     ] = "val",
@@ -60,18 +62,11 @@ def calibrate(
         raise UsageError(f"there is no split {split!r} to fit on", hint=did_you_mean(split, SPLITS))
     from vlmprompt.config.device import require_device
     from vlmprompt.config.models import Runtime
-    from vlmprompt.training.places import finished_runs, no_run, require_finished
 
     require_device(device)
     require_backbones([(backbone, None)] if backbone else ())
     progress = CliProgress()
-    if run is None:
-        found = finished_runs(runs_dir)
-        if not found:
-            raise no_run(runs_dir)
-        run = found[0]
-        progress.message(f"newest run: {run}")
-    require_finished(run)
+    run = finished_run(run, runs_dir, progress)
     from vlmprompt.evaluation.calibrate import calibrate as fit
     from vlmprompt.predict.calibrated import CALIBRATION_FILE
 

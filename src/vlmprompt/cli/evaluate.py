@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmprompt.cli.companions import suites_for
-from vlmprompt.cli.names import require, require_backbones, require_data, require_runs
+from vlmprompt.cli.names import named_runs, require, require_backbones, require_data
 from vlmprompt.cli.options import (
     AliasesOption,
     ContentsFlag,
@@ -48,7 +48,7 @@ def evaluate(
     flags: MethodFlags,
     *,
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Run folders; default: the newest run.")
+        list[Path] | None, typer.Argument(metavar="[RUN]...", help="Run folders or names; default: the newest run.")
     ] = None,
     suite: SuiteOption = None,
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
@@ -115,7 +115,7 @@ def evaluate(
         require_backbones((resolved.run.backbone, resolved.run.random_weights) for resolved in configs)
     else:
         require_backbones([(flags.backbone, None)] if flags.backbone else ())
-        require_runs(runs or (), runs_dir)
+        runs = named_runs(runs or (), runs_dir)
     require_data([*([data] if data else ()), *(spec for specs in companions.values() for spec in specs)], root)
     from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.resources import Resources

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmprompt.cli.options import DeviceOption, JsonFlag, RootOption
+from vlmprompt.cli.options import DeviceOption, JsonFlag, RootOption, RunsDirOption
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.config.limits import MOST_SEED
@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder, or its name below --runs-dir.", show_default=False)
+    ],
     images: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -49,6 +51,7 @@ def explain(
     as_json: JsonFlag = False,
     device: DeviceOption = "auto",
     root: RootOption = None,
+    runs_dir: RunsDirOption = Path("runs"),
 ) -> None:
     """Draw where a trained run looks in images.
 
@@ -66,19 +69,19 @@ def explain(
         raise UsageError(f"unknown choice of images {which!r} (--which)", hint=did_you_mean(which, WHICH))
     _bounded("--n", n, 1, MOST_IMAGES)
     _bounded("--seed", seed, 0, MOST_SEED)
-    from vlmprompt.cli.names import require_backbones, require_runs
+    from vlmprompt.cli.names import finished_run, require_backbones
     from vlmprompt.config.device import require_device
     from vlmprompt.config.models import Runtime
     from vlmprompt.data.named_images import image_files
 
     require_device(device)
     require_backbones([(backbone, None)] if backbone else ())
-    require_runs([run], run)
+    progress = CliProgress()
+    run = finished_run(run, runs_dir, progress)
     files = image_files(images) if images else None
     from vlmprompt.explain.pictures import explain as draw
     from vlmprompt.training.runs import load_run
 
-    progress = CliProgress()
     runtime = Runtime(device=device, root=root)
     loaded = load_run(run)
     towers = None if backbone is None else loaded.load_backbone(runtime, spec=backbone)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmprompt.cli.names import require_backbones, require_runs
+from vlmprompt.cli.names import finished_run, require_backbones
 from vlmprompt.cli.options import JsonFlag, RootOption, RunsDirOption
 from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
@@ -34,7 +34,8 @@ def register(app: typer.Typer) -> None:
 
 def export(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Run folder; default: the newest run.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Run folder or name; default: the newest run.", show_default=False),
     ] = None,
     to: Annotated[
         str | None,
@@ -90,19 +91,13 @@ def export(
     if to is None:
         raise UsageError("--to is missing", hint=f"one of {', '.join(FORMATS)}")
     kind = format_named(to)
-    require_runs([run] if run else (), runs_dir)
+    progress = CliProgress()
+    run = finished_run(run, runs_dir, progress)
     require_packages(kind)
     require_backbones([(backbone, None)] if backbone else ())
     for path in images or ():
         if not path.exists():
             raise InputError(f"there is no {path}", hint="name pictures, or folders of pictures (--images)")
-    from vlmprompt.training.places import finished_runs, require_finished
-
-    progress = CliProgress()
-    if run is None:
-        run = finished_runs(runs_dir)[0]
-        progress.message(f"newest run: {run}")
-    require_finished(run)
     out = default_place(kind, run) if out is None else out
     settled_place(kind, out, force=force)
     from vlmprompt.config.models import Runtime

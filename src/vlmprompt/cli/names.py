@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlmprompt.errors import InputError, nearest
 from vlmprompt.plugins import CORE, host
 
 if TYPE_CHECKING:
     from vlmprompt.config.models import RunConfig, Runtime
+    from vlmprompt.progress import Progress
 
 
 def require(*, methods: Iterable[str] = (), suites: Iterable[str] = (), reporter: str | None = None) -> None:
@@ -85,18 +87,40 @@ def require_files(runs: Iterable[RunConfig], root: Path | None) -> None:
         DescriptionFile.read(descriptions)
 
 
-def require_runs(runs: Sequence[Path], runs_dir: Path) -> None:
-    """Fail where what is to be measured is no run, or where none is named and there is none.
+def named_runs(runs: Sequence[Path], runs_dir: Path) -> list[Path]:
+    """The folders of the runs that are named, by path or by name; none where the newest is meant.
 
     Raises:
-        InputError: names the folder, and runs that are there.
+        InputError: one is no run, or none is named and there is none; names runs that are there.
     """
-    from vlmprompt.training.places import finished_runs, no_run, require_run
+    from vlmprompt.training.places import finished_runs, no_run, require_run, run_at
 
-    for run in runs:
-        require_run(run)
     if not runs and not finished_runs(runs_dir):
         raise no_run(runs_dir)
+    found = [run_at(run, runs_dir) for run in runs]
+    for run in found:
+        known = (other.name for other in finished_runs(runs_dir))
+        if not run.exists() and (near := nearest(run.name, known)):
+            raise InputError(f"{run} is not a run", hint=f"did you mean {' or '.join(map(repr, near))}?")
+        require_run(run)
+    return found
+
+
+def finished_run(named: Path | None, runs_dir: Path, progress: Progress) -> Path:
+    """The folder of the run that is named, or of the newest, which is said.
+
+    Raises:
+        InputError: it is no run or not finished, or there is none.
+    """
+    from vlmprompt.training.places import finished_runs, require_finished
+
+    found = named_runs([] if named is None else [named], runs_dir)
+    if found:
+        require_finished(found[0])
+        return found[0]
+    newest = finished_runs(runs_dir)[0]
+    progress.message(f"newest run: {newest}")
+    return newest
 
 
 def _require_suite(spec: str) -> None:

@@ -23,12 +23,11 @@ def parted(words: Sequence[str], runs_dir: Path) -> tuple[Path | None, list[str]
         UsageError: two runs are named.
         InputError: the first word is almost the name of a run, and nothing else.
     """
-    from vlmprompt.training.places import RUN_FILE, finished_runs
+    from vlmprompt.training.places import RUN_FILE, finished_runs, run_at
 
     first = Path(words[0])
-    run = first if (first / RUN_FILE).exists() else None
-    if run is None and not first.exists() and first.name == words[0] and (runs_dir / first / RUN_FILE).exists():
-        run = runs_dir / first
+    found = run_at(first, runs_dir)
+    run = found if (found / RUN_FILE).exists() else None
     if (
         run is None
         and not first.exists()

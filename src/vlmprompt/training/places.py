@@ -14,6 +14,16 @@ _BEGINNING = 1 << 16  # bytes; the status stands among the first keys
 _SHOWN = 3
 
 
+def run_at(named: Path, runs_dir: Path) -> Path:
+    """The folder of a run, named by its path or by its name in a folder of runs where nothing else is called so.
+
+    What is neither is given back as it is.
+    """
+    by_name = runs_dir / named
+    is_name = named.name == str(named) and not named.exists() and (by_name / RUN_FILE).exists()
+    return by_name if is_name else named
+
+
 def require_run(path: Path) -> None:
     """Refuse a folder that is no run.
 
