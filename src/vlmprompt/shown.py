@@ -1,4 +1,4 @@
-"""Text from outside as a terminal may show it: class names, file names, what plugins and servers say.
+"""Words for people, and text from outside as a terminal may show it: names of classes and files, plugins' words.
 
 A control character in it could move the cursor, colour the rest of the screen, or turn the order of letters
 around; it is shown as its number instead, `\\u001b`, which JSON reads back.
@@ -29,3 +29,8 @@ def cell(text: str) -> str:
 def line(text: str) -> str:
     """A text in one line; of a very long one both ends."""
     return " ".join(cell(text).split("\n"))
+
+
+def several(count: int, one: str, more: str) -> str:
+    """A number with the words for one of a thing, or for another number of them: "1 cell was", "3 cells were"."""
+    return f"{count} {one if count == 1 else more}"

@@ -112,7 +112,7 @@ def test_classes_once_with_what_they_are_taken_for(stored: Path, capsys: pytest.
     out, err = report(capsys, str(stored), "--classes")
     assert out.splitlines()[0] == "classes of a, coop: accuracy test on photos"
     assert out.count("classes of a") == 1  # few-shot says the same of the same images
-    assert "1 cells of" in err and "without a file of single images" in err and "--force" in err
+    assert "1 cell of" in err and "without a file of single images" in err and "--force" in err
     assert "\x1b" not in out and "1 class without images is left out" in out
     out, _ = report(capsys, str(stored), "--classes", "--json")
     (cell,) = json.loads(out)["data"]["classes"]

@@ -182,11 +182,11 @@ def test_metrics_that_are_new_are_told_before_they_are_measured(run: Path, tiny_
     file.write_text("\n".join(before) + "\n")
     progress = Hooked()
     rows = measure(run, tiny_backbone, "accuracy", progress=progress)
-    assert progress.messages[0] == "1 cells were measured before without nll, aurc: they are measured again"
+    assert progress.messages[0] == "1 cell was measured before without nll, aurc: measured again"
     assert len(rows) == 7 and len(accuracies(rows)) == 2
     again = Hooked()
     measure(run, None, "accuracy", progress=again)
-    assert again.messages == ["1 cells were measured before (--force measures them again)"]
+    assert again.messages == ["1 cell was measured before (--force measures again)"]
 
 
 def test_what_failed_is_tried_again_without_a_word(

@@ -112,7 +112,7 @@ def test_what_is_done_needs_no_towers(run: Path, tiny_backbone: Backbone) -> Non
     # "tiny-vit" is no architecture of open_clip: loading it would fail.
     assert measure(run, None, "accuracy", reference=True, progress=progress) == first
     assert (run / RESULTS_FILE).read_bytes() == content
-    assert progress.messages == ["3 cells were measured before (--force measures them again)"]
+    assert progress.messages == ["3 cells were measured before (--force measures again)"]
 
 
 def test_force_measures_again(run: Path, tiny_backbone: Backbone, scripted: type[Scripted]) -> None:

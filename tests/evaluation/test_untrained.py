@@ -122,7 +122,7 @@ def test_what_is_measured_is_not_measured_again_unless_images_are_others(tiny_ba
         return rows, [text for text in told.messages if "measured before" in text]
 
     first, _ = measure()
-    assert measure() == (first, ["1 cells were measured before (--force measures them again)"])
+    assert measure() == (first, ["1 cell was measured before (--force measures again)"])
     assert measure(force=True) == (first, [])
     (here / "photos/test/red_fox/0.png").unlink()
     again, told = measure()

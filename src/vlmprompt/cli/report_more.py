@@ -10,6 +10,7 @@ import typer
 
 from vlmprompt.cli import output
 from vlmprompt.errors import InputError, UsageError
+from vlmprompt.shown import several
 
 if TYPE_CHECKING:
     from vlmprompt.results.details import Details
@@ -93,5 +94,6 @@ def _cells(file: Path, rows: Sequence[ResultRow]) -> list[tuple[ResultRow, Detai
         except InputError as error:
             output.warn(error.told)
     if lacking:
-        output.warn(f"{lacking} cells of {file} were measured without a file of single images ({_AGAIN})")
+        count = several(lacking, f"cell of {file} was", f"cells of {file} were")
+        output.warn(f"{count} measured without a file of single images ({_AGAIN})")
     return [(row, details) for row, details in cells if details.kind == "classification"]

@@ -35,6 +35,7 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
+from vlmprompt.shown import several
 from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.runs import Run, load_run
 
@@ -243,7 +244,7 @@ class Runner:
         if lacking:
             names = ", ".join(dict.fromkeys(name for found in lacking for name in found))
             self._progress.message(
-                f"{len(lacking)} cells were measured before without {names}: they are measured again"
+                f"{several(len(lacking), 'cell was', 'cells were')} measured before without {names}: measured again"
             )
 
     def _settle(self, unit: Unit) -> None:
@@ -277,4 +278,5 @@ class Runner:
     def report(self) -> None:
         """Say how much was done before."""
         if self._skipped:
-            self._progress.message(f"{self._skipped} cells were measured before (--force measures them again)")
+            cells = several(self._skipped, "cell was", "cells were")
+            self._progress.message(f"{cells} measured before (--force measures again)")
