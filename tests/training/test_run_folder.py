@@ -153,7 +153,7 @@ def test_odd_run_json_is_one_line(go: Go, content: str, word: str) -> None:
 
 def test_a_run_json_that_is_too_large_to_be_one(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
     run = go()
-    monkeypatch.setattr("vlmprompt.training.provenance.MOST_BYTES", 1 << 10)
+    monkeypatch.setattr("vlmprompt.training.run_info.MOST_BYTES", 1 << 10)
     with pytest.raises(InputError, match=r"run\.json is no run\.json: it is larger than"):
         load_run(run)
 
