@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmprompt.errors import InputError
-from vlmprompt.export.staging import move_files, staging
 from vlmprompt.regular import regular
+from vlmprompt.staging import move_files, staging
 from vlmprompt.training.runs import Run
 
 FILE = "explain.json"

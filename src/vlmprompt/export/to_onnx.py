@@ -11,8 +11,8 @@ from vlmprompt.export import graph
 from vlmprompt.export.agreement import Difference, difference, largest
 from vlmprompt.export.formats import script_beside, weights_beside
 from vlmprompt.export.script import script
-from vlmprompt.export.staging import move_files, staging
 from vlmprompt.export.subject import Subject
+from vlmprompt.staging import move_files, staging
 
 TOLERANCE = 1e-4  # of logits, or of the largest of them where that is above 1
 BATCHES = (1, 3)

@@ -8,9 +8,9 @@ from vlmprompt.backbones.openclip.saved import features_by_open_clip, save_model
 from vlmprompt.export.agreement import Difference, difference
 from vlmprompt.export.formats import CLASSES
 from vlmprompt.export.linear_head import TOLERANCE, read_head
-from vlmprompt.export.staging import move_folder, staging
 from vlmprompt.export.subject import Subject
 from vlmprompt.export.to_safetensors import head_bytes
+from vlmprompt.staging import move_folder, staging
 
 _LOGITS = '(head["scale"] * features @ head["classes"].T + head["bias"])'
 _README = """\

@@ -9,8 +9,8 @@ from safetensors.torch import save
 
 from vlmprompt.export.agreement import Difference
 from vlmprompt.export.linear_head import LinearHead, read_head
-from vlmprompt.export.staging import move_files, staging
 from vlmprompt.export.subject import Subject
+from vlmprompt.staging import move_files, staging
 
 KEY = "vlmprompt"  # the one entry of the header: of several, the order would differ from file to file
 
