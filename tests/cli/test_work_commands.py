@@ -187,6 +187,12 @@ def test_a_failed_cell_is_exit_5_with_the_rows(measured: Calls, capsys: pytest.C
     assert [r["status"] for r in content["data"]["rows"]] == ["ok", "failed"]
 
 
+def test_a_reporter_beside_json_is_told_that_it_is_idle(measured: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "a", "--reporter", "csv", "--json"]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert warning == "--reporter csv has no effect with --json, which has all rows"
+
+
 @pytest.mark.parametrize("reporter", ["markdown", "csv", "json"])
 def test_reporters(measured: Calls, capsys: pytest.CaptureFixture[str], reporter: str) -> None:
     assert main(["evaluate", "a", "--reporter", reporter]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vlmprompt.cli.output import emit
+from vlmprompt.cli.output import emit, warn
 from vlmprompt.errors import VlmPromptError
 from vlmprompt.plugins import host
 
@@ -28,5 +28,7 @@ def emit_rows(
         error: parts of the work failed; raised after the rows are out.
         data: what else the document says.
     """
+    if as_json and reporter != "terminal":
+        warn(f"--reporter {reporter} has no effect with --json, which has all rows")
     text = None if as_json else host().reporters.get(reporter).load()().render(rows)
     emit(command, data | {"rows": [row.public() for row in rows]}, as_json=as_json, table=text, error=error)
