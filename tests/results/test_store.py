@@ -180,6 +180,26 @@ def test_a_full_disk_is_named_and_loses_nothing_written_before(tmp_path: Path, m
     assert path.read_bytes() == b"".join(lines_of("a", "b"))
 
 
+@pytest.mark.parametrize("fitting", [1, 2])
+def test_of_rows_that_belong_together_a_full_disk_leaves_none(
+    fitting: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, first = tmp_path / "results.jsonl", b"".join(lines_of("a"))
+    ResultStore(path).append([row(key="a")])
+    rows = [row(key=key) for key in "bcd"]
+
+    def full(file: FileIO, data: bytes) -> None:
+        file.write(b"".join(lines_of(*"bcd"[:fitting])) + data[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(InputError, match="No space left"):
+        patched.setattr("vlmprompt.results.store._write_all", full)
+        ResultStore(path).append(rows)
+    assert path.read_bytes() == first
+    ResultStore(path).append(rows)
+    assert path.read_bytes() == first + b"".join(lines_of(*"bcd"))
+
+
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").mkdir()
     store = ResultStore(tmp_path / "results.jsonl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -50,7 +51,7 @@ class ResultStore:
         self._is_ours = False
 
     def append(self, rows: Iterable[ResultRow]) -> None:
-        """Add rows, all in one write, while no other process does; a torn line that an earlier one left is cut off.
+        """Add rows, all of them or none, while no other process does; a torn line that an earlier one left is cut off.
 
         Raises:
             InputError: the file cannot be written, or holds something else than results (see `read`).
@@ -62,7 +63,7 @@ class ResultStore:
             with mine, self.path.open("a+b", buffering=0) as file:
                 if not self._is_ours:
                     self.read()
-                _write_all(file, self._end_last_line(file) + data)
+                _write_all_or_nothing(file, self._end_last_line(file) + data)
             self._is_ours = True
         except OSError as error:
             raise InputError(
@@ -204,6 +205,17 @@ def _may_be_torn(line: bytes) -> bool:
 def _bare(line: bytes) -> bytes:
     """A line without an editor's byte-order mark, and the NUL bytes that a power cut leaves of unfinished writes."""
     return line.strip(b"\0").removeprefix(BOM_UTF8)
+
+
+def _write_all_or_nothing(file: FileIO, data: bytes) -> None:
+    """Rows of one unit of work belong together: with some of them there, it would be measured again beside them."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        _write_all(file, data)
+    except OSError:
+        with suppress(OSError):
+            file.truncate(end)
+        raise
 
 
 def _write_all(file: FileIO, data: bytes) -> None:
