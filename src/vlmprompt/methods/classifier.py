@@ -5,11 +5,11 @@ Shapes: B images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from vlmprompt.methods.contract import MethodOutput, PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
 
 BATCH = 100  # images a step, as in evaluation
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,8 +114,8 @@ class Classifier:
         Raises:
             InputError: one cannot be read; the message names it.
         """
-        parts = [part.logits_BK for part in self.batches(images)]
-        return self._said(torch.cat(parts) if parts else torch.empty(0, len(self.class_names)))
+        logits = [part.logits_BK for part in self.batches(images)]
+        return self._said(torch.cat(logits) if logits else torch.empty(0, len(self.class_names)))
 
     def batches(self, images: Any) -> Iterator[Classification]:
         """The same, a batch at a time, so that memory does not grow with the number of pictures."""
@@ -124,10 +125,15 @@ class Classifier:
     def outputs(self, images: Any) -> Iterator[MethodOutput]:
         """All that the method says of each batch, such as for `ood_scores`."""
         backbone = self.frozen.method.backbone
-        for part in _parts(pictures(images), self.batch_size):
-            yield self.frozen(torch.stack([self._tensor(picture) for picture in part]).to(backbone.device))
+        for part in parts(pictures(images), self.batch_size):
+            yield self.frozen(torch.stack([self.tensor(picture) for picture in part]).to(backbone.device))
 
-    def _tensor(self, picture: Any) -> Tensor:
+    def tensor(self, picture: Any) -> Tensor:
+        """A picture as the tower reads it: (3,H,W), on the CPU.
+
+        Raises:
+            InputError: it cannot be read.
+        """
         sides = self.frozen.method.backbone.preprocess.sides
         return picture_tensor(picture, self._transform, sides, upright=self.upright)
 
@@ -138,7 +144,7 @@ class Classifier:
         return f"Classifier({self.frozen.method!r})"
 
 
-def _parts(things: Iterator[Any], size: int) -> Iterable[list[Any]]:
+def parts(things: Iterator[Thing], size: int) -> Iterator[list[Thing]]:
     """Consecutive parts of an iterator, read no further than needed."""
     while part := list(islice(things, size)):
         yield part

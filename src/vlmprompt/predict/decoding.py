@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TypeVar
 
 from vlmprompt.errors import InputError
@@ -51,9 +50,3 @@ def read_ahead(
             yield first, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def parts(things: Iterator[Thing], size: int) -> Iterator[list[Thing]]:
-    """Consecutive parts of an iterator, read no further than needed."""
-    while part := list(islice(things, size)):
-        yield part

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmprompt.data.pictures import picture_tensor, pictures
+from vlmprompt.data.pictures import pictures
 from vlmprompt.data.records import Record
 from vlmprompt.errors import CapabilityError, InputError, UsageError
-from vlmprompt.methods.classifier import BATCH
+from vlmprompt.methods.classifier import BATCH, Classifier, parts
 from vlmprompt.methods.contract import MethodOutput, PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
 from vlmprompt.methods.score_names import SCORES
 from vlmprompt.methods.scores import basis, ood_scores
-from vlmprompt.predict.decoding import parts, read_ahead
+from vlmprompt.predict.decoding import read_ahead
 from vlmprompt.predict.prediction import SHOWN, Prediction, joined
 from vlmprompt.predict.rejection import Rejection
 from vlmprompt.predict.thresholds import SetThreshold
@@ -62,16 +62,23 @@ class Predictor:
         upright: bool = True,
         shown: int = SHOWN,
     ) -> None:
-        if batch_size < 1:
-            raise UsageError(f"batch_size = {batch_size}: a batch holds at least 1 picture")
         if shown < 1:
             raise UsageError(f"top = {shown} asks for no class", hint="at least 1")
-        self.frozen = method if isinstance(method, FrozenMethod) else method.frozen()
+        self._classifier = Classifier(method, batch_size=batch_size, upright=upright)
         if rejection is not None:
             require_score_of(self.frozen, rejection.score)
         self.temperature, self.rejection, self.set_threshold = temperature, rejection, set_threshold
-        self.batch_size, self.workers, self.upright, self.shown = batch_size, workers, upright, shown
-        self._transform = self.frozen.method.backbone.transform(train=False)
+        self.workers, self.shown = workers, shown
+
+    @property
+    def frozen(self) -> FrozenMethod:
+        """The method."""
+        return self._classifier.frozen
+
+    @property
+    def upright(self) -> bool:
+        """See `Classifier`."""
+        return self._classifier.upright
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -113,22 +120,19 @@ class Predictor:
         """All that the method says of each batch, with its pictures and what they are called; see `batches`."""
         device = self.frozen.method.backbone.device
         read = self._readable(images, complain)
-        for part in parts(read, self.batch_size):
+        for part in parts(read, self._classifier.batch_size):
             images_B3HW = torch.stack([tensor for _, _, tensor in part]).to(device)
             yield [(name, picture) for name, picture, _ in part], self.frozen(images_B3HW)
 
     def _readable(self, images: Any, complain: Complain | None) -> Iterator[tuple[str, Any, Tensor]]:
-        found = read_ahead(pictures(images), self._tensor, workers=self.workers, ahead=self.batch_size)
+        ahead = self._classifier.batch_size
+        found = read_ahead(pictures(images), self._classifier.tensor, workers=self.workers, ahead=ahead)
         for number, (picture, tensor) in enumerate(found, 1):
             name = _name(picture, number)
             if isinstance(tensor, InputError):
                 _complain(complain, name, tensor)
             else:
                 yield name, picture, tensor
-
-    def _tensor(self, picture: Any) -> Tensor:
-        sides = self.frozen.method.backbone.preprocess.sides
-        return picture_tensor(picture, self._transform, sides, upright=self.upright)
 
     def _said(self, names: list[str], output: MethodOutput) -> Prediction:
         logits_BK = output.logits.float().cpu()
