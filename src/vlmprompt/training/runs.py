@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from vlmprompt.predict.rejection import DEFAULT_SCORE
 from vlmprompt.training.checkpoint import file_digest
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
-from vlmprompt.training.places import RUN_FILE, no_run, require_run
+from vlmprompt.training.places import finished_runs, no_run, require_run
 from vlmprompt.training.predicting import Wishes, predictor_of
 from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.same_towers import require_same
@@ -317,24 +318,26 @@ def load_run(path: Path | str) -> Run:
 
 def find_runs(runs_dir: Path) -> list[Run]:
     """The finished runs in a folder, the newest first; damaged ones are left out."""
-    found: list[Run] = []
-    for file in runs_dir.glob(f"*/{RUN_FILE}"):
-        try:
-            run = Run(file.parent, RunInfo.read(file.parent))
-        except InputError:
-            continue
-        if run.info.status == "finished":
-            found.append(run)
-    return sorted(found, key=lambda r: (r.path / RUN_FILE).stat().st_mtime_ns, reverse=True)
+    return list(_finished(runs_dir))
 
 
 def newest_run(runs_dir: Path) -> Path:
-    """The folder of the run that finished last.
+    """The folder of the run that finished last; older ones are not read.
 
     Raises:
         InputError: none has.
     """
-    runs = find_runs(runs_dir)
-    if not runs:
+    newest = next(_finished(runs_dir), None)
+    if newest is None:
         raise no_run(runs_dir)
-    return runs[0].path
+    return newest.path
+
+
+def _finished(runs_dir: Path) -> Iterator[Run]:
+    for folder in finished_runs(runs_dir):
+        try:
+            run = Run(folder, RunInfo.read(folder))
+        except InputError:
+            continue
+        if run.info.status == "finished":
+            yield run
