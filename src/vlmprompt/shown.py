@@ -7,6 +7,10 @@ around; it is shown as its number instead, `\\u001b`, which JSON reads back.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MOST = 1000  # characters of a line or a cell
 TAIL = 200  # of them from the end
@@ -34,3 +38,10 @@ def line(text: str) -> str:
 def several(count: int, one: str, more: str) -> str:
     """A number with the words for one of a thing, or for another number of them: "1 cell was", "3 cells were"."""
     return f"{count} {one if count == 1 else more}"
+
+
+def problem(error: ValidationError) -> str:
+    """The first thing that a model refuses of a file: where it stands, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "JSON"
+    return f"{where}: {first['msg']}"

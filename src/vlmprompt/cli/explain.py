@@ -13,6 +13,7 @@ from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.config.limits import MOST_SEED
 from vlmprompt.errors import IncompleteError, UsageError, did_you_mean
+from vlmprompt.shown import several
 
 WHICH = ("random", "mistakes")
 MOST_IMAGES = 10_000
@@ -134,7 +135,7 @@ def _table(content: Mapping[str, Any]) -> Table:
 def _told(learned: Mapping[str, Any], folder: Path) -> str:
     """Where a table of the run is, which can be long; or why it is empty."""
     rows = len(learned["rows"])
-    where = f"{rows} row{'' if rows == 1 else 's'} in {folder / 'explain.json'}" if rows else learned["caption"]
+    where = f"{several(rows, 'row', 'rows')} in {folder / 'explain.json'}" if rows else learned["caption"]
     return f"{learned['title']}: {where}"
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vlmprompt.backbones.types import Shaped
 from vlmprompt.errors import CapabilityError
+from vlmprompt.shown import several
 
 if TYPE_CHECKING:
     from vlmprompt.methods.output import MethodOutput
@@ -71,7 +72,7 @@ def chosen_maps(output: MethodOutput, labels_B: Tensor) -> list[PatchMap]:
     """
     sims, chosen = _prompt_cosines(output, labels_B), chosen_patches(output, labels_B)
     counts = [index_Bk.shape[1] for index_Bk in chosen]
-    titles = [f"prompt {j}, {k} patch{'' if k == 1 else 'es'}" for j, k in enumerate(counts, 1)]
+    titles = [f"prompt {j}, {several(k, 'patch', 'patches')}" for j, k in enumerate(counts, 1)]
     patches = [
         PatchMap("patches", title, torch.zeros(sim_BN.shape).scatter(1, index_Bk, 1.0))
         for title, sim_BN, index_Bk in zip(titles, sims, chosen, strict=True)

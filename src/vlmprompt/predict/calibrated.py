@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vlmprompt.errors import InputError
 from vlmprompt.predict.rejection import Reference
 from vlmprompt.regular import regular
+from vlmprompt.shown import problem
 
 CALIBRATION_FILE = "calibration.json"
 LEAVE_OUT = "; --no-calibration leaves the probabilities as they are"
@@ -95,9 +96,7 @@ class Calibrated(_Part):
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}", hint=again) from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "JSON"
-            raise InputError(f"{path} is damaged ({where}: {first['msg']})", hint=again) from error
+            raise InputError(f"{path} is damaged ({problem(error)})", hint=again) from error
         if checkpoint not in (None, found.checkpoint):
             raise InputError(f"{path} was fitted for another checkpoint than the one beside it", hint=again)
         return found

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
+from vlmprompt.shown import problem
 
 EXPLAIN_DIR = "explain"
 EXPLAIN_FILE = "explain.json"
@@ -88,10 +89,8 @@ class Explained(_Model):
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}", hint="check who may read it") from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "JSON"
             raise InputError(
-                f"{path} is damaged, or of another version ({where}: {first['msg']})",
+                f"{path} is damaged, or of another version ({problem(error)})",
                 hint="draw it again with 'vlmprompt explain'",
             ) from error
         return found.model_copy(update={"folder": folder})

@@ -13,6 +13,7 @@ from vlmprompt.atomic import write_atomic
 from vlmprompt.data.configured import StoredConfig
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
+from vlmprompt.shown import problem
 from vlmprompt.training.places import RUN_FILE
 
 if TYPE_CHECKING:
@@ -191,9 +192,7 @@ class RunInfo(_Model):
         except OSError as error:
             raise InputError(f"{folder} is not a run: {path.name} cannot be read ({error.strerror})") from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "JSON"
             raise InputError(
-                f"{path} is damaged, or of another version ({where}: {first['msg']})",
+                f"{path} is damaged, or of another version ({problem(error)})",
                 hint="restore it, or train again with --force",
             ) from error
