@@ -169,7 +169,7 @@ def test_vpt_has_no_text_gradient_and_encodes_text_once(tiny_backbone, monkeypat
 # -- LoCoOp ------------------------------------------------------------------------------------------------
 def test_locoop_by_hand():
     """Three classes, k = 1: of the positions, the first is the class's own, the second and third are not."""
-    from vlmprompt.methods.contract import LocalView, MethodOutput
+    from vlmprompt.methods.output import LocalView, MethodOutput
 
     features = torch.eye(3)[None]
     classes = torch.tensor([[0.9, 0.1, 0.2], [0.2, 0.8, 0.1], [0.1, 0.3, 0.7]])
@@ -267,7 +267,7 @@ def test_proda_numbers_must_divide(options, message):
 @settings(max_examples=25)
 @given(n_prompts=st.integers(1, 5), n_images=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_proda_bound_is_the_covariance_written_out(n_prompts, n_images, seed):
-    from vlmprompt.methods.contract import MethodOutput
+    from vlmprompt.methods.output import MethodOutput
     from vlmprompt_baselines.proda import upper_logits
 
     g = torch.Generator().manual_seed(seed)

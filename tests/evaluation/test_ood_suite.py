@@ -32,9 +32,10 @@ from vlmprompt.evaluation.runner import Runner, evaluate
 from vlmprompt.evaluation.scored import score_split
 from vlmprompt.evaluation.suites.ood import OodSuite
 from vlmprompt.methods.build import build_method
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.coop import CoOp, CoOpConfig
-from vlmprompt.methods.scores import SCORES
+from vlmprompt.methods.output import MethodOutput
+from vlmprompt.methods.score_names import SCORES
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore

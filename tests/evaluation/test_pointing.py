@@ -17,11 +17,12 @@ from tests.training.material import config, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import CapabilityError
-from vlmprompt.evaluation.pointing import chosen_patches, masks
+from vlmprompt.evaluation.pointing import masks
 from vlmprompt.evaluation.pointing_sheet import patch_light
 from vlmprompt.evaluation.suites.pointing import PointingSuite
 from vlmprompt.methods.build import build_method
-from vlmprompt.methods.contract import LocalView, MethodOutput
+from vlmprompt.methods.output import LocalView, MethodOutput
+from vlmprompt.methods.patch_maps import chosen_patches
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.explain import entries
 from vlmprompt.explain.maps import Looking, class_attention, mean_share, on_object, share
 from vlmprompt.methods.build import build_method
-from vlmprompt.methods.contract import LocalView, MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.output import LocalView, MethodOutput
 from vlmprompt.methods.patch_maps import PatchMap, cosine_maps, plan_maps
 from vlmprompt.methods.transport import transport_plan
 

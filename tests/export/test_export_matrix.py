@@ -32,8 +32,8 @@ from vlmprompt.export.linear_head import read_head
 from vlmprompt.export.trial import noise
 from vlmprompt.export.work import export_run
 from vlmprompt.methods.build import build_method
-from vlmprompt.methods.contract import MethodOutput
 from vlmprompt.methods.coop import CoOp
+from vlmprompt.methods.output import MethodOutput
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, load_run
 

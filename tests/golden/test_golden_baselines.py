@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from tests.golden.golden import Golden, close, load
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.methods.build import build_method
-from vlmprompt.methods.contract import Losses, MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.output import Losses, MethodOutput
 
 
 @cache

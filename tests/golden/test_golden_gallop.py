@@ -12,7 +12,8 @@ from torch import Tensor
 from tests.golden.golden import Golden, close, load
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.methods.build import build_method
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.scores import ood_scores
 
 CASES = ("gallop_vit", "gallop_rn50")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tests.golden.golden import Golden, load
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
-from vlmprompt.methods.contract import LocalView, MethodOutput
+from vlmprompt.methods.output import LocalView, MethodOutput
 from vlmprompt.methods.scores import ood_scores
 
 GOLDEN: Golden = load("scores")

@@ -12,7 +12,8 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.methods.build import build_method, list_methods
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.output import MethodOutput
 
 NAMES = ("cat", "red_panda", "tench, fish")
 PHRASES = (("soft fur", "long whiskers"), ("a ringed tail",), ("scales",))

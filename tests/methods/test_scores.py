@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from vlmprompt.errors import CapabilityError, UsageError
 from vlmprompt.methods import output as output_module
 from vlmprompt.methods.output import LocalView, MethodOutput
-from vlmprompt.methods.scores import SCORES, basis, ood_scores
+from vlmprompt.methods.score_names import SCORES
+from vlmprompt.methods.scores import basis, ood_scores
 
 SCALE = 10.0
 COSINES = torch.tensor([[0.5, -0.5], [0.2, 0.2]])

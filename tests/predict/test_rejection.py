@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vlmprompt.errors import UsageError
-from vlmprompt.methods.scores import SCORES
+from vlmprompt.methods.score_names import SCORES
 from vlmprompt.predict.rejection import (
     Reference,
     Rejection,

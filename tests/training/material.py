@@ -17,8 +17,8 @@ from torch import Tensor
 from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
 from vlmprompt.methods.build import method_config
-from vlmprompt.methods.contract import Losses, MethodOutput
 from vlmprompt.methods.coop import CoOp
+from vlmprompt.methods.output import Losses, MethodOutput
 from vlmprompt.plugins import host
 from vlmprompt.progress import SilentProgress, Task
 from vlmprompt.registry import Source

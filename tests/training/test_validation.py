@@ -22,8 +22,8 @@ from vlmprompt.data.images import read_image
 from vlmprompt.data.load import load_dataset
 from vlmprompt.errors import InputError, Interrupted, UsageError
 from vlmprompt.methods import passes
-from vlmprompt.methods.contract import MethodOutput
 from vlmprompt.methods.coop import CoOp
+from vlmprompt.methods.output import MethodOutput
 from vlmprompt.training import checkpoint, validation
 from vlmprompt.training.run import TrainResult, train
 from vlmprompt.training.runs import load_run

@@ -18,7 +18,8 @@ from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.build import method_config, method_type
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.predict.temperature import scaled
 from vlmprompt.progress import SilentProgress

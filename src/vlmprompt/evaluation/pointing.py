@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vlmprompt.data.records import Record
 from vlmprompt.errors import CapabilityError
-from vlmprompt.methods.patch_maps import chosen_patches as chosen_patches
 
 
 class Masked(Protocol):

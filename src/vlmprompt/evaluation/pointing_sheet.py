@@ -21,8 +21,8 @@ from torch import Tensor
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Record
-from vlmprompt.evaluation.pointing import chosen_patches
-from vlmprompt.methods.contract import MethodOutput
+from vlmprompt.methods.output import MethodOutput
+from vlmprompt.methods.patch_maps import chosen_patches
 from vlmprompt.training.runs import Run, load_run
 
 SIDE, GAP, DIMMED = 192, 6, 0.35

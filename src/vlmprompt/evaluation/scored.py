@@ -14,7 +14,8 @@ from torch import Tensor
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.methods.scores import SCORES, basis, ood_scores
+from vlmprompt.methods.score_names import SCORES
+from vlmprompt.methods.scores import basis, ood_scores
 
 
 @dataclass(frozen=True)

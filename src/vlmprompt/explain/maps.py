@@ -16,8 +16,9 @@ from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.data.records import Record
 from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation.pointing import masks
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
+from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.patch_maps import PatchMap
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from vlmprompt.data.pictures import picture_tensor, pictures
 from vlmprompt.errors import UsageError
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
+from vlmprompt.methods.output import MethodOutput
 
 BATCH = 100  # images a step, as in evaluation
 Thing = TypeVar("Thing")

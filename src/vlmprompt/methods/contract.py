@@ -21,12 +21,10 @@ from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.blame import blaming
 from vlmprompt.methods.given import require_output
 from vlmprompt.methods.hooks import Hooks
-from vlmprompt.methods.output import LocalView as LocalView
-from vlmprompt.methods.output import Losses as Losses
-from vlmprompt.methods.output import MethodOutput as MethodOutput
 
 if TYPE_CHECKING:
     from vlmprompt.methods.frozen import FrozenMethod
+    from vlmprompt.methods.output import MethodOutput
     from vlmprompt.registry import Entry
 
 

@@ -15,7 +15,8 @@ from vlmprompt.data.names import spellings
 from vlmprompt.describe.lines import Sentence
 from vlmprompt.errors import InputError
 from vlmprompt.methods.config import CLASS, PHRASE, DescribedConfig, MethodConfig
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.requirements import DescriptionUse
 
 

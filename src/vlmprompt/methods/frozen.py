@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.output import MethodOutput
 
 
 @dataclass(frozen=True)

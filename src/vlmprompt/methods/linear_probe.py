@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.errors import InputError
 from vlmprompt.methods.config import LinearProbeConfig
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.output import MethodOutput
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from torch import Tensor
 from vlmprompt.backbones.types import at_least_float, exact
 from vlmprompt.errors import CapabilityError, UsageError, did_you_mean
 from vlmprompt.methods.output import LocalView, MethodOutput
-from vlmprompt.methods.score_names import SCORES as SCORES
+from vlmprompt.methods.score_names import SCORES
 
 # Of a value for each class (B,K), already divided by the temperature.
 OF_CLASSES: Mapping[str, Callable[[Tensor], Tensor]] = {

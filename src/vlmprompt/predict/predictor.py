@@ -16,8 +16,9 @@ from vlmprompt.data.pictures import pictures
 from vlmprompt.data.records import Record
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.methods.classifier import BATCH, Classifier, parts
-from vlmprompt.methods.contract import MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
+from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.score_names import SCORES
 from vlmprompt.methods.scores import basis, ood_scores
 from vlmprompt.predict.decoding import read_ahead

@@ -9,6 +9,7 @@ from typing import Literal
 
 from vlmprompt.config.models import RunConfig
 from vlmprompt.data import ood_sets
+from vlmprompt.data.configured import load_run_dataset
 from vlmprompt.data.coop.facts import Benchmark, benchmarks
 from vlmprompt.data.load import load_measured, load_outliers, short_names
 from vlmprompt.data.records import Dataset
@@ -18,7 +19,6 @@ from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.reproduce.run import sweep_grid
-from vlmprompt.training.trainset import load_run_dataset
 
 # What suites measure on beside the test split -> the kind of a data set's companions.
 COMPANIONS = {"domain-generalization": "domains", "cross-dataset": "targets", "ood": "ood"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.configured import load_run_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, VlmPromptError, did_you_mean
 from vlmprompt.evaluation.context import Context
@@ -19,7 +20,6 @@ from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import Column, GridSpec, Recipe
 from vlmprompt.reproduce.run import sweep_grid
 from vlmprompt.results.store import EVERYTHING
-from vlmprompt.training.trainset import load_run_dataset
 
 FIELDS = ("suite", "data", "shots", "cell", "metric")
 

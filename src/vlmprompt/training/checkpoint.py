@@ -22,9 +22,9 @@ from torch import Tensor
 
 from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.digest import tensors_digest
+from vlmprompt.data.configured import StoredConfig
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
-from vlmprompt.training.trainset import StoredConfig
 
 HEADER_KEY = "vlmprompt"
 OPTIMIZER = "optimizer/"

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from vlmprompt.errors import InputError, Interrupted
-from vlmprompt.methods.contract import Losses, MethodOutput, PromptMethod
+from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.given import require_losses
+from vlmprompt.methods.output import Losses, MethodOutput
 from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, Task
 from vlmprompt.training.batches import TrainBatch

@@ -13,6 +13,7 @@ from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.names import FOLDER
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.config.models import RunConfig, Runtime
+from vlmprompt.data.configured import load_run_dataset
 from vlmprompt.data.copies import WHOLE, find_copies, in_words, is_published
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, describe
@@ -32,7 +33,6 @@ from vlmprompt.training.places import finished_runs, no_run, require_run
 from vlmprompt.training.predicting import Wishes, predictor_of
 from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.same_towers import require_same
-from vlmprompt.training.trainset import load_run_dataset
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.classes import base_new_labels
-from vlmprompt.data.configured import StoredConfig as StoredConfig
-from vlmprompt.data.configured import load_run_dataset as load_run_dataset
+from vlmprompt.data.configured import load_run_dataset
 from vlmprompt.data.contents import files_digest
 from vlmprompt.data.copies import settle_copies
 from vlmprompt.data.fewshot import SAMPLER_OF, FewShotSplit, sample, with_val

@@ -17,7 +17,7 @@ from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, missing
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
 from vlmprompt.evaluation.scored import Scored, score_split
-from vlmprompt.methods.scores import SCORES
+from vlmprompt.methods.score_names import SCORES
 from vlmprompt.results.details import Details
 from vlmprompt.results.store import EVERYTHING
 

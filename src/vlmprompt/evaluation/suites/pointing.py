@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue
-from vlmprompt.evaluation.pointing import chosen_patches, masks
+from vlmprompt.evaluation.pointing import masks
+from vlmprompt.methods.patch_maps import chosen_patches
 
 METRICS = ("on_object", "chance", "above_chance")
 
