@@ -5,7 +5,10 @@ Names are imported on first use: `from vlmprompt.api import hookimpl` loads no t
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -104,79 +107,15 @@ if TYPE_CHECKING:
     from vlmprompt.training.trackers.contract import TrackedRun as TrackedRun
     from vlmprompt.training.trackers.contract import Tracker as Tracker
 
-_MODULES = {
-    "pydantic": ("Field",),
-    "vlmprompt.backbones.backbone": ("Backbone", "Identity"),
-    "vlmprompt.backbones.load": ("load_backbone",),
-    "vlmprompt.backbones.text.engine": ("TextEngine",),
-    "vlmprompt.backbones.text.tower": ("TextTower", "Words"),
-    "vlmprompt.backbones.text.whole": ("Texts", "WholeTower"),
-    "vlmprompt.backbones.types": (
-        "ClassPosition",
-        "ClassTokens",
-        "ImageFeatures",
-        "ImageNeeds",
-        "TextFeatures",
-        "TextPrompts",
-        "VisualPrompts",
-        "unit",
-    ),
-    "vlmprompt.backbones.vision.maps": ("MapEngine",),
-    "vlmprompt.backbones.vision.tokens": ("TokenEngine",),
-    "vlmprompt.backbones.vision.tower": ("ImageBlock", "MapTower", "TokenTower"),
-    "vlmprompt.config.models": ("Runtime",),
-    "vlmprompt.config.templates": ("TextTemplate",),
-    "vlmprompt.data.load": ("load_dataset",),
-    "vlmprompt.data.preprocess": ("PreprocessConfig",),
-    "vlmprompt.data.records": ("Dataset", "ImageSource", "Record"),
-    "vlmprompt.describe.provider": ("AnswerError", "ProviderConfig", "Question", "Reply", "RequestError"),
-    "vlmprompt.errors": (
-        "CapabilityError",
-        "IncompleteError",
-        "InputError",
-        "Interrupted",
-        "PluginError",
-        "UsageError",
-        "VlmPromptError",
-        "did_you_mean",
-    ),
-    "vlmprompt.evaluation.calibrate": ("calibrate",),
-    "vlmprompt.evaluation.ood_metrics": ("ood_metrics",),
-    "vlmprompt.evaluation.runner": ("evaluate",),
-    "vlmprompt.evaluation.untrained": ("evaluate_method",),
-    "vlmprompt.explain": ("explain",),
-    "vlmprompt.export.work": ("Exported", "export_run"),
-    "vlmprompt.hookspecs": ("Register", "hookimpl"),
-    "vlmprompt.methods.build": ("build_method", "list_methods"),
-    "vlmprompt.methods.class_text": ("class_text",),
-    "vlmprompt.methods.classifier": ("Classification", "Classifier"),
-    "vlmprompt.methods.config": ("CoOpConfig", "ContextConfig", "MethodConfig"),
-    "vlmprompt.methods.contract": ("PromptMethod",),
-    "vlmprompt.methods.coop": ("CoOp",),
-    "vlmprompt.methods.curves": ("Curves", "Panel"),
-    "vlmprompt.methods.foreign": ("ForeignState", "context_options", "dassl_state", "saved_tensors"),
-    "vlmprompt.methods.frozen": ("FrozenMethod",),
-    "vlmprompt.methods.initial": (
-        "embedded_words",
-        "gaussian",
-        "initial_context",
-        "meta_net",
-        "seeded_linear",
-    ),
-    "vlmprompt.methods.output": ("LocalView", "Losses", "MethodOutput"),
-    "vlmprompt.methods.patch_maps": ("PatchMap", "chosen_maps", "cosine_maps", "plan_maps"),
-    "vlmprompt.methods.scores": ("ood_scores",),
-    "vlmprompt.methods.transport": ("TransportCaps", "transport_plan"),
-    "vlmprompt.methods.weighted": ("cross_entropy",),
-    "vlmprompt.predict.calibrated": ("Calibrated",),
-    "vlmprompt.predict.prediction": ("Prediction",),
-    "vlmprompt.predict.predictor": ("Predictor",),
-    "vlmprompt.results.rows": ("ResultRow",),
-    "vlmprompt.training.entry": ("train",),
-    "vlmprompt.training.runs": ("Run", "load_run"),
-    "vlmprompt.training.trackers.contract": ("TrackedRun", "Tracker"),
+# The imports above are the list: a type checker reads them, and so does this module, once.
+_HOME = {
+    name.name: statement.module
+    for block in ast.parse(inspect.getsource(sys.modules[__name__])).body
+    if isinstance(block, ast.If)
+    for statement in block.body
+    if isinstance(statement, ast.ImportFrom) and statement.module is not None
+    for name in statement.names
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted(_HOME)
 

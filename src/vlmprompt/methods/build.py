@@ -48,6 +48,7 @@ def build_method(
     *,
     descriptions: Sequence[Sequence[str]] | None = None,
     generator: torch.Generator | None = None,
+    template: str | None = None,
 ) -> PromptMethod:
     """A method with fresh initial values, on the backbone's device.
 
@@ -58,6 +59,7 @@ def build_method(
         config: options that differ from the defaults; the key "preset" names a set of them.
         descriptions: phrases for each class, aligned with `class_names`.
         generator: source of initial values and random draws (on the CPU); default: seed 0.
+        template: the data set's text with one {} for the class name; default "a photo of a {}.".
 
     Raises:
         UsageError: no such method or option, or a value that is not allowed.
@@ -77,7 +79,12 @@ def build_method(
         raise InputError(f"descriptions of {len(descriptions)} classes, but there are {len(class_names)}")
     with outliving():
         with blaming(entry):
-            method = cls(backbone, class_names, options, descriptions=descriptions, generator=generator)
+            method = cls.__new__(cls)
+            if template is not None:  # before the constructor, whatever arguments a plugin's own takes
+                method.template = template
+            method.__init__(  # type: ignore[misc]
+                backbone, class_names, options, descriptions=descriptions, generator=generator
+            )
             method.registration = entry
             require_built(method, entry)
         if method.image_needs().local is not None:

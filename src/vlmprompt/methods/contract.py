@@ -139,7 +139,7 @@ class PromptMethod(Hooks):
         """The same learned prompts over another label space, for inference (parameters are shared).
 
         Args:
-            template: the data set's own, for methods that write names into one.
+            template: the data set's own, for methods that write names into one; default: this method's.
             descriptions: texts on each class, in the order of `names`.
 
         Raises:
@@ -152,6 +152,8 @@ class PromptMethod(Hooks):
             )
         other = self.copied()  # whose buffers may depend on the classes, and are then set anew
         other.descriptions = descriptions
+        if template is not None:
+            other.template = template
         with self.blamed():
             other.classes = other._set_classes(names)
             other.renew(template)

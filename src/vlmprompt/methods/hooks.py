@@ -24,7 +24,7 @@ from vlmprompt.backbones.types import (
 )
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.class_text import require_list, require_one_name
-from vlmprompt.methods.config import MethodConfig
+from vlmprompt.methods.config import DEFAULT_TEMPLATE, MethodConfig
 from vlmprompt.methods.output import LocalView, Losses, MethodOutput
 from vlmprompt.methods.requirements import DescriptionUse
 from vlmprompt.methods.showing import Showing
@@ -59,6 +59,9 @@ class Hooks(Showing, nn.Module):
     passing: ClassVar[frozenset[str]] = frozenset()
     # What is learned is only made after the last epoch (an average over all): a run has no earlier state to keep.
     made_at_end: ClassVar[bool] = False
+    # The data set's text with one {} for the class name. `build_method` sets it before the constructor runs, so that
+    # `create` finds it; `with_classes` sets that of the other data set before it calls `renew`.
+    template: str = DEFAULT_TEMPLATE
 
     @outliving()
     def __init__(

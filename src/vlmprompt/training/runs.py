@@ -177,8 +177,11 @@ class Run:
         config = self.config
         # By name: in training the file was held against the whole list of classes, which may be longer.
         texts = None if self.descriptions is None else self.descriptions.texts_by_name(self.class_names)
-        method = build_method(config.method, backbone, self.class_names, config.options, descriptions=texts)
-        method = written_for(method, self.info.data.template)
+        template = self.info.data.template
+        method = build_method(
+            config.method, backbone, self.class_names, config.options, descriptions=texts, template=template
+        )
+        method = written_for(method, template)
         require_texts_fit(method)
         checkpoint = RunFolder(self.path).load(self.info)
         method.load_trainable_state(checkpoint.state)

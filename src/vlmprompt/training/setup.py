@@ -137,7 +137,13 @@ def untrained(
     )
     generator = torch.Generator().manual_seed(config.seed)
     method = build_method(
-        config.method, towers, data.class_names, config.options, descriptions=data.descriptions, generator=generator
+        config.method,
+        towers,
+        data.class_names,
+        config.options,
+        descriptions=data.descriptions,
+        generator=generator,
+        template=data.dataset.template,
     )
     _require_texts_fit(data, method)
     return Setup(config, runtime, device, data, towers, method, None)

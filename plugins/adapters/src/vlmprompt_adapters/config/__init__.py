@@ -1,0 +1,1 @@
+"""Options of each method; these modules import no torch."""
