@@ -67,7 +67,7 @@ def _run(call: Invocation) -> int:
         _require_text(call.args)
         app = _load(call)
         command = _command_name(app, call.args)
-        output.running(command)
+        output.running(command, call.args)
         _check_plugins(command)
         _require_values(call.args, command)
         try:

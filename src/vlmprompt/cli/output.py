@@ -38,6 +38,7 @@ class Document:
     met: Counter[str] = field(default_factory=Counter)  # how often each of them was
     written: bool = False
     command: str = ""  # known once the arguments are read
+    arguments: Sequence[str] = ()
     stream: TextIO | Shown | None = None  # the true stdout while sys.stdout is redirected
 
 
@@ -63,9 +64,14 @@ def begin(stream: TextIO | Shown | None = None) -> Document:
     return _document
 
 
-def running(command: str) -> None:
-    """Say what runs, for a document that is written when it ends before its time."""
-    _document.command = command
+def running(command: str, arguments: Sequence[str] = ()) -> None:
+    """Say what runs, for a document that is written when it ends before its time, and with which arguments."""
+    _document.command, _document.arguments = command, tuple(arguments)
+
+
+def arguments() -> Sequence[str]:
+    """Those of the command line, program and flags that may stand anywhere left out."""
+    return _document.arguments
 
 
 def warn(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,10 +19,12 @@ from vlmprompt.cli.options import (
 )
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
+from vlmprompt.cli.sweep_shared import ShardOption, StatusFlag, WorkerFlag, shard_of, show_status
 
 if TYPE_CHECKING:
     from vlmprompt.config.models import Runtime
     from vlmprompt.errors import IncompleteError
+    from vlmprompt.evaluation.shard import Shard
     from vlmprompt.reproduce.missing import Present
     from vlmprompt.reproduce.recipe import Recipe
     from vlmprompt.results.rows import ResultRow
@@ -48,6 +50,9 @@ def reproduce(
     partly: Annotated[
         bool, typer.Option("--so-far", help="Show what has been measured by now; nothing is run.")
     ] = False,
+    worker: WorkerFlag = False,
+    shard: ShardOption = None,
+    status: StatusFlag = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
     device: DeviceOption = "auto",
@@ -57,9 +62,9 @@ def reproduce(
 ) -> None:
     """Train and measure all that a table needs, and print it.
 
-    The same command goes on where it stopped; started several times, the
-    processes share the work. A run that fails is reported and does not stop the
-    others.
+    The same command goes on where it stopped; started several times, on one
+    machine or on several with the same folder, the processes share the work. A
+    run that fails is reported and does not stop the others.
     """
     from vlmprompt.config.device import require_device
     from vlmprompt.reproduce.recipe import load_recipe
@@ -70,6 +75,7 @@ def reproduce(
     chosen = load_recipe(recipe)
     from vlmprompt.reproduce.configuration import require_known
 
+    part = shard_of(shard, force=force)
     require(suites=(suite for spec in chosen.grid for suite in spec.suites))
     require_device(device)
     require_known(chosen, root, seed or ())
@@ -79,16 +85,30 @@ def reproduce(
     from vlmprompt.config.models import Runtime
 
     folder = out or Path("reproduce") / Path(recipe).stem
+    if status:
+        _status(chosen, root, folder, seed or (), part, as_json)
+        return
     _require_own_table(folder)
     if partly:
         _so_far(recipe, chosen, root, folder, seed or (), as_json)
         return
     runtime = Runtime(device=device, workers=workers, root=root, feature_cache=feature_cache)
-    _run(recipe, chosen, runtime, folder, seed or (), force=force, as_json=as_json)
+    shared: dict[str, Any] = {"seeds": seed or (), "force": force, "shard": part, "worker": worker}
+    _run(recipe, chosen, runtime, folder, shared, as_json=as_json)
+
+
+def _status(
+    recipe: Recipe, root: Path | None, folder: Path, seeds: Sequence[int], part: Shard | None, as_json: bool
+) -> None:
+    from vlmprompt.reproduce.missing import look, without
+    from vlmprompt.reproduce.run import statuses
+
+    able = without(recipe, look(recipe, root))
+    show_status("reproduce", statuses(able, out=folder, seeds=seeds, shard=part), as_json=as_json)
 
 
 def _run(
-    name: str, recipe: Recipe, runtime: Runtime, folder: Path, seeds: Sequence[int], *, force: bool, as_json: bool
+    name: str, recipe: Recipe, runtime: Runtime, folder: Path, shared: Mapping[str, Any], *, as_json: bool
 ) -> None:
     from vlmprompt.evaluation.runner import RESULTS_FILE
     from vlmprompt.reproduce.missing import look, without
@@ -101,7 +121,7 @@ def _run(
     for one in present.missing:
         progress.warn(f"not there: {one.line}")
     able = without(recipe, present)
-    rows = run_recipe(able, runtime, out=folder, seeds=seeds, force=force, progress=progress)
+    rows = run_recipe(able, runtime, out=folder, progress=progress, **shared)
     text = _write_table(recipe, rows, present, folder)
     progress.message(f"table: {folder / TABLE_FILE}; all numbers: {folder / RESULTS_FILE}")
     data = {"recipe": name, "table": folder / TABLE_FILE, "rows": [row.public() for row in rows]}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmprompt.cli import output
 from vlmprompt.cli.companions import suites_for
 from vlmprompt.cli.names import require, require_data, require_parts
 from vlmprompt.cli.options import (
@@ -26,7 +27,18 @@ from vlmprompt.cli.options import (
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.rows import emit_rows
 from vlmprompt.cli.run_flags import BaseFlags, command_with, mention_defaults
+from vlmprompt.cli.slurm import script_of, settings_of
 from vlmprompt.cli.sweep_plan import show_plan
+from vlmprompt.cli.sweep_shared import (
+    ShardOption,
+    SlurmOption,
+    StatusFlag,
+    SubmitFlag,
+    WorkerFlag,
+    give_array,
+    shard_of,
+    show_status,
+)
 from vlmprompt.plugins import host
 
 if TYPE_CHECKING:
@@ -143,6 +155,11 @@ def sweep(
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; nothing is run.")] = False,
+    worker: WorkerFlag = False,
+    shard: ShardOption = None,
+    status: StatusFlag = False,
+    slurm: SlurmOption = None,
+    submit: SubmitFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train and measure every combination of methods, data sets, shots and seeds.
@@ -150,23 +167,34 @@ def sweep(
     And of settings: --grid lr=0.002,0.01 --grid n_ctx=4,16 makes four runs of
     each; 'vlmprompt config describe' lists them.
 
-    The same command goes on where it stopped; started several times, the
-    processes share the work. A run that fails is reported and does not stop the
-    others. The default suite is accuracy; with --domain, --target or --ood it is
-    theirs.
+    The same command goes on where it stopped; started several times, on one
+    machine or on several with the same folder, the processes share the work. A
+    run that fails is reported and does not stop the others. The default suite is
+    accuracy; with --domain, --target or --ood it is theirs.
     """
     companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
     suites = suites_for(suite, companions)
     require(methods=flags.method or (), suites=suites, reporter=reporter)
     require_parts(flags.runs(), flags.runtime())
     require_data((spec for specs in companions.values() for spec in specs), flags.root)
+    part = shard_of(shard, force=force)
+    array = None if slurm is None else settings_of(slurm)
     mention_defaults(flags.first)
     from vlmprompt.evaluation.failures import incomplete
-    from vlmprompt.evaluation.grid import Grid
+    from vlmprompt.evaluation.grid import Grid, jobs
     from vlmprompt.evaluation.runner import RESULTS_FILE
+    from vlmprompt.evaluation.status import grid_status
     from vlmprompt.evaluation.sweep import sweep as run_sweep
 
     grid = Grid(**flags.axes)
+    if array is not None:
+        runs = sum(map(len, jobs(grid, flags.resolve, out)))
+        script = script_of(output.arguments(), array, runs=runs, out=out, worker=worker)
+        give_array(script, out, submit=submit, dry_run=dry_run, as_json=as_json)
+        return
+    if status:
+        show_status("sweep", [("", grid_status(grid, flags.resolve, suites, out, shard=part))], as_json=as_json)
+        return
     if dry_run:
         show_plan(grid, flags.resolve, out, as_json=as_json)
         return
@@ -182,6 +210,8 @@ def sweep(
         companions=companions,
         contents=contents,
         progress=progress,
+        shard=part,
+        worker=worker,
     )
     progress.message(f"results: {out / RESULTS_FILE}")
     emit_rows(

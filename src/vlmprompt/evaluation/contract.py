@@ -124,8 +124,9 @@ class Cell:
 class Suite(Protocol):
     """What a plugin registers with `register_suites`: a class without constructor arguments.
 
-    Its docstring says the protocol and its source; `version` goes up when its numbers change. One with a class
-    method `of(argument)` is also called by `--suite <name>:<argument>`, and its instance's name says so.
+    Its docstring says the protocol and its source; `version` goes up when its numbers change. One that reads
+    `Context.siblings` says `needs_siblings = True`, so that a sweep keeps runs that differ in shots together. One with
+    a class method `of(argument)` is also called by `--suite <name>:<argument>`, and its instance's name says so.
     """
 
     name: str

@@ -4,13 +4,15 @@ In one process, so towers are loaded and test images read once. A rerun of the s
 last one stopped: finished trainings and measurements are skipped, an unfinished training is resumed.
 
 Any number of processes may carry out one sweep in one folder: each takes a run that nobody has, trains or measures
-it, and takes the next, until none is left. What a process that died has left is taken over.
+it, and takes the next, until none is left. What a process that died has left is taken over. Processes that share no
+folder take a part of the grid each, by arithmetic.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +23,13 @@ from vlmprompt.claims.work import shared, take
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import Resolved
 from vlmprompt.errors import Interrupted
+from vlmprompt.evaluation.contract import Suite
 from vlmprompt.evaluation.failures import failure_key, failure_rows, kept_in, reason
 from vlmprompt.evaluation.grid import Grid, Job, jobs
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import REFERENCES_DIR, RESULTS_FILE, evaluate
+from vlmprompt.evaluation.shard import Shard
 from vlmprompt.evaluation.subjects import REFERENCES
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
@@ -52,6 +56,8 @@ def sweep(
     contents: bool = False,
     resources: Resources | None = None,
     progress: Progress | None = None,
+    shard: Shard | None = None,
+    worker: bool = False,
 ) -> list[ResultRow]:
     """Train and measure every run of a grid.
 
@@ -63,28 +69,64 @@ def sweep(
         force: train and measure again what is done, alone in the folder.
         companions, contents: see `runner.evaluate`.
         resources: towers and features of images to share with other sweeps.
+        shard: do this part alone.
+        worker: leave what other processes have to them, instead of waiting for it.
 
     Returns:
-        The rows of the grid, each number once, references last. A run whose training failed has a failed
-        row for each suite (see `incomplete`).
+        The rows of what was done of the grid, each number once, references last. A run whose training failed has a
+        failed row for each suite (see `incomplete`).
 
     Raises:
         UsageError: an empty axis, a configuration that is not allowed, an unknown suite, or two precisions.
         Interrupted: by Ctrl-C; everything finished is kept.
     """
     progress = progress or SilentProgress()
-    groups = jobs(grid, resolve, out / RUNS_DIR)
+    groups = chosen(jobs(grid, resolve, out / RUNS_DIR), load_suites(suites), shard)
+    if not groups:
+        progress.message(f"{shard} of the grid holds no run: there are more parts than runs")
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
     resources = resources or Resources(runtime, progress)
     beside_data = {"companions": companions, "contents": contents}
     with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
-        work = _Sweep(suites, beside, resources, out, force=force, measured_on=beside_data)
-        with kept_in(out / RESULTS_FILE):
-            for step in take(work.steps(groups), lambda step: step.act(step.job), progress):
+        work = _Sweep(suites, beside, resources, out, force=force, worker=worker, measured_on=beside_data)
+        with kept_in(out / RESULTS_FILE), _left_to_others(worker, progress):
+            for step in take(work.steps(groups), lambda step: step.act(step.job), progress, patient=not worker):
                 if step.last:
                     task.advance(run=step.job.folder.name)
     order = {method: place for place, method in enumerate(grid.methods)}
     return sorted(work.rows(groups), key=lambda row: order.get(row.method, len(order)))
+
+
+def chosen(groups: list[list[Job]], suites: Sequence[Suite], shard: Shard | None) -> list[Sequence[Job]]:
+    """What a process is to do of a grid.
+
+    Runs that differ in shots alone stay together where a suite reads one beside the others.
+    """
+    if shard is None:
+        return [*groups]
+    together = any(getattr(suite, "needs_siblings", False) for suite in suites)
+    return shard.of(groups if together else [[job] for group in groups for job in group])
+
+
+def training(job: Job) -> str:
+    """The name of the claim of whoever trains a run."""
+    return f"train {job.folder.name}"
+
+
+def measuring(job: Job) -> str:
+    """The name of the claim of whoever measures it."""
+    return f"measure {job.folder.name}"
+
+
+@contextmanager
+def _left_to_others(worker: bool, progress: Progress) -> Iterator[None]:
+    """A worker ends where others hold all that is left."""
+    try:
+        yield
+    except BusyError as error:
+        if not worker:
+            raise
+        progress.message(f"what is left is in other hands, such as {error.thing}: {error.owner} has it")
 
 
 @dataclass(frozen=True)
@@ -111,6 +153,7 @@ class _Sweep:
         out: Path,
         *,
         force: bool,
+        worker: bool,
         measured_on: Mapping[str, Any],
     ) -> None:
         self._ledger = Ledger(ResultStore(out / RESULTS_FILE), fresh=force)
@@ -122,6 +165,7 @@ class _Sweep:
         self._resources = resources
         self._out = out
         self._force = force
+        self._worker = worker
         self._measured_on = measured_on
 
     def steps(self, groups: Sequence[Sequence[Job]]) -> Iterator[_Step]:
@@ -134,12 +178,12 @@ class _Sweep:
         """Every number once, in the order of the grid, beside the first run that has it: whoever measured it."""
         found: dict[tuple[str, str], ResultRow] = {}
         for job in (job for group in groups for job in group):
-            for row in self._rows[job.folder]:
+            for row in self._rows.get(job.folder, ()):  # a worker leaves some to others
                 found.setdefault((row.key, row.metric), row.model_copy(update={"run": job.folder.name}))
         return list(found.values())
 
     def _train(self, job: Job) -> None:
-        with claim(self._out, f"train {job.folder.name}", f"training of {job.folder.name}"):
+        with claim(self._out, training(job), f"training of {job.folder.name}"):
             self._attempt(job, self._do_train)
         self._trained.add(job.folder)
 
@@ -147,7 +191,7 @@ class _Sweep:
         for other in group:
             if other.folder not in self._trained:
                 raise BusyError(f"training of {other.folder.name}", None)
-        with claim(self._out, f"measure {job.folder.name}", f"measuring of {job.folder.name}"):
+        with claim(self._out, measuring(job), f"measuring of {job.folder.name}"):
             self._attempt(job, self._do_measure)
 
     def _attempt(self, job: Job, step: Callable[[Job], None]) -> None:
@@ -184,7 +228,7 @@ class _Sweep:
         )
 
     def _do_measure(self, job: Job) -> None:
-        patient = job.folder in self._looked  # first to the other runs, then wait here
+        patient = job.folder in self._looked and not self._worker  # first to the other runs, then wait here
         self._looked.add(job.folder)
         self._rows[job.folder] = evaluate(
             job.folder,

@@ -17,6 +17,8 @@ from vlmprompt.evaluation.grid import Grid, run_names
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import RESULTS_FILE
+from vlmprompt.evaluation.shard import Shard
+from vlmprompt.evaluation.status import GridStatus, grid_status
 from vlmprompt.evaluation.subjects import REFERENCES
 from vlmprompt.evaluation.sweep import sweep
 from vlmprompt.progress import Progress, SilentProgress
@@ -35,12 +37,15 @@ def reproduce(
     seeds: Sequence[int] = (),
     force: bool = False,
     progress: Progress | None = None,
+    shard: Shard | None = None,
+    worker: bool = False,
 ) -> list[ResultRow]:
     """Train and measure everything that a recipe asks for.
 
     Args:
         out: gets `results.jsonl`, `runs/` and `references/`, for labelled grids in a folder of their own.
         seeds: in place of the recipe's and of its grids'.
+        shard, worker: see `sweep`.
 
     Returns:
         All rows, those of labelled grids under their label.
@@ -54,6 +59,7 @@ def reproduce(
     require_runs(grids, out)
     rows: list[ResultRow] = []
     resources = Resources(runtime, progress)
+    seen = 0
     for i, (spec, grid) in enumerate(grids, 1):
         progress.message(f"part {i} of {len(grids)}: {describe(spec)}")
         measured = sweep(
@@ -66,7 +72,10 @@ def reproduce(
             force=force,
             resources=resources,
             progress=progress,
+            shard=None if shard is None else shard.after(seen),
+            worker=worker,
         )
+        seen += len(list(grid.groups()))
         rows += [labelled(row, spec) for row in measured]
     return rows
 
@@ -96,6 +105,24 @@ def require_runs(grids: Sequence[tuple[GridSpec, Grid]], out: Path) -> None:
             f"a recipe runs in one precision, this one would need {' and '.join(precisions)}",
             hint="set precision in every grid, or make two recipes",
         )
+
+
+def statuses(
+    recipe: Recipe, *, out: Path, seeds: Sequence[int] = (), shard: Shard | None = None
+) -> list[tuple[str, GridStatus]]:
+    """How far each grid of a recipe has come, with what it is; nothing is run.
+
+    Args:
+        out, seeds, shard: see `reproduce`.
+    """
+    found, seen = [], 0
+    for spec in recipe.grid:
+        grid = sweep_grid(spec, recipe.seeds_of(spec, seeds))
+        part = None if shard is None else shard.after(seen)
+        state = grid_status(grid, partial(_flagged, spec), spec.suites, folder_of(spec, out), shard=part)
+        found.append((describe(spec), state))
+        seen += len(list(grid.groups()))
+    return found
 
 
 def so_far(recipe: Recipe, *, out: Path, seeds: Sequence[int] = ()) -> tuple[list[ResultRow], list[str]]:

@@ -23,6 +23,7 @@ class FewShotSuite:
 
     name = "few-shot"
     version = 1
+    needs_siblings = True  # a run's numbers are those of other shots, too
 
     def cells(self, context: Context) -> Sequence[Cell]:
         """One a number of shots, in ascending order."""
