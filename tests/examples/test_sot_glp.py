@@ -92,6 +92,6 @@ def test_maps_of_the_plan_sum_to_one_on_the_chosen_patches(tiny_backbone: Backbo
 
 def test_other_towers_are_refused_by_name(tiny_resnet: Backbone) -> None:
     with pytest.raises(
-        CapabilityError, match="method 'sot_glp': .*value_attention are needed; the blocks of this ResNet"
+        CapabilityError, match=r"method 'sot_glp': .*value_attention are needed; the blocks of this ResNet"
     ):
         build(tiny_resnet)

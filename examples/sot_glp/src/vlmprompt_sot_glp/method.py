@@ -54,9 +54,9 @@ class SOTGLP(PromptMethod):
     dropout plus that of s L. The text of a class is "[v_1] .. [v_V] {name}" without a full stop, underscores as they
     are. Patches are those of value attention in all blocks (`ImageNeeds(local="value_attention")`).
 
-    Same as the released code, slips included that change numbers: L is n times smaller than a cosine (`scale_by_n`), and
-    the path of patches also holds the first block's ordinary attention. The paper was not read. Scores such as GL-MCM
-    are dense: they take all patches beside the mean of a class's local prompts, without transport.
+    Same as the released code, slips included that change numbers: L is n times smaller than a cosine (`scale_by_n`),
+    and the path of patches also holds the first block's ordinary attention. The paper was not read. Scores such as
+    GL-MCM are dense: they take all patches beside the mean of a class's local prompts, without transport.
     """
 
     capabilities = frozenset({"feature_cache", "local"})
