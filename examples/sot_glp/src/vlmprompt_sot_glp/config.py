@@ -30,6 +30,6 @@ class SOTGLPConfig(MethodConfig):
     )
     scale_by_n: bool = Field(
         True,
-        description="local logits are sums over the plan divided by n, as in the code, n times smaller than a cosine, in "
-        "the loss and beside the global ones; false: the sums themselves",
+        description="local logits are sums over the plan divided by n, as in the code: n times smaller than a cosine, "
+        "in the loss and beside the global ones; false: the sums themselves",
     )

@@ -40,8 +40,8 @@ class LocalProjection(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.linear = nn.utils.skip_init(nn.Linear, width, width, bias=False)
-        nn.init.eye_(self.linear.weight)
+        self.linear = nn.Linear(width, width, bias=False, device="meta")  # draws no random numbers
+        self.linear.weight = nn.Parameter(torch.eye(width))
 
 
 class SOTGLP(PromptMethod):
@@ -101,7 +101,8 @@ class SOTGLP(PromptMethod):
         Returns:
             `aux` has `global_cosines_BKm` and `local_BK`; with `keep_plan=True` also `plan_BKkn` and `patches_BKk`.
         """
-        global_mKd, local_nKd = text.unit_PKd.split([self.config.n_global, self.config.n_local])
+        m = self.config.n_global
+        global_mKd, local_nKd = text.unit_PKd[:m], text.unit_PKd[m:]
         with torch.autocast(features.global_Bd.device.type, enabled=False):
             patches_BNd = self.local_features(features)
             cosines_BKm = torch.einsum("bd,mkd->bkm", features.unit_Bd, global_mKd)
@@ -178,8 +179,10 @@ class SOTGLP(PromptMethod):
         if self.config.local_init == "xavier":  # torch's rule for a tensor of four dimensions
             fan_in, fan_out = n_local * n_ctx * width, n_classes * n_ctx * width
             bound = (6 / (fan_in + fan_out)) ** 0.5
-            return bound * (2 * torch.rand(shape, generator=self.generator) - 1)
+            uniform: Tensor = bound * (2 * torch.rand(shape, generator=self.generator) - 1)
+            return uniform
         if n_ctx > width:
             raise InputError(f"{n_ctx} context tokens of width {width} cannot be orthonormal", hint="--set n_ctx=4")
         rows = torch.randn(n_classes, n_local, width, n_ctx, generator=self.generator)
-        return 1e-3 * torch.linalg.qr(rows).Q.mT.contiguous()
+        orthonormal: Tensor = torch.linalg.qr(rows).Q
+        return 1e-3 * orthonormal.mT.contiguous()
