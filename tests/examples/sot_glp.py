@@ -17,6 +17,9 @@ SOURCE = Source("sot_glp", "vlmprompt-sot-glp", "0.1.0.dev0")
 def registered() -> Iterator[None]:
     """Within, the method `sot_glp` is known."""
     methods = host().methods
+    if "sot_glp" in methods.names():  # somebody has installed it
+        yield
+        return
     vlmprompt_sot_glp.register_methods(register=partial(methods.register, source=SOURCE))
     try:
         yield
