@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,26 @@ def bench(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kill, fill disks, run four at once: prints what was tried and what was lost (20 minutes; root for the disks)."""
     python(session, "-m", "faults.run", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(venv_backend="none")
+def example(session: nox.Session) -> None:
+    """Build the wheel of examples/sot_glp, install it apart from this checkout, check its types, train and measure."""
+    source, place = ROOT / "examples" / "sot_glp", Path(session.create_tmp()).resolve()
+    packages, runs = place / "packages", place / "runs"
+    for folder in (packages, runs):
+        shutil.rmtree(folder, ignore_errors=True)
+    python(session, "-m", "pip", "install", "--no-deps", "--target", str(packages), str(source))
+    session.chdir(place)
+    env = {"PYTHONPATH": str(packages)}
+    session.run(str(PYTHON), "-m", "mypy", "--strict", str(packages / "vlmprompt_sot_glp"), env=env, external=True)
+    short = ["--data", "doodles:crowded", "--shots", "4", "--set", "max_steps=20", "--runs-dir", str(runs)]
+    for arguments in (
+        ["methods", "show", "sot_glp"],
+        ["train", "--method", "sot_glp", *short],
+        ["evaluate", "--runs-dir", str(runs), "--suite", "accuracy", "--suite", "ood", "--no-reference"],
+    ):
+        session.run(str(PYTHON), "-m", "vlmprompt", *arguments, env=env, external=True)
 
 
 @nox.session(venv_backend="none")

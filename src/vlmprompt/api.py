@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.config import MethodConfig as MethodConfig
     from vlmprompt.methods.contract import PromptMethod as PromptMethod
     from vlmprompt.methods.coop import CoOp as CoOp
+    from vlmprompt.methods.cost_plan import cost_plan as cost_plan
     from vlmprompt.methods.curves import Curves as Curves
     from vlmprompt.methods.curves import Panel as Panel
     from vlmprompt.methods.foreign import ForeignState as ForeignState
@@ -94,6 +95,8 @@ if TYPE_CHECKING:
     from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
     from vlmprompt.methods.patch_maps import plan_maps as plan_maps
     from vlmprompt.methods.scores import ood_scores as ood_scores
+    from vlmprompt.methods.topk import topk_cosines as topk_cosines
+    from vlmprompt.methods.topk import topk_means as topk_means
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy

@@ -83,6 +83,42 @@ def test_value_only_is_the_last_value_path_without_residual_and_mlp(tiny_model, 
     close(features.local_BNc, (visual.ln_post(value) @ visual.proj)[:, 1:])
 
 
+def test_value_attention_is_a_path_beside_all_blocks(tiny_model, tiny_backbone, images):
+    """SOT-GLP's path, by torch's own attention module with values in place of queries and keys."""
+    features = tiny_backbone.encode_image(images, ImageNeeds(local="value_attention"))
+    visual = tiny_model.visual
+    x = visual._embeds(images)
+    path = x
+    for i, block in enumerate(visual.transformer.resblocks):
+        normed = block.ln_1(x)
+        if i == 0:
+            path = path + block.attn(normed, normed, normed, need_weights=False)[0]
+        by_values = copy.deepcopy(block.attn)
+        for rows in (slice(0, 96), slice(96, 192)):
+            by_values.in_proj_weight.data[rows] = block.attn.in_proj_weight[192:]
+            by_values.in_proj_bias.data[rows] = block.attn.in_proj_bias[192:]
+        path = path + by_values(normed, normed, normed, need_weights=False)[0]
+        x = block(x)
+    close(features.local_BNc, (visual.ln_post(path) @ visual.proj)[:, 1:])
+    assert torch.equal(
+        features.global_Bd, tiny_backbone.encode_image(images, ImageNeeds(local="value_block")).global_Bd
+    )
+
+
+def test_value_attention_is_refused_where_blocks_do_not_have_it(tiny_resnet):
+    with pytest.raises(CapabilityError, match="value_attention are needed; the blocks of this ResNet cannot"):
+        tiny_resnet.encode_image(torch.zeros(1, 3, 64, 64), ImageNeeds(local="value_attention"))
+
+
+def test_a_class_map_sees_past_value_attention(tiny_backbone, images):
+    """What the logits make of the pooled feature is explained as ever: the path is no part of the last attention."""
+    maps = [
+        tiny_backbone.vision.class_map(images, ImageNeeds(local=local), VisualPrompts(), lambda f: f.global_Bd[:, 0])
+        for local in ("value_block", "value_attention")
+    ]
+    assert torch.equal(*maps)
+
+
 def test_value_only_of_a_resnet_is_its_value_block(tiny_resnet):
     """The attention pool has no residual and no MLP to leave out."""
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -46,7 +46,7 @@ def tower(width: int, patches: int, vit: bool) -> Any:
     text = SimpleNamespace(
         embed_words=lambda w: words, class_tokens=lambda names, **how: None, unknown_names=lambda names: []
     )
-    vision = SimpleNamespace(local_width=width, n_local=patches, projection=None, has_prompts=vit)
+    vision = SimpleNamespace(local_width=width, n_local=patches, projection=None, has_prompts=vit, require=id)
     return SimpleNamespace(text=text, vision=vision, is_vit=vit, spec="a tower", device="cpu")
 
 

@@ -17,10 +17,10 @@ from tests.conftest import tiny_clip
 from tests.gallop import plain
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageNeeds
+from vlmprompt.methods import topk
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt_gallop import topk
-from vlmprompt_gallop.topk import topk_means
+from vlmprompt.methods.topk import topk_cosines, topk_means
 
 NAMES = ["cat", "red_panda", "tench, fish", "2012 Audi TTS Coupe", "owl"]
 LABELS = torch.tensor([1, 4, 0])
@@ -148,6 +148,32 @@ def test_topk_in_parts_equals_sorting_everything(
             results.append((value, z.grad, t.grad))
     for ours, reference in zip(*results, strict=True):
         torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=30)
+@given(
+    patches=st.integers(1, 9),
+    classes=st.integers(1, 8),
+    k=st.integers(1, 12),
+    part=st.integers(1, 200),
+    seed=st.integers(0, 50),
+)
+def test_chosen_cosines_in_parts_equal_sorting_everything(
+    patches: int, classes: int, k: int, part: int, seed: int
+) -> None:
+    local, text = unit(2, patches, 6, seed=seed).requires_grad_(), unit(3, classes, 6, seed=seed + 1).requires_grad_()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(topk, "PART_VALUES", part)
+        ours, index = topk_cosines(local, text, k)
+    sim_BKNn = torch.einsum("bnd,mkd->bknm", local, text)
+    order = sim_BKNn.mean(dim=-1).argsort(dim=2, descending=True)[:, :, : min(k, patches)]
+    plain = sim_BKNn.gather(2, order[..., None].expand(-1, -1, -1, 3))
+    assert torch.equal(index, order)
+    torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+    grad = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2), dtype=torch.double)
+    both = [torch.autograd.grad(value, (local, text), grad) for value in (ours, plain)]
+    for own, reference in zip(*both, strict=True):
+        torch.testing.assert_close(own, reference, rtol=1e-9, atol=1e-12)
 
 
 def test_the_graph_holds_indices_only(monkeypatch: pytest.MonkeyPatch) -> None:

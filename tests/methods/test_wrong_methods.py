@@ -142,7 +142,11 @@ def register() -> Iterator[Register]:
         ("OneText", "capabilities = 'new_classes' is no set of names", "write capabilities = frozenset({...})"),
         ("VisualPromts", "requires holds an unknown name 'visual_promts'", "allowed: deep_text_prompts, local_feat"),
         ("LaterTypo", "capabilities holds an unknown name 'locl'", "did you mean 'local'?"),
-        ("Patches", "image_needs() asks for local = 'patches'", "allowed: None, value_block, tokens, value_only"),
+        (
+            "Patches",
+            "image_needs() asks for local = 'patches'",
+            "allowed: None, value_block, tokens, value_only, value_attention",
+        ),
         ("Somewhere", "image_needs() asks for space = 'raw'", "allowed: pre_proj, joint"),
         ("Unsaid", "image_needs() gives a NoneType", "return an ImageNeeds"),
         ("NAMES", ":NAMES is not a PromptMethod but a tuple", "name a subclass of PromptMethod"),

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from vlmprompt.config.models import ClassPosition as ClassPosition
 
-LocalKind = Literal["value_block", "tokens", "value_only"]
+LocalKind = Literal["value_block", "tokens", "value_only", "value_attention"]
 SpaceKind = Literal["pre_proj", "joint"]
 ContextScope = Literal["shared", "class", "image"]
 
@@ -59,7 +59,7 @@ class ImageNeeds:
 
     Attributes:
         global_: the pooled feature.
-        local: which local features, if any (three definitions, see `vision.py`).
+        local: which local features, if any (four definitions, see `vision/tokens.py`).
         space: "joint" = after the tower's projection; "pre_proj" = after `ln_post`, before it.
             Applies to local features; the global feature is always in joint space.
         grad: gradients must flow through the image tower, which rules a feature cache out.

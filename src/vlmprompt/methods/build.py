@@ -89,6 +89,7 @@ def build_method(
             require_built(method, entry)
         if method.image_needs().local is not None:
             _require(name, {"local_features"}, backbone)
+            _require_kind(name, method, backbone)
         return method.to(backbone.device)
 
 
@@ -142,6 +143,13 @@ def _require(name: str, needs: Iterable[str], backbone: Backbone) -> None:
             f"method {name!r} needs {REQUIREMENTS.get(need, need)}; backbone {backbone.spec!r} has none",
             hint=_INSTEAD.get(need),
         )
+
+
+def _require_kind(name: str, method: PromptMethod, backbone: Backbone) -> None:
+    try:
+        backbone.vision.require(method.image_needs())
+    except CapabilityError as error:
+        raise CapabilityError(f"method {name!r}: {error.message}", hint=error.hint) from None
 
 
 def _check_names(class_names: Sequence[str]) -> None:

@@ -32,9 +32,9 @@ from vlmprompt.api import (
     chosen_maps,
     cross_entropy,
     saved_tensors,
+    topk_means,
 )
 from vlmprompt_gallop.config import GalLoPConfig
-from vlmprompt_gallop.topk import topk_means
 
 Branch = Literal["both", "global", "local"]
 SAVED = frozenset({"global_prompt", "local_prompts", "local_proj.linear.weight"})  # by the released code

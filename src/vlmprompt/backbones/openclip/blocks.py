@@ -47,8 +47,7 @@ class ResidualBlock:
 
     def finish(self, x: Tensor, heads_out: Tensor) -> Tensor:
         """Both residual branches after attention: x (*,T,D) and attended heads (*,H,T,h) -> (*,T,D)."""
-        attended = self._block.attn.out_proj(heads_out.transpose(-2, -3).flatten(-2))
-        return self._feed_forward(x + self._block.ls_1(attended))
+        return self._feed_forward(x + self._block.ls_1(self._joined(heads_out)))
 
     def run(self, x: Tensor, *, causal: bool = False) -> Tensor:
         """The whole block: (*,T,D) -> the same."""
@@ -70,6 +69,20 @@ class ResidualBlock:
         """Values through the output projection, without residual and MLP: (*,T,D)."""
         value = self._project(self.norm(x), slice(2, 3)).flatten(-3)
         return self._block.attn.out_proj(value)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """The attention branch without its residual: (*,T,D)."""
+        q, k, v = self.qkv(self.norm(x))
+        return self._block.ls_1(self._joined(F.scaled_dot_product_attention(q, k, v)))
+
+    def value_attention(self, x: Tensor) -> Tensor:
+        """The same with values in place of queries and keys: (*,T,D)."""
+        v = self._project(self.norm(x), slice(2, 3)).squeeze(-3).transpose(-2, -3)
+        return self._block.ls_1(self._joined(F.scaled_dot_product_attention(v, v, v)))
+
+    def _joined(self, heads_out: Tensor) -> Tensor:
+        """Attended heads (*,H,T,h) through the output projection: (*,T,D)."""
+        return self._block.attn.out_proj(heads_out.transpose(-2, -3).flatten(-2))
 
     def _project(self, normed: Tensor, parts: slice) -> Tensor:
         """Some of queries, keys and values (0, 1, 2): (*,T,D) -> (*,T,parts,H,h)."""

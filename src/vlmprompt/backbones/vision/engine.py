@@ -11,7 +11,9 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from vlmprompt.backbones.precision import Autocast
-from vlmprompt.backbones.vision.tower import ImageTower
+from vlmprompt.backbones.types import ImageNeeds
+from vlmprompt.backbones.vision.tower import INSTEAD_OF_LOCAL, ImageTower
+from vlmprompt.errors import CapabilityError
 
 Tower = TypeVar("Tower", bound=ImageTower)
 
@@ -43,6 +45,20 @@ class ImageEngine(Generic[Tower]):
     def projection(self) -> Tensor | None:
         """The tower's last linear map (C,d)."""
         return self.tower.projection
+
+    def require(self, needs: ImageNeeds) -> None:
+        """See `VisionEngine.require`."""
+        if needs.local is not None and not self.n_local:
+            raise CapabilityError(
+                f"local image features are needed; this backbone's image tower is a {self.kind}, which has none",
+                hint=INSTEAD_OF_LOCAL,
+            )
+        blocks = getattr(self.tower, "blocks", ())
+        if needs.local == "value_attention" and not (blocks and all(hasattr(b, "value_attention") for b in blocks)):
+            raise CapabilityError(
+                f"local features by value_attention are needed; the blocks of this {self.kind} cannot give them",
+                hint="use a ViT of open_clip's own, such as ViT-B-16, or local features of another kind (value_block)",
+            )
 
     def _project(self, x: Tensor) -> Tensor:
         """(*,C) -> (*,d)."""

@@ -1,10 +1,11 @@
 """The engine of image transformers: pooled and local features, with prompt tokens in any layer.
 
-Local features come in three definitions. Where the pool reads special tokens alone, the last attention is what
+Local features come in four definitions. Where the pool reads special tokens alone, the last attention is what
 gathers the patches: "value_block" is the last block with its attention matrix replaced by the identity (GalLoP's,
 LoCoOp's and GL-MCM's code), "value_only" its value path alone, without residual and MLP (MaskCLIP), "tokens" its
 ordinary outputs. Where the pool reads the patches, all start from the last block's ordinary outputs, and what the
-pool makes of one patch alone is the tower's to say. The pooled feature is the same in all cases. Where only special
+pool makes of one patch alone is the tower's to say. "value_attention" starts from a second path through all blocks,
+see `_along_values`. The pooled feature is the same in all cases. Where only special
 tokens are read, the last block computes keys and values of all tokens and the rest for these alone.
 
 Shapes: B images, N patches, S special tokens, L prompt tokens, T = S+N+L tokens, c width (d_v), d joint width.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,7 +25,12 @@ from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, Visu
 from vlmprompt.backbones.vision.attended import FirstAttention, weighted_attention
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
-from vlmprompt.backbones.vision.tower import TokenTower, no_gradient, require_local, require_places
+from vlmprompt.backbones.vision.tower import (
+    TokenTower,
+    ValueAttentionBlock,
+    no_gradient,
+    require_places,
+)
 from vlmprompt.errors import CapabilityError, InputError
 
 
@@ -39,9 +46,9 @@ class TokenEngine(ImageEngine[TokenTower]):
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of images (B,3,H,W): global (B,d), local (B,N,c) or (B,N,d) as `needs` says."""
         self._check(prompts)
-        require_local(self, needs)
+        self.require(needs)
         with self._autocast():
-            return self._finish(self._before_last(images, prompts), needs)
+            return self._finish(*self._before_last(images, prompts, needs), needs)
 
     def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
         """See `VisionEngine.grad_cam`."""
@@ -62,17 +69,19 @@ class TokenEngine(ImageEngine[TokenTower]):
     ) -> Tensor:
         """See `VisionEngine.class_map`."""
         self._check(prompts)
-        require_local(self, needs)
+        self.require(needs)
         require_places(self)
         with torch.no_grad(), self._autocast():
-            x_BTc = self._before_last(images, prompts)
-        return (self._grad_cam if self.tower.pooled is None else self._attended)(x_BTc, needs, target)
+            x_BTc, path_BNc = self._before_last(images, prompts, needs)
+        return (self._grad_cam if self.tower.pooled is None else self._attended)(x_BTc, path_BNc, needs, target)
 
-    def _attended(self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
+    def _attended(
+        self, x_BTc: Tensor, path_BNc: Tensor | None, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]
+    ) -> Tensor:
         """Gradient-weighted attention of the last block, of its input."""
         tower, attention = self.tower, FirstAttention()
         with torch.enable_grad(), self._autocast(), attention:
-            features = self._finish(x_BTc, needs)
+            features = self._finish(x_BTc, path_BNc, needs)
         matrix_BHQT = attention.matrix_BHQT
         if matrix_BHQT is None:
             raise CapabilityError(
@@ -86,29 +95,55 @@ class TokenEngine(ImageEngine[TokenTower]):
             raise no_gradient(self.kind)
         return weighted_attention(matrix_BHQT, grads[0], read=tower.pooled, first=tower.n_special, n=self.n_local)
 
-    def _grad_cam(self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
+    def _grad_cam(
+        self, x_BTc: Tensor, path_BNc: Tensor | None, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]
+    ) -> Tensor:
         """Grad-CAM of the last block's output, of its input."""
         with torch.no_grad(), self._autocast():
             out_BTc = self._run_last(x_BTc)
         with torch.enable_grad():
             out_BTc.requires_grad_()
             with self._autocast():
-                features = self._features(self.tower.pool(out_BTc), self._local(out_BTc, needs.local), needs)
+                if path_BNc is None:
+                    local_BNC = self._local(out_BTc, needs.local)
+                else:  # which the last block's output is not on
+                    local_BNC = self.tower.local(path_BNc, "value_attention")
+                features = self._features(self.tower.pool(out_BTc), local_BNC, needs)
             (grad_BTc,) = torch.autograd.grad(target(features).sum(), out_BTc)
         patches = slice(self.tower.n_special, None)
         return weighted_channels(out_BTc.detach()[:, patches], grad_BTc[:, patches])
 
-    def _before_last(self, images: Tensor, prompts: VisualPrompts) -> Tensor:
-        """The last block's input, prompts included: (B,T,c)."""
+    def _before_last(self, images: Tensor, prompts: VisualPrompts, needs: ImageNeeds) -> tuple[Tensor, Tensor | None]:
+        """The last block's input, prompts included, (B,T,c); and for "value_attention" the patches' path (B,N,c)."""
+        path_BNc = None
         x_BTc, n_prompts = self._enter(images, prompts)
         for i, block in enumerate(self.tower.blocks[:-1]):
             x_BTc, n_prompts = _place(x_BTc, n_prompts, i, prompts)
+            if needs.local == "value_attention":
+                path_BNc = self._along_values(cast("ValueAttentionBlock", block), x_BTc, path_BNc)
             x_BTc = block.run(x_BTc)
-        return _place(x_BTc, n_prompts, self.layers - 1, prompts)[0]
+        x_BTc, _ = _place(x_BTc, n_prompts, self.layers - 1, prompts)
+        if needs.local == "value_attention":
+            path_BNc = self._along_values(cast("ValueAttentionBlock", self.tower.blocks[-1]), x_BTc, path_BNc)
+        return x_BTc, path_BNc
 
-    def _finish(self, x_BTc: Tensor, needs: ImageNeeds) -> ImageFeatures:
+    def _along_values(self, block: ValueAttentionBlock, x_BTc: Tensor, path_BNc: Tensor | None) -> Tensor:
+        """The patches' path one block on, of the block's input (SOT-GLP's code).
+
+        With x_i the input of block i and s_i its attention by values, the path is x_0 + o_0 + sum_i s_i, where o_0 is
+        the ordinary attention of the first block: that code adds it in place to the tensor that the path starts as. No
+        MLP is on it.
+        """
+        patches = slice(self.tower.n_special, self.tower.n_special + self.n_local)
+        start_BNc = (x_BTc + block.attention(x_BTc))[:, patches] if path_BNc is None else path_BNc
+        return start_BNc + block.value_attention(x_BTc)[:, patches]
+
+    def _finish(self, x_BTc: Tensor, path_BNc: Tensor | None, needs: ImageNeeds) -> ImageFeatures:
         """Last block, pool and projection."""
-        return self._features(*self._last(x_BTc, needs.local), needs)
+        if path_BNc is None:
+            return self._features(*self._last(x_BTc, needs.local), needs)
+        pooled_BC, _ = self._last(x_BTc, None)
+        return self._features(pooled_BC, self.tower.local(path_BNc, "value_attention"), needs)
 
     def _features(self, pooled_BC: Tensor, local_BNC: Tensor | None, needs: ImageNeeds) -> ImageFeatures:
         if local_BNC is not None and needs.space == "joint":

@@ -51,6 +51,13 @@ class VisionEngine(Protocol):
     @property
     def projection(self) -> Tensor | None: ...
 
+    def require(self, needs: ImageNeeds) -> None:
+        """Refuse local features that the tower cannot give.
+
+        Raises:
+            CapabilityError: it has none, or none of this kind.
+        """
+
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of (B,3,H,W) images, under the caller's gradient mode."""
 
@@ -105,19 +112,6 @@ def require_places(engine: VisionEngine) -> None:
         )
 
 
-def require_local(engine: VisionEngine, needs: ImageNeeds) -> None:
-    """Refuse local features where there are none.
-
-    Raises:
-        CapabilityError: the tower has none, and they are needed.
-    """
-    if needs.local is not None and not engine.n_local:
-        raise CapabilityError(
-            f"local image features are needed; this backbone's image tower is a {engine.kind}, which has none",
-            hint=INSTEAD_OF_LOCAL,
-        )
-
-
 class ImageBlock(Protocol):
     """A residual attention block of an image tower. It knows the places of its tokens, where positions are its own."""
 
@@ -132,6 +126,16 @@ class ImageBlock(Protocol):
 
     def value_path(self, x_BNc: Tensor) -> Tensor:
         """Values through the output projection, without residual and MLP: (B,N,c)."""
+
+
+class ValueAttentionBlock(ImageBlock, Protocol):
+    """A block that can also attend by its values alone, as "value_attention" local features need it."""
+
+    def attention(self, x_BTc: Tensor) -> Tensor:
+        """The block's attention without its residual: (B,T,c)."""
+
+    def value_attention(self, x_BTc: Tensor) -> Tensor:
+        """The same with softmax(v v^T / sqrt(h)) as its matrix, v the values of each head: (B,T,c)."""
 
 
 class ImageTower(Protocol):
