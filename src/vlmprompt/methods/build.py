@@ -32,6 +32,10 @@ _INSTEAD = {
     "local_features": f"{INSTEAD_OF_LOCAL} ('vlmprompt backbones show SPEC' lists all)",
     "deep_text_prompts": "use a text tower of open_clip's own such as that of ViT-B-16-quickgelu/openai, or a method "
     "that prompts its input only, such as coop ('vlmprompt backbones show SPEC' lists all)",
+    "text_deltas": "use a text tower of open_clip's own such as that of ViT-B-16-quickgelu/openai, or a method that "
+    "leaves it as it is ('vlmprompt backbones show SPEC' lists all)",
+    "image_deltas": "use a ViT such as ViT-B-16-quickgelu/openai, or a method that leaves the image tower as it is "
+    "('vlmprompt backbones show SPEC' lists all)",
 }
 
 

@@ -12,18 +12,19 @@ Shapes: B images, N patches, S special tokens, L prompt tokens, T = S+N+L tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
 from vlmprompt.backbones.vision.attended import FirstAttention, weighted_attention
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
-from vlmprompt.backbones.vision.tower import TokenTower, no_gradient, require_local, require_places
+from vlmprompt.backbones.vision.tower import ImageBlock, TokenTower, no_gradient, require_local, require_places
 from vlmprompt.errors import CapabilityError, InputError
 
 
@@ -35,13 +36,15 @@ class TokenEngine(ImageEngine[TokenTower]):
     def __init__(self, tower: TokenTower, autocast: Autocast = nullcontext) -> None:
         super().__init__(tower, autocast)
         self.layers = len(tower.blocks)
+        self.takes_deltas = adaptable(tower.blocks)
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of images (B,3,H,W): global (B,d), local (B,N,c) or (B,N,d) as `needs` says."""
         self._check(prompts)
         require_local(self, needs)
         with self._autocast():
-            return self._finish(self._before_last(images, prompts), needs)
+            blocks = adapted(self.tower.blocks, prompts.deltas)
+            return self._finish(self._before_last(images, prompts, blocks), needs, blocks[-1])
 
     def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
         """See `VisionEngine.grad_cam`."""
@@ -53,7 +56,8 @@ class TokenEngine(ImageEngine[TokenTower]):
 
         def pooled(x_BTc: Tensor) -> Tensor:
             with self._autocast():
-                return self._project(tower.pool(x_BTc) if reads_patches else self._last(x_BTc, None)[0])
+                last = tower.blocks[-1]
+                return self._project(tower.pool(x_BTc) if reads_patches else self._last(x_BTc, None, last)[0])
 
         return weighted_map(x_BTc, pooled, target, first=tower.n_special)
 
@@ -65,14 +69,17 @@ class TokenEngine(ImageEngine[TokenTower]):
         require_local(self, needs)
         require_places(self)
         with torch.no_grad(), self._autocast():
-            x_BTc = self._before_last(images, prompts)
-        return (self._grad_cam if self.tower.pooled is None else self._attended)(x_BTc, needs, target)
+            blocks = adapted(self.tower.blocks, prompts.deltas)
+            x_BTc = self._before_last(images, prompts, blocks)
+        return (self._grad_cam if self.tower.pooled is None else self._attended)(x_BTc, needs, target, blocks[-1])
 
-    def _attended(self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
+    def _attended(
+        self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor], last: ImageBlock
+    ) -> Tensor:
         """Gradient-weighted attention of the last block, of its input."""
         tower, attention = self.tower, FirstAttention()
         with torch.enable_grad(), self._autocast(), attention:
-            features = self._finish(x_BTc, needs)
+            features = self._finish(x_BTc, needs, last)
         matrix_BHQT = attention.matrix_BHQT
         if matrix_BHQT is None:
             raise CapabilityError(
@@ -86,10 +93,12 @@ class TokenEngine(ImageEngine[TokenTower]):
             raise no_gradient(self.kind)
         return weighted_attention(matrix_BHQT, grads[0], read=tower.pooled, first=tower.n_special, n=self.n_local)
 
-    def _grad_cam(self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
+    def _grad_cam(
+        self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor], last: ImageBlock
+    ) -> Tensor:
         """Grad-CAM of the last block's output, of its input."""
         with torch.no_grad(), self._autocast():
-            out_BTc = self._run_last(x_BTc)
+            out_BTc = self._run_last(x_BTc, last)
         with torch.enable_grad():
             out_BTc.requires_grad_()
             with self._autocast():
@@ -98,17 +107,17 @@ class TokenEngine(ImageEngine[TokenTower]):
         patches = slice(self.tower.n_special, None)
         return weighted_channels(out_BTc.detach()[:, patches], grad_BTc[:, patches])
 
-    def _before_last(self, images: Tensor, prompts: VisualPrompts) -> Tensor:
+    def _before_last(self, images: Tensor, prompts: VisualPrompts, blocks: Sequence[ImageBlock]) -> Tensor:
         """The last block's input, prompts included: (B,T,c)."""
         x_BTc, n_prompts = self._enter(images, prompts)
-        for i, block in enumerate(self.tower.blocks[:-1]):
+        for i, block in enumerate(blocks[:-1]):
             x_BTc, n_prompts = _place(x_BTc, n_prompts, i, prompts)
             x_BTc = block.run(x_BTc)
         return _place(x_BTc, n_prompts, self.layers - 1, prompts)[0]
 
-    def _finish(self, x_BTc: Tensor, needs: ImageNeeds) -> ImageFeatures:
+    def _finish(self, x_BTc: Tensor, needs: ImageNeeds, last: ImageBlock) -> ImageFeatures:
         """Last block, pool and projection."""
-        return self._features(*self._last(x_BTc, needs.local), needs)
+        return self._features(*self._last(x_BTc, needs.local, last), needs)
 
     def _features(self, pooled_BC: Tensor, local_BNC: Tensor | None, needs: ImageNeeds) -> ImageFeatures:
         if local_BNC is not None and needs.space == "joint":
@@ -122,12 +131,12 @@ class TokenEngine(ImageEngine[TokenTower]):
             return self.tower.enter(x_BTc), 0
         return self.tower.enter(_append(x_BTc, prompts[0])), len(prompts[0])
 
-    def _last(self, x_BTc: Tensor, local: LocalKind | None) -> tuple[Tensor, Tensor | None]:
+    def _last(self, x_BTc: Tensor, local: LocalKind | None, block: ImageBlock) -> tuple[Tensor, Tensor | None]:
         """The last block and the pool: pooled (B,C) and local (B,N,C), both before the projection."""
-        tower, block = self.tower, self.tower.blocks[-1]
+        tower = self.tower
         patches = slice(tower.n_special, tower.n_special + self.n_local)
         if tower.pooled is None or local == "tokens":
-            out_BTc = self._run_last(x_BTc)
+            out_BTc = self._run_last(x_BTc, block)
             pooled_BC = tower.pool(out_BTc if tower.pooled is None else out_BTc[:, : tower.pooled])
             return pooled_BC, self._local(out_BTc, local)
         pooled_BC = tower.pool(block.head(x_BTc, tower.pooled))
@@ -136,9 +145,9 @@ class TokenEngine(ImageEngine[TokenTower]):
         alone = block.alone if local == "value_block" else block.value_path
         return pooled_BC, tower.local(alone(x_BTc[:, patches]), local)
 
-    def _run_last(self, x_BTc: Tensor) -> Tensor:
+    def _run_last(self, x_BTc: Tensor, block: ImageBlock) -> Tensor:
         """The last block's outputs without those of prompts: (B,S+N,c)."""
-        return self.tower.blocks[-1].run(x_BTc)[:, : self.tower.n_special + self.n_local]
+        return block.run(x_BTc)[:, : self.tower.n_special + self.n_local]
 
     def _local(self, out_BTc: Tensor, local: LocalKind | None) -> Tensor | None:
         """Local features of the last block's outputs: (B,N,C)."""
