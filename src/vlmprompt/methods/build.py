@@ -76,6 +76,9 @@ def build_method(
     require_overrides(entry)
     _require(name, cls.requires, backbone)
     options = method_config(name, config)
+    with blaming(entry):
+        required = cls.required(options)
+    _require(name, required, backbone)
     require_list(class_names)
     _check_names(class_names)
     _warn_of_unknown(backbone, class_names)
