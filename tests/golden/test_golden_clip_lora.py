@@ -52,20 +52,11 @@ def _without_the_codes_fault(golden: Golden, variant: str, method: PromptMethod)
     """Without dropout the code's gradients are wrong before the last updated map; ours differ from them as told."""
     wrong = golden.group(f"quirk.{variant}.grad.")
     told = golden.settings["hyper"]["variants"][variant]["rate0_branch_gradient_error"]["per_parameter"]
+    assert wrong or variant != "both_qkv_all"
     for name, parameter in method.named_parameters():
         if name in wrong:
             off = (wrong[name] - parameter.grad).abs().max() / parameter.grad.abs().max()
             assert off == pytest.approx(told[name], rel=0.01, abs=3e-5)
-    last = {"text": 0, "visual": 0} | {name.split(".")[0]: int(name.split(".")[1]) for name in told}
-    assert variant == "text_v_bottom" or max(told.values()) > 0.1
-    assert all(value < 1e-5 for name, value in told.items() if _is_last(name, last, told))
-
-
-def _is_last(name: str, last: dict[str, int], told: dict[str, float]) -> bool:
-    """Whether no updated map stands between a matrix and the tower's end."""
-    tower, block, part, _ = name.split(".")
-    behind = {"o": "", "q": "o", "k": "o", "v": "o"}[part]
-    return int(block) == last[tower] and f"{tower}.{block}.{behind}.A" not in told
 
 
 def options(hyper: dict[str, Any]) -> dict[str, Any]:

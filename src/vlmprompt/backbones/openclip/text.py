@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vlmprompt.backbones.adapting import adaptable
 from vlmprompt.backbones.openclip.blocks import residual_blocks, unfit_any
 from vlmprompt.backbones.openclip.text_hf import hugging_face_tower
 from vlmprompt.backbones.text.causal import CausalTower
@@ -83,7 +82,7 @@ def _whole(text: Any, words: Words) -> WholeTower:
         context_length=positions if words.longest is None else min(positions, words.longest),
         device=text.positional_embedding.device,
         layers=len(transformer.blocks),
-        takes_deltas=adaptable(transformer.blocks),
+        blocks=transformer.blocks,
         fill="limit",
         kind=f"{'causal' if causal else 'bidirectional'}, {pads}, read at the {place}",
     )

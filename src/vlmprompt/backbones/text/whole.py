@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.backbones.adapting import adapted
+from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.deltas import TowerDeltas
 from vlmprompt.backbones.text.chunked import WHOLE_TOKENS, most_tokens, run_layout
 from vlmprompt.backbones.text.layout import Chunk, Frame, build_layout
@@ -66,7 +66,7 @@ class WholeTower:
         width: D.
         context_length: most tokens of a text, start and end included.
         layers: that `run` puts deep prompts into; 0: none.
-        takes_deltas: whether `run` applies those of `Texts`.
+        blocks: those whose deltas `run` takes from `Texts`; none for a tower that takes no deltas.
         fill: "limit" where pads are seen, so that every text has `context_length` tokens; "longest" where they are not.
     """
 
@@ -80,12 +80,17 @@ class WholeTower:
     layers: int = 0
     fill: Literal["limit", "longest"] = "longest"
     kind: str = "whole texts"
-    takes_deltas: bool = False
+    blocks: Sequence[TextBlock] = ()
 
     @property
     def vocabulary(self) -> int | None:
         """Rows of the table of token embeddings; None where there is no table."""
         return getattr(self.embedding, "num_embeddings", None)
+
+    @property
+    def takes_deltas(self) -> bool:
+        """Whether its blocks can be changed."""
+        return adaptable(self.blocks)
 
     def embed(self, ids: Tensor) -> Tensor:
         """See `TextTower.embed`."""
