@@ -108,14 +108,10 @@ class Attention(nn.Module):
     def __init__(self, attn: Any, pairs: Sequence[Sequence[nn.Parameter]], gamma: float, rate: float) -> None:
         super().__init__()
         weights, biases = attn.in_proj_weight.detach().chunk(3), attn.in_proj_bias.detach().chunk(3)
-        self.maps = nn.ModuleList(
-            LowRankLinear(*own, gamma, rate) for own in zip(weights, biases, pairs, strict=True)
-        )
+        self.maps = nn.ModuleList(LowRankLinear(*own, gamma, rate) for own in zip(weights, biases, pairs, strict=True))
         self.out_proj, self.heads = attn.out_proj, attn.num_heads
 
-    def forward(
-        self, x: Tensor, *_: Tensor, attn_mask: Tensor | None = None, **options: Any
-    ) -> tuple[Tensor, None]:
+    def forward(self, x: Tensor, *_: Tensor, attn_mask: Tensor | None = None, **options: Any) -> tuple[Tensor, None]:
         """(*,T,D) attends to itself."""
         q, k, v = (own(x).unflatten(-1, (self.heads, -1)).transpose(-2, -3) for own in self.maps)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)

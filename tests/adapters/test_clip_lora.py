@@ -94,7 +94,9 @@ def test_it_starts_as_zero_shot_clip(tiny_backbone: Backbone) -> None:
         torch.testing.assert_close(method.eval()(images()).logits, zero_shot(images()).logits, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("template", ["a photo of a {}.", "itap of a {}, a type of pet.", "{} in a video game.", "({})"])
+@pytest.mark.parametrize(
+    "template", ["a photo of a {}.", "itap of a {}, a type of pet.", "{} in a video game.", "({})"]
+)
 def test_texts_are_those_of_the_template(tiny_backbone: Backbone, tiny_model: Any, template: str) -> None:
     texts = open_clip.tokenize([template.format(name.replace("_", " ")) for name in NAMES])
     with torch.no_grad():
@@ -163,7 +165,7 @@ def test_the_other_tower_stays_as_it_is(tiny_backbone: Backbone) -> None:
 
 
 def test_towers_that_cannot_be_changed_are_refused_where_they_would_be(tiny_resnet: Backbone) -> None:
-    with pytest.raises(CapabilityError, match="clip_lora.* needs an image tower whose blocks can be changed"):
+    with pytest.raises(CapabilityError, match=r"clip_lora.* needs an image tower whose blocks can be changed"):
         build_method("clip_lora", tiny_resnet, NAMES)
     assert build_method("clip_lora", tiny_resnet, NAMES, {"encoder": "text"}).trainable_state()
     assert image_backbone("convnext").vision.takes_deltas is False

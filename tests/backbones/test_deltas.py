@@ -16,6 +16,7 @@ from tests.backbones.test_image_kinds import MAPS, TAKES_PROMPTS, blocks_of, eng
 from tests.backbones.test_text import close
 from tests.backbones.test_text_kinds import KINDS as TEXT_KINDS
 from tests.backbones.text_kinds import SmallText
+from vlmprompt.backbones.adapting import BlockDeltas
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.deltas import Bias, Bottleneck, LowRank, Norm, TowerDeltas
 from vlmprompt.backbones.openclip.image import vision_engine
@@ -50,20 +51,11 @@ def same(ours: Tensor, reference: Tensor, inputs: list[Tensor]) -> None:
         close(a, b, 3e-5)
 
 
-def without_biases_of_keys(blocks: Any, kinds: Any) -> Any:
-    """Keys that have no bias of their own in a tower's module cannot be given one there."""
-    return tuple({part: kind for part, kind in own.items() if part not in bare(blocks, kind)} for own in kinds)
-
-
-def bare(blocks: Any, kind: type) -> set[str]:
-    return {part for part, place in blocks[0].places.items() if kind is Bias and place.bias is None}
-
-
 @pytest.mark.parametrize("kind", TAKES_PROMPTS)
 def test_an_image_tower_with_deltas_is_a_tower_of_other_weights(kind: str) -> None:
     images, vision = pictures(tower(kind)), engine(kind)
     blocks = vision.tower.blocks
-    deltas = of_tower(blocks, without_biases_of_keys(blocks, ALL))
+    deltas = of_tower(blocks)
     assert len(deltas[0]) >= 6
     twin = copied(tower(kind))
     changed(blocks_of(twin), deltas)
@@ -81,7 +73,7 @@ def test_local_features_and_prompts_meet_the_same_deltas(kind: str) -> None:
     """Of a copy with merged weights, whose engine knows no deltas."""
     images, vision = pictures(tower(kind)), engine(kind)
     blocks = vision.tower.blocks
-    deltas = of_tower(blocks, without_biases_of_keys(blocks, (MERGEABLE, MERGEABLE)))
+    deltas = of_tower(blocks, (MERGEABLE, MERGEABLE))
     twin = copied(tower(kind))
     with torch.no_grad():
         changed(blocks_of(twin), deltas)
@@ -180,12 +172,10 @@ def test_dropout_is_the_same_where_a_chunk_is_computed_again(tiny_backbone: Back
 
 
 def test_dropout_hides_entries_from_the_low_rank_path_alone(tiny_backbone: Backbone) -> None:
-    """Of `o` in the first block, on the identity path: kept entries are scaled by 1/(1-p), in the rate that was asked."""
+    """Of `o` in the first block, by the identity: entries are kept at the rate asked for, scaled by 1/(1-p)."""
     block = tiny_backbone.vision.tower.blocks[0]
     x = torch.ones(4, 200, 96)
     low = LowRank(torch.eye(96), torch.eye(96), scale=2.0, dropout=0.25)
-    from vlmprompt.backbones.adapting import BlockDeltas
-
     plain = block._out(x)
     extra = (block.adapted(BlockDeltas({"o": low}, seed=1))._out(x) - plain) / 2
     kept = extra > 0.5

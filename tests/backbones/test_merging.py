@@ -61,5 +61,5 @@ def test_what_no_weight_can_hold_is_refused(tiny_backbone: Backbone) -> None:
         merged_state(tiny_backbone, TowerDeltas({7: image[0]}), None)
     eva = image_backbone("eva02")
     assert eva.vision.tower.blocks[0].places["k"].bias is None
-    with pytest.raises(CapabilityError, match="part 'k' in block 1 .* there is no parameter to hold it"):
+    with pytest.raises(CapabilityError, match=r"part 'k' in block 1 .* there is no parameter to hold it"):
         merged_state(eva, None, TowerDeltas({1: {"k": Bias(torch.zeros(48))}}))

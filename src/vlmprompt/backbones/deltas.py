@@ -3,8 +3,8 @@
 The tower's own weights are never touched. Prompts carry the deltas (`TextPrompts.deltas`, `VisualPrompts.deltas`), and
 an engine applies them in every pass over the blocks that they name, reductions to a few positions included.
 
-Parts of a block: the linear maps `q`, `k`, `v` and `o` of its attention and `fc` and `proj` of its MLP, the norms `ln_1`
-and `ln_2` before the two (behind them in a post-norm block), and the places beside the two: `adapter_attn` and
+Parts of a block: the linear maps `q`, `k`, `v` and `o` of its attention and `fc` and `proj` of its MLP, the norms
+`ln_1` and `ln_2` before the two (behind them in a post-norm block), and the places beside the two: `adapter_attn` and
 `adapter_mlp`.
 
 Shapes: r rank, m width of a bottleneck, in and out of a linear map, D width of a tower.
@@ -116,7 +116,9 @@ class TowerDeltas(Mapping[int, Mapping[str, Delta]]):
         """The same with other tensors in these places."""
         rest = iter(tensors)
         blocks: dict[int, dict[str, Delta]] = {
-            block: {part: replace(delta, **{name: next(rest) for name in _tensors(delta)}) for part, delta in own.items()}
+            block: {
+                part: replace(delta, **{name: next(rest) for name in _tensors(delta)}) for part, delta in own.items()
+            }
             for block, own in self.items()
         }
         return TowerDeltas(blocks, seed=self.seed)

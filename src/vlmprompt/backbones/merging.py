@@ -38,9 +38,7 @@ def merged_state(backbone: Backbone, text: TowerDeltas | None, image: TowerDelta
     return state
 
 
-def _merge(
-    state: dict[str, Tensor], names: Mapping[int, list[str]], place: Place, delta: Delta, told: str
-) -> None:
+def _merge(state: dict[str, Tensor], names: Mapping[int, list[str]], place: Place, delta: Delta, told: str) -> None:
     if isinstance(delta, LowRank):
         added = delta.scale * (delta.B.detach().double() @ delta.A.detach().double())
         _add(state, names, place.weight, place.rows, added, told)

@@ -81,7 +81,7 @@ def read_head(
         raise _refused(name, "its image tower reads learned prompt tokens, which the plain tower lacks")
     if prompts.deltas and not changed:
         hint = f"{TO_ONNX}; or with the changed towers: --to open_clip"
-        raise _refused(name, "it changes weights of the image tower", hint)
+        raise _refused(name, "it changes weights of the image tower, which --to open_clip merges", hint)
     with torch.inference_mode(False), torch.no_grad():
         features = method.encode_images(pixels_B3HW)
         if _reads_more(frozen, features) or _reads_more(frozen, method.encode_images(noise(method.backbone, 3))):

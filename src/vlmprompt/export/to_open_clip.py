@@ -61,7 +61,9 @@ def to_open_clip(subject: Subject, place: Path) -> tuple[tuple[Path, ...], Diffe
     with staging(place) as folder:
         save_model(subject.backbone, folder, state)
         (folder / CLASSES).write_bytes(head_bytes(subject, head))
-        (folder / "README.md").write_text(readme(subject, normalized=head.normalized, merged=state is not None), encoding="utf-8")
+        (folder / "README.md").write_text(
+            readme(subject, normalized=head.normalized, merged=state is not None), encoding="utf-8"
+        )
         features_Bd = features_by_open_clip(folder, subject.pixels_B3HW)
         found = difference(head.logits(features_Bd), subject.frozen(subject.pixels_B3HW).logits.float())
         subject.require(found, TOLERANCE, "the folder for open_clip")

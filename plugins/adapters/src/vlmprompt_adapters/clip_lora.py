@@ -126,7 +126,9 @@ class CLIPLoRA(PromptMethod):
     def _pairs(self, tower: str, layers: int, width: int) -> nn.ModuleDict:
         """A and B of each map of the chosen blocks; all maps of attention are square."""
         blocks = _chosen(tower, self.config.position, layers)
-        return nn.ModuleDict({str(i): nn.ModuleDict({p: self._pair(width) for p in self.config.params}) for i in blocks})
+        return nn.ModuleDict(
+            {str(i): nn.ModuleDict({p: self._pair(width) for p in self.config.params}) for i in blocks}
+        )
 
     def _pair(self, width: int) -> nn.ParameterDict:
         start = 2 * torch.rand(self.config.r, width, generator=self.generator) - 1
@@ -175,7 +177,9 @@ def _layers(content: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], Mappin
     """The matrices of each attention, and what the run was told."""
     weights, said = content.get("weights"), content.get("metadata")
     if not isinstance(weights, Mapping) or not isinstance(said, Mapping):
-        raise InputError(f"a checkpoint of {CODE} has weights and metadata, this one has {', '.join(map(str, content))}")
+        raise InputError(
+            f"a checkpoint of {CODE} has weights and metadata, this one has {', '.join(map(str, content))}"
+        )
     if missing := [name for name in ("r", "alpha", "encoder", "params", "position") if name not in said]:
         raise InputError(f"the checkpoint does not say {', '.join(missing)}, which {CODE} saves")
     if said["encoder"] not in _TOWERS or said["position"] not in get_args(Position):

@@ -25,8 +25,7 @@ from vlmprompt.backbones.adapting import BRANCHES, BlockDeltas, Place
 from vlmprompt.backbones.openclip.image_timm_deltas import Changed, parted, places_of
 from vlmprompt.backbones.vision.tower import ImageBlock
 
-
-_KNOWN = (Block, EvaBlock, EvaBlockPostNorm, RelPosBlock)
+_KNOWN: tuple[type, ...] = (Block, EvaBlock, EvaBlockPostNorm, RelPosBlock)
 
 
 def timm_blocks(trunk: Any, n_tokens: int) -> Sequence[ImageBlock]:

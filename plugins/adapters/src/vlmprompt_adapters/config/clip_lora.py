@@ -35,9 +35,9 @@ class CLIPLoRAConfig(MethodConfig):
     )
     position: Position | tuple[int, ...] = Field(
         "all",
-        description="blocks that are updated: all (paper); bottom, mid, up: a third of the tower; half-bottom, half-up; "
-        "top3: the last three; or a list of numbers, from 0. The same shares of towers of any depth: the code has "
-        "numbers for 12 blocks",
+        description="blocks that are updated: all (paper); bottom, mid, up: a third of the tower; half-bottom, "
+        "half-up; top3: the last three; or a list of numbers, from 0. They are shares of a tower of any depth; the "
+        "code has numbers for 12 blocks",
     )
     dropout: float = Field(
         0.25, ge=0, lt=1, description="share of a map's input that the update does not see in training; paper: 0.25"
