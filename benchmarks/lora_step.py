@@ -19,7 +19,7 @@ from benchmarks.frame import Mark, Row, relative_error, side_by_side
 from benchmarks.names import LONG, SHORT
 from vlmprompt.api import PromptMethod, build_method
 
-IMAGES, RATE = 4, 0.25
+IMAGES, RATE, GAMMA = 4, 0.25, 2**-0.5  # the method's defaults: alpha / sqrt(r) of 1 and 2
 NAMES = (*SHORT, *LONG)
 
 
@@ -37,7 +37,7 @@ def measure(repeats: int = 3) -> list[Row]:
         for name, parameter in method.named_parameters():
             if name.endswith("B"):
                 parameter.data.normal_(std=0.02, generator=generator)
-        twin = with_matrices(model, dict(method.named_parameters()), method.gamma, rate)
+        twin = with_matrices(model, dict(method.named_parameters()), rate)
         slow, fast = partial(plain_step, twin, method, images, labels, ids), partial(step, method, images, labels)
         found, reference = fast(), slow()
         if not rate:
@@ -73,7 +73,7 @@ def _gradients(method: PromptMethod, loss: Tensor) -> list[Tensor]:
     return [loss.detach(), *torch.autograd.grad(loss, list(method.parameters()))]
 
 
-def with_matrices(model: Any, matrices: Mapping[str, nn.Parameter], gamma: float, rate: float) -> Any:
+def with_matrices(model: Any, matrices: Mapping[str, nn.Parameter], rate: float) -> Any:
     """A copy of the model in which every attention is taken apart, with matrices beside its queries, keys and values.
 
     Args:
@@ -83,32 +83,35 @@ def with_matrices(model: Any, matrices: Mapping[str, nn.Parameter], gamma: float
     for tower, blocks in (("text", model.transformer.resblocks), ("visual", model.visual.transformer.resblocks)):
         for i, block in enumerate(blocks):
             pairs = [[matrices[f"{tower}.{i}.{part}.{side}"] for side in "AB"] for part in "qkv"]
-            block.attn = Attention(block.attn, pairs, gamma, rate)
+            block.attn = Attention(block.attn, pairs, rate)
     return model
 
 
 class LowRankLinear(nn.Module):
     """W x + b + gamma B A drop(x)."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, pair: Sequence[nn.Parameter], gamma: float, rate: float) -> None:
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, pair: Sequence[nn.Parameter], rate: float) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
         self.A, self.B = pair
-        self.gamma, self.drop = gamma, nn.Dropout(rate)
+        self.drop = nn.Dropout(rate)
 
     def forward(self, x: Tensor) -> Tensor:
         """(*,in) -> (*,out)."""
-        return F.linear(x, self.weight, self.bias) + self.gamma * F.linear(F.linear(self.drop(x), self.A), self.B)
+        return F.linear(x, self.weight, self.bias) + GAMMA * F.linear(F.linear(self.drop(x), self.A), self.B)
 
 
 class Attention(nn.Module):
     """Multi-head attention with three linear maps in place of one; it is called as torch's is."""
 
-    def __init__(self, attn: Any, pairs: Sequence[Sequence[nn.Parameter]], gamma: float, rate: float) -> None:
+    def __init__(self, attn: Any, pairs: Sequence[Sequence[nn.Parameter]], rate: float) -> None:
         super().__init__()
         weights, biases = attn.in_proj_weight.detach().chunk(3), attn.in_proj_bias.detach().chunk(3)
-        self.maps = nn.ModuleList(LowRankLinear(*own, gamma, rate) for own in zip(weights, biases, pairs, strict=True))
+        self.maps = nn.ModuleList(LowRankLinear(*own, rate) for own in zip(weights, biases, pairs, strict=True))
         self.out_proj, self.heads = attn.out_proj, attn.num_heads
 
     def forward(self, x: Tensor, *_: Tensor, attn_mask: Tensor | None = None, **options: Any) -> tuple[Tensor, None]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.backbones.deltas import Bias, Bottleneck, Delta, LowRank, Norm, TowerDeltas, mixed
+from vlmprompt.backbones.deltas import Activation, Bias, Bottleneck, Delta, LowRank, Norm, TowerDeltas, mixed
 from vlmprompt.errors import CapabilityError, InputError
 
 BRANCHES = ("adapter_attn", "adapter_mlp")
@@ -193,7 +193,9 @@ def _sum(own: Tensor | None, delta: Tensor | None, absent: float) -> Tensor | No
     return own if delta is None else delta + (absent if own is None else own)
 
 
-def _activated(x: Tensor, activation: str) -> Tensor:
+def _activated(x: Tensor, activation: Activation) -> Tensor:
     if activation == "quick_gelu":
         return x * torch.sigmoid(_QUICK_GELU * x)
-    return x if activation == "none" else {"relu": F.relu, "gelu": F.gelu}[activation](x)
+    if activation == "gelu":
+        return F.gelu(x)
+    return F.relu(x) if activation == "relu" else x

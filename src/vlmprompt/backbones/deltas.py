@@ -115,10 +115,8 @@ class TowerDeltas(Mapping[int, Mapping[str, Delta]]):
     def holding(self, tensors: Sequence[Tensor]) -> TowerDeltas:
         """The same with other tensors in these places."""
         rest = iter(tensors)
-        blocks: dict[int, dict[str, Delta]] = {
-            block: {
-                part: replace(delta, **{name: next(rest) for name in _tensors(delta)}) for part, delta in own.items()
-            }
+        blocks = {
+            block: {part: _with(delta, {name: next(rest) for name in _tensors(delta)}) for part, delta in own.items()}
             for block, own in self.items()
         }
         return TowerDeltas(blocks, seed=self.seed)
@@ -140,3 +138,7 @@ def mixed(seed: int | None, key: int) -> int | None:
 def _tensors(delta: Delta) -> dict[str, Tensor]:
     named: list[tuple[str, Any]] = [(field.name, getattr(delta, field.name)) for field in fields(delta)]
     return {name: value for name, value in named if isinstance(value, Tensor)}
+
+
+def _with(delta: Delta, tensors: Mapping[str, Any]) -> Delta:
+    return replace(delta, **tensors)
