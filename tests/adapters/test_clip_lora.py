@@ -151,8 +151,19 @@ def test_the_text_alone_reads_cached_features(tiny_backbone: Backbone) -> None:
     assert {name.split(".")[0] for name in method.trainable_state()} == {"text"}
     features = tiny_backbone.encode_image(images())
     assert torch.equal(method(features).logits, method(images()).logits)
-    other = build(tiny_backbone, encoder="vision")
-    assert other.image_needs().grad and "feature_cache" not in other.capabilities
+
+
+def test_a_text_tower_that_stays_is_read_once(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = stirred(build(tiny_backbone, encoder="vision"))
+    assert method.image_needs().grad and "feature_cache" not in method.capabilities
+    assert {name.split(".")[0] for name in method.trainable_state()} == {"visual"}
+    whole = build(tiny_backbone, dropout=0.0)
+    moved = method.with_classes(NAMES[2:], template="unused {}")
+    monkeypatch.setattr(TextEngine, "encode", None)
+    text_Kd = method.encode_text().unit_PKd[0]
+    torch.testing.assert_close(moved.encode_text().unit_PKd[0], text_Kd[2:], rtol=1e-5, atol=1e-6)
+    monkeypatch.undo()
+    torch.testing.assert_close(whole.encode_text().unit_PKd[0], text_Kd, rtol=1e-5, atol=1e-6)
 
 
 def test_the_other_tower_stays_as_it_is(tiny_backbone: Backbone) -> None:

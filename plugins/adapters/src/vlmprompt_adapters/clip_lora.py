@@ -20,10 +20,12 @@ from vlmprompt.api import (
     LowRank,
     MethodConfig,
     PromptMethod,
+    TextFeatures,
     TextPrompts,
     TowerDeltas,
     UsageError,
     VisualPrompts,
+    class_text,
 )
 from vlmprompt_adapters.config.clip_lora import CLIPLoRAConfig, Position
 
@@ -51,6 +53,7 @@ class CLIPLoRA(PromptMethod):
 
     capabilities = frozenset({"new_classes"})
     config: CLIPLoRAConfig
+    plain_text_Kd: Tensor
 
     @classmethod
     def required(cls, config: MethodConfig) -> frozenset[str]:
@@ -70,6 +73,7 @@ class CLIPLoRA(PromptMethod):
             self.visual = self._pairs("image", vision.layers, vision.width)
         else:
             self.capabilities = self.capabilities | {"feature_cache"}
+        self.renew(None)
 
     def class_tokens(self, names: Sequence[str]) -> ClassTokens:
         """Class names with what follows them in the template; whole texts where nothing ends before the name."""
@@ -83,6 +87,21 @@ class CLIPLoRA(PromptMethod):
     def image_needs(self) -> ImageNeeds:
         """Gradients flow through the image tower where it is updated."""
         return ImageNeeds(grad=hasattr(self, "visual"))
+
+    def encode_text(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextFeatures:
+        """The features of the text; where its tower stays as it is, they are computed once."""
+        if hasattr(self, "text"):
+            return super().encode_text(global_Bd, draws=draws)
+        return TextFeatures(self.plain_text_Kd[None])
+
+    def renew(self, template: str | None) -> None:
+        """Text features that nothing changes any more are those of these classes."""
+        if not hasattr(self, "text"):
+            keep = self.config.keep_underscores
+            text_Kd = class_text(self.backbone.text, self._template, self.class_names, keep_underscores=keep)
+            self.register_buffer("plain_text_Kd", text_Kd, persistent=False)
 
     def sample_draws(self) -> Mapping[str, Tensor]:
         """A seed for the dropout of each tower."""
