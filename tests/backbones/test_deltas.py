@@ -34,9 +34,9 @@ ALL = (
 def of_tower(blocks: Any, kinds: Any = ALL) -> TowerDeltas:
     """Deltas for each of two blocks, for the parts that they have; no bias where the module could hold none."""
     deltas = {}
-    for i, own in enumerate(kinds):
+    for i, wanted in enumerate(kinds):
         places = blocks[i].places
-        there = {part: kind for part, kind in own.items() if part in places}
+        there = {part: kind for part, kind in wanted.items() if part in places}
         taken = {part: kind for part, kind in there.items() if kind is not Bias or places[part].bias is not None}
         deltas[i] = made(taken, {part: place.shape for part, place in places.items()}, seed=i)
     return TowerDeltas(deltas)
