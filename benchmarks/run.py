@@ -25,6 +25,7 @@ BENCHES = (
     "bloom_step",
     "gallop_step",
     "gallop_memory",
+    "lora_step",
     "ot",
     "classes_scale",
     "doodles",

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from vlmprompt.backbones.backbone import Backbone as Backbone
     from vlmprompt.backbones.backbone import Identity as Identity
+    from vlmprompt.backbones.deltas import Bias as Bias
+    from vlmprompt.backbones.deltas import Bottleneck as Bottleneck
+    from vlmprompt.backbones.deltas import LowRank as LowRank
+    from vlmprompt.backbones.deltas import Norm as Norm
+    from vlmprompt.backbones.deltas import TowerDeltas as TowerDeltas
     from vlmprompt.backbones.load import load_backbone as load_backbone
     from vlmprompt.backbones.text.engine import TextEngine as TextEngine
     from vlmprompt.backbones.text.tower import TextTower as TextTower

@@ -27,6 +27,7 @@ from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 
 WITH_PROMPTS = {"bloom", "ivlp", "maple", "promptsrc", "vpt"}
+WITH_DELTAS = {"clip_lora"}
 WITH_LOCAL = {"dual_pt", "gallop", "locoop", "plot"}
 MAPS = {"convnext", "fastvit", "vitamin", "swin", "resnet"}
 
@@ -100,8 +101,9 @@ def test_towers_stay_as_they_are(kind: str, photos: Path, tmp_path: Path) -> Non
 def test_refusals_name_what_is_missing() -> None:
     found = refusals(backbone("convnext"))
     assert set(found) == set(list_methods())
-    assert {name for name, why in found.items() if why is not None} == WITH_PROMPTS | {"gallop"}
+    assert {name for name, why in found.items() if why is not None} == WITH_PROMPTS | WITH_DELTAS | {"gallop"}
     assert found["vpt"] == "needs an image tower that takes prompt tokens (a ViT)"
+    assert found["clip_lora"] == "needs an image tower whose blocks can be changed (a ViT)"
     assert "has 4 patches" in str(found["gallop"]), "its default scales are for more"
     assert not any(refusals(backbone("siglip")).values())
 
@@ -111,7 +113,7 @@ def test_methods_of_local_features_are_refused_where_there_are_none(monkeypatch:
     towers = serving.image_backbone("convnext")
     monkeypatch.setattr(towers.vision, "n_local", 0)
     found = refusals(towers)
-    assert {name for name, why in found.items() if why is not None} == WITH_PROMPTS | WITH_LOCAL
+    assert {name for name, why in found.items() if why is not None} == WITH_PROMPTS | WITH_DELTAS | WITH_LOCAL
     for name in WITH_LOCAL:
         with pytest.raises(CapabilityError, match=f"{name}.* needs local image features") as error:
             build_method(name, towers, ["cat", "dog"])

@@ -20,11 +20,13 @@ class Capabilities:
         context_length: longest text in tokens.
         text_layers: layers that deep text prompts can name.
         shared_prefix: whether what stands before the class name is computed once for all classes.
+        text_deltas: whether the blocks of the text tower can be changed, see `TowerDeltas`.
         image: kind of image tower.
         image_size: height and width of its input in pixels.
         grid: rows and columns of local features; None where there are none.
         local: what a local feature is; None where there are none.
         visual_prompts: whether the image tower takes prompt tokens.
+        image_deltas: whether the blocks of the image tower can be changed.
         image_layers: layers that visual prompts can name.
         joint_dim: width of the joint space.
     """
@@ -33,11 +35,13 @@ class Capabilities:
     context_length: int
     text_layers: int
     shared_prefix: bool
+    text_deltas: bool
     image: str
     image_size: tuple[int, int]
     grid: tuple[int, int] | None
     local: str | None
     visual_prompts: bool
+    image_deltas: bool
     image_layers: int
     joint_dim: int
 
@@ -47,6 +51,8 @@ _OFFERS: Mapping[str, Callable[[Backbone], bool]] = {
     "visual_prompts": lambda backbone: backbone.vision.has_prompts,
     "local_features": lambda backbone: backbone.vision.n_local > 0,
     "deep_text_prompts": lambda backbone: backbone.text.layers > 0,
+    "text_deltas": lambda backbone: backbone.text.takes_deltas,
+    "image_deltas": lambda backbone: backbone.vision.takes_deltas,
 }
 
 
@@ -63,11 +69,13 @@ def capabilities(backbone: Backbone) -> Capabilities:
         context_length=text.context_length,
         text_layers=text.layers,
         shared_prefix=isinstance(text.tower, CausalTower),
+        text_deltas=text.takes_deltas,
         image=vision.kind,
         image_size=backbone.preprocess.sides,
         grid=vision.grid if vision.n_local else None,
         local=_local(vision) if vision.n_local else None,
         visual_prompts=vision.has_prompts,
+        image_deltas=vision.takes_deltas,
         image_layers=vision.layers,
         joint_dim=vision.joint_dim,
     )

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.config.models import ClassPosition as ClassPosition
+
+if TYPE_CHECKING:
+    from vlmprompt.backbones.deltas import TowerDeltas
 
 LocalKind = Literal["value_block", "tokens", "value_only", "value_attention"]
 SpaceKind = Literal["pre_proj", "joint"]
@@ -134,14 +137,21 @@ class VisualPrompts(Mapping[int, Tensor]):
         layers: layer -> (L, d_v); consecutive layers, all of one L.
         after_ln_pre: layer-0 prompts enter after `ln_pre` rather than before it.
         drop_after: remove the tokens after the last layer named instead of letting them flow on.
+        deltas: what is changed inside the tower's blocks, see `TowerDeltas`.
     """
 
     def __init__(
-        self, layers: Mapping[int, Tensor] | None = None, *, after_ln_pre: bool = False, drop_after: bool = False
+        self,
+        layers: Mapping[int, Tensor] | None = None,
+        *,
+        after_ln_pre: bool = False,
+        drop_after: bool = False,
+        deltas: TowerDeltas | None = None,
     ) -> None:
         self._layers = dict(layers or {})
         self.after_ln_pre = after_ln_pre
         self.drop_after = drop_after
+        self.deltas = deltas
 
     def __getitem__(self, layer: int) -> Tensor:
         return self._layers[layer]
@@ -153,7 +163,8 @@ class VisualPrompts(Mapping[int, Tensor]):
         return len(self._layers)
 
     def __repr__(self) -> str:
-        return f"VisualPrompts({_shape(self._layers)})"
+        deltas = "" if self.deltas is None else f", deltas={self.deltas!r}"
+        return f"VisualPrompts({_shape(self._layers)}{deltas})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,6 +205,7 @@ class TextPrompts(Shaped):
             the start token in that layer's input; S is at most the number of context tokens and words before the name.
         words: fixed words between the context and the class name (position "end" only).
         position: where the class name stands, for all prompts or for each of the P.
+        deltas: what is changed inside the tower's blocks, see `TowerDeltas`.
     """
 
     ctx: Tensor
@@ -201,6 +213,7 @@ class TextPrompts(Shaped):
     deep: Mapping[int, Tensor] = field(default_factory=dict)
     words: str = ""
     position: ClassPosition | tuple[ClassPosition, ...] = "end"
+    deltas: TowerDeltas | None = None
 
 
 @dataclass(frozen=True, repr=False)

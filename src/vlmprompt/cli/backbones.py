@@ -123,6 +123,7 @@ def tower_page(data: dict[str, Any]) -> list[Table | str]:
     grid = "none" if data["grid"] is None else f"{_by(data['grid'])}, {data['local']}"
     prompts = f"in any of {data['image_layers']} layers" if data["visual_prompts"] else "no"
     deep = f"in any of {data['text_layers']} layers" if data["text_layers"] else "no"
+    deltas = [tower for tower in ("text", "image") if data[f"{tower}_deltas"]]
     statistics = "; ".join(f"{name} {', '.join(f'{v:g}' for v in transform[name])}" for name in ("mean", "std"))
     towers = Table(
         ("", data["spec"]),
@@ -136,6 +137,7 @@ def tower_page(data: dict[str, Any]) -> list[Table | str]:
             ("transform", f"{transform['resize_mode']}, {transform['interpolation']}; {statistics}"),
             ("local features", grid),
             ("visual prompts", prompts),
+            ("weight deltas", f"in the {' and the '.join(deltas)} tower" if deltas else "no"),
             ("joint space", f"{data['joint_dim']} wide"),
             ("parameters", ", ".join(f"{name} {value / 1e6:.1f} M" for name, value in sizes.items())),
         ],

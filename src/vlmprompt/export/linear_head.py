@@ -57,12 +57,15 @@ class LinearHead:
         }
 
 
-def read_head(frozen: FrozenMethod, name: str, pixels_B3HW: Tensor) -> tuple[LinearHead, Difference]:
+def read_head(
+    frozen: FrozenMethod, name: str, pixels_B3HW: Tensor, *, changed: bool = False
+) -> tuple[LinearHead, Difference]:
     """The matrix that a method is.
 
     Args:
         name: of the method, for errors.
         pixels_B3HW: images, which may be alike: what an image's local features do is also tried on random pixels.
+        changed: the towers are those that the method changes (`TowerDeltas`), not the plain ones.
 
     Returns:
         The head, and how far its logits are from the method's own on those images.
@@ -73,14 +76,18 @@ def read_head(frozen: FrozenMethod, name: str, pixels_B3HW: Tensor) -> tuple[Lin
     method = frozen.method
     if "image_conditioned" in method.capabilities:
         raise _refused(name, "the text of its classes depends on the image")
-    if len(method.visual_prompts()):
+    prompts = method.visual_prompts()
+    if len(prompts):
         raise _refused(name, "its image tower reads learned prompt tokens, which the plain tower lacks")
+    if prompts.deltas and not changed:
+        hint = f"{TO_ONNX}; or with the changed towers: --to open_clip"
+        raise _refused(name, "it changes weights of the image tower, which --to open_clip merges", hint)
     with torch.inference_mode(False), torch.no_grad():
         features = method.encode_images(pixels_B3HW)
         if _reads_more(frozen, features) or _reads_more(frozen, method.encode_images(noise(method.backbone, 3))):
             raise _refused(name, "its logits depend on more of an image than its global feature (on local features)")
         head = _read(frozen, features[:1])
-        plain_Bd = method.backbone.encode_image(pixels_B3HW, ImageNeeds()).global_Bd
+        plain_Bd = method.backbone.encode_image(pixels_B3HW, ImageNeeds(), prompts=prompts).global_Bd
         seen = difference(head.logits(plain_Bd), frozen(pixels_B3HW).logits)
         random_Bd = _random(_PROBES, plain_Bd.shape[1])
         others = difference(head.logits(random_Bd), _answers(frozen, features[:1], random_Bd))
@@ -123,5 +130,5 @@ def _reads_more(frozen: FrozenMethod, features: ImageFeatures) -> bool:
     return difference(logits_BK, logits_BK[:1].expand_as(logits_BK)).relative > TOLERANCE
 
 
-def _refused(name: str, reason: str) -> CapabilityError:
-    return CapabilityError(f"method {name} is no matrix of class embeddings: {reason}", hint=TO_ONNX)
+def _refused(name: str, reason: str, hint: str = TO_ONNX) -> CapabilityError:
+    return CapabilityError(f"method {name} is no matrix of class embeddings: {reason}", hint=hint)

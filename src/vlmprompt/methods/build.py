@@ -32,6 +32,10 @@ _INSTEAD = {
     "local_features": f"{INSTEAD_OF_LOCAL} ('vlmprompt backbones show SPEC' lists all)",
     "deep_text_prompts": "use a text tower of open_clip's own such as that of ViT-B-16-quickgelu/openai, or a method "
     "that prompts its input only, such as coop ('vlmprompt backbones show SPEC' lists all)",
+    "text_deltas": "use a text tower of open_clip's own such as that of ViT-B-16-quickgelu/openai, or a method that "
+    "leaves it as it is ('vlmprompt backbones show SPEC' lists all)",
+    "image_deltas": "use a ViT such as ViT-B-16-quickgelu/openai, or a method that leaves the image tower as it is "
+    "('vlmprompt backbones show SPEC' lists all)",
 }
 
 
@@ -72,6 +76,9 @@ def build_method(
     require_overrides(entry)
     _require(name, cls.requires, backbone)
     options = method_config(name, config)
+    with blaming(entry):
+        required = cls.required(options)
+    _require(name, required, backbone)
     require_list(class_names)
     _check_names(class_names)
     _warn_of_unknown(backbone, class_names)

@@ -52,7 +52,8 @@ class Hooks(Showing, nn.Module):
 
     # What a method can do, of CAPABILITIES; an instance may lack some (a class-specific context).
     capabilities: frozenset[str] = frozenset({"new_classes"})
-    # What the backbone must offer, of REQUIREMENTS; `build_method` refuses by name where it does not.
+    # What the backbone must offer, of REQUIREMENTS; `build_method` refuses by name where it does not. What only some
+    # options need says `required`.
     requires: ClassVar[frozenset[str]] = frozenset()
     # Names of buffers that only training fills (a running average): None before, and perhaps after it; part of
     # the trained state while they hold something.
@@ -98,6 +99,11 @@ class Hooks(Showing, nn.Module):
             text features, so that every label space needs its own.
         """
         return "never"
+
+    @classmethod
+    def required(cls, config: MethodConfig) -> frozenset[str]:
+        """What the backbone must offer with these options, of REQUIREMENTS; default `requires`."""
+        return cls.requires
 
     @property
     def scale(self) -> float:

@@ -24,6 +24,8 @@ REQUIREMENTS = {
     "visual_prompts": "an image tower that takes prompt tokens (a ViT)",
     "local_features": "local image features",
     "deep_text_prompts": "a text tower that takes prompt tokens in its layers (one of open_clip's own)",
+    "text_deltas": "a text tower whose blocks can be changed (one of open_clip's own)",
+    "image_deltas": "an image tower whose blocks can be changed (a ViT)",
 }
 
 # Where a method reads descriptions of its classes, see `Hooks.reads_descriptions`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import lacking
 from vlmprompt.errors import VlmPromptError
-from vlmprompt.methods.build import build_method, list_methods, method_type
+from vlmprompt.methods.build import build_method, list_methods, method_config, method_type
 from vlmprompt.methods.requirements import REQUIREMENTS
 
 _NAMES = ("one", "two")
@@ -18,7 +18,8 @@ def refusals(backbone: Backbone) -> dict[str, str | None]:
 
 def _refusal(name: str, backbone: Backbone) -> str | None:
     try:
-        if missing := lacking(method_type(name).requires, backbone):
+        cls = method_type(name)
+        if missing := lacking(cls.requires | cls.required(method_config(name)), backbone):
             return "needs " + " and ".join(REQUIREMENTS.get(need, need) for need in missing)
         build_method(name, backbone, _NAMES, descriptions=[["a part"]] * len(_NAMES))
     except VlmPromptError as error:

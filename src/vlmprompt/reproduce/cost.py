@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.load import architecture_of
 from vlmprompt.backbones.openclip.miniature import miniature
+from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.config.models import RunConfig
 from vlmprompt.data import ood_sets
 from vlmprompt.data.classes import base_new_labels
@@ -153,7 +155,7 @@ def prompting_of(config: RunConfig, backbone: Backbone) -> Prompting:
     names = [f"class {i}" for i in range(N_PROBED)]
     method = build_method(config.method, backbone, names, config.options, descriptions=[["a part"]] * N_PROBED)
     text = method.train().text_prompts(torch.zeros(1, backbone.text.joint_dim), draws=method.sample_draws())
-    learned = text is not None and any(part.requires_grad for part in (text.ctx, *text.deep.values()))
+    learned = text is not None and any(part.requires_grad for part in _tensors(text))
     prompts, tokens = (0, 0)
     if text is not None and learned:
         prompts, tokens = text.ctx.shape[-3], text.ctx.shape[-2] + len(text.words.split())
@@ -165,6 +167,11 @@ def prompting_of(config: RunConfig, backbone: Backbone) -> Prompting:
         reads_features="closed_form" in method.capabilities,
         trains=not LOOPLESS & method.capabilities,
     )
+
+
+def _tensors(text: TextPrompts) -> list[Tensor]:
+    """What a text is made of that a method may learn."""
+    return [text.ctx, *text.deep.values(), *([] if text.deltas is None else text.deltas.tensors())]
 
 
 def sizes(data: str, dataset: Dataset | None) -> tuple[int, int, int]:

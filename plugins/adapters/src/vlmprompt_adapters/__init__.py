@@ -9,7 +9,7 @@ from vlmprompt.api import hookimpl
 if TYPE_CHECKING:
     from vlmprompt.api import Register
 
-METHODS: tuple[tuple[str, str, str], ...] = ()
+METHODS: tuple[tuple[str, str, str], ...] = (("clip_lora", "CLIPLoRA", "low-rank updates of attention in both towers"),)
 
 
 @hookimpl

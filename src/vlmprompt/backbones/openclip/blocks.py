@@ -5,12 +5,15 @@ Shapes: * any leading dimensions, T tokens, D width, H heads, h = D/H.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vlmprompt.backbones.adapting import BRANCHES, BlockDeltas, Place
 
 QUICK_GELU = 1.702
 # What a block is made of; see `unfit`.
@@ -28,6 +31,26 @@ class ResidualBlock:
 
     def __init__(self, block: Any) -> None:
         self._block = block
+
+    @cached_property
+    def places(self) -> Mapping[str, Place]:
+        """See `Adaptable.places`."""
+        block, attn = self._block, self._block.attn
+        width = attn.in_proj_weight.shape[-1]
+        found = {
+            part: Place("linear", (width, width), attn.in_proj_weight, attn.in_proj_bias, rows, rows)
+            for part, rows in _thirds(width).items()
+        }
+        for part, linear in (("o", attn.out_proj), ("fc", block.mlp.c_fc), ("proj", block.mlp.c_proj)):
+            found[part] = Place("linear", tuple(linear.weight.shape), linear.weight, linear.bias)
+        for part, norm in (("ln_1", block.ln_1), ("ln_2", block.ln_2)):
+            if isinstance(norm, nn.LayerNorm):
+                found[part] = Place("norm", (width,), norm.weight, norm.bias)
+        return {**found, **{part: Place("branch", (width,)) for part in BRANCHES}}
+
+    def adapted(self, own: BlockDeltas) -> AdaptedBlock:
+        """See `Adaptable.adapted`."""
+        return AdaptedBlock(self._block, own)
 
     def norm(self, x: Tensor) -> Tensor:
         """What attention reads: (*,T,D)."""
@@ -47,7 +70,7 @@ class ResidualBlock:
 
     def finish(self, x: Tensor, heads_out: Tensor) -> Tensor:
         """Both residual branches after attention: x (*,T,D) and attended heads (*,H,T,h) -> (*,T,D)."""
-        return self._feed_forward(x + self._block.ls_1(self._joined(heads_out)))
+        return self._feed_forward(self._attended(x, self._joined(heads_out)))
 
     def run(self, x: Tensor, *, causal: bool = False) -> Tensor:
         """The whole block: (*,T,D) -> the same."""
@@ -63,12 +86,12 @@ class ResidualBlock:
 
     def alone(self, x: Tensor) -> Tensor:
         """The block with an attention matrix that is the identity, each token attending to itself: (*,T,D)."""
-        return self._feed_forward(x + self._block.ls_1(self.value_path(x)))
+        return self._feed_forward(self._attended(x, self.value_path(x)))
 
     def value_path(self, x: Tensor) -> Tensor:
         """Values through the output projection, without residual and MLP: (*,T,D)."""
         value = self._project(self.norm(x), slice(2, 3)).flatten(-3)
-        return self._block.attn.out_proj(value)
+        return self._out(value)
 
     def attention(self, x: Tensor) -> Tensor:
         """The attention branch without its residual: (*,T,D)."""
@@ -82,7 +105,7 @@ class ResidualBlock:
 
     def _joined(self, heads_out: Tensor) -> Tensor:
         """Attended heads (*,H,T,h) through the output projection: (*,T,D)."""
-        return self._block.attn.out_proj(heads_out.transpose(-2, -3).flatten(-2))
+        return self._out(heads_out.transpose(-2, -3).flatten(-2))
 
     def _project(self, normed: Tensor, parts: slice) -> Tensor:
         """Some of queries, keys and values (0, 1, 2): (*,T,D) -> (*,T,parts,H,h)."""
@@ -92,9 +115,68 @@ class ResidualBlock:
         projected = F.linear(normed, attn.in_proj_weight[rows], None if bias is None else bias[rows])
         return projected.unflatten(-1, (parts.stop - parts.start, attn.num_heads, -1))
 
+    def _out(self, heads: Tensor) -> Tensor:
+        """The output projection: (*,T,D)."""
+        return self._block.attn.out_proj(heads)
+
+    def _attended(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The attention branch with its residual."""
+        return x + self._block.ls_1(attended)
+
     def _feed_forward(self, x: Tensor) -> Tensor:
         """The MLP branch with its residual."""
         return x + self._block.ls_2(_mlp(self._block.mlp, self._block.ln_2(x)))
+
+
+class AdaptedBlock(ResidualBlock):
+    """The same with deltas.
+
+    Args:
+        own: the deltas of this block.
+    """
+
+    def __init__(self, block: Any, own: BlockDeltas) -> None:
+        super().__init__(block)
+        self._own = own
+
+    def norm(self, x: Tensor) -> Tensor:
+        """See `ResidualBlock.norm`."""
+        return self._norm("ln_1", self._block.ln_1, x)
+
+    def _project(self, normed: Tensor, parts: slice) -> Tensor:
+        plain = super()._project(normed, parts)
+        columns = dict(zip("qkv"[parts], _thirds(normed.shape[-1]).values(), strict=False))
+        return self._own.add(columns, normed, plain.flatten(-3)).view(plain.shape)
+
+    def _out(self, heads: Tensor) -> Tensor:
+        return self._own.add({"o": slice(None)}, heads, super()._out(heads))
+
+    def _attended(self, x: Tensor, attended: Tensor) -> Tensor:
+        plain = super()._attended(x, attended)
+        return plain + self._own.branch("adapter_attn", self.norm(x)) if "adapter_attn" in self._own else plain
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        normed = self._norm("ln_2", self._block.ln_2, x)
+        out = x + self._block.ls_2(self._mlp(normed))
+        return out + self._own.branch("adapter_mlp", normed) if "adapter_mlp" in self._own else out
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        layers = self._block.mlp
+        if "fc" not in self._own and "proj" not in self._own:
+            return _mlp(layers, x)
+        hidden = layers.gelu(self._own.add({"fc": slice(None)}, x, layers.c_fc(x)))
+        return self._own.add({"proj": slice(None)}, hidden, layers.c_proj(hidden))
+
+    def _norm(self, part: str, norm: Any, x: Tensor) -> Tensor:
+        if part not in self._own:
+            return norm(x)
+        weight, bias = self._own.norm(part, norm.weight, norm.bias)
+        return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps).to(x.dtype)
+
+
+def _thirds(width: int) -> dict[str, slice]:
+    """Rows of queries, keys and values in their fused projection."""
+    return {part: slice(i * width, (i + 1) * width) for i, part in enumerate("qkv")}
 
 
 def residual_blocks(blocks: Iterable[nn.Module]) -> list[ResidualBlock]:

@@ -8,8 +8,11 @@ Shapes: B images, T tokens (S special ones, N patches, then prompts), H heads, c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any, Self
 
 import torch
 from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
@@ -18,7 +21,11 @@ from timm.models.vision_transformer_relpos import RelPosBlock, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlmprompt.backbones.adapting import BRANCHES, BlockDeltas, Place
+from vlmprompt.backbones.openclip.image_timm_deltas import Changed, parted, places_of
 from vlmprompt.backbones.vision.tower import ImageBlock
+
+_KNOWN: tuple[type, ...] = (Block, EvaBlock, EvaBlockPostNorm, RelPosBlock)
 
 
 def timm_blocks(trunk: Any, n_tokens: int) -> Sequence[ImageBlock]:
@@ -42,7 +49,7 @@ def unfit_blocks(trunk: Any, *, alone: bool) -> str | None:
         alone: a patch is to be passed alone through the last block, which takes the block apart.
     """
     relative = isinstance(trunk, VisionTransformerRelPos)
-    known: tuple[type, ...] = (RelPosBlock,) if relative else (Block, EvaBlock, EvaBlockPostNorm)
+    known: tuple[type, ...] = (RelPosBlock,) if relative else _KNOWN[:-1]
     parted: Sequence[Any] = trunk.blocks if relative else trunk.blocks[-1:] if alone else []
     foreign = sorted({type(block).__name__ for block in parted if type(block) not in known})
     return f"it has a {foreign[0]}, which cannot be taken apart" if foreign else None
@@ -53,10 +60,22 @@ class PlainBlock:
 
     def __init__(self, block: Any) -> None:
         self._block = block
+        self._own: BlockDeltas | None = None
+
+    @cached_property
+    def places(self) -> Mapping[str, Place]:
+        """See `Adaptable.places`; nothing for a block of a kind that is not known here."""
+        return places_of(self._block) if type(self._block) in _KNOWN else {}
+
+    def adapted(self, own: BlockDeltas) -> Self:
+        """See `Adaptable.adapted`."""
+        other = copy.copy(self)
+        other._own = own
+        return other
 
     def run(self, x_BTc: Tensor) -> Tensor:
         """See `ImageBlock.run`."""
-        return self._block(x_BTc)
+        return self._pass(x_BTc)
 
     def head(self, x_BTc: Tensor, n: int) -> Tensor:
         """See `ImageBlock.head`."""
@@ -64,14 +83,25 @@ class PlainBlock:
 
     def alone(self, x_BNc: Tensor) -> Tensor:
         """See `ImageBlock.alone`."""
-        return self._block(x_BNc.reshape(-1, 1, x_BNc.shape[-1])).view_as(x_BNc)
+        return self._pass(x_BNc.reshape(-1, 1, x_BNc.shape[-1])).view_as(x_BNc)
 
     def value_path(self, x_BNc: Tensor) -> Tensor:
         """See `ImageBlock.value_path`. Where the block's norm stands behind its attention, it belongs to the path."""
         block, x_M1c = self._block, x_BNc.reshape(-1, 1, x_BNc.shape[-1])
-        if isinstance(block, EvaBlockPostNorm):
-            return block.norm1(block.attn(x_M1c)).view_as(x_BNc)
-        return block.attn(block.norm1(x_M1c)).view_as(x_BNc)
+        with self._changed():
+            if isinstance(block, EvaBlockPostNorm):
+                return block.norm1(block.attn(x_M1c)).view_as(x_BNc)
+            return block.attn(block.norm1(x_M1c)).view_as(x_BNc)
+
+    def _pass(self, x_BTc: Tensor, **turns: Tensor) -> Tensor:
+        """The block with its deltas."""
+        with self._changed():
+            if self._own is not None and any(part in self._own for part in BRANCHES):
+                return parted(self._block, x_BTc, self._own, **turns)
+            return self._block(x_BTc, **turns)
+
+    def _changed(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self._own is None else Changed(self._own, self.places)
 
 
 class RotaryBlock(PlainBlock):
@@ -91,7 +121,7 @@ class RotaryBlock(PlainBlock):
             sine, cosine = turns.new_zeros, turns.new_ones
             none = [make(*turns.shape[:-2], n_prompts, turns.shape[-1] // 2) for make in (sine, cosine)]
             turns = torch.cat([turns, torch.cat(none, dim=-1)], dim=-2)
-        return self._block(x_BTc, rope=turns)
+        return self._pass(x_BTc, rope=turns)
 
     def _turns(self) -> Tensor:
         """Sines and cosines of the patches' places: (..., N, 2h)."""
@@ -114,14 +144,20 @@ class RelativeBlock(PlainBlock):
         """See `ImageBlock.run`."""
         bias_HTT = self._bias.get_bias()
         n_prompts = x_BTc.shape[1] - bias_HTT.shape[-1]
-        return self._finish(x_BTc, self._attention(x_BTc, F.pad(bias_HTT, (0, n_prompts, 0, n_prompts))))
+        with self._changed():
+            return self._finish(x_BTc, self._attention(x_BTc, F.pad(bias_HTT, (0, n_prompts, 0, n_prompts))))
 
     def alone(self, x_BNc: Tensor) -> Tensor:
         """See `ImageBlock.alone`."""
-        return self._finish(x_BNc, self.value_path(x_BNc))
+        with self._changed():
+            return self._finish(x_BNc, self._values(x_BNc))
 
     def value_path(self, x_BNc: Tensor) -> Tensor:
         """See `ImageBlock.value_path`."""
+        with self._changed():
+            return self._values(x_BNc)
+
+    def _values(self, x_BNc: Tensor) -> Tensor:
         return self._attention(x_BNc.reshape(-1, 1, x_BNc.shape[-1]), None).view_as(x_BNc)
 
     def _attention(self, x_BTc: Tensor, bias_HTT: Tensor | None) -> Tensor:
@@ -132,6 +168,10 @@ class RelativeBlock(PlainBlock):
         return attn.proj(heads.transpose(1, 2).flatten(2))
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        block = self._block
+        block, own = self._block, self._own
+        beside = None if own is None else own.branch("adapter_attn", block.norm1(x))
         x = x + block.ls1(attended)
-        return x + block.ls2(block.mlp(block.norm2(x)))
+        x = x if beside is None else x + beside
+        normed = block.norm2(x)
+        out = x + block.ls2(block.mlp(normed))
+        return out if own is None else out + own.branch("adapter_mlp", normed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ from vlmprompt.regular import named_path
 _OWN = (open_clip.model.CLIP, open_clip.model.CustomTextCLIP, open_clip.CoCa)
 
 
-def save_model(backbone: Backbone, folder: Path) -> None:
+def save_model(backbone: Backbone, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
     """Write description, weights and, where open_clip's package does not hold it, the tokenizer.
+
+    Args:
+        state: weights in place of the model's own, under the same names.
 
     Raises:
         CapabilityError: the towers are none of open_clip's, or nothing describes them.
@@ -40,7 +44,8 @@ def save_model(backbone: Backbone, folder: Path) -> None:
     """
     config = {"model_cfg": described(backbone), "preprocess_cfg": _images(backbone)}
     (folder / OPEN_CLIP_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in backbone.model.state_dict().items()}
+    kept = backbone.model.state_dict() if state is None else state
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
     weights = folder / OPEN_CLIP_FILES[0]
     try:
         save_file(state, weights, {"format": "pt"})

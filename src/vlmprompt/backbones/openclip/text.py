@@ -82,6 +82,7 @@ def _whole(text: Any, words: Words) -> WholeTower:
         context_length=positions if words.longest is None else min(positions, words.longest),
         device=text.positional_embedding.device,
         layers=len(transformer.blocks),
+        blocks=transformer.blocks,
         fill="limit",
         kind=f"{'causal' if causal else 'bidirectional'}, {pads}, read at the {place}",
     )

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.text.chunked import SUFFIX_TOKENS, most_tokens, run_layout
 from vlmprompt.backbones.text.layout import Chunk, ClassToken, Frame, Group, build_layout
 from vlmprompt.backbones.text.placement import Placement, place, with_prefix
@@ -61,6 +62,11 @@ class CausalTower:
     def layers(self) -> int:
         """Transformer layers."""
         return len(self.blocks)
+
+    @property
+    def takes_deltas(self) -> bool:
+        """Whether its blocks can be changed."""
+        return adaptable(self.blocks)
 
     @property
     def context_length(self) -> int:
@@ -113,7 +119,7 @@ class CausalTower:
             parts += [placement.table_PJD[:, : assembly.context_before], self._embed_all(assembly.word_ids, n_prompts)]
         x_PMD = torch.cat(parts, dim=1) + self.positional_embedding[: assembly.n_prefix]
         kept = []
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(adapted(self.blocks, placement.deltas.keyed(0))):
             if assembly.n_prefix > n_start and i in placement.deep:
                 deep_PSD = placement.deep[i].to(x_PMD.dtype)
                 x_PMD = torch.cat([x_PMD[:, :n_start], deep_PSD, x_PMD[:, n_start + deep_PSD.shape[1] :]], dim=1)
@@ -133,17 +139,18 @@ class CausalTower:
         """The classes of one chunk: (P, K of the chunk, d)."""
         placement = placement.holding(inputs[: -self.layers])
         prefix = inputs[-self.layers :]
+        blocks = adapted(self.blocks, placement.deltas.keyed(1 + part.labels[0]))
         x_TD = self._embed_suffix(part.ids_T) * part.fixed_T[:, None] + self.positional_embedding[part.positions_T]
         # Without context tokens in the suffix, all prompts share the input of layer 0: (1,T,D).
         x_PTD, deep = placement.context(part, x_TD), placement.deep_of(part)
-        for i, (block, kv) in enumerate(zip(self.blocks, prefix, strict=True)):
+        for i, (block, kv) in enumerate(zip(blocks, prefix, strict=True)):
             if i in deep:
                 x_PTD = _replaced(x_PTD, deep[i], part)
             if i == self.layers - 1:
                 break
             q, k, v = block.qkv(block.norm(x_PTD))
             x_PTD = block.finish(x_PTD, _attend(q, k, v, kv, part))
-        x_PKD = self._last_block(part, x_PTD, prefix[-1])
+        x_PKD = _last_block(blocks[-1], part, x_PTD, prefix[-1])
         return self.project(self.ln_final(x_PKD))
 
     def _embed_suffix(self, ids_T: Tensor) -> Tensor:
@@ -152,19 +159,19 @@ class CausalTower:
         is_class_T = ids_T == self.class_token.id
         return torch.where(is_class_T[:, None], self.class_embedding, self.embed(ids_T.masked_fill(is_class_T, 0)))
 
-    def _last_block(self, part: Chunk, x_PTD: Tensor, prefix_kv: Tensor) -> Tensor:
-        """The last layer at the positions that are read only: (P,K,D)."""
-        block = self.blocks[-1]
-        normed = block.norm(x_PTD)
-        k, v = block.kv(normed)
-        q = block.q(normed.index_select(1, part.ends_K))
-        ends = []
-        first = 0
-        for g in part.groups:
-            ends.append(replace(g, start=first, length=1))
-            first += g.count
-        heads = _attend(q, k, v, prefix_kv, part, queries=tuple(ends))
-        return block.finish(x_PTD.index_select(1, part.ends_K), heads)
+
+def _last_block(block: TextBlock, part: Chunk, x_PTD: Tensor, prefix_kv: Tensor) -> Tensor:
+    """The last layer at the positions that are read only: (P,K,D)."""
+    normed = block.norm(x_PTD)
+    k, v = block.kv(normed)
+    q = block.q(normed.index_select(1, part.ends_K))
+    ends = []
+    first = 0
+    for g in part.groups:
+        ends.append(replace(g, start=first, length=1))
+        first += g.count
+    heads = _attend(q, k, v, prefix_kv, part, queries=tuple(ends))
+    return block.finish(x_PTD.index_select(1, part.ends_K), heads)
 
 
 def _replaced(x_PTD: Tensor, deep_PKSD: Tensor, part: Chunk) -> Tensor:

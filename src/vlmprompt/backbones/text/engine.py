@@ -36,6 +36,7 @@ class TextEngine:
         self.layers = tower.layers
         self.joint_dim = tower.joint_dim
         self.context_length = tower.context_length
+        self.takes_deltas = bool(getattr(tower, "takes_deltas", False))  # a plugin's tower may not say
 
     def __repr__(self) -> str:
         return f"TextEngine({self.context_length} positions, {self.layers} layers of width {self.width})"
@@ -162,8 +163,15 @@ class TextEngine:
 
         Raises:
             InputError: the text of a class does not fit into the tower's context length, deep prompts reach
-                beyond the class-independent prefix, or there are not as many positions as prompts.
+                beyond the class-independent prefix, there are not as many positions as prompts, or a delta does not
+                fit the tower.
+            CapabilityError: there are deltas, and the tower takes none.
         """
+        if prompts.deltas and not self.takes_deltas:
+            raise CapabilityError(
+                f"this text tower ({self.tower.kind}) takes no deltas: its layers are another package's",
+                hint="use a method that prompts the input alone, or a text tower of open_clip's own",
+            )
         if isinstance(prompts.position, tuple):
             return self._by_position(prompts, prompts.position, classes, chunk)
         with self._autocast():
@@ -186,10 +194,12 @@ class TextEngine:
         if len(positions) != prompts.ctx.shape[-3]:
             raise InputError(f"{len(positions)} class positions for {prompts.ctx.shape[-3]} prompts")
         order, parts = [], []
-        for position in dict.fromkeys(positions):
+        for key, position in enumerate(dict.fromkeys(positions)):
             rows = [p for p, own in enumerate(positions) if own == position]
             deep = {layer: tokens_PSD[rows] for layer, tokens_PSD in prompts.deep.items()}
-            some = replace(prompts, ctx=prompts.ctx[..., rows, :, :], deep=deep, position=position)
+            deltas = None if prompts.deltas is None else prompts.deltas.keyed(key)
+            ctx = prompts.ctx[..., rows, :, :]
+            some = replace(prompts, ctx=ctx, deep=deep, position=position, deltas=deltas)
             parts.append(self.encode(some, classes, chunk=chunk))
             order += rows
         back = torch.tensor(order, device=self.device).argsort()

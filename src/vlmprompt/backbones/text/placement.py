@@ -6,11 +6,12 @@ Shapes: P prompts, K classes, V context tokens, S slots of a deep prompt, D widt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.deltas import TowerDeltas
 from vlmprompt.backbones.text.layout import Assembly, Chunk
 from vlmprompt.backbones.text.tower import Words
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
@@ -26,20 +27,23 @@ class Placement:
         assembly: how texts are put together.
         deep: layer -> (P,S,D) in place of tokens of the prefix, where that holds all that classes share;
             otherwise layer -> (P,K,S,D) or (P,1,S,D) in place of tokens of every class.
+        deltas: of the tower's blocks.
     """
 
     table_PJD: Tensor
     assembly: Assembly
     deep: Mapping[int, Tensor]
+    deltas: TowerDeltas = field(default_factory=TowerDeltas)
 
     def tensors(self) -> list[Tensor]:
         """All that gradients may flow to."""
-        return [self.table_PJD, *self.deep.values()]
+        return [self.table_PJD, *self.deep.values(), *self.deltas.tensors()]
 
     def holding(self, tensors: Sequence[Tensor]) -> Placement:
         """The same with other tensors in these places."""
-        table_PJD, *deep = tensors
-        return Placement(table_PJD, self.assembly, dict(zip(self.deep, deep, strict=True)))
+        table_PJD, *others = tensors
+        deep = dict(zip(self.deep, others, strict=False))
+        return Placement(table_PJD, self.assembly, deep, self.deltas.holding(others[len(deep) :]))
 
     def context(self, part: Chunk, x_TD: Tensor) -> Tensor:
         """Texts of a chunk with their context tokens added: (P,T,D), or (1,T,D) where they have none."""
@@ -80,7 +84,7 @@ def place(prompts: TextPrompts, classes: ClassTokens, words: Words, layers: int)
     for layer, tokens in prompts.deep.items():
         _check_deep(layer, tokens, assembly, layers)
         deep[layer] = _by_class(layer, tokens, len(table_PJD), len(classes))
-    return Placement(table_PJD, assembly, deep)
+    return Placement(table_PJD, assembly, deep, prompts.deltas or TowerDeltas())
 
 
 def with_prefix(placement: Placement, n_start: int) -> Placement:
@@ -90,7 +94,7 @@ def with_prefix(placement: Placement, n_start: int) -> Placement:
     if not one_for_all:
         return replace(placement, assembly=replace(assembly, n_prefix=n_start))
     deep = {layer: tokens.squeeze(1) for layer, tokens in placement.deep.items()}
-    return Placement(placement.table_PJD, replace(assembly, n_prefix=n_start + assembly.n_before), deep)
+    return replace(placement, assembly=replace(assembly, n_prefix=n_start + assembly.n_before), deep=deep)
 
 
 def _check_deep(layer: int, tokens: Tensor, assembly: Assembly, layers: int) -> None:

@@ -10,7 +10,7 @@ Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a de
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlmprompt.backbones.adapting import adaptable, adapted
+from vlmprompt.backbones.deltas import TowerDeltas
 from vlmprompt.backbones.text.chunked import WHOLE_TOKENS, most_tokens, run_layout
 from vlmprompt.backbones.text.layout import Chunk, Frame, build_layout
 from vlmprompt.backbones.text.placement import Placement, place
@@ -35,6 +37,7 @@ class Texts:
         ends_Q: position of the last token that is no pad.
         deep: layer -> (Q,S,D), to be put in place of the tokens from `first` on.
         first: number of start tokens.
+        deltas: of the tower's blocks; of a tower that takes none, there are none.
     """
 
     x_QTD: Tensor
@@ -42,6 +45,7 @@ class Texts:
     ends_Q: Tensor
     deep: Mapping[int, Tensor]
     first: int
+    deltas: TowerDeltas = field(default_factory=TowerDeltas)
 
     def entering(self, layer: int, x_QTD: Tensor) -> Tensor:
         """A layer's input, with its deep prompt put in."""
@@ -62,6 +66,7 @@ class WholeTower:
         width: D.
         context_length: most tokens of a text, start and end included.
         layers: that `run` puts deep prompts into; 0: none.
+        blocks: those whose deltas `run` takes from `Texts`; none for a tower that takes no deltas.
         fill: "limit" where pads are seen, so that every text has `context_length` tokens; "longest" where they are not.
     """
 
@@ -75,11 +80,17 @@ class WholeTower:
     layers: int = 0
     fill: Literal["limit", "longest"] = "longest"
     kind: str = "whole texts"
+    blocks: Sequence[TextBlock] = ()
 
     @property
     def vocabulary(self) -> int | None:
         """Rows of the table of token embeddings; None where there is no table."""
         return getattr(self.embedding, "num_embeddings", None)
+
+    @property
+    def takes_deltas(self) -> bool:
+        """Whether its blocks can be changed."""
+        return adaptable(self.blocks)
 
     def embed(self, ids: Tensor) -> Tensor:
         """See `TextTower.embed`."""
@@ -113,6 +124,7 @@ class WholeTower:
             (part.ends_K % length).repeat(n_prompts),
             {layer: tokens.flatten(0, 1) for layer, tokens in placement.deep_of(part).items()},
             len(self.words.start),
+            placement.deltas.keyed(1 + part.labels[0]),
         )
         return self.run(texts).unflatten(0, (n_prompts, n_classes))
 
@@ -139,16 +151,17 @@ class OwnTransformer:
         """Pooled features (Q,d)."""
         x_QTD = texts.x_QTD + self.positional_embedding[: texts.x_QTD.shape[1]]
         mask = self._mask(texts)
-        for i, block in enumerate(self.blocks[:-1]):
+        *blocks, last = adapted(self.blocks, texts.deltas)
+        for i, block in enumerate(blocks):
             x_QTD = texts.entering(i, x_QTD)
             q, k, v = block.qkv(block.norm(x_QTD))
             x_QTD = block.finish(x_QTD, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
         x_QTD = texts.entering(len(self.blocks) - 1, x_QTD)
-        return self.project(self.ln_final(self._read(texts, x_QTD, mask)[:, 0]))
+        return self.project(self.ln_final(self._read(last, texts, x_QTD, mask)[:, 0]))
 
-    def _read(self, texts: Texts, x_QTD: Tensor, mask: Tensor | None) -> Tensor:
+    def _read(self, block: TextBlock, texts: Texts, x_QTD: Tensor, mask: Tensor | None) -> Tensor:
         """The last block at the position that is read: (Q,1,D)."""
-        block, at_Q = self.blocks[-1], self._position(texts)
+        at_Q = self._position(texts)
         rows = torch.arange(len(x_QTD), device=x_QTD.device)
         normed = block.norm(x_QTD)
         k, v = block.kv(normed)

@@ -21,6 +21,7 @@ class MapEngine(ImageEngine[MapTower]):
     """See `VisionEngine`."""
 
     has_prompts = False
+    takes_deltas = False
     layers = 0
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
@@ -64,4 +65,9 @@ class MapEngine(ImageEngine[MapTower]):
     def _check(self, needs: ImageNeeds, prompts: VisualPrompts) -> None:
         if prompts:
             raise CapabilityError(f"visual prompts need a ViT image tower; this backbone's is a {self.tower.kind}")
+        if prompts.deltas:
+            raise CapabilityError(
+                f"deltas of an image tower need a ViT; this backbone's is a {self.tower.kind}",
+                hint="use a ViT such as ViT-B-16-quickgelu/openai, or a method that leaves the image tower as it is",
+            )
         self.require(needs)

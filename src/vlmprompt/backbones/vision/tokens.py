@@ -5,33 +5,56 @@ gathers the patches: "value_block" is the last block with its attention matrix r
 LoCoOp's and GL-MCM's code), "value_only" its value path alone, without residual and MLP (MaskCLIP), "tokens" its
 ordinary outputs. Where the pool reads the patches, all start from the last block's ordinary outputs, and what the
 pool makes of one patch alone is the tower's to say. "value_attention" starts from a second path through all blocks,
-see `_along_values`. The pooled feature is the same in all cases. Where only special
-tokens are read, the last block computes keys and values of all tokens and the rest for these alone.
+see `_along_values`. The pooled feature is the same in all cases. Where only special tokens are read, the last block
+computes keys and values of all tokens and the rest for these alone. Outputs of prompts are what `local` makes of them
+as "tokens".
 
 Shapes: B images, N patches, S special tokens, L prompt tokens, T = S+N+L tokens, c width (d_v), d joint width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.precision import Autocast
-from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
+from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
 from vlmprompt.backbones.vision.attended import FirstAttention, weighted_attention
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
 from vlmprompt.backbones.vision.tower import (
+    ImageBlock,
     TokenTower,
     ValueAttentionBlock,
     no_gradient,
     require_places,
+    require_prompt_outputs,
 )
 from vlmprompt.errors import CapabilityError, InputError
+
+# Pooled (B,C), local (B,N,C) and outputs of prompts (B,L,C), all before the projection.
+_Outputs = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+@dataclass(frozen=True)
+class _Last:
+    """A pass that has come to the last block.
+
+    Attributes:
+        block: with the deltas of this pass.
+        x_BTc: its input, prompts included.
+        path_BNc: the patches' path along values, this block included; None unless it is needed.
+    """
+
+    block: ImageBlock
+    x_BTc: Tensor
+    path_BNc: Tensor | None
 
 
 class TokenEngine(ImageEngine[TokenTower]):
@@ -42,25 +65,25 @@ class TokenEngine(ImageEngine[TokenTower]):
     def __init__(self, tower: TokenTower, autocast: Autocast = nullcontext) -> None:
         super().__init__(tower, autocast)
         self.layers = len(tower.blocks)
+        self.takes_deltas = adaptable(tower.blocks)
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
-        """Features of images (B,3,H,W): global (B,d), local (B,N,c) or (B,N,d) as `needs` says."""
-        self._check(prompts)
-        self.require(needs)
+        """Features of images (B,3,H,W): global (B,d), local (B,N,C) or (B,N,d) as `needs` says."""
+        self._check(needs, prompts)
         with self._autocast():
-            return self._finish(*self._before_last(images, prompts, needs), needs)
+            return self._finish(self._before_last(images, needs, prompts), needs)
 
     def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
         """See `VisionEngine.grad_cam`."""
         tower, reads_patches = self.tower, self.tower.pooled is None
         with torch.no_grad(), self._autocast():
-            x_BTc, _ = self._enter(images, VisualPrompts())
-            for block in tower.blocks if reads_patches else tower.blocks[:-1]:
-                x_BTc = block.run(x_BTc)
+            last = self._before_last(images, ImageNeeds(), VisualPrompts())
+            x_BTc = last.block.run(last.x_BTc) if reads_patches else last.x_BTc
 
         def pooled(x_BTc: Tensor) -> Tensor:
             with self._autocast():
-                return self._project(tower.pool(x_BTc) if reads_patches else self._last(x_BTc, None)[0])
+                before = replace(last, x_BTc=x_BTc)
+                return self._project(tower.pool(x_BTc) if reads_patches else self._last(before, ImageNeeds())[0])
 
         return weighted_map(x_BTc, pooled, target, first=tower.n_special)
 
@@ -68,20 +91,17 @@ class TokenEngine(ImageEngine[TokenTower]):
         self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts, target: Callable[[ImageFeatures], Tensor]
     ) -> Tensor:
         """See `VisionEngine.class_map`."""
-        self._check(prompts)
-        self.require(needs)
+        self._check(needs, prompts)
         require_places(self)
         with torch.no_grad(), self._autocast():
-            x_BTc, path_BNc = self._before_last(images, prompts, needs)
-        return (self._grad_cam if self.tower.pooled is None else self._attended)(x_BTc, path_BNc, needs, target)
+            last = self._before_last(images, needs, prompts)
+        return (self._grad_cam if self.tower.pooled is None else self._attended)(last, needs, target)
 
-    def _attended(
-        self, x_BTc: Tensor, path_BNc: Tensor | None, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]
-    ) -> Tensor:
-        """Gradient-weighted attention of the last block, of its input."""
+    def _attended(self, last: _Last, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
+        """Gradient-weighted attention of the last block."""
         tower, attention = self.tower, FirstAttention()
         with torch.enable_grad(), self._autocast(), attention:
-            features = self._finish(x_BTc, path_BNc, needs)
+            features = self._finish(last, needs)
         matrix_BHQT = attention.matrix_BHQT
         if matrix_BHQT is None:
             raise CapabilityError(
@@ -91,41 +111,36 @@ class TokenEngine(ImageEngine[TokenTower]):
             found = target(features).sum()
             grads = torch.autograd.grad(found, matrix_BHQT, allow_unused=True) if found.requires_grad else (None,)
         assert tower.pooled is not None
-        if grads[0] is None or not grads[0][:, :, : tower.pooled].any():
+        prompts = range(self._n_own, last.x_BTc.shape[1]) if needs.prompt_outputs else ()
+        read = [*range(tower.pooled), *prompts]
+        if grads[0] is None or not grads[0][:, :, read].any():
             raise no_gradient(self.kind)
-        return weighted_attention(matrix_BHQT, grads[0], read=tower.pooled, first=tower.n_special, n=self.n_local)
+        return weighted_attention(matrix_BHQT, grads[0], read=read, first=tower.n_special, n=self.n_local)
 
-    def _grad_cam(
-        self, x_BTc: Tensor, path_BNc: Tensor | None, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]
-    ) -> Tensor:
-        """Grad-CAM of the last block's output, of its input."""
+    def _grad_cam(self, last: _Last, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
+        """Grad-CAM of the last block's output."""
         with torch.no_grad(), self._autocast():
-            out_BTc = self._run_last(x_BTc)
+            out_BTc = last.block.run(last.x_BTc)
         with torch.enable_grad():
             out_BTc.requires_grad_()
             with self._autocast():
-                if path_BNc is None:
-                    local_BNC = self._local(out_BTc, needs.local)
-                else:  # which the last block's output is not on
-                    local_BNC = self.tower.local(path_BNc, "value_attention")
-                features = self._features(self.tower.pool(out_BTc), local_BNC, needs)
+                features = self._features(*self._read(out_BTc, last, needs), needs)
             (grad_BTc,) = torch.autograd.grad(target(features).sum(), out_BTc)
-        patches = slice(self.tower.n_special, None)
+        patches = slice(self.tower.n_special, self._n_own)
         return weighted_channels(out_BTc.detach()[:, patches], grad_BTc[:, patches])
 
-    def _before_last(self, images: Tensor, prompts: VisualPrompts, needs: ImageNeeds) -> tuple[Tensor, Tensor | None]:
-        """The last block's input, prompts included, (B,T,c); and for "value_attention" the patches' path (B,N,c)."""
+    def _before_last(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> _Last:
+        """All blocks but the last."""
+        blocks = adapted(self.tower.blocks, prompts.deltas)
         path_BNc = None
         x_BTc, n_prompts = self._enter(images, prompts)
-        for i, block in enumerate(self.tower.blocks[:-1]):
+        for i, block in enumerate(blocks):
             x_BTc, n_prompts = _place(x_BTc, n_prompts, i, prompts)
             if needs.local == "value_attention":
                 path_BNc = self._along_values(cast("ValueAttentionBlock", block), x_BTc, path_BNc)
-            x_BTc = block.run(x_BTc)
-        x_BTc, _ = _place(x_BTc, n_prompts, self.layers - 1, prompts)
-        if needs.local == "value_attention":
-            path_BNc = self._along_values(cast("ValueAttentionBlock", self.tower.blocks[-1]), x_BTc, path_BNc)
-        return x_BTc, path_BNc
+            if i < self.layers - 1:
+                x_BTc = block.run(x_BTc)
+        return _Last(blocks[-1], x_BTc, path_BNc)
 
     def _along_values(self, block: ValueAttentionBlock, x_BTc: Tensor, path_BNc: Tensor | None) -> Tensor:
         """The patches' path one block on, of the block's input (SOT-GLP's code).
@@ -134,21 +149,20 @@ class TokenEngine(ImageEngine[TokenTower]):
         the ordinary attention of the first block: that code adds it in place to the tensor that the path starts as. No
         MLP is on it.
         """
-        patches = slice(self.tower.n_special, self.tower.n_special + self.n_local)
+        patches = slice(self.tower.n_special, self._n_own)
         start_BNc = (x_BTc + block.attention(x_BTc))[:, patches] if path_BNc is None else path_BNc
         return start_BNc + block.value_attention(x_BTc)[:, patches]
 
-    def _finish(self, x_BTc: Tensor, path_BNc: Tensor | None, needs: ImageNeeds) -> ImageFeatures:
+    def _finish(self, last: _Last, needs: ImageNeeds) -> ImageFeatures:
         """Last block, pool and projection."""
-        if path_BNc is None:
-            return self._features(*self._last(x_BTc, needs.local), needs)
-        pooled_BC, _ = self._last(x_BTc, None)
-        return self._features(pooled_BC, self.tower.local(path_BNc, "value_attention"), needs)
+        return self._features(*self._last(last, needs), needs)
 
-    def _features(self, pooled_BC: Tensor, local_BNC: Tensor | None, needs: ImageNeeds) -> ImageFeatures:
+    def _features(
+        self, pooled_BC: Tensor, local_BNC: Tensor | None, prompts_BLC: Tensor | None, needs: ImageNeeds
+    ) -> ImageFeatures:
         if local_BNC is not None and needs.space == "joint":
             local_BNC = self._project(local_BNC)
-        return ImageFeatures(self._project(pooled_BC), local_BNC)
+        return ImageFeatures(self._project(pooled_BC), local_BNC, prompts_BLC=prompts_BLC)
 
     def _enter(self, images: Tensor, prompts: VisualPrompts) -> tuple[Tensor, int]:
         """The first block's input with the prompts of layer 0, unless those enter behind it: (B,T,c) and L."""
@@ -157,29 +171,41 @@ class TokenEngine(ImageEngine[TokenTower]):
             return self.tower.enter(x_BTc), 0
         return self.tower.enter(_append(x_BTc, prompts[0])), len(prompts[0])
 
-    def _last(self, x_BTc: Tensor, local: LocalKind | None) -> tuple[Tensor, Tensor | None]:
-        """The last block and the pool: pooled (B,C) and local (B,N,C), both before the projection."""
-        tower, block = self.tower, self.tower.blocks[-1]
-        patches = slice(tower.n_special, tower.n_special + self.n_local)
-        if tower.pooled is None or local == "tokens":
-            out_BTc = self._run_last(x_BTc)
-            pooled_BC = tower.pool(out_BTc if tower.pooled is None else out_BTc[:, : tower.pooled])
-            return pooled_BC, self._local(out_BTc, local)
-        pooled_BC = tower.pool(block.head(x_BTc, tower.pooled))
-        if local is None:
-            return pooled_BC, None
-        alone = block.alone if local == "value_block" else block.value_path
-        return pooled_BC, tower.local(alone(x_BTc[:, patches]), local)
+    @property
+    def _n_own(self) -> int:
+        """S+N, the tokens before those of prompts."""
+        return self.tower.n_special + self.n_local
 
-    def _run_last(self, x_BTc: Tensor) -> Tensor:
-        """The last block's outputs without those of prompts: (B,S+N,c)."""
-        return self.tower.blocks[-1].run(x_BTc)[:, : self.tower.n_special + self.n_local]
+    def _last(self, last: _Last, needs: ImageNeeds) -> _Outputs:
+        """The last block and the pool."""
+        tower, block, x_BTc = self.tower, last.block, last.x_BTc
+        if tower.pooled is None or needs.local == "tokens":
+            return self._read(block.run(x_BTc), last, needs)
+        prompts_BLC = None
+        if needs.prompt_outputs:
+            pooled_BC, _, prompts_BLC = self._read(block.run(x_BTc), last, replace(needs, local=None))
+        else:
+            pooled_BC = tower.pool(block.head(x_BTc, tower.pooled))
+        if needs.local is None:
+            return pooled_BC, None, prompts_BLC
+        path_BNc = last.path_BNc
+        if path_BNc is None:
+            alone = block.alone if needs.local == "value_block" else block.value_path
+            path_BNc = alone(x_BTc[:, tower.n_special : self._n_own])
+        return pooled_BC, tower.local(path_BNc, needs.local), prompts_BLC
 
-    def _local(self, out_BTc: Tensor, local: LocalKind | None) -> Tensor | None:
-        """Local features of the last block's outputs: (B,N,C)."""
-        return None if local is None else self.tower.local(out_BTc[:, self.tower.n_special :], local)
+    def _read(self, out_BTc: Tensor, last: _Last, needs: ImageNeeds) -> _Outputs:
+        """The pool, local features and outputs of prompts, of all outputs of the last block."""
+        tower, n_own = self.tower, self._n_own
+        pooled_BC = tower.pool(out_BTc[:, : n_own if tower.pooled is None else tower.pooled])
+        path_BNc = out_BTc[:, tower.n_special : n_own] if last.path_BNc is None else last.path_BNc
+        local_BNC = None if needs.local is None else tower.local(path_BNc, needs.local)
+        prompts_BLC = tower.local(out_BTc[:, n_own:], "tokens") if needs.prompt_outputs else None
+        return pooled_BC, local_BNC, prompts_BLC
 
-    def _check(self, prompts: VisualPrompts) -> None:
+    def _check(self, needs: ImageNeeds, prompts: VisualPrompts) -> None:
+        self.require(needs)
+        require_prompt_outputs(self, needs, prompts)
         layers = sorted(prompts)
         if not layers:
             return

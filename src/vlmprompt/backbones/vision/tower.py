@@ -35,6 +35,7 @@ class VisionEngine(Protocol):
         joint_dim: d.
         n_local: N local positions; 0 where there are no local features.
         has_prompts: whether prompt tokens can be put in.
+        takes_deltas: whether its blocks can be changed, see `TowerDeltas`.
         projection: (C,d), takes "pre_proj" local features to joint space; None where that is one space.
     """
 
@@ -45,6 +46,7 @@ class VisionEngine(Protocol):
     joint_dim: int
     n_local: int
     has_prompts: bool
+    takes_deltas: bool
 
     @property
     def local_width(self) -> int: ...
