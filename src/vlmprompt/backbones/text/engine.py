@@ -161,8 +161,10 @@ class TextEngine:
             (P,K,d); (B,P,K,d) for image-conditioned contexts.
 
         Raises:
-            InputError: the text of a class does not fit into the tower's context length, deep prompts reach
-                beyond the class-independent prefix, or there are not as many positions as prompts.
+            InputError: the text of a class does not fit into the tower's context length (inserted tokens do not
+                count), deep prompts reach beyond the class-independent prefix, or there are not as many positions as
+                prompts.
+            CapabilityError: deep prompts or inserted tokens for a tower whose layers are another package's.
         """
         if isinstance(prompts.position, tuple):
             return self._by_position(prompts, prompts.position, classes, chunk)
@@ -171,8 +173,11 @@ class TextEngine:
                 return self.tower.encode(prompts, classes, chunk)
             # All prompts of all images side by side.
             n_images = len(prompts.ctx)
-            deep = {i: t if t.shape[-3] == 1 else torch.cat([t] * n_images, dim=-3) for i, t in prompts.deep.items()}
-            flat = replace(prompts, ctx=prompts.ctx.flatten(0, 1), scope="shared", deep=deep)
+            deep, inserted = (
+                {i: t if t.shape[-3] == 1 else torch.cat([t] * n_images, dim=-3) for i, t in layered.items()}
+                for layered in (prompts.deep, prompts.inserted)
+            )
+            flat = replace(prompts, ctx=prompts.ctx.flatten(0, 1), scope="shared", deep=deep, inserted=inserted)
             return self.tower.encode(flat, classes, chunk).unflatten(0, prompts.ctx.shape[:2])
 
     def _by_position(
@@ -188,8 +193,12 @@ class TextEngine:
         order, parts = [], []
         for position in dict.fromkeys(positions):
             rows = [p for p, own in enumerate(positions) if own == position]
-            deep = {layer: tokens_PSD[rows] for layer, tokens_PSD in prompts.deep.items()}
-            some = replace(prompts, ctx=prompts.ctx[..., rows, :, :], deep=deep, position=position)
+            deep, inserted = (
+                {layer: t if t.shape[-3] == 1 else t[..., rows, :, :] for layer, t in layered.items()}
+                for layered in (prompts.deep, prompts.inserted)
+            )
+            ctx = prompts.ctx[..., rows, :, :]
+            some = replace(prompts, ctx=ctx, deep=deep, inserted=inserted, position=position)
             parts.append(self.encode(some, classes, chunk=chunk))
             order += rows
         back = torch.tensor(order, device=self.device).argsort()

@@ -13,7 +13,7 @@ from torch import Tensor
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
-from vlmprompt.backbones.vision.tower import MapTower, require_local, require_places
+from vlmprompt.backbones.vision.tower import MapTower, require_local, require_places, require_prompt_outputs
 from vlmprompt.errors import CapabilityError
 
 
@@ -65,3 +65,4 @@ class MapEngine(ImageEngine[MapTower]):
         if prompts:
             raise CapabilityError(f"visual prompts need a ViT image tower; this backbone's is a {self.tower.kind}")
         require_local(self, needs)
+        require_prompt_outputs(self, needs, prompts)

@@ -5,7 +5,8 @@ gathers the patches: "value_block" is the last block with its attention matrix r
 LoCoOp's and GL-MCM's code), "value_only" its value path alone, without residual and MLP (MaskCLIP), "tokens" its
 ordinary outputs. Where the pool reads the patches, all start from the last block's ordinary outputs, and what the
 pool makes of one patch alone is the tower's to say. The pooled feature is the same in all cases. Where only special
-tokens are read, the last block computes keys and values of all tokens and the rest for these alone.
+tokens are read, the last block computes keys and values of all tokens and the rest for these alone. Outputs of prompts
+are what `local` makes of them as "tokens".
 
 Shapes: B images, N patches, S special tokens, L prompt tokens, T = S+N+L tokens, c width (d_v), d joint width.
 """
@@ -14,17 +15,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vlmprompt.backbones.precision import Autocast
-from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
+from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
 from vlmprompt.backbones.vision.attended import FirstAttention, weighted_attention
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
-from vlmprompt.backbones.vision.tower import TokenTower, no_gradient, require_local, require_places
+from vlmprompt.backbones.vision.tower import (
+    TokenTower,
+    no_gradient,
+    require_local,
+    require_places,
+    require_prompt_outputs,
+)
 from vlmprompt.errors import CapabilityError, InputError
+
+
+# Pooled (B,C), local (B,N,C) and outputs of prompts (B,L,C), all before the projection.
+_Outputs = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 class TokenEngine(ImageEngine[TokenTower]):
@@ -37,9 +49,8 @@ class TokenEngine(ImageEngine[TokenTower]):
         self.layers = len(tower.blocks)
 
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
-        """Features of images (B,3,H,W): global (B,d), local (B,N,c) or (B,N,d) as `needs` says."""
-        self._check(prompts)
-        require_local(self, needs)
+        """Features of images (B,3,H,W): global (B,d), local (B,N,C) or (B,N,d) as `needs` says."""
+        self._check(needs, prompts)
         with self._autocast():
             return self._finish(self._before_last(images, prompts), needs)
 
@@ -53,7 +64,7 @@ class TokenEngine(ImageEngine[TokenTower]):
 
         def pooled(x_BTc: Tensor) -> Tensor:
             with self._autocast():
-                return self._project(tower.pool(x_BTc) if reads_patches else self._last(x_BTc, None)[0])
+                return self._project(tower.pool(x_BTc) if reads_patches else self._last(x_BTc, ImageNeeds())[0])
 
         return weighted_map(x_BTc, pooled, target, first=tower.n_special)
 
@@ -61,8 +72,7 @@ class TokenEngine(ImageEngine[TokenTower]):
         self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts, target: Callable[[ImageFeatures], Tensor]
     ) -> Tensor:
         """See `VisionEngine.class_map`."""
-        self._check(prompts)
-        require_local(self, needs)
+        self._check(needs, prompts)
         require_places(self)
         with torch.no_grad(), self._autocast():
             x_BTc = self._before_last(images, prompts)
@@ -82,20 +92,22 @@ class TokenEngine(ImageEngine[TokenTower]):
             found = target(features).sum()
             grads = torch.autograd.grad(found, matrix_BHQT, allow_unused=True) if found.requires_grad else (None,)
         assert tower.pooled is not None
-        if grads[0] is None or not grads[0][:, :, : tower.pooled].any():
+        prompts = range(self._n_own, x_BTc.shape[1]) if needs.prompt_outputs else ()
+        read = [*range(tower.pooled), *prompts]
+        if grads[0] is None or not grads[0][:, :, read].any():
             raise no_gradient(self.kind)
-        return weighted_attention(matrix_BHQT, grads[0], read=tower.pooled, first=tower.n_special, n=self.n_local)
+        return weighted_attention(matrix_BHQT, grads[0], read=read, first=tower.n_special, n=self.n_local)
 
     def _grad_cam(self, x_BTc: Tensor, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
         """Grad-CAM of the last block's output, of its input."""
         with torch.no_grad(), self._autocast():
-            out_BTc = self._run_last(x_BTc)
+            out_BTc = self.tower.blocks[-1].run(x_BTc)
         with torch.enable_grad():
             out_BTc.requires_grad_()
             with self._autocast():
-                features = self._features(self.tower.pool(out_BTc), self._local(out_BTc, needs.local), needs)
+                features = self._features(*self._read(out_BTc, needs), needs)
             (grad_BTc,) = torch.autograd.grad(target(features).sum(), out_BTc)
-        patches = slice(self.tower.n_special, None)
+        patches = slice(self.tower.n_special, self._n_own)
         return weighted_channels(out_BTc.detach()[:, patches], grad_BTc[:, patches])
 
     def _before_last(self, images: Tensor, prompts: VisualPrompts) -> Tensor:
@@ -108,12 +120,14 @@ class TokenEngine(ImageEngine[TokenTower]):
 
     def _finish(self, x_BTc: Tensor, needs: ImageNeeds) -> ImageFeatures:
         """Last block, pool and projection."""
-        return self._features(*self._last(x_BTc, needs.local), needs)
+        return self._features(*self._last(x_BTc, needs), needs)
 
-    def _features(self, pooled_BC: Tensor, local_BNC: Tensor | None, needs: ImageNeeds) -> ImageFeatures:
+    def _features(
+        self, pooled_BC: Tensor, local_BNC: Tensor | None, prompts_BLC: Tensor | None, needs: ImageNeeds
+    ) -> ImageFeatures:
         if local_BNC is not None and needs.space == "joint":
             local_BNC = self._project(local_BNC)
-        return ImageFeatures(self._project(pooled_BC), local_BNC)
+        return ImageFeatures(self._project(pooled_BC), local_BNC, prompts_BLC=prompts_BLC)
 
     def _enter(self, images: Tensor, prompts: VisualPrompts) -> tuple[Tensor, int]:
         """The first block's input with the prompts of layer 0, unless those enter behind it: (B,T,c) and L."""
@@ -122,29 +136,37 @@ class TokenEngine(ImageEngine[TokenTower]):
             return self.tower.enter(x_BTc), 0
         return self.tower.enter(_append(x_BTc, prompts[0])), len(prompts[0])
 
-    def _last(self, x_BTc: Tensor, local: LocalKind | None) -> tuple[Tensor, Tensor | None]:
-        """The last block and the pool: pooled (B,C) and local (B,N,C), both before the projection."""
+    @property
+    def _n_own(self) -> int:
+        """S+N, the tokens before those of prompts."""
+        return self.tower.n_special + self.n_local
+
+    def _last(self, x_BTc: Tensor, needs: ImageNeeds) -> _Outputs:
+        """The last block and the pool."""
         tower, block = self.tower, self.tower.blocks[-1]
-        patches = slice(tower.n_special, tower.n_special + self.n_local)
-        if tower.pooled is None or local == "tokens":
-            out_BTc = self._run_last(x_BTc)
-            pooled_BC = tower.pool(out_BTc if tower.pooled is None else out_BTc[:, : tower.pooled])
-            return pooled_BC, self._local(out_BTc, local)
-        pooled_BC = tower.pool(block.head(x_BTc, tower.pooled))
-        if local is None:
-            return pooled_BC, None
-        alone = block.alone if local == "value_block" else block.value_path
-        return pooled_BC, tower.local(alone(x_BTc[:, patches]), local)
+        if tower.pooled is None or needs.local == "tokens":
+            return self._read(block.run(x_BTc), needs)
+        prompts_BLC = None
+        if needs.prompt_outputs:
+            pooled_BC, _, prompts_BLC = self._read(block.run(x_BTc), replace(needs, local=None))
+        else:
+            pooled_BC = tower.pool(block.head(x_BTc, tower.pooled))
+        if needs.local is None:
+            return pooled_BC, None, prompts_BLC
+        alone = block.alone if needs.local == "value_block" else block.value_path
+        return pooled_BC, tower.local(alone(x_BTc[:, tower.n_special : self._n_own]), needs.local), prompts_BLC
 
-    def _run_last(self, x_BTc: Tensor) -> Tensor:
-        """The last block's outputs without those of prompts: (B,S+N,c)."""
-        return self.tower.blocks[-1].run(x_BTc)[:, : self.tower.n_special + self.n_local]
+    def _read(self, out_BTc: Tensor, needs: ImageNeeds) -> _Outputs:
+        """The pool, local features and outputs of prompts, of all outputs of the last block."""
+        tower, n_own = self.tower, self._n_own
+        pooled_BC = tower.pool(out_BTc[:, : n_own if tower.pooled is None else tower.pooled])
+        local_BNC = None if needs.local is None else tower.local(out_BTc[:, tower.n_special : n_own], needs.local)
+        prompts_BLC = tower.local(out_BTc[:, n_own:], "tokens") if needs.prompt_outputs else None
+        return pooled_BC, local_BNC, prompts_BLC
 
-    def _local(self, out_BTc: Tensor, local: LocalKind | None) -> Tensor | None:
-        """Local features of the last block's outputs: (B,N,C)."""
-        return None if local is None else self.tower.local(out_BTc[:, self.tower.n_special :], local)
-
-    def _check(self, prompts: VisualPrompts) -> None:
+    def _check(self, needs: ImageNeeds, prompts: VisualPrompts) -> None:
+        require_local(self, needs)
+        require_prompt_outputs(self, needs, prompts)
         layers = sorted(prompts)
         if not layers:
             return

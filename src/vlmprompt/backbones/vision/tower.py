@@ -118,6 +118,22 @@ def require_local(engine: VisionEngine, needs: ImageNeeds) -> None:
         )
 
 
+def require_prompt_outputs(engine: VisionEngine, needs: ImageNeeds, prompts: VisualPrompts) -> None:
+    """Refuse outputs of prompts that do not reach the last block.
+
+    Raises:
+        CapabilityError: the tower takes no prompts.
+        InputError: there are none, or they leave the tower before its end.
+    """
+    if not needs.prompt_outputs:
+        return
+    if not engine.has_prompts:
+        raise CapabilityError(f"outputs of visual prompts are needed; this backbone's image tower is a {engine.kind}")
+    if not prompts or (prompts.drop_after and max(prompts) < engine.layers - 1):
+        what = "are dropped before the last block" if prompts else "are not there"
+        raise InputError(f"outputs of visual prompts are needed, and the prompts {what}")
+
+
 class ImageBlock(Protocol):
     """A residual attention block of an image tower. It knows the places of its tokens, where positions are its own."""
 
