@@ -77,7 +77,10 @@ def test_what_it_cannot_do_is_said(made: tuple[Any, SpotTokenizer]) -> None:
     text, tokenizer = made
     engine = engine_of(text, tokenizer)
     ctx, tokens = torch.zeros(1, 2, 64), {1: torch.zeros(1, 2, 64)}
-    for prompts, told in ((TextPrompts(ctx, deep=tokens), "deep prompts"), (TextPrompts(ctx, inserted=tokens), "inserted")):
+    for prompts, told in (
+        (TextPrompts(ctx, deep=tokens), "deep prompts"),
+        (TextPrompts(ctx, inserted=tokens), "inserted"),
+    ):
         with pytest.raises(CapabilityError, match=f"takes no {told}"):
             engine.encode(prompts, engine.class_tokens(NAMES))
     with pytest.raises(

@@ -153,7 +153,9 @@ def prompting_of(config: RunConfig, backbone: Backbone) -> Prompting:
     names = [f"class {i}" for i in range(N_PROBED)]
     method = build_method(config.method, backbone, names, config.options, descriptions=[["a part"]] * N_PROBED)
     text = method.train().text_prompts(torch.zeros(1, backbone.text.joint_dim), draws=method.sample_draws())
-    learned = text is not None and any(part.requires_grad for part in (text.ctx, *text.deep.values()))
+    learned = text is not None and any(
+        part.requires_grad for part in (text.ctx, *text.deep.values(), *text.inserted.values())
+    )
     prompts, tokens = (0, 0)
     if text is not None and learned:
         prompts, tokens = text.ctx.shape[-3], text.ctx.shape[-2] + len(text.words.split())

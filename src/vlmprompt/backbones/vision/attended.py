@@ -59,9 +59,7 @@ class FirstAttention(TorchFunctionMode):
         return self.matrix_BHQT.to(value.dtype) @ value
 
 
-def weighted_attention(
-    matrix_BHQT: Tensor, grad_BHQT: Tensor, *, read: Sequence[int], first: int, n: int
-) -> Tensor:
+def weighted_attention(matrix_BHQT: Tensor, grad_BHQT: Tensor, *, read: Sequence[int], first: int, n: int) -> Tensor:
     """mean_h ReLU(A * dy/dA), in the rows of the tokens that are read, which are summed: (B,N).
 
     Args:

@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
-from vlmprompt.errors import CapabilityError
+from vlmprompt.errors import CapabilityError, InputError
 
 # The next step where local features are needed and there are none.
 INSTEAD_OF_LOCAL = (
@@ -130,8 +130,8 @@ def require_prompt_outputs(engine: VisionEngine, needs: ImageNeeds, prompts: Vis
     if not engine.has_prompts:
         raise CapabilityError(f"outputs of visual prompts are needed; this backbone's image tower is a {engine.kind}")
     if not prompts or (prompts.drop_after and max(prompts) < engine.layers - 1):
-        what = "are dropped before the last block" if prompts else "are not there"
-        raise InputError(f"outputs of visual prompts are needed, and the prompts {what}")
+        why = "these are dropped before the last block" if prompts else "there are no prompts"
+        raise InputError(f"outputs of visual prompts are needed, but {why}")
 
 
 class ImageBlock(Protocol):
