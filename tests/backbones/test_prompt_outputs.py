@@ -103,5 +103,5 @@ def test_where_there_are_none_they_cannot_be_asked_for() -> None:
     with pytest.raises(InputError, match="dropped before the last block"):
         engine("vit").encode(images, NEEDS, first)
     kind = MAPS[0]
-    with pytest.raises(CapabilityError, match="outputs of visual prompts are needed; .* a ResNet"):
+    with pytest.raises(CapabilityError, match=r"outputs of visual prompts are needed; .* a ResNet"):
         engine(kind).encode(pictures(tower(kind)), NEEDS, VisualPrompts())

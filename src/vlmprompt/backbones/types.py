@@ -200,9 +200,9 @@ class TextPrompts(Shaped):
         deep: layer (>= 1) -> (P,S,D), or (K,P,S,D) where every class has its own: overwrites the text's first S tokens
             behind the start token in that layer's input; S is at most the number of context tokens and words before
             the name.
-        inserted: layer -> (P,R,D), or (K,P,R,D) where every class has its own: R more tokens, put between the start token
-            and the text in the input of the first layer named, and overwritten at every further one; in between and
-            afterwards they flow. They take no position and do not count in the length of a text: those behind keep
+        inserted: layer -> (P,R,D), or (K,P,R,D) where every class has its own: R more tokens, put between the start
+            token and the text in the input of the first layer named, and overwritten at every further one; in between
+            and afterwards they flow. They take no position and do not count in the length of a text: those behind keep
             their positions.
         words: fixed words between the context and the class name (position "end" only).
         position: where the class name stands, for all prompts or for each of the P.

@@ -9,7 +9,10 @@ from vlmprompt.api import hookimpl
 if TYPE_CHECKING:
     from vlmprompt.api import Register
 
-METHODS: tuple[tuple[str, str, str], ...] = ()
+METHODS: tuple[tuple[str, str, str], ...] = (
+    ("mmrl", "MMRL", "learned tokens of one shared space in the upper layers of both towers"),
+    ("tcp", "TCP", "context words, and class tokens made of each class's own text feature"),
+)
 
 
 @hookimpl

@@ -4,8 +4,8 @@ What is still exact: embeddings of fixed tokens are looked up once for all promp
 position alone that is read (see `Bidirectional`), and over many classes the work is cut into chunks whose activations
 are recomputed in the backward pass. Where pads are seen, a text is never cut: it would have another feature.
 
-Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a deep prompt, R inserted tokens, D width, d joint
-width.
+Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a deep prompt, R inserted tokens, D width,
+d joint width.
 """
 
 from __future__ import annotations

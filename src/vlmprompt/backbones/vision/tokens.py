@@ -34,7 +34,6 @@ from vlmprompt.backbones.vision.tower import (
 )
 from vlmprompt.errors import CapabilityError, InputError
 
-
 # Pooled (B,C), local (B,N,C) and outputs of prompts (B,L,C), all before the projection.
 _Outputs = tuple[Tensor, Tensor | None, Tensor | None]
 
