@@ -63,8 +63,8 @@ class TrainConfig(BaseModel):
     )
     lr: float = Field(0.002, gt=0, description="peak learning rate; CoOp code: 0.002")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum; Dassl: 0.9")
-    weight_decay: float = Field(5e-4, ge=0, description="on all trainables; Dassl: 5e-4")
     eps: float | None = Field(None, gt=0, description="added to the denominator of adam and adamw; none: torch's, 1e-8")
+    weight_decay: float = Field(5e-4, ge=0, description="on all trainables; Dassl: 5e-4")
     epochs: int = Field(50, ge=1, le=MOST_EPOCHS, description="passes over the training shots; CoOp code: 50 at 1 shot")
     max_steps: int | None = Field(
         None,

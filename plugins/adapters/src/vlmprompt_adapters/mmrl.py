@@ -1,7 +1,7 @@
 """MMRL: tokens of one learned space in the upper layers of both towers.
 
-Shapes: B images, K classes, R representation tokens, D_r width of their space, J layers with such tokens, D and d_v widths
-of the text and image towers, C width of outputs before the image tower's projection, d joint width.
+Shapes: B images, K classes, R representation tokens, D_r width of their space, D and d_v widths of the text and image
+towers, C width of outputs before the image tower's projection, d joint width.
 """
 
 from __future__ import annotations
@@ -49,21 +49,22 @@ PROJECTION = "image_encoder.proj_rep"
 class MMRL(PromptMethod):
     """MMRL: Multi-Modal Representation Learning for Vision-Language Models (Guo and Gu, CVPR 2025).
 
-    Tokens R (R,D_r) of a space that both towers share become W_j R + b_j in each tower's j-th listed layer: put behind the
-    start token of the text and beside the patches of the image at the first of these layers, in their own place at the
-    further ones, without position. The text is the hand-written template. With w_k the text features, f the image
-    feature and f' the mean of the tokens' last outputs times P (C,d), p = softmax(s * cos(f, w_k)) and p' of f',
+    Tokens R (R,D_r) of a space that both towers share become W_j R + b_j in each tower's j-th listed layer. At the
+    first of these layers they are put behind the start token of the text and beside the patches of the image, at
+    further ones in place of those that are there; they have no position. The text is the hand-written template. With
+    w_k the text features, f the image feature, f' the mean of the tokens' last outputs times P (C,d),
+    p = softmax(s * cos(f, w_k)), and p' the same of f', the loss is
 
         loss = alpha CE(p) + (1 - alpha) CE(p') + reg_weight (1 - mean cos(f, f_0)) + reg_weight (1 - mean cos(w, w_0)),
 
-    f_0 and w_0 being CLIP's own features of the same crops and texts. Classes that it was trained on are predicted by
+    with f_0 and w_0 CLIP's own features of the same crops and texts. Classes that it was trained on are predicted by
     s (alpha cos(f, w_k) + (1 - alpha) cos(f', w_k)), others by s cos(f, w_k). Learned are `representation` (R,D_r),
     `to_text.<j>`, `to_image.<j>` and `proj_rep` (C,d), P.
 
-    Same as the official code, with these differences: s is the model's own (there 100, which is CLIP's); text is encoded anew
+    Same as the official code, but for this: s is the model's own (there 100, which is CLIP's); text is encoded anew
     after an evaluation during training, which the code forgets; another data set whose classes are those of the
-    training, in their order (ImageNet-V2, -Sketch), is predicted as these are, where the code takes f alone. On a ViT that is
-    read by a pool an output goes through the pool's value path first.
+    training, in their order (ImageNet-V2, -Sketch), is predicted as these are, where the code takes f alone. On a ViT
+    that is read by a pool, which the code does not know, a token's output goes through the pool's value path.
     """
 
     capabilities = frozenset({"new_classes"})

@@ -41,12 +41,12 @@ class TCP(PromptMethod):
     """TCP: Textual-based Class-aware Prompt tuning for Visual-Language Model (Yao et al., CVPR 2024).
 
     The text of class k is "[v_1] .. [v_V] {name k}" with the rest of the template. T_k = W_2 g(W_1 t_k + b_1) + b_2
-    (S,D), g the QuickGELU, is made of the frozen feature t_k of a second, hand-written text; in one layer's input it stands in
-    place of the first S tokens of the prompt. logits = s * cos(z, w_k), and the loss is
+    (S,D), g the QuickGELU, is made of the frozen feature t_k of a second, hand-written text; in one layer's input it
+    stands in place of the first S tokens of the prompt. logits = s * cos(z, w_k), and the loss is
     CE + weight * (1 - mean_k cos(w_k, t_k)). Learned are `ctx` (V,D) and `meta_net`. Class tokens of other classes come
     from their own names.
 
-    Same as the official code, but all stays in fp32, and numbers of tokens, the layer and its depth may be any. A template
+    Same as the official code, but all stays in fp32, and the numbers of tokens and the layer may be any. A template
     with fewer words before the class name than context tokens loses all of them.
     """
 
@@ -123,10 +123,11 @@ class TCP(PromptMethod):
         n_ctx, width = saved.tensor("ctx", 2).shape
         rows, narrow = saved.tensor("meta_net.linear2.weight", 2).shape
         joint = saved.tensor("meta_net.linear1.weight", 2).shape[1]
-        if rows % width or narrow != max(joint // SQUEEZE, 1):
+        wanted = max(joint // SQUEEZE, 1)
+        if rows % width or narrow != wanted:
             raise InputError(
-                f"the meta-net of {CODE} goes from {joint} to {max(joint // SQUEEZE, 1)} and to tokens of {width}; that of "
-                f"the checkpoint goes to {narrow} and {rows}"
+                f"the meta-net of {CODE} goes from {joint} to {wanted} and to tokens of {width}; that of the "
+                f"checkpoint goes to {narrow} and {rows}"
             )
         state = {names.get(name, name): tensor for name, tensor in saved.state.items()}
         return replace(saved, state=state, options={"n_ctx": n_ctx, "n_class_tokens": rows // width})

@@ -38,8 +38,8 @@ class MMRLConfig(MethodConfig):
     template_option: ClassVar[str | None] = "template"
     template: TextTemplate | None = Field(
         None,
-        description="text with one {} for the class name; none: the data set's own (code), else 'a photo of a {}.'. Set by "
-        "--templates FILE of one line",
+        description="text with one {} for the class name; none: the data set's own (code), else 'a photo of a {}.'. "
+        "Set by --templates FILE of one line",
     )
 
     _one_template = field_validator("template")(one)

@@ -20,8 +20,8 @@ class TCPConfig(MethodConfig):
     layer: int | None = Field(
         None,
         ge=1,
-        description="text layer, counted from 0, whose input they overwrite; none: 8 (code), or two thirds of the layers of "
-        "a tower with fewer than 9",
+        description="text layer, counted from 0, whose input they overwrite; none: 8 (code), or two thirds of the "
+        "layers of a tower with fewer than 9",
     )
     weight: float = Field(8.0, ge=0, description="of the distance to the hand-written text; code: 8")
     template: TextTemplate | None = Field(
@@ -33,8 +33,8 @@ class TCPConfig(MethodConfig):
     template_option: ClassVar[str | None] = "teacher_template"
     teacher_template: TextTemplate | None = Field(
         None,
-        description="hand-written text whose features make the class tokens and hold the prompt near; none: the data set's "
-        "own; code: one for each benchmark, which the shipped overrides set. Set by --templates FILE",
+        description="hand-written text whose features make the class tokens and hold the prompt near; none: the data "
+        "set's own; code: one for each benchmark, which the shipped overrides set. Set by --templates FILE",
     )
 
     _one_template = field_validator("template")(one)
