@@ -24,7 +24,7 @@ def build_optimizer(method: PromptMethod, train: TrainConfig) -> Optimizer:
         raise InputError(f"method {type(method).__name__} has nothing to train in a loop")
     if train.optimizer == "sgd":
         return SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
-    eps = {} if train.eps is None else {"eps": train.eps}
+    eps: dict[str, Any] = {} if train.eps is None else {"eps": train.eps}
     kind = Adam if train.optimizer == "adam" else AdamW
     return kind(parameters, lr=train.lr, weight_decay=train.weight_decay, **eps)
 
