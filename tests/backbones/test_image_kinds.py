@@ -56,8 +56,14 @@ def widen(rel_pos: Any, n: int) -> None:
     rel_pos.get_bias = lambda: F.pad(bias_HTT, (0, n, 0, n))
 
 
-def with_prompts(module: Any, images: Tensor, prompts: dict[int, Tensor]) -> Tensor:
-    """The module's own pass, prompts among its special tokens: to attention that is the same as behind the patches."""
+def with_prompts(
+    module: Any, images: Tensor, prompts: dict[int, Tensor], outputs: list[Tensor] | None = None
+) -> Tensor:
+    """The module's own pass, prompts among its special tokens: to attention that is the same as behind the patches.
+
+    Args:
+        outputs: gets the last block's outputs of the prompts.
+    """
     module = copy.deepcopy(module)
     blocks, n = blocks_of(module), len(prompts[0])
     trunk = getattr(module, "trunk", None)
@@ -80,7 +86,13 @@ def with_prompts(module: Any, images: Tensor, prompts: dict[int, Tensor]) -> Ten
             block.attn.num_prefix_tokens += n
         if relative and block.attn.rel_pos is not None:
             widen(block.attn.rel_pos, n)
-    blocks[-1].register_forward_hook(lambda _, args, out: torch.cat([out[:, :first], out[:, first + n :]], dim=1))
+
+    def take_out(_: Any, args: tuple[Any, ...], out: Tensor) -> Tensor:
+        if outputs is not None:
+            outputs.append(out[:, first : first + n])
+        return torch.cat([out[:, :first], out[:, first + n :]], dim=1)
+
+    blocks[-1].register_forward_hook(take_out)
     return own(module, images)
 
 

@@ -26,7 +26,7 @@ from vlmprompt.methods.served import refusals
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 
-WITH_PROMPTS = {"bloom", "ivlp", "maple", "promptsrc", "vpt"}
+WITH_PROMPTS = {"bloom", "ivlp", "maple", "mmrl", "promptsrc", "vpt"}
 WITH_DELTAS = {"clip_lora"}
 WITH_LOCAL = {"dual_pt", "gallop", "locoop", "plot"}
 MAPS = {"convnext", "fastvit", "vitamin", "swin", "resnet"}

@@ -76,9 +76,13 @@ def test_contexts(made: tuple[Any, SpotTokenizer], scope: Any, position: Any, ch
 def test_what_it_cannot_do_is_said(made: tuple[Any, SpotTokenizer]) -> None:
     text, tokenizer = made
     engine = engine_of(text, tokenizer)
-    prompts = TextPrompts(torch.zeros(1, 2, 64), deep={1: torch.zeros(1, 2, 64)})
-    with pytest.raises(CapabilityError, match="takes no deep prompts"):
-        engine.encode(prompts, engine.class_tokens(NAMES))
+    ctx, tokens = torch.zeros(1, 2, 64), {1: torch.zeros(1, 2, 64)}
+    for prompts, told in (
+        (TextPrompts(ctx, deep=tokens), "deep prompts"),
+        (TextPrompts(ctx, inserted=tokens), "inserted"),
+    ):
+        with pytest.raises(CapabilityError, match=f"takes no {told}"):
+            engine.encode(prompts, engine.class_tokens(NAMES))
     with pytest.raises(
         CapabilityError, match=rf"hides the token {text.config.pad_token_id}, its tokenizer pads with 7"
     ):

@@ -21,7 +21,9 @@ def backbone_of(d_v: int = 768, d_l: int = 512, layers: int = 12, text_layers: i
         embed_words=lambda words: torch.zeros(len(words.split()), d_l),
         encode_sentences=lambda sentences, of=None: torch.ones(len(sentences), 512),
     )
-    vision = SimpleNamespace(width=d_v, layers=layers, has_prompts=True, takes_deltas=True, joint_dim=512, n_local=196, require=id)
+    vision = SimpleNamespace(
+        width=d_v, layers=layers, has_prompts=True, takes_deltas=True, joint_dim=512, n_local=196, require=id
+    )
     return SimpleNamespace(
         text=text, vision=vision, device=torch.device("cpu"), scale=100.0, spec="ViT-B-16", is_vit=True
     )

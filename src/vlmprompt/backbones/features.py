@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -147,7 +147,7 @@ def _compute(
             for batch in loader:
                 features = backbone.encode_image(batch.images_B3HW, needs)
                 extra = method.image_extra(batch.images_B3HW, batch.labels_B)
-                kept = ImageFeatures(features.global_Bd, features.local_BNc, extra)
+                kept = replace(features, extra=extra)
                 yield kept.to(home, torch.float32), batch.labels_B.to(home)
                 task.advance(len(batch.labels_B))
 
@@ -160,7 +160,7 @@ def _cache_file(
     key = {
         "backbone": backbone.digest,
         "transform": asdict(backbone.preprocess),
-        "needs": asdict(method.image_needs()),
+        "needs": _read(method.image_needs()),
         "method": method.feature_key(),
         "views": views,
         "seed": seed if views > 1 else None,
@@ -172,6 +172,12 @@ def _cache_file(
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
     labels = torch.tensor([record.label for record in records]).repeat(views)
     return FeatureFile(runtime.feature_cache / f"features-{digest[:32]}.safetensors", digest, labels)
+
+
+def _read(needs: ImageNeeds) -> dict[str, object]:
+    """What is read of the tower; without what most methods do not ask for, as it always was."""
+    read = asdict(needs)
+    return read if needs.prompt_outputs else {k: v for k, v in read.items() if k != "prompt_outputs"}
 
 
 def _arithmetic(backbone: Backbone) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """What goes into the engine and what comes out of it.
 
-Shapes: B images, K classes, P prompts, V context tokens, S prompt slots of a layer, L visual prompt
-tokens, N local positions, D text width, d joint width, C raw width of local features (before or after
-the projection), d_v image-tower width.
+Shapes: B images, K classes, P prompts, V context tokens, S prompt slots of a layer, R inserted
+tokens, L visual prompt tokens, N local positions, D text width, d joint width, C raw width of local features (before
+or after the projection), d_v image-tower width.
 """
 
 from __future__ import annotations
@@ -66,12 +66,14 @@ class ImageNeeds:
         space: "joint" = after the tower's projection; "pre_proj" = after `ln_post`, before it.
             Applies to local features; the global feature is always in joint space.
         grad: gradients must flow through the image tower, which rules a feature cache out.
+        prompt_outputs: the last block's outputs of the visual prompts.
     """
 
     global_: bool = True
     local: LocalKind | None = None
     space: SpaceKind = "joint"
     grad: bool = False
+    prompt_outputs: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,11 +84,14 @@ class ImageFeatures(Shaped):
         global_Bd: pooled feature in joint space.
         local_BNc: local features, or None.
         extra: a method's own per-image tensors, first dimension B.
+        prompts_BLC: the last block's outputs of visual prompts, each alone through what stands between that block and
+            the projection (`ln_post`, or a pool's value path), or None.
     """
 
     global_Bd: Tensor
     local_BNc: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    prompts_BLC: Tensor | None = None
 
     def __len__(self) -> int:
         return self.global_Bd.shape[0]
@@ -104,17 +109,19 @@ class ImageFeatures(Shaped):
         return unit(self.global_Bd)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by name (`global`, `local`, `extra.<name>`), for storing."""
+        """All tensors by name (`global`, `local`, `prompts`, `extra.<name>`), for storing."""
         named = {"global": self.global_Bd}
         if self.local_BNc is not None:
             named["local"] = self.local_BNc
+        if self.prompts_BLC is not None:
+            named["prompts"] = self.prompts_BLC
         return named | {f"extra.{name}": value for name, value in self.extra.items()}
 
     @classmethod
     def from_tensors(cls, named: Mapping[str, Tensor]) -> ImageFeatures:
         """Inverse of `tensors`."""
         extra = {name.removeprefix("extra."): t for name, t in named.items() if name.startswith("extra.")}
-        return cls(named["global"], named.get("local"), extra)
+        return cls(named["global"], named.get("local"), extra, named.get("prompts"))
 
     @classmethod
     def cat(cls, parts: Iterable[ImageFeatures]) -> ImageFeatures:
@@ -201,8 +208,13 @@ class TextPrompts(Shaped):
     Attributes:
         ctx: (P,V,D) for scope "shared", (K,P,V,D) for "class", (B,P,V,D) for "image"; V may be 0.
         scope: what the leading dimension of `ctx` runs over.
-        deep: layer (>= 1) -> (P,S,D), or (K,P,S,D) where every class has its own: overwrites the first S tokens behind
-            the start token in that layer's input; S is at most the number of context tokens and words before the name.
+        deep: layer (>= 1) -> (P,S,D), or (K,P,S,D) where every class has its own: overwrites the text's first S tokens
+            behind the start token in that layer's input; S is at most the number of context tokens and words before
+            the name.
+        inserted: layer -> (P,R,D), or (K,P,R,D) where every class has its own: R more tokens, put between the start
+            token and the text in the input of the first layer named, and overwritten at every further one; in between
+            and afterwards they flow. They take no position and do not count in the length of a text: those behind keep
+            their positions.
         words: fixed words between the context and the class name (position "end" only).
         position: where the class name stands, for all prompts or for each of the P.
         deltas: what is changed inside the tower's blocks, see `TowerDeltas`.
@@ -214,6 +226,7 @@ class TextPrompts(Shaped):
     words: str = ""
     position: ClassPosition | tuple[ClassPosition, ...] = "end"
     deltas: TowerDeltas | None = None
+    inserted: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)

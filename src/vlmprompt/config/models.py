@@ -56,9 +56,14 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser; CoOp code: SGD")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd",
+        description="optimiser: sgd, adam (weight decay as an L2 term of the loss), adamw (apart from it); CoOp code: "
+        "SGD",
+    )
     lr: float = Field(0.002, gt=0, description="peak learning rate; CoOp code: 0.002")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum; Dassl: 0.9")
+    eps: float | None = Field(None, gt=0, description="added to the denominator of adam and adamw; none: torch's, 1e-8")
     weight_decay: float = Field(5e-4, ge=0, description="on all trainables; Dassl: 5e-4")
     epochs: int = Field(50, ge=1, le=MOST_EPOCHS, description="passes over the training shots; CoOp code: 50 at 1 shot")
     max_steps: int | None = Field(

@@ -71,7 +71,7 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
         value = getattr(needs, name)
         if value not in allowed:
             raise _wrong(entry, f"image_needs() asks for {name} = {value!r}", _allowed(value, allowed))
-    for name in ("global_", "grad"):
+    for name in ("global_", "grad", "prompt_outputs"):
         if not isinstance(getattr(needs, name), bool):
             raise _wrong(entry, f"image_needs() asks for {name} = {getattr(needs, name)!r}", "allowed: True, False")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -169,7 +170,7 @@ def _features(method: PromptMethod, batch: TrainBatch, draws: Mapping[str, Tenso
     images = _images(batch)
     with torch.no_grad():
         raw = method.encode_images(images, draws=draws)
-        return ImageFeatures(raw.global_Bd, raw.local_BNc, method.image_extra(images, batch.labels_B))
+        return replace(raw, extra=method.image_extra(images, batch.labels_B))
 
 
 def _text_features(method: PromptMethod, features: ImageFeatures, draws: Mapping[str, Tensor]) -> Tensor | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError
@@ -14,7 +14,7 @@ from vlmprompt.methods.contract import PromptMethod
 
 
 def build_optimizer(method: PromptMethod, train: TrainConfig) -> Optimizer:
-    """SGD (with momentum, neither Nesterov's nor damped) or AdamW over the method's trainable parameters.
+    """SGD (with momentum, neither Nesterov's nor damped), Adam (weight decay as an L2 term of the loss) or AdamW.
 
     Raises:
         InputError: the method has none.
@@ -22,9 +22,11 @@ def build_optimizer(method: PromptMethod, train: TrainConfig) -> Optimizer:
     parameters = list(method.trainable_parameters())
     if not parameters:
         raise InputError(f"method {type(method).__name__} has nothing to train in a loop")
-    if train.optimizer == "adamw":
-        return AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)
-    return SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
+    if train.optimizer == "sgd":
+        return SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
+    eps: dict[str, Any] = {} if train.eps is None else {"eps": train.eps}
+    kind = Adam if train.optimizer == "adam" else AdamW
+    return kind(parameters, lr=train.lr, weight_decay=train.weight_decay, **eps)
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from vlmprompt.api import Register
 
 METHODS: tuple[tuple[str, str, str], ...] = (("clip_lora", "CLIPLoRA", "low-rank updates of attention in both towers"),)
+METHODS: tuple[tuple[str, str, str], ...] = (
+    ("mmrl", "MMRL", "learned tokens of one shared space in the upper layers of both towers"),
+    ("tcp", "TCP", "context words, and class tokens made of each class's own text feature"),
+)
 
 
 @hookimpl

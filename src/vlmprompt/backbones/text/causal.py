@@ -2,13 +2,14 @@
 
 Plain prompt learning runs all positions of every (prompt, class) text. Three exact reductions are made
 here (same numbers to rounding, gradients included): nothing behind the end-of-text token is computed; the
-class-independent prefix `[SOT, ctx, words]`, deep prompts included, runs once a prompt and every class
+class-independent prefix `[SOT, ctx, words]`, deep and inserted prompts included, runs once a prompt and every class
 attends to its keys and values; in the last layer only the position that is read is computed. Over many
 classes the work is cut into chunks whose activations are recomputed in the backward pass, so memory does
 not grow with the number of classes.
 
 Shapes: P prompts (times B images where the text depends on the image), K classes, T suffix tokens of a
-chunk, M prefix tokens, V context tokens, S slots of a deep prompt, D width, H heads, h = D/H, d joint width.
+chunk, M prefix tokens, V context tokens, S slots of a deep prompt, R inserted
+tokens, D width, H heads, h = D/H, d joint width.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 
 from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.text.chunked import SUFFIX_TOKENS, most_tokens, run_layout
+from vlmprompt.backbones.text.inserting import Widened, put
 from vlmprompt.backbones.text.layout import Chunk, ClassToken, Frame, Group, build_layout
 from vlmprompt.backbones.text.placement import Placement, place, with_prefix
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words, ids_tensor
@@ -107,6 +109,8 @@ class CausalTower:
         prefix = self._prefix(placement)
         if placement.assembly.n_prefix > len(self.words.start):
             placement = replace(placement, deep={})  # they are in the prefix
+        if placement.shares_inserted:
+            placement = replace(placement, inserted={})  # so are they
         run = partial(self._suffixes, placement)
         inputs = [*placement.tensors(), *prefix]
         return run_layout(layout, run, inputs, chunk)
@@ -118,12 +122,17 @@ class CausalTower:
         if assembly.n_prefix > n_start:
             parts += [placement.table_PJD[:, : assembly.context_before], self._embed_all(assembly.word_ids, n_prompts)]
         x_PMD = torch.cat(parts, dim=1) + self.positional_embedding[: assembly.n_prefix]
-        kept = []
+        inserted = placement.inserted if placement.shares_inserted else {}
+        n_inserted, kept = 0, []
         for i, block in enumerate(adapted(self.blocks, placement.deltas.keyed(0))):
+            if i in inserted:
+                tokens_PRD = inserted[i].squeeze(1)
+                x_PMD = put(x_PMD, n_start, tokens_PRD, over=n_inserted)
+                n_inserted = tokens_PRD.shape[1]
             if assembly.n_prefix > n_start and i in placement.deep:
-                deep_PSD = placement.deep[i].to(x_PMD.dtype)
-                x_PMD = torch.cat([x_PMD[:, :n_start], deep_PSD, x_PMD[:, n_start + deep_PSD.shape[1] :]], dim=1)
-            if i == self.layers - 1 or not assembly.n_prefix:  # nobody reads the prefix's own output
+                deep_PSD = placement.deep[i]
+                x_PMD = put(x_PMD, n_start + n_inserted, deep_PSD, over=deep_PSD.shape[1])
+            if i == self.layers - 1 or not x_PMD.shape[1]:  # nobody reads the prefix's own output
                 kept.append(block.kv(block.norm(x_PMD)))
             else:
                 q, k, v = block.qkv(block.norm(x_PMD))
@@ -142,8 +151,15 @@ class CausalTower:
         blocks = adapted(self.blocks, placement.deltas.keyed(1 + part.labels[0]))
         x_TD = self._embed_suffix(part.ids_T) * part.fixed_T[:, None] + self.positional_embedding[part.positions_T]
         # Without context tokens in the suffix, all prompts share the input of layer 0: (1,T,D).
-        x_PTD, deep = placement.context(part, x_TD), placement.deep_of(part)
+        x_PTD, deep, inserted = placement.context(part, x_TD), placement.deep_of(part), placement.inserted_of(part)
+        widened = None
         for i, (block, kv) in enumerate(zip(blocks, prefix, strict=True)):
+            if i in inserted and widened is None:
+                widened = Widened.of(part, inserted[i].shape[2])
+                part, x_PTD = widened.part, widened.insert(x_PTD, inserted[i])
+            elif i in inserted:
+                assert widened is not None
+                x_PTD = widened.overwrite(x_PTD, inserted[i])
             if i in deep:
                 x_PTD = _replaced(x_PTD, deep[i], part)
             if i == self.layers - 1:

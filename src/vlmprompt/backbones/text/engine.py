@@ -162,10 +162,10 @@ class TextEngine:
             (P,K,d); (B,P,K,d) for image-conditioned contexts.
 
         Raises:
-            InputError: the text of a class does not fit into the tower's context length, deep prompts reach
-                beyond the class-independent prefix, there are not as many positions as prompts, or a delta does not
-                fit the tower.
-            CapabilityError: there are deltas, and the tower takes none.
+            InputError: the text of a class does not fit into the tower's context length (inserted tokens do not
+                count), deep prompts reach beyond the class-independent prefix, there are not as many positions as
+                prompts, or a delta does not fit the tower.
+            CapabilityError: deep prompts, inserted tokens or deltas for a tower whose layers are another package's.
         """
         if prompts.deltas and not self.takes_deltas:
             raise CapabilityError(
@@ -179,8 +179,11 @@ class TextEngine:
                 return self.tower.encode(prompts, classes, chunk)
             # All prompts of all images side by side.
             n_images = len(prompts.ctx)
-            deep = {i: t if t.shape[-3] == 1 else torch.cat([t] * n_images, dim=-3) for i, t in prompts.deep.items()}
-            flat = replace(prompts, ctx=prompts.ctx.flatten(0, 1), scope="shared", deep=deep)
+            deep, inserted = (
+                {i: t if t.shape[-3] == 1 else torch.cat([t] * n_images, dim=-3) for i, t in layered.items()}
+                for layered in (prompts.deep, prompts.inserted)
+            )
+            flat = replace(prompts, ctx=prompts.ctx.flatten(0, 1), scope="shared", deep=deep, inserted=inserted)
             return self.tower.encode(flat, classes, chunk).unflatten(0, prompts.ctx.shape[:2])
 
     def _by_position(
@@ -196,10 +199,13 @@ class TextEngine:
         order, parts = [], []
         for key, position in enumerate(dict.fromkeys(positions)):
             rows = [p for p, own in enumerate(positions) if own == position]
-            deep = {layer: tokens_PSD[rows] for layer, tokens_PSD in prompts.deep.items()}
-            deltas = None if prompts.deltas is None else prompts.deltas.keyed(key)
+            deep, inserted = (
+                {layer: t if t.shape[-3] == 1 else t[..., rows, :, :] for layer, t in layered.items()}
+                for layered in (prompts.deep, prompts.inserted)
+            )
             ctx = prompts.ctx[..., rows, :, :]
-            some = replace(prompts, ctx=ctx, deep=deep, position=position, deltas=deltas)
+            deltas = None if prompts.deltas is None else prompts.deltas.keyed(key)
+            some = replace(prompts, ctx=ctx, deep=deep, inserted=inserted, position=position, deltas=deltas)
             parts.append(self.encode(some, classes, chunk=chunk))
             order += rows
         back = torch.tensor(order, device=self.device).argsort()

@@ -125,7 +125,7 @@ class Chunk:
         positions_T: position of each token in its text.
         slots_S: flat positions of context tokens.
         sources_S: the row of the context table for each of them.
-        first_K: flat position of each class's first token that a deep prompt may replace.
+        first_K: flat position of each class's first token behind the start tokens, which a deep prompt may replace.
         ends_K: flat position of each class's last token that is no pad: the end-of-text token where there is one, the
             class token where there is one.
         hidden_T: -inf at tokens that no token of their text may attend to, 0 at others; None where there are none.

@@ -4,13 +4,14 @@ What is still exact: embeddings of fixed tokens are looked up once for all promp
 position alone that is read (see `Bidirectional`), and over many classes the work is cut into chunks whose activations
 are recomputed in the backward pass. Where pads are seen, a text is never cut: it would have another feature.
 
-Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a deep prompt, D width, d joint width.
+Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a deep prompt, R inserted tokens, D width,
+d joint width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.deltas import TowerDeltas
 from vlmprompt.backbones.text.chunked import WHOLE_TOKENS, most_tokens, run_layout
+from vlmprompt.backbones.text.inserting import put
 from vlmprompt.backbones.text.layout import Chunk, Frame, build_layout
 from vlmprompt.backbones.text.placement import Placement, place
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words
@@ -35,9 +37,11 @@ class Texts:
         x_QTD: their tokens.
         real_QT: False at pads.
         ends_Q: position of the last token that is no pad.
-        deep: layer -> (Q,S,D), to be put in place of the tokens from `first` on.
+        deep: layer -> (Q,S,D), to be put in place of the text's tokens from `first` on.
         first: number of start tokens.
         deltas: of the tower's blocks; of a tower that takes none, there are none.
+        inserted: layer -> (Q,R,D), to be put behind the start tokens at the first layer named, and in place of those at
+            further ones. They are no pads and have no position.
     """
 
     x_QTD: Tensor
@@ -46,14 +50,27 @@ class Texts:
     deep: Mapping[int, Tensor]
     first: int
     deltas: TowerDeltas = field(default_factory=TowerDeltas)
+    inserted: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def n_inserted(self, layer: int) -> int:
+        """R where inserted tokens are in this layer's input, 0 before the first layer named."""
+        return next((tokens.shape[1] for i, tokens in self.inserted.items() if i <= layer), 0)
 
     def entering(self, layer: int, x_QTD: Tensor) -> Tensor:
-        """A layer's input, with its deep prompt put in."""
-        if layer not in self.deep:
-            return x_QTD
-        tokens_QSD = self.deep[layer].to(x_QTD.dtype)
-        stop = self.first + tokens_QSD.shape[1]
-        return torch.cat([x_QTD[:, : self.first], tokens_QSD, x_QTD[:, stop:]], dim=1)
+        """A layer's input, with its inserted tokens and its deep prompt put in."""
+        if layer in self.inserted:
+            x_QTD = put(x_QTD, self.first, self.inserted[layer], over=self.n_inserted(layer - 1))
+        if layer in self.deep:
+            tokens_QSD = self.deep[layer]
+            x_QTD = put(x_QTD, self.first + self.n_inserted(layer), tokens_QSD, over=tokens_QSD.shape[1])
+        return x_QTD
+
+    def longer(self) -> Texts:
+        """What is no pad, and where texts end, with the inserted tokens counted."""
+        n = self.n_inserted(max(self.inserted))
+        seen_QR = self.real_QT.new_ones(len(self.real_QT), n)
+        real_QT = torch.cat([self.real_QT[:, : self.first], seen_QR, self.real_QT[:, self.first :]], dim=1)
+        return replace(self, real_QT=real_QT, ends_Q=self.ends_Q + n)
 
 
 @dataclass(frozen=True)
@@ -65,7 +82,7 @@ class WholeTower:
         run: whole texts to pooled features (Q,d).
         width: D.
         context_length: most tokens of a text, start and end included.
-        layers: that `run` puts deep prompts into; 0: none.
+        layers: that `run` puts deep prompts and inserted tokens into; 0: none.
         blocks: those whose deltas `run` takes from `Texts`; none for a tower that takes no deltas.
         fill: "limit" where pads are seen, so that every text has `context_length` tokens; "longest" where they are not.
     """
@@ -125,6 +142,7 @@ class WholeTower:
             {layer: tokens.flatten(0, 1) for layer, tokens in placement.deep_of(part).items()},
             len(self.words.start),
             placement.deltas.keyed(1 + part.labels[0]),
+            {layer: tokens.flatten(0, 1) for layer, tokens in placement.inserted_of(part).items()},
         )
         return self.run(texts).unflatten(0, (n_prompts, n_classes))
 
@@ -151,13 +169,17 @@ class OwnTransformer:
         """Pooled features (Q,d)."""
         x_QTD = texts.x_QTD + self.positional_embedding[: texts.x_QTD.shape[1]]
         mask = self._mask(texts)
-        *blocks, last = adapted(self.blocks, texts.deltas)
+        blocks = adapted(self.blocks, texts.deltas)
         for i, block in enumerate(blocks):
             x_QTD = texts.entering(i, x_QTD)
+            if x_QTD.shape[1] > texts.real_QT.shape[1]:
+                texts = texts.longer()
+                mask = self._mask(texts)
+            if i == len(self.blocks) - 1:
+                break
             q, k, v = block.qkv(block.norm(x_QTD))
             x_QTD = block.finish(x_QTD, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
-        x_QTD = texts.entering(len(self.blocks) - 1, x_QTD)
-        return self.project(self.ln_final(self._read(last, texts, x_QTD, mask)[:, 0]))
+        return self.project(self.ln_final(self._read(blocks[-1], texts, x_QTD, mask)[:, 0]))
 
     def _read(self, block: TextBlock, texts: Texts, x_QTD: Tensor, mask: Tensor | None) -> Tensor:
         """The last block at the position that is read: (Q,1,D)."""
@@ -171,13 +193,16 @@ class OwnTransformer:
         return block.finish(x_QTD[rows, at_Q][:, None], F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
     def _position(self, texts: Texts) -> Tensor:
+        """Of the text's own token that is read, behind inserted ones where there is no start token."""
         if self.reads == "end":
             return texts.ends_Q
-        return torch.full_like(texts.ends_Q, 0 if self.reads == "first" else texts.x_QTD.shape[1] - 1)
+        length = texts.real_QT.shape[1]
+        first = 0 if texts.first else length - texts.x_QTD.shape[1]
+        return torch.full_like(texts.ends_Q, first if self.reads == "first" else length - 1)
 
     def _mask(self, texts: Texts) -> Tensor | None:
         """True where a query may see a key, broadcastable to (Q,H,T,T); None: everywhere."""
-        length = texts.x_QTD.shape[1]
+        length = texts.real_QT.shape[1]
         mask = texts.real_QT[:, None, None] if self.hides_pads else None
         if not self.causal:
             return mask

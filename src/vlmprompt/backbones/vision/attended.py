@@ -6,7 +6,7 @@ Shapes: B images, H heads, Q queries, T keys, S special tokens, N patches, h wid
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -59,14 +59,15 @@ class FirstAttention(TorchFunctionMode):
         return self.matrix_BHQT.to(value.dtype) @ value
 
 
-def weighted_attention(matrix_BHQT: Tensor, grad_BHQT: Tensor, *, read: int, first: int, n: int) -> Tensor:
+def weighted_attention(matrix_BHQT: Tensor, grad_BHQT: Tensor, *, read: Sequence[int], first: int, n: int) -> Tensor:
     """mean_h ReLU(A * dy/dA), in the rows of the tokens that are read, which are summed: (B,N).
 
     Args:
-        read: how many of the first tokens the pool reads.
+        read: places of the tokens whose outputs are read.
         first: S, the first patch's place among the keys.
         n: N, the patches.
     """
-    rows_BHRN = slice(None), slice(None), slice(read), slice(first, first + n)
-    weighted_BHRN = (matrix_BHQT.detach()[rows_BHRN] * grad_BHQT[rows_BHRN]).relu()
+    patches = slice(first, first + n)
+    matrix_BHRN, grad_BHRN = (values[:, :, list(read), patches] for values in (matrix_BHQT.detach(), grad_BHQT))
+    weighted_BHRN = (matrix_BHRN * grad_BHRN).relu()
     return weighted_BHRN.mean(dim=1).sum(dim=1)

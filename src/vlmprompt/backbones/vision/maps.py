@@ -13,7 +13,7 @@ from torch import Tensor
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
-from vlmprompt.backbones.vision.tower import MapTower, require_places
+from vlmprompt.backbones.vision.tower import MapTower, require_places, require_prompt_outputs
 from vlmprompt.errors import CapabilityError
 
 
@@ -71,3 +71,4 @@ class MapEngine(ImageEngine[MapTower]):
                 hint="use a ViT such as ViT-B-16-quickgelu/openai, or a method that leaves the image tower as it is",
             )
         self.require(needs)
+        require_prompt_outputs(self, needs, prompts)

@@ -14,7 +14,7 @@ Shapes: B images, N patches, S special tokens, L prompt tokens, T = S+N+L tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import cast

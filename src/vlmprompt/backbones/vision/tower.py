@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
-from vlmprompt.errors import CapabilityError
+from vlmprompt.errors import CapabilityError, InputError
 
 # The next step where local features are needed and there are none.
 INSTEAD_OF_LOCAL = (
@@ -112,6 +112,22 @@ def require_places(engine: VisionEngine) -> None:
             f"this backbone's image tower is a {engine.kind}, which has no places that could be shown",
             hint="use a ViT, a ResNet of CLIP or a ConvNeXt",
         )
+
+
+def require_prompt_outputs(engine: VisionEngine, needs: ImageNeeds, prompts: VisualPrompts) -> None:
+    """Refuse outputs of prompts that do not reach the last block.
+
+    Raises:
+        CapabilityError: the tower takes no prompts.
+        InputError: there are none, or they leave the tower before its end.
+    """
+    if not needs.prompt_outputs:
+        return
+    if not engine.has_prompts:
+        raise CapabilityError(f"outputs of visual prompts are needed; this backbone's image tower is a {engine.kind}")
+    if not prompts or (prompts.drop_after and max(prompts) < engine.layers - 1):
+        why = "these are dropped before the last block" if prompts else "there are no prompts"
+        raise InputError(f"outputs of visual prompts are needed, but {why}")
 
 
 class ImageBlock(Protocol):
