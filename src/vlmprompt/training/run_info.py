@@ -132,7 +132,7 @@ class RunInfo(_Model):
         peak_memory: bytes, of main memory ("rss") and of the device ("cuda").
         metrics: numbers of the training itself (evaluation is kept elsewhere).
         kept: which state the checkpoint holds; None before the end, of methods without a loop, and in older versions.
-        fit: what a closed-form method recorded of its fit.
+        fit: what a method recorded of its fit, in place of a loop or before it.
         imported: of a run whose state another code has trained: the file's name and SHA-256.
         files: what the run writes into its folder; empty in runs of older versions.
         checkpoint: SHA-256 of the checkpoint that the training ended with; None before, and in older versions.

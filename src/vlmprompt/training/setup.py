@@ -56,8 +56,19 @@ class Setup:
 
     @property
     def cached(self) -> bool:
-        """Whether training reads features computed once."""
+        """Whether training, apart from what is fitted before the loop, reads features computed once."""
         return "closed_form" in self.method.capabilities or (self.plan is not None and self.config.train.views > 0)
+
+    @property
+    def fit_views(self) -> int:
+        """Views of each training image of which features are computed for `fit`; 0 where nothing is fitted."""
+        return self.method.fit_views if {"closed_form", "fit_first"} & self.method.capabilities else 0
+
+    @property
+    def computed_views(self) -> int:
+        """Views of each training image of which features are computed in all."""
+        loop = self.config.train.views if self.plan is not None else 0
+        return self.fit_views + (0 if loop == self.fit_views else loop)
 
     @property
     def features(self) -> str:
@@ -65,11 +76,17 @@ class Setup:
         views = self.config.train.views
         if "training_free" in self.method.capabilities:
             return "no training images"
-        if views == 1 or "closed_form" in self.method.capabilities:
-            return "features of one deterministic view of each image, computed once"
+        if "closed_form" in self.method.capabilities:
+            return _views_in_words(self.fit_views)
+        loop = "fresh augmentation every epoch" if self.config.train.augment else "the test transform, every epoch"
         if views:
-            return f"features of {views} recorded random views of each image, computed once; one drawn per epoch"
-        return "fresh augmentation every epoch" if self.config.train.augment else "the test transform, every epoch"
+            loop = _views_in_words(views) + ("; one drawn per epoch" if views > 1 else "")
+        return f"{loop}; before the loop a fit on {_views_in_words(self.fit_views)}" if self.fit_views else loop
+
+
+def _views_in_words(views: int) -> str:
+    which = "one deterministic view" if views == 1 else f"{views} recorded random views"
+    return f"features of {which} of each image, computed once"
 
 
 def complete(config: RunConfig) -> RunConfig:
@@ -209,11 +226,16 @@ def _template_doubt(config: RunConfig) -> str | None:
     return None
 
 
-def make_batches(setup: Setup, progress: Progress) -> Batches:
-    """The source of training batches, with features computed now if the run caches them."""
+def make_batches(setup: Setup, progress: Progress, known: CachedFeatures | None = None) -> Batches:
+    """The source of training batches, with features computed now if the run caches them.
+
+    Args:
+        known: features of the training images that were computed before, taken where they are of as many views.
+    """
     config, records = setup.config, setup.data.split.train
     if setup.cached:
-        cached = train_features(setup, config.train.views, progress)
+        same = known is not None and known.views == config.train.views
+        cached = known if known is not None and same else train_features(setup, config.train.views, progress)
         return FeatureBatches(
             cached, config.train.batch_size, seed=config.seed, device=setup.device, sampling=config.train.sampling
         )

@@ -89,17 +89,16 @@ def make_validation(setup: Setup, progress: Progress) -> Validation | None:
     method, backbone, device = setup.method, setup.backbone, setup.device
     size, workers = config.eval_batch_size, setup.runtime.workers
     if tower_is_frozen(method) and feature_bytes(method.image_needs(), backbone, len(records)) <= KEPT_BYTES:
-        method.eval()  # what is read of an image may depend on its label in training
         kept = val_features(setup, progress)
-        method.train()
         return Validation(method, records, lambda: feature_batches(kept, size, device))
     return Validation(method, records, lambda: image_batches(records, backbone, size, workers=workers))
 
 
 def val_features(setup: Setup, progress: Progress) -> CachedFeatures:
-    """Features of the validation images, under the test transform."""
+    """Features of the validation images, under the test transform; the method is left in train mode."""
+    setup.method.eval()  # what is read of an image may depend on its label in training
     with setup.method.blamed(wide=True):
-        return extract(
+        found = extract(
             setup.method,
             setup.data.split.val,
             backbone=setup.backbone,
@@ -108,6 +107,8 @@ def val_features(setup: Setup, progress: Progress) -> CachedFeatures:
             progress=progress,
             description="features of validation images",
         )
+    setup.method.train()
+    return found
 
 
 def is_over(train: TrainConfig, position: Position) -> bool:
