@@ -41,7 +41,7 @@ class Started(CoOp):
         return int(torch.randint(1000, (), generator=self.generator))
 
     def text_prompts(self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None) -> Any:
-        noise = 0.0 if draws is None else draws["noise"]
+        noise = draws["noise"] if draws else 0.0
         prompts = super().text_prompts()
         return type(prompts)(prompts.ctx + noise)
 
