@@ -80,6 +80,7 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
         if not isinstance(getattr(needs, name), bool):
             raise _wrong(entry, f"image_needs() asks for {name} = {getattr(needs, name)!r}", "allowed: True, False")
     _require_fit(method, entry)
+    _require_search(method, entry)
 
 
 def _require_fit(method: PromptMethod, entry: Entry) -> None:
@@ -93,10 +94,29 @@ def _require_fit(method: PromptMethod, entry: Entry) -> None:
     if type(method.fit_views) is not int or not 1 <= method.fit_views <= MOST_VIEWS:
         step = f"a whole number from 1 to {MOST_VIEWS}"
         raise _wrong(entry, f"fit_views = {method.fit_views!r} is no number of views", step)
-    if "fit_first" in ways and not tower_is_frozen(method):
+    if "fit_first" in ways:
+        _require_frozen_tower(method, entry, "fits")
+
+
+def _require_search(method: PromptMethod, entry: Entry) -> None:
+    """What is searched has names, and a method that searches it."""
+    _require_names(entry, "searched", method.searched)
+    if not method.searched:
+        return
+    if "training_free" in method.capabilities:
+        step = "training_free is for a method that learns nothing; closed_form for one without a loop"
+        raise _wrong(entry, "capabilities holds 'training_free', but searched names what it chooses", step)
+    if type(method).search_on_val is Learning.search_on_val:
+        step = "write search_on_val(features, labels)"
+        raise _wrong(entry, f"searched = {method.searched!r}, but there is no search_on_val", step)
+    _require_frozen_tower(method, entry, f"chooses {', '.join(method.searched)}")
+
+
+def _require_frozen_tower(method: PromptMethod, entry: Entry, does: str) -> None:
+    if not tower_is_frozen(method):
         raise CapabilityError(
-            f"{entry.told} fits on features of images that are computed once, and its image tower does not stay as it "
-            "is: that needs the capability 'feature_cache', and no gradients through the tower",
+            f"{entry.told} {does} on features of images that are computed once, and its image tower does not stay as "
+            "it is: that needs the capability 'feature_cache', and no gradients through the tower",
             hint=f"leave out the option that changes the image tower, or {entry.author}",
         )
 
@@ -104,7 +124,8 @@ def _require_fit(method: PromptMethod, entry: Entry) -> None:
 def _require_names(entry: Entry, what: str, given: Any, known: Iterable[str] | None = None) -> None:
     """A set of names, of those that are known; None: of any."""
     if not isinstance(given, Set | list | tuple) or not all(isinstance(name, str) for name in given):
-        raise _wrong(entry, f"{what} = {given!r} is no set of names", f"write {what} = frozenset({{...}})")
+        step = f"write {what} = ('...',)" if what == "searched" else f"write {what} = frozenset({{...}})"
+        raise _wrong(entry, f"{what} = {given!r} is no set of names", step)
     for name in () if known is None else sorted(set(given) - set(known)):
         raise _wrong(entry, f"{what} holds an unknown name {name!r}", _allowed(name, sorted(known or ())))
 

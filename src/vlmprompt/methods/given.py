@@ -6,7 +6,7 @@ Shapes: B images, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -74,6 +74,22 @@ def require_record(who: str, hook: str, record: Any) -> dict[str, Any]:
                 "give numbers, texts and lists: value.item(), tensor.tolist()",
             ) from error
     return dict(record)
+
+
+def require_chosen(who: str, names: Sequence[str], found: Any) -> dict[str, Any]:
+    """What `search_on_val` gave.
+
+    Raises:
+        PluginError: see `require_record`; or it lacks one of the names.
+    """
+    record = require_record(who, "search_on_val", found)
+    for name in names:
+        if name not in record:
+            raise _wrong(
+                f"{who} searches {name!r}, but search_on_val gives {', '.join(map(repr, record)) or 'nothing'}",
+                "it returns the chosen value of each name in searched",
+            )
+    return record
 
 
 def _wrong(what: str, step: str) -> PluginError:

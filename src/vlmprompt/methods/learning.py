@@ -5,7 +5,7 @@ Shapes: B images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -23,6 +23,8 @@ class Learning:
     made_at_end: ClassVar[bool] = False
     # Views of each training image that `fit` is given: 1, the deterministic one, or that many random training views.
     fit_views: int = 1
+    # Hyper-parameters that `search_on_val` chooses; none: no validation image is looked at for it.
+    searched: Sequence[str] = ()
 
     def encode_descriptions(self) -> None:
         """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""
@@ -64,9 +66,26 @@ class Learning:
             features: of `fit_views` views of n training images, view after view: row v*n + i is view v of image i.
             labels: (fit_views*n,) indices into `class_names`.
             val: features and labels of the validation images in their one deterministic view; None where there are
-                none.
+                none, or `--no-val-search` withholds them.
 
         Returns:
             What is worth recording of the fit (chosen regularisation, its source), as JSON can hold it.
         """
         raise InputError(f"method {type(self).__name__} is not fitted in closed form")
+
+    def search_on_val(self, features: ImageFeatures, labels: Tensor) -> Mapping[str, Any]:
+        """Choose what `searched` names, on the validation images, once the fit or the loop has ended.
+
+        Called in eval mode, without gradients, unless `--no-val-search` is given. What it chooses must show in
+        `state_dict()`, and must not depend on what an earlier search chose: a run that is stopped in here and resumed
+        searches again.
+
+        Args:
+            features: of the validation images in their one deterministic view.
+            labels: indices into `class_names`.
+
+        Returns:
+            The chosen value of each name in `searched`, and what else is worth recording, such as the values that
+            were `tried` and the accuracy of the chosen ones; as JSON can hold it.
+        """
+        raise InputError(f"method {type(self).__name__} searches nothing on validation images")

@@ -21,10 +21,12 @@ from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.batches import ImageBatches, TrainBatch
+from vlmprompt.training.doubtful import warn
+from vlmprompt.training.fitting import val_use
 from vlmprompt.training.outlook import in_words, warmup_steps
 from vlmprompt.training.provenance import peak_memory
 from vlmprompt.training.schedule import learning_rate
-from vlmprompt.training.setup import Setup, build, complete, settle_device, warn
+from vlmprompt.training.setup import Setup, build, complete, settle_device
 from vlmprompt.training.trainset import load_trainset
 
 TIMED_STEPS = 3
@@ -94,6 +96,8 @@ def _static(setup: Setup) -> dict[str, Any]:
         steps |= {"warmup_epochs": train.warmup_epochs, "warmup_steps": warmup_steps(train, plan)}
         steps |= {"schedule": train.schedule, "first_lr": learning_rate(train, plan.epochs, 0)}
         steps |= {"last_lr": learning_rate(train, plan.epochs, plan.epochs - 1), "in_words": in_words(train, plan)}
+    if (use := val_use(setup)) is not None:
+        steps["in_words"] = {**steps["in_words"], "val use": use}
     rows = len(data.split.train) * setup.computed_views
     return {
         "method": setup.config.method,

@@ -17,28 +17,22 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.training.checkpoint import Checkpoint, Header
+from vlmprompt.training.checkpoint import Checkpoint, Header, Position
 from vlmprompt.training.device import make_accelerator
-from vlmprompt.training.fitting import fit_before, fit_in_place
+from vlmprompt.training.doubtful import warn
+from vlmprompt.training.fitting import accuracy_on, fit_method, search
 from vlmprompt.training.folder import RunFolder, run_folder
 from vlmprompt.training.loop import fit
 from vlmprompt.training.provenance import peak_memory, versions
 from vlmprompt.training.record import Record, continued, finish, kept_info, make_header, make_info, recorded
-from vlmprompt.training.rescue import keep
 from vlmprompt.training.run_info import KeptInfo, RunInfo
-from vlmprompt.training.setup import (
-    Setup,
-    build,
-    complete,
-    make_batches,
-    settle_device,
-    warn,
-)
+from vlmprompt.training.setup import Setup, build, complete, settle_device
+from vlmprompt.training.sources import make_batches
 from vlmprompt.training.start import hold, is_finished, require_own, start_of
 from vlmprompt.training.trackers.following import Trackers, make_trackers
 from vlmprompt.training.trainset import load_trainset
 from vlmprompt.training.validation import make_validation
-from vlmprompt.training.work import Work
+from vlmprompt.training.work import Work, keep_method
 
 
 @dataclass(frozen=True)
@@ -165,18 +159,21 @@ def _learn(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str, A
     if setup.plan is not None:
         return _run_loop(run, resumed, record)
     start = time.perf_counter()
-    fitted, metrics = fit_in_place(setup, run.progress) if "closed_form" in setup.method.capabilities else ({}, {})
+    fitted: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    if "closed_form" in setup.method.capabilities:
+        fitted, known = fit_method(setup, run.progress)
+        record.add(search=search(setup, run.progress))
+        metrics["train_accuracy"] = accuracy_on(setup, known)
     setup.method.eval()
-    _keep_state(run)
+    _keep(run)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "fit": fitted, "metrics": {"steps": 0, "seconds": seconds, **metrics}}
 
 
-def _keep_state(run: _Run) -> None:
-    """Write the method's state as it is outside the loop, where there is no optimiser."""
-    method = run.setup.method
-    rng = {"method": method.rng_state()}
-    keep(Checkpoint(run.header, method.trainable_state(), {}, rng), run.folder, run.claim)
+def _keep(run: _Run, position: Position | None = None) -> None:
+    """Write the method's state as it is outside the loop."""
+    keep_method(run.setup.method, run.header, run.folder, run.claim, position)
 
 
 def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str, Any]:
@@ -187,9 +184,9 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
     start = time.perf_counter()
     features = None
     if "fit_first" in setup.method.capabilities and resumed is None:
-        fitted, features = fit_before(setup, run.progress)
+        fitted, features = fit_method(setup, run.progress)
         record.add(fit=fitted)
-        _keep_state(run)  # in this order: whoever finds the state also finds what is said of it
+        _keep(run)  # in this order: whoever finds the state also finds what is said of it
     batches, validation = make_batches(setup, run.progress, features), make_validation(setup, run.progress)
     before = time.perf_counter() - start
     work = Work(
@@ -207,6 +204,9 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
         trackers=run.trackers,
     )
     position, seconds = fit(work, resumed, run.progress)
+    if setup.searches:
+        record.add(search=search(setup, run.progress))
+        _keep(run, position)
     kept = kept_info(setup, position)
     images = position.total * min(train_config.batch_size, len(records))
     numbers = {"loss": position.loss, "train_accuracy": position.accuracy, "steps": position.total}

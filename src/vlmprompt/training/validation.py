@@ -95,7 +95,10 @@ def make_validation(setup: Setup, progress: Progress) -> Validation | None:
 
 
 def val_features(setup: Setup, progress: Progress) -> CachedFeatures:
-    """Features of the validation images, under the test transform; the method is left in train mode."""
+    """Features of the validation images, under the test transform; those of moderate size are computed once a run."""
+    if "val" in setup.computed:
+        return setup.computed["val"]
+    was_training = setup.method.training
     setup.method.eval()  # what is read of an image may depend on its label in training
     with setup.method.blamed(wide=True):
         found = extract(
@@ -107,7 +110,9 @@ def val_features(setup: Setup, progress: Progress) -> CachedFeatures:
             progress=progress,
             description="features of validation images",
         )
-    setup.method.train()
+    setup.method.train(was_training)
+    if found.bytes <= KEPT_BYTES:
+        setup.computed["val"] = found
     return found
 
 
