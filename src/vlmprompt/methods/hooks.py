@@ -211,6 +211,26 @@ class Hooks(Learning, Showing, nn.Module):
         """
 
     @classmethod
+    def upgrade(
+        cls, options: Mapping[str, Any], tensors: Mapping[str, Tensor], version: str | None
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+        """What a run of an older version of the package is to this one (default: the same).
+
+        Called whenever a run is read, before its options are checked and its tensors loaded, and possibly with what an
+        upgrade has already changed. A run that is resumed keeps its optimiser's state of each tensor that is given
+        back as it was, under whatever name.
+
+        Args:
+            options: as run.json holds them.
+            tensors: the trained state by name, on the CPU; empty of a run that was stopped before it had any.
+            version: of the package, when the run was trained; None where it was not recorded.
+
+        Returns:
+            Options and tensors by the names of this version.
+        """
+        return options, tensors
+
+    @classmethod
     def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
         """The trained state in a checkpoint of the method's published code, and the options that its shapes decide.
 

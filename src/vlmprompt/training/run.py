@@ -31,6 +31,7 @@ from vlmprompt.training.sources import make_batches
 from vlmprompt.training.start import hold, is_finished, require_own, start_of
 from vlmprompt.training.trackers.following import Trackers, make_trackers
 from vlmprompt.training.trainset import load_trainset
+from vlmprompt.training.upgraded import require_whole_optimizer, upgraded
 from vlmprompt.training.validation import make_validation
 from vlmprompt.training.work import Work, keep_method
 
@@ -225,4 +226,6 @@ def _resumable(folder: RunFolder, header: Header) -> Checkpoint:
                 f"cannot resume {folder.path}: its {what} is not what it was",
                 hint="restore it, or start over with --force",
             )
-    return checkpoint
+    now = upgraded(checkpoint)
+    require_whole_optimizer(checkpoint, now)
+    return now

@@ -21,6 +21,7 @@ from vlmprompt.training.rescue import keep
 from vlmprompt.training.schedule import Plan
 from vlmprompt.training.trackers.contract import TrackedRun
 from vlmprompt.training.trackers.following import Trackers
+from vlmprompt.training.upgraded import load_state
 from vlmprompt.training.validation import Validation
 
 
@@ -73,8 +74,7 @@ def restore(work: Work, optimizer: Optimizer, resumed: Checkpoint | None) -> tup
     """
     if resumed is None:
         return Position(), {}
-    work.method.load_trainable_state(resumed.state)
-    work.method.set_rng_state(resumed.rng["method"])
+    load_state(work.method, resumed)
     load_optimizer_tensors(optimizer, work.method, resumed.optimizer)
     if resumed.header.scaler is not None and work.accelerator.scaler is not None:
         work.accelerator.scaler.load_state_dict(resumed.header.scaler)
