@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -162,14 +162,16 @@ def _learn(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str, A
     start = time.perf_counter()
     fitted: dict[str, Any] = {}
     metrics: dict[str, float] = {}
+    chosen = None
     if "closed_form" in setup.method.capabilities:
         fitted, known = fit_method(setup, run.progress)
-        record.add(search=search(setup, run.progress))
+        chosen = search(setup, run.progress)
         metrics["train_accuracy"] = accuracy_on(setup, known)
     setup.method.eval()
     _keep(run)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "fit": fitted, "metrics": {"steps": 0, "seconds": seconds, **metrics}}
+    numbers = {"steps": 0, "seconds": seconds, **metrics}
+    return {"seconds": seconds, "fit": fitted, "search": chosen, "metrics": numbers}
 
 
 def _keep(run: _Run, position: Position | None = None) -> None:
@@ -186,7 +188,8 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
     features = None
     if "fit_first" in setup.method.capabilities and resumed is None:
         fitted, features = fit_method(setup, run.progress)
-        record.add(fit=fitted)
+        with suppress(InputError):  # the folder is gone: the state is saved beside it
+            record.add(fit=fitted)
         _keep(run)  # in this order: whoever finds the state also finds what is said of it
     batches, validation = make_batches(setup, run.progress, features), make_validation(setup, run.progress)
     before = time.perf_counter() - start
@@ -205,8 +208,8 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
         trackers=run.trackers,
     )
     position, seconds = fit(work, resumed, run.progress)
-    if setup.searches:
-        record.add(search=search(setup, run.progress))
+    chosen = search(setup, run.progress)
+    if chosen is not None:
         _keep(run, position)
     kept = kept_info(setup, position)
     images = position.total * min(train_config.batch_size, len(records))
@@ -214,7 +217,7 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
     val = {} if kept.val_accuracy is None else {"val_accuracy": kept.val_accuracy}
     rates = {"seconds": before + seconds, "images_per_s": images / seconds}
     metrics = numbers | val | rates
-    return {"steps": position.total, "seconds": before + seconds, "metrics": metrics, "kept": kept}
+    return {"steps": position.total, "seconds": before + seconds, "metrics": metrics, "kept": kept, "search": chosen}
 
 
 def _resumable(folder: RunFolder, header: Header) -> Checkpoint:
