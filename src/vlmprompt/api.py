@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
     from vlmprompt.methods.patch_maps import plan_maps as plan_maps
     from vlmprompt.methods.scores import ood_scores as ood_scores
+    from vlmprompt.methods.teachers import require_width as require_width
     from vlmprompt.methods.transport import TransportCaps as TransportCaps
     from vlmprompt.methods.transport import transport_plan as transport_plan
     from vlmprompt.methods.weighted import cross_entropy as cross_entropy

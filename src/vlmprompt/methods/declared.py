@@ -82,6 +82,7 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
             raise _wrong(entry, f"image_needs() asks for {name} = {getattr(needs, name)!r}", "allowed: True, False")
     _require_fit(method, entry)
     _require_search(method, entry)
+    _require_steps(method, entry)
     groups_of(method)
 
 
@@ -112,6 +113,28 @@ def _require_search(method: PromptMethod, entry: Entry) -> None:
         step = "write search_on_val(features, labels)"
         raise _wrong(entry, f"searched = {method.searched!r}, but there is no search_on_val", step)
     _require_frozen_tower(method, entry, f"chooses {', '.join(method.searched)}")
+
+
+def _require_steps(method: PromptMethod, entry: Entry) -> None:
+    """What a step of the loop is given, of a method that has a loop and takes it."""
+    views = method.training_views
+    if type(views) is not int or not 1 <= views <= MOST_VIEWS:
+        raise _wrong(
+            entry, f"training_views = {views!r} is no number of views", f"a whole number from 1 to {MOST_VIEWS}"
+        )
+    reads = type(method).reads_unlabelled
+    if type(reads) is not bool or method.reads_unlabelled is not reads:
+        raise _wrong(entry, "reads_unlabelled is not said by the class", "write reads_unlabelled = True in the class")
+    if reads and type(method).unlabelled_loss is Learning.unlabelled_loss:
+        raise _wrong(
+            entry, "reads_unlabelled is True, but there is no unlabelled_loss", "write unlabelled_loss(output)"
+        )
+    loopless = sorted({"closed_form", "training_free"} & method.capabilities)
+    if loopless and (reads or views > 1):
+        what = "reads_unlabelled" if reads else "training_views"
+        raise _wrong(
+            entry, f"{what} is for a training loop, and capabilities holds {loopless[0]!r}", f"leave {what} out"
+        )
 
 
 def _require_frozen_tower(method: PromptMethod, entry: Entry, does: str) -> None:

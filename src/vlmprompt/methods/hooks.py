@@ -29,6 +29,7 @@ from vlmprompt.methods.learning import Learning
 from vlmprompt.methods.output import LocalView, MethodOutput
 from vlmprompt.methods.requirements import DescriptionUse
 from vlmprompt.methods.showing import Showing
+from vlmprompt.methods.teachers import Teachers
 
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
@@ -77,6 +78,7 @@ class Hooks(Learning, Showing, nn.Module):
         self.config = config
         self.descriptions = descriptions
         self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
+        self.teachers = Teachers(backbone)
         self.class_names: tuple[str, ...] = ()
         self.classes = self._set_classes(class_names)
         for name in sorted(self.passing):

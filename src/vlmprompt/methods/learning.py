@@ -26,6 +26,32 @@ class Learning:
     fit_views: int = 1
     # Hyper-parameters that `search_on_val` chooses; none: no validation image is looked at for it.
     searched: Sequence[str] = ()
+    # Views of each image in a step of the loop, augmented independently; with more than one see `forward_views`.
+    training_views: int = 1
+    # Each step comes with as many images of the data set's training split whose labels are withheld, see
+    # `unlabelled_loss`. Said by the class, since it decides what is read of the data.
+    reads_unlabelled: ClassVar[bool] = False
+
+    def forward_views(self, views: Sequence[Tensor | ImageFeatures]) -> MethodOutput:
+        """Classify images in the loop of a method with several `training_views`.
+
+        Args:
+            views: of the same B images, each as `forward` takes them.
+
+        Returns:
+            What `forward` gives for B images, with what the loss needs of the further views in `aux`; default: of the
+            first view.
+        """
+        output: MethodOutput = self(views[0])  # type: ignore[operator]
+        return output
+
+    def unlabelled_loss(self, output: MethodOutput) -> Losses:
+        """Loss of as many images without labels, added to that of a step; a part named `unlabelled` of the log.
+
+        Args:
+            output: of these images, in as many views as the others.
+        """
+        raise InputError(f"method {type(self).__name__} has no loss of images without labels")
 
     def encode_descriptions(self) -> None:
         """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""

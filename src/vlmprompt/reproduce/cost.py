@@ -28,6 +28,7 @@ from vlmprompt.data.load import load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
 from vlmprompt.methods.build import build_method
+from vlmprompt.methods.teachers import standing_in
 from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.missing import BENCHMARK_SUITE, benchmark_of, companions
 from vlmprompt.reproduce.recipe import GridSpec
@@ -151,7 +152,8 @@ def prompting_of(config: RunConfig, backbone: Backbone) -> Prompting:
         VlmPromptError: see `build_method`.
     """
     names = [f"class {i}" for i in range(N_PROBED)]
-    method = build_method(config.method, backbone, names, config.options, descriptions=[["a part"]] * N_PROBED)
+    with standing_in(backbone):
+        method = build_method(config.method, backbone, names, config.options, descriptions=[["a part"]] * N_PROBED)
     text = method.train().text_prompts(torch.zeros(1, backbone.text.joint_dim), draws=method.sample_draws())
     learned = text is not None and any(part.requires_grad for part in (text.ctx, *text.deep.values()))
     prompts, tokens = (0, 0)

@@ -92,8 +92,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 set_learning_rate(optimizer, lr)
                 optimizer.zero_grad()
                 with method.blamed():
-                    output = method(batch.images)
-                    losses = loss_of(work, output, batch.labels_B)
+                    output, losses = forward(method, batch, work.weights_K)
                     work.accelerator.backward(losses.total)
                     gradients = observed(method, work.accelerator, optimizer)
                 optimizer.step()
@@ -130,12 +129,17 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
     return position, seconds
 
 
-def loss_of(work: Work, output: MethodOutput, labels_B: Tensor) -> Losses:
-    """The method's loss, of weighted images where classes have weights."""
-    method = work.method
-    if work.weights_K is None:
-        return require_losses(method.told, method.loss(output, labels_B))
-    return require_losses(method.told, method.loss(output, labels_B, weights=work.weights_K[labels_B]))
+def forward(method: PromptMethod, batch: TrainBatch, weights_K: Tensor | None) -> tuple[MethodOutput, Losses]:
+    """What a method says of a batch, and its loss, of weighted images where classes have weights."""
+    output = method.on_views(batch.views)
+    weights = {} if weights_K is None else {"weights": weights_K[batch.labels_B]}
+    losses = require_losses(method.told, method.loss(output, batch.labels_B, **weights))
+    if not batch.unlabelled:
+        return output, losses
+    more = require_losses(method.told, method.unlabelled_loss(method.on_views(batch.unlabelled)))
+    parts = {f"unlabelled_{name}": part for name, part in more.parts.items()}
+    named = {**losses.parts, "unlabelled": more.total.detach(), **parts}
+    return output, Losses(losses.total + more.total, named)
 
 
 def measure(work: Work, position: Position, stop: StopRequest, task: Task) -> Position:

@@ -37,7 +37,7 @@ def _data(info: RunInfo) -> str:
 |---|---|
 | data set | {data.name}, digest `{data.digest[:16]}` |
 | training images | {len(data.train_ids)}: {drawn} |
-| validation images | {len(data.val_ids)} ({data.val_source}) |
+| validation images | {len(data.val_ids)} ({data.val_source}) |{_unlabelled(info)}
 | setting | {config.setting}, protocol {config.protocol} |{_descriptions(info)}
 | classes | {len(info.class_names)}{part} |
 
@@ -53,6 +53,12 @@ def _descriptions(info: RunInfo) -> str:
     missing = f", none of {len(read.missing)} classes" if read.missing else ""
     by = f" by {', '.join(read.providers)}" if read.providers else ""
     return f"\n| class descriptions | {read.texts}{by}{missing}, digest `{read.digest[:16]}` |"
+
+
+def _unlabelled(info: RunInfo) -> str:
+    """Only where there are some."""
+    count = info.data.unlabelled
+    return f"\n| images without labels | {count}, of the training split |" if count else ""
 
 
 def _training(info: RunInfo) -> str:

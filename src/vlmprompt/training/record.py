@@ -28,6 +28,7 @@ def make_header(setup: Setup) -> Header:
     }
     if data.description_file is not None:
         digests["descriptions"] = data.description_file.digest
+    digests |= setup.method.teachers.digests
     names, found = data.class_names, versions(setup.config.method)
     return Header(config=setup.config, class_names=names, digests=digests, versions=found)
 

@@ -31,7 +31,8 @@ class _Model(BaseModel):
 class DataInfo(_Model):
     """The data set and the shots; `labels` are the classes trained on, in the data set's numbering.
 
-    `digest` is of all that the data set lists, `learned` of what the run learned from (empty in older files).
+    `digest` is of all that the data set lists, `learned` of what the run learned from (empty in older files);
+    `unlabelled` counts the images of the training split that were trained on without labels.
     """
 
     spec: str
@@ -46,6 +47,7 @@ class DataInfo(_Model):
     val_source: str
     fewshot_digest: str
     learned: str = ""
+    unlabelled: int = 0
 
     def matches(self, now: DataDigests) -> bool:
         """Whether a run on the data as they are now would learn from the same."""

@@ -115,6 +115,8 @@ class Run:
         if self.config.allow_overlap or is_published(own):
             return None
         drawn = {*self.info.data.train_ids, *self.info.data.val_ids}
+        if self.info.data.unlabelled:  # which are not listed: any image of the training split may be one
+            drawn |= {record.id for record in own.splits.get("train", ())}
         records = [record for split in own.splits.values() for record in split if record.id in drawn]
         parts = {"seen in training": records, "test": measured.splits.get("test", ())}
         found = [copies for copies in find_copies(parts, among=["seen in training"]) if copies.across]

@@ -16,7 +16,13 @@ from vlmprompt.methods.build import build_method, method_config, template_option
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.training.device import require_precision, resolve_device
-from vlmprompt.training.require import require_search, require_validation, require_views, require_weights
+from vlmprompt.training.require import (
+    require_search,
+    require_unlabelled,
+    require_validation,
+    require_views,
+    require_weights,
+)
 from vlmprompt.training.schedule import Plan
 from vlmprompt.training.trainset import TrainSet
 from vlmprompt.training.weights import class_weights
@@ -65,10 +71,11 @@ class Setup:
         return self.method.fit_views if {"closed_form", "fit_first"} & self.method.capabilities else 0
 
     @property
-    def computed_views(self) -> int:
-        """Views of each training image of which features are computed in all."""
+    def computed_rows(self) -> int:
+        """Views of all training images together of which features are computed."""
         loop = self.config.train.views if self.plan is not None else 0
-        return self.fit_views + (0 if loop == self.fit_views else loop)
+        views = self.fit_views + (0 if loop == self.fit_views else loop)
+        return len(self.data.split.train) * views + len(self.data.unlabelled) * loop
 
     @property
     def features(self) -> str:
@@ -80,7 +87,10 @@ class Setup:
             return _views_in_words(self.fit_views)
         loop = "fresh augmentation every epoch" if self.config.train.augment else "the test transform, every epoch"
         if views:
-            loop = _views_in_words(views) + ("; one drawn per epoch" if views > 1 else "")
+            drawn = "one" if self.method.training_views == 1 else self.method.training_views
+            loop = _views_in_words(views) + (f"; {drawn} drawn per epoch" if views > 1 else "")
+        elif self.method.training_views > 1:
+            loop += f", {self.method.training_views} views of each image"
         return f"{loop}; before the loop a fit on {_views_in_words(self.fit_views)}" if self.fit_views else loop
 
 
@@ -135,6 +145,7 @@ def build(
     if "closed_form" in method.capabilities:
         return setup
     require_views(config, method)
+    require_unlabelled(config, method, data)
     require_validation(config, method, data)
     weights_K = class_weights(train.class_weights, data.class_names, setup.train_labels)
     plan = Plan.of(train, len(data.split.train))
@@ -172,5 +183,7 @@ def _require_texts_fit(data: TrainSet, method: PromptMethod) -> None:
     dataset = data.dataset
     require_texts_fit(written_for(method, dataset.template))
     if dataset.class_names != data.class_names and "new_classes" in method.capabilities:
-        texts = dataset.descriptions if method.reads_descriptions(method.config) == "always" else None
+        with method.blamed():
+            reads = method.reads_descriptions(method.config)
+        texts = dataset.descriptions if reads == "always" else None
         require_texts_fit(method.with_classes(dataset.class_names, template=dataset.template, descriptions=texts))

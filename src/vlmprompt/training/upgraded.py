@@ -83,13 +83,15 @@ def load_state(method: PromptMethod, checkpoint: Checkpoint) -> None:
     """Load a checkpoint's trained state and the state of the random generator into its method.
 
     Raises:
-        InputError: it does not fit; names the version that made it and the one that is installed.
+        InputError: it does not fit, which names the version that made it and the one that is installed; or a teacher
+            has other weights.
     """
     try:
         method.load_trainable_state(checkpoint.state)
     except InputError as error:
         raise InputError(f"{error.message} ({made_by(checkpoint)})", hint=error.hint) from error
     method.set_rng_state(checkpoint.rng["method"])
+    method.teachers.expect(checkpoint.header.digests)
 
 
 def made_by(checkpoint: Checkpoint) -> str:

@@ -85,13 +85,19 @@ def save(work: Work, optimizer: Optimizer, position: Position, best: Mapping[str
     """Write a checkpoint; gives the position with the number of log lines that belong to it."""
     position = position.model_copy(update={"log_lines": log.lines})
     scaler = work.accelerator.scaler
-    header = work.header.model_copy(
-        update={"position": position, "scaler": None if scaler is None else scaler.state_dict()}
+    header = _now(work.header, work.method, position).model_copy(
+        update={"scaler": None if scaler is None else scaler.state_dict()}
     )
     state, slots = work.method.trainable_state(), optimizer_tensors(optimizer, work.method)
     rng = {"method": work.method.rng_state()}
     keep(Checkpoint(header, state, slots, rng, best), work.folder, work.claim, log)
     return position
+
+
+def _now(header: Header, method: PromptMethod, position: Position) -> Header:
+    """A header at a position of the run, with the teachers that the method has asked for so far."""
+    digests = {**header.digests, **method.teachers.digests}
+    return header.model_copy(update={"position": position, "digests": digests})
 
 
 def end_with(work: Work, best: Mapping[str, Tensor], position: Position, log: TrainLog) -> Position:
@@ -110,6 +116,6 @@ def keep_method(
     log: TrainLog | None = None,
 ) -> None:
     """Write a checkpoint of a method outside its loop, without an optimiser."""
-    header = header.model_copy(update={"position": position or Position()})
+    header = _now(header, method, position or Position())
     rng = {"method": method.rng_state()}
     keep(Checkpoint(header, method.trainable_state(), {}, rng), folder, claim, log)
