@@ -132,7 +132,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
 def forward(method: PromptMethod, batch: TrainBatch, weights_K: Tensor | None) -> tuple[MethodOutput, Losses]:
     """What a method says of a batch, and its loss, of weighted images where classes have weights."""
     output = method.on_views(batch.views)
-    weights = {} if weights_K is None else {"weights": weights_K[batch.labels_B]}
+    weights: dict[str, Any] = {} if weights_K is None else {"weights": weights_K[batch.labels_B]}
     losses = require_losses(method.told, method.loss(output, batch.labels_B, **weights))
     if not batch.unlabelled:
         return output, losses

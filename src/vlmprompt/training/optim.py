@@ -13,6 +13,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.groups import ParameterGroup, groups_of
 
+TORCHS_EPS = 1e-8  # of Adam and AdamW alike
 FACTOR = "lr_factor"  # of a group of parameters, on the rate of every step
 
 
@@ -30,9 +31,8 @@ def build_optimizer(method: PromptMethod, train: TrainConfig) -> Optimizer:
         raise InputError(f"method {type(method).__name__} has nothing to train in a loop")
     if train.optimizer == "sgd":
         return SGD(groups, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay)
-    eps = {} if train.eps is None else {"eps": train.eps}
-    kind = Adam if train.optimizer == "adam" else AdamW
-    return kind(groups, lr=train.lr, weight_decay=train.weight_decay, **eps)
+    kind, eps = (Adam if train.optimizer == "adam" else AdamW), (TORCHS_EPS if train.eps is None else train.eps)
+    return kind(groups, lr=train.lr, eps=eps, weight_decay=train.weight_decay)
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
