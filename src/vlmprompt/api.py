@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.foreign import dassl_state as dassl_state
     from vlmprompt.methods.foreign import saved_tensors as saved_tensors
     from vlmprompt.methods.frozen import FrozenMethod as FrozenMethod
+    from vlmprompt.methods.groups import ParameterGroup as ParameterGroup
     from vlmprompt.methods.initial import embedded_words as embedded_words
     from vlmprompt.methods.initial import gaussian as gaussian
     from vlmprompt.methods.initial import initial_context as initial_context
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
     from vlmprompt.methods.patch_maps import plan_maps as plan_maps
     from vlmprompt.methods.scores import ood_scores as ood_scores
+    from vlmprompt.methods.teachers import require_width as require_width
     from vlmprompt.methods.topk import topk_cosines as topk_cosines
     from vlmprompt.methods.topk import topk_means as topk_means
     from vlmprompt.methods.transport import TransportCaps as TransportCaps

@@ -14,7 +14,8 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.progress import SilentProgress
-from vlmprompt.training.dry_run import SavedBytes, _flops, dry_run, report_lines
+from vlmprompt.training.dry_run import _flops, dry_run, report_lines
+from vlmprompt.training.saved_bytes import SavedBytes
 
 
 def test_report(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:

@@ -80,12 +80,14 @@ def extract(
     batch_size: int = 100,
     progress: Progress | None = None,
     description: str = "image features",
+    labelled: bool = True,
 ) -> CachedFeatures:
     """Features of records as a method needs them.
 
     Args:
         views: 1 = the deterministic test view; V > 1 = V random training views, recorded by `seed`.
         batch_size: images a step of the tower.
+        labelled: tell the method the labels; off where the records have none (-1).
 
     Raises:
         InputError: the method needs gradients through the tower, or an image cannot be read.
@@ -99,7 +101,8 @@ def extract(
         labels = named.pop(LABELS)
         return CachedFeatures(ImageFeatures.from_tensors(named), labels, views, str(file.path))
     shown.message(_cost(method, backbone, len(records), views))
-    rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, shown, description))
+    computed = _compute(method, records, backbone, runtime, views, seed, batch_size, shown, description, labelled)
+    rows = list(computed)
     cached = CachedFeatures(ImageFeatures.cat(f for f, _ in rows), torch.cat([y for _, y in rows]), views)
     if file is not None:
         file.write({**cached.features.tensors(), LABELS: cached.labels}, shown)
@@ -129,6 +132,7 @@ def _compute(
     batch_size: int,
     progress: Progress,
     description: str,
+    labelled: bool,
 ) -> Iterator[tuple[ImageFeatures, Tensor]]:
     """Batches of features and labels, on the device where they are small enough together."""
     needs = method.image_needs()
@@ -146,7 +150,7 @@ def _compute(
             )
             for batch in loader:
                 features = backbone.encode_image(batch.images_B3HW, needs)
-                extra = method.image_extra(batch.images_B3HW, batch.labels_B)
+                extra = method.image_extra(batch.images_B3HW, batch.labels_B if labelled else None)
                 kept = replace(features, extra=extra)
                 yield kept.to(home, torch.float32), batch.labels_B.to(home)
                 task.advance(len(batch.labels_B))

@@ -78,9 +78,13 @@ class TrainConfig(BaseModel):
     warmup_lr: float = Field(1e-5, gt=0, description="learning rate in warm-up; CoOp code: 1e-5")
     schedule: Literal["cosine", "linear", "step", "constant"] = Field(
         "cosine",
-        description="learning rate after warm-up, set anew each epoch: cosine or linear from lr towards 0 over the "
-        "epochs that are run, step (see milestones), constant; CoOp code: cosine",
+        description="learning rate after warm-up: cosine or linear from lr towards min_lr over the epochs that are "
+        "run, step (see milestones), constant; CoOp code: cosine",
     )
+    schedule_unit: Literal["epoch", "step"] = Field(
+        "epoch", description="how often a cosine or linear rate is set anew; CoOp code: each epoch"
+    )
+    min_lr: float = Field(0.0, ge=0, description="rate that cosine and linear fall towards; CoOp code: 0")
     milestones: tuple[Epoch, ...] = Field(
         (), description="with schedule step: the rate is multiplied by gamma after each of so many epochs of the run"
     )
@@ -113,6 +117,11 @@ class TrainConfig(BaseModel):
         le=MOST_EPOCHS,
         description="stop after so many measurements in a row that were no better than the best before; none: never",
     )
+    val_search: bool = Field(
+        True,
+        description="let the method choose hyper-parameters of its own on the validation images, if it does so; false: "
+        "it gets none, for protocols without them. When training ends is chosen by keep and patience",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="arithmetic of the towers; prompts stay fp32"
     )
@@ -140,6 +149,10 @@ class TrainConfig(BaseModel):
             raise ValueError(f"{asked} needs measurements on validation images: give validate_every, such as 1")
         if self.schedule == "step" and not self.milestones:
             raise ValueError("schedule = step needs milestones, such as [30, 60]: epochs after which the rate falls")
+        if self.min_lr > self.lr:
+            raise ValueError(
+                f"min_lr = {self.min_lr:g} is higher than lr = {self.lr:g}, from which the rate falls to it"
+            )
         if any(later <= earlier for earlier, later in pairwise(self.milestones)):
             raise ValueError(f"milestones = {list(self.milestones)} must rise: each epoch later than the one before")
         return self

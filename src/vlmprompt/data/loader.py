@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
@@ -34,7 +35,7 @@ class Batch:
     """Images with their labels.
 
     Attributes:
-        images_B3HW: transformed images, on the loader's device.
+        images_B3HW: transformed images, on the loader's device; (B,V,3,H,W) where it gives several views.
         labels_B: int64, on the device.
         index_B: int64, positions in the loader's records, on the CPU.
     """
@@ -67,6 +68,7 @@ class ImageLoader:
         order: positions in `records`, each pass in this order; default: all, as they are.
         again: of each place in `order`, how often its record came before; 0 for all by default.
         augment_seed: such as (seed, epoch).
+        views: of each image, decoded once; with more than one a batch is (B,V,3,H,W), view 0 being that of `views=1`.
         drop_last: leave out an incomplete last batch, unless it is the only one (Dassl's rule).
 
     Warns (while iterating): what was doubtful in decoding, once a process.
@@ -86,6 +88,7 @@ class ImageLoader:
         order: Sequence[int] | None = None,
         again: Sequence[int] | None = None,
         augment_seed: tuple[int, ...] | None = None,
+        views: int = 1,
         drop_last: bool = False,
     ) -> None:
         indices = list(range(len(records)) if order is None else order)
@@ -94,7 +97,7 @@ class ImageLoader:
         self._batches = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
         if drop_last and len(self._batches) > 1 and len(self._batches[-1]) < batch_size:
             self._batches.pop()
-        self._images = _Images(records, transform, augment_seed or ())
+        self._images = _Images(records, transform, augment_seed or (), views)
         # Workers end with the pass, and with them what they have kept; the next pass would read it all again.
         here = len(indices) <= _in_process() or all(getattr(record.image, "kept", False) for record in records)
         self._workers = 0 if here else min(workers, len(self._batches))
@@ -152,10 +155,11 @@ class _Failure:
 class _Images(TorchDataset[Any]):
     """Decodes and transforms; lives in the workers."""
 
-    def __init__(self, records: Sequence[Record], transform: Transform, seed: tuple[int, ...]) -> None:
+    def __init__(self, records: Sequence[Record], transform: Transform, seed: tuple[int, ...], views: int = 1) -> None:
         self._records = records
         self._transform = transform
         self._seed = seed
+        self._views = views
 
     def __getitem__(self, place: tuple[int, int]) -> _Item | _Failure:
         index, again = place
@@ -164,10 +168,17 @@ class _Images(TorchDataset[Any]):
             image = read_image(record)
         except InputError as error:
             return _Failure(error.message, error.hint)
+        views = [self._view(image, view, index, again) for view in range(self._views)]
+        pixels = views[0] if self._views == 1 else torch.stack(views)
+        return pixels, record.label, index, GUESSED in image.info
+
+    def _view(self, image: Image.Image, view: int, index: int, again: int) -> Tensor:
+        """One view of an image; further ones have seeds that no position can give, as theirs holds a number below 0."""
+        seed = (*self._seed, -view) if view else self._seed
         with torch.random.fork_rng(devices=[]):
             # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
-            torch.default_generator.manual_seed(_sample_seed(self._seed, index, again))
-            return self._transform(image), record.label, index, GUESSED in image.info
+            torch.default_generator.manual_seed(_sample_seed(seed, index, again))
+            return self._transform(image)
 
 
 def _in_process() -> int:

@@ -17,7 +17,7 @@ from vlmprompt.describe.library import choose, describe
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
-from vlmprompt.methods.build import method_config, method_type
+from vlmprompt.methods.build import description_use
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.texts import require_texts_fit
@@ -130,7 +130,7 @@ class Context:
             CapabilityError: there are none.
         """
         config = self.subject.config
-        use = method_type(config.method).reads_descriptions(method_config(config.method, config.options))
+        use = description_use(config.method, config.options)
         if dataset.descriptions is not None or use != "always":
             return dataset
         need = () if config.allow_missing else range(len(dataset.class_names))

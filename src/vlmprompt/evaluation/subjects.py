@@ -17,7 +17,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
-from vlmprompt.methods.build import method_config, method_type, template_option
+from vlmprompt.methods.build import description_use, method_type, template_option
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.provenance import versions
@@ -165,7 +165,7 @@ def is_training_free(method: str) -> bool:
 
 def _reads(method: str) -> bool:
     """Whether a reference method, with its own defaults, reads descriptions."""
-    return method_type(method).reads_descriptions(method_config(method)) != "never"
+    return description_use(method) != "never"
 
 
 def _stands(path: Path, data_digest: str, backbone_digest: str, descriptions_digest: str | None) -> bool:

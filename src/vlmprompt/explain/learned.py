@@ -17,6 +17,7 @@ from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import TextPrompts, at_least_float
 from vlmprompt.errors import CapabilityError
 from vlmprompt.explain.curves import draw, epoch_lines, names_of
+from vlmprompt.methods.blame import blaming
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.plugins import host
 from vlmprompt.training.folder import RunFolder
@@ -84,8 +85,11 @@ def learned_figures(run: Run, folder: Path) -> list[dict[str, Any]]:
     if not log.exists():
         return []
     lines = epoch_lines(log)
-    method: type[PromptMethod] = host().methods.get(run.config.method).load()
-    return [draw(curves, lines, folder) for curves in method.curves(names_of(lines))]
+    entry = host().methods.get(run.config.method)
+    method: type[PromptMethod] = entry.load()
+    with blaming(entry):
+        found = list(method.curves(names_of(lines)))
+    return [draw(curves, lines, folder) for curves in found]
 
 
 def nearest_tokens(text: TextEngine, vectors_VD: Tensor, n: int) -> tuple[Tensor, Tensor]:

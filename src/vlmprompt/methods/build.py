@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
@@ -14,13 +14,13 @@ from vlmprompt.backbones.capabilities import lacking
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.vision.tower import INSTEAD_OF_LOCAL
 from vlmprompt.data.names import read_as, spellings
-from vlmprompt.errors import CapabilityError, InputError, UsageError, did_you_mean
+from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
 from vlmprompt.methods.blame import blaming
 from vlmprompt.methods.class_text import require_list
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.declared import require_built, require_config, require_overrides, require_type
-from vlmprompt.methods.requirements import REQUIREMENTS
+from vlmprompt.methods.requirements import REQUIREMENTS, DescriptionUse
 from vlmprompt.plugins import host
 
 NAMES_SHOWN = 5  # in a warning
@@ -132,6 +132,23 @@ def method_config(name: str, options: Mapping[str, Any] | None = None) -> Method
 def template_option(name: str) -> str | None:
     """The option in which a registered method takes a run's own templates; None for one that takes none."""
     return require_config(host().methods.get(name)).template_option
+
+
+def description_use(name: str, options: Mapping[str, Any] | None = None) -> DescriptionUse:
+    """Whether a registered method with these options reads descriptions of its classes.
+
+    Raises:
+        UsageError: see `method_config`.
+        PluginError: the method's plugin failed, or says something else.
+    """
+    entry, config = host().methods.get(name), method_config(name, options)
+    with blaming(entry):
+        use: Any = require_type(entry).reads_descriptions(config)
+    if use not in get_args(DescriptionUse):
+        allowed = ", ".join(map(repr, get_args(DescriptionUse)))
+        raise PluginError(f"{entry.told}: reads_descriptions gives {use!r}", hint=f"allowed: {allowed}; {entry.author}")
+    found: DescriptionUse = use
+    return found
 
 
 def method_type(name: str) -> type[PromptMethod]:

@@ -23,6 +23,7 @@ from vlmprompt.methods.given import require_output
 from vlmprompt.methods.hooks import Hooks
 
 if TYPE_CHECKING:
+    from vlmprompt.backbones.backbone import Backbone
     from vlmprompt.methods.frozen import FrozenMethod
     from vlmprompt.methods.output import MethodOutput
     from vlmprompt.registry import Entry
@@ -49,6 +50,18 @@ class PromptMethod(Hooks):
             output = super().__call__(images, **options)
         return require_output(self.told, output, len(self.class_names), len(images))
 
+    def on_views(self, views: Sequence[Tensor | ImageFeatures]) -> MethodOutput:
+        """Classify images of a step of the loop, in as many views as the method takes.
+
+        Raises:
+            PluginError: see `__call__`.
+        """
+        if self.training_views == 1:
+            return self(views[0])
+        with self.blamed():
+            output = self.forward_views(views)
+        return require_output(self.told, output, len(self.class_names), len(views[0]))
+
     def __repr__(self) -> str:
         learned = sum(p.numel() for p in self.trainable_parameters())
         return f"{type(self).__name__}({len(self.class_names)} classes, {learned:,} to learn, {self.backbone.spec})"
@@ -65,6 +78,24 @@ class PromptMethod(Hooks):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """What the optimiser gets."""
         return (p for p in self.parameters() if p.requires_grad)
+
+    def teacher(self, spec: str, **options: Any) -> Backbone:
+        """Further frozen towers to learn from, on this method's device and in its precision.
+
+        They are loaded at the first call, and once a process. Where they are only needed in training, call it there (in
+        `start_epoch`, `image_extra`, `forward_views` or the loss) and not in `create`, so that nobody loads them to
+        evaluate. Their digest goes into the run's checkpoints: a run is not gone on with, nor its teacher asked again,
+        with other weights. A teacher of another joint width is the method's own matter, see `require_width`.
+
+        Args:
+            spec: as `--backbone` takes it.
+            options: further arguments of `load_backbone`: quick_gelu, random_weights, image_size.
+
+        Raises:
+            VlmPromptError: see `load_backbone`; the message names the teacher.
+            InputError: its weights are not those that the run was trained with.
+        """
+        return self.teachers.get(spec, options)
 
     def add_parameter(self, name: str, initial: Tensor) -> None:
         """Register a parameter whose stable name is also a method's (`visual_prompts`).

@@ -6,12 +6,17 @@ import warnings
 from collections.abc import Callable, Iterable
 
 import torch
+from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip.miniature import trial_backbone
+from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.errors import PluginError, VlmPromptError
-from vlmprompt.methods.build import build_method
-from vlmprompt.methods.given import require_losses
+from vlmprompt.methods.build import build_method, method_config
+from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.given import require_chosen, require_losses, require_record
+from vlmprompt.methods.hooks import Hooks
+from vlmprompt.methods.teachers import standing_in
 from vlmprompt.registry import one_line
 
 _NAMES = ("cat", "dog")
@@ -50,15 +55,55 @@ def try_methods(
 
 
 def _step(name: str, backbone: Backbone) -> None:
-    """Forward as in training, where there is any, and as in evaluation, over other classes as well."""
+    """What a run would ask of a method, on two images, and evaluation, over other classes as well."""
     images = torch.zeros(len(_NAMES), 3, *backbone.preprocess.sides)
-    method = build_method(name, backbone, _NAMES, descriptions=_PHRASES)
-    if method.capabilities.isdisjoint(_LOOPLESS):
-        method.train()
+    with standing_in(backbone):  # a trial loads no weights of a teacher's
+        method = build_method(name, backbone, _NAMES, descriptions=_PHRASES)
         with method.blamed():
-            method.start_epoch(0, 1)
-            output = method(images)
-            require_losses(method.told, method.loss(output, torch.arange(len(_NAMES))))
+            _learn(method, images)
     method.frozen()(images)
     if "new_classes" in method.capabilities:
         method.with_classes(_NAMES[1:], descriptions=_PHRASES[1:]).frozen()(images)
+
+
+def _learn(method: PromptMethod, images: Tensor) -> None:
+    """What the method has of a fit, a step of the loop, and a search."""
+    labels = torch.arange(len(_NAMES))
+    method.train()
+    if {"closed_form", "fit_first"} & method.capabilities:
+        features = _features(method, labels)
+        many = ImageFeatures.cat([features] * method.fit_views)
+        require_record(method.told, "fit", method.fit(many, labels.repeat(method.fit_views), (features, labels)))
+    if method.capabilities.isdisjoint(_LOOPLESS):
+        method.start_epoch(0, 1)
+        views = (images,) * method.training_views
+        output = method.on_views(views)
+        require_losses(method.told, method.loss(output, labels))
+        if method.reads_unlabelled:
+            require_losses(method.told, method.unlabelled_loss(method.on_views(views)))
+    if method.searched:
+        features = _features(method.eval(), labels)
+        with torch.no_grad():
+            found = method.search_on_val(features, labels)
+        require_chosen(method.told, tuple(method.searched), found)
+    if type(method).upgrade.__func__ is not Hooks.upgrade.__func__:  # type: ignore[attr-defined]
+        _read_again(method)
+
+
+def _read_again(method: PromptMethod) -> None:
+    """What this version has written must be read by it, whatever it changes of older ones."""
+    assert method.registration is not None
+    name, version = method.registration.name, method.registration.version
+    options, tensors = method.upgrade(method.config.model_dump(mode="json"), method.trainable_state(), version)
+    method_config(name, options)
+    method.load_trainable_state(tensors)
+
+
+def _features(method: PromptMethod, labels: Tensor) -> ImageFeatures:
+    """Of two pictures that differ, as a run computes them once."""
+    sides = method.backbone.preprocess.sides
+    images = torch.linspace(-1, 1, len(labels) * 3 * sides[0] * sides[1]).reshape(len(labels), 3, *sides)
+    with torch.no_grad():
+        found = method.backbone.encode_image(images, method.image_needs())
+        extra = method.image_extra(images, labels if method.training else None)
+    return ImageFeatures(found.global_Bd, found.local_BNc, extra)

@@ -15,7 +15,7 @@ from vlmprompt.data.load import load_measured, load_outliers, short_names
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import choose
 from vlmprompt.errors import InputError
-from vlmprompt.methods.build import method_config, method_type
+from vlmprompt.methods.build import description_use
 from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.reproduce.run import sweep_grid
@@ -151,7 +151,7 @@ def _absent(data: str, dataset: Dataset | None, suite: str, root: Path | None) -
 def _look_for_descriptions(configs: Sequence[RunConfig], dataset: Dataset, missing: dict[str, Missing]) -> None:
     """Add class descriptions that a method reads and that are not there; its runs fail without them."""
     for config in configs:
-        use = method_type(config.method).reads_descriptions(method_config(config.method, config.options))
+        use = description_use(config.method, config.options)
         if use == "never":
             continue
         try:

@@ -7,7 +7,7 @@ epoch can be entered at any step and goes on as if it had never been left.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -18,9 +18,11 @@ from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
-from vlmprompt.training.order import Order, balanced, epoch_generator, shuffled
+from vlmprompt.training.order import Order, balanced, cycled, epoch_generator, shuffled
 
-Sampling = Literal["shuffled", "balanced"]
+# "cycled" is that of images without labels, of which an epoch may take more or fewer than there are.
+Sampling = Literal["shuffled", "balanced", "cycled"]
+Images = Tensor | ImageFeatures
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,20 @@ class TrainBatch:
         images: (B,3,H,W), or features of B images.
         labels_B: int64, on the same device.
         index_B: positions in the training records, on the CPU.
+        others: further views of the same images, where a method takes several.
+        unlabelled: views of B images without labels, where a method takes some.
     """
 
-    images: Tensor | ImageFeatures
+    images: Images
     labels_B: Tensor
     index_B: Tensor
+    others: tuple[Images, ...] = ()
+    unlabelled: tuple[Images, ...] = ()
+
+    @property
+    def views(self) -> tuple[Images, ...]:
+        """All views of the images with labels."""
+        return (self.images, *self.others)
 
 
 class Batches(Protocol):
@@ -45,8 +56,10 @@ class Batches(Protocol):
         """The batches `skip` .. `steps` - 1 of an epoch."""
 
 
-def draw(sampling: Sampling, labels_n: Tensor, generator: torch.Generator) -> Order:
-    """The order of an epoch."""
+def draw(sampling: Sampling, labels_n: Tensor, generator: torch.Generator, draws: int) -> Order:
+    """The order of an epoch; of "cycled" images so many draws."""
+    if sampling == "cycled":
+        return cycled(len(labels_n), draws, generator)
     return balanced(labels_n, generator) if sampling == "balanced" else shuffled(len(labels_n), generator)
 
 
@@ -59,6 +72,7 @@ class ImageBatches:
         seed: of order and augmentation.
         augment: the transform draws random numbers.
         sampling: see `TrainConfig.sampling`; an image that comes again in an epoch gets another view.
+        views: of each image in a step.
     """
 
     def __init__(
@@ -72,16 +86,20 @@ class ImageBatches:
         device: torch.device,
         workers: int,
         sampling: Sampling = "shuffled",
+        views: int = 1,
     ) -> None:
         self._records, self._transform, self._batch_size = records, transform, batch_size
         self._seed, self._augment = seed, augment
         self._device, self._workers = device, workers
-        self._sampling = sampling
+        self._sampling, self._views = sampling, views
         self._labels_n = torch.tensor([record.label for record in records])
 
     def epoch(self, epoch: int, *, skip: int, steps: int) -> Iterator[TrainBatch]:
         """See `Batches.epoch`."""
-        order = draw(self._sampling, self._labels_n, epoch_generator(self._seed, epoch))
+        generator = epoch_generator(self._seed, epoch, _images_of(self._sampling))
+        order = draw(self._sampling, self._labels_n, generator, steps * self._batch_size)
+        # Of images without labels that of an epoch that there is not: no image with a label is seen in the same view.
+        augment_seed = (self._seed, -1 - epoch if self._sampling == "cycled" else epoch)
         part = slice(skip * self._batch_size, steps * self._batch_size)
         loader = ImageLoader(
             self._records,
@@ -91,23 +109,26 @@ class ImageBatches:
             workers=self._workers,
             order=order.index_n[part].tolist(),
             again=order.again_n[part].tolist(),
-            augment_seed=(self._seed, epoch) if self._augment else None,
+            augment_seed=augment_seed if self._augment else None,
+            views=self._views,
         )
         for batch in loader:
-            yield TrainBatch(batch.images_B3HW, batch.labels_B, batch.index_B)
+            first, *others = batch.images_B3HW.unbind(1) if self._views > 1 else (batch.images_B3HW,)
+            yield TrainBatch(first, batch.labels_B, batch.index_B, tuple(others))
 
 
 class FeatureBatches:
     """Batches of features that were computed once; no loader and no image tower.
 
     An epoch takes every image once, in one of its V views drawn at random; with balanced sampling an image that comes
-    again does so in its next view.
+    again does so in its next view. Of several views in a step no two are the same.
 
     Args:
         cached: features of V views of n images, view after view.
         seed: of order and views.
         device: where batches go; features that were too large for it lie in main memory.
         sampling: see `TrainConfig.sampling`.
+        views: of each image in a step, at most V.
     """
 
     def __init__(
@@ -118,21 +139,53 @@ class FeatureBatches:
         seed: int,
         device: torch.device,
         sampling: Sampling = "shuffled",
+        views: int = 1,
     ) -> None:
         self._cached, self._batch_size, self._seed, self._device = cached, batch_size, seed, device
         self._n = len(cached.labels) // cached.views
-        self._sampling = sampling
+        self._sampling, self._views = sampling, views
         self._labels_n = cached.labels[: self._n].cpu()
 
     def epoch(self, epoch: int, *, skip: int, steps: int) -> Iterator[TrainBatch]:
         """See `Batches.epoch`."""
-        generator = epoch_generator(self._seed, epoch)
-        order = draw(self._sampling, self._labels_n, generator)
-        views_n = torch.randint(self._cached.views, (self._n,), generator=generator)
+        generator = epoch_generator(self._seed, epoch, _images_of(self._sampling))
+        order = draw(self._sampling, self._labels_n, generator, steps * self._batch_size)
+        views_Wn = self._drawn_views(generator)
         for step in range(skip, steps):
             part = slice(step * self._batch_size, (step + 1) * self._batch_size)
             index_B = order.index_n[part]
-            view_B = (views_n[index_B] + order.again_n[part]) % self._cached.views
-            rows_B = (view_B * self._n + index_B).to(self._cached.labels.device)
-            features = self._cached.features[rows_B].to(self._device)
-            yield TrainBatch(features, self._cached.labels[rows_B].to(self._device), index_B)
+            views_WB = (views_Wn[:, index_B] + order.again_n[part]) % self._cached.views
+            rows_WB = (views_WB * self._n + index_B).to(self._cached.labels.device)
+            first, *others = (self._cached.features[rows_B].to(self._device) for rows_B in rows_WB)
+            yield TrainBatch(first, self._cached.labels[rows_WB[0]].to(self._device), index_B, tuple(others))
+
+    def _drawn_views(self, generator: torch.Generator) -> Tensor:
+        """Different ones of the V views of each image, (W,n), W being those of a step."""
+        first_n = torch.randint(self._cached.views, (self._n,), generator=generator)
+        if self._views == 1:
+            return first_n[None]
+        others_nV = torch.rand(self._n, self._cached.views - 1, generator=generator).argsort(dim=1) + 1
+        offsets_nW = torch.cat([torch.zeros(self._n, 1, dtype=torch.int64), others_nV[:, : self._views - 1]], dim=1)
+        return (first_n[:, None] + offsets_nW).T % self._cached.views
+
+
+class WithUnlabelled:
+    """Batches, each with as many images without labels.
+
+    Args:
+        unlabelled: "cycled", in batches of the size of the others.
+    """
+
+    def __init__(self, labelled: Batches, unlabelled: Batches) -> None:
+        self._labelled, self._unlabelled = labelled, unlabelled
+
+    def epoch(self, epoch: int, *, skip: int, steps: int) -> Iterator[TrainBatch]:
+        """See `Batches.epoch`."""
+        both = (batches.epoch(epoch, skip=skip, steps=steps) for batches in (self._labelled, self._unlabelled))
+        for batch, more in zip(*both, strict=True):
+            yield replace(batch, unlabelled=more.views)
+
+
+def _images_of(sampling: Sampling) -> str:
+    """What sets the random numbers of an order apart from those of other images."""
+    return "unlabelled" if sampling == "cycled" else "order"

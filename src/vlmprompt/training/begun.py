@@ -8,9 +8,11 @@ from typing import Protocol
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import BASE, Resolved, Said, UnsaidError
 from vlmprompt.errors import InputError
+from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.provenance import changed_keys
 from vlmprompt.training.run_info import RunInfo
+from vlmprompt.training.upgraded import upgraded_config
 
 
 class Resolve(Protocol):
@@ -29,8 +31,9 @@ def resolve_begun(folder: Path, resolve: Resolve) -> Resolved:
     if not (folder / RUN_FILE).exists():
         return _resolve_new(folder, resolve)
     info = RunInfo.read(folder)
-    given = resolve(base=info.config)
-    changed = changed_keys(info.config, given.run)
+    begun = upgraded_config(info, RunFolder(folder).checkpoint)
+    given = resolve(base=begun)
+    changed = changed_keys(begun, given.run)
     if given.run.method != info.config.method:  # whose options say nothing of the other's
         changed = [f"method ({info.config.method!r} -> {given.run.method!r})"]
     if changed:
@@ -39,7 +42,7 @@ def resolve_begun(folder: Path, resolve: Resolve) -> Resolved:
             hint="--out and --resume alone go on with it as it is; for another run give another folder, or --force",
         )
     sources = {key: info.sources.get(key, BASE) for key in given.said}
-    return Resolved(info.config, {key: (Said(sources[key], said[-1].value),) for key, said in given.said.items()})
+    return Resolved(begun, {key: (Said(sources[key], said[-1].value),) for key, said in given.said.items()})
 
 
 def _resolve_new(folder: Path, resolve: Resolve) -> Resolved:

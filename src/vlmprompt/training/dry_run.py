@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,10 +20,14 @@ from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.batches import ImageBatches, TrainBatch
+from vlmprompt.training.doubtful import warn
+from vlmprompt.training.fitting import val_use
+from vlmprompt.training.loop import forward
 from vlmprompt.training.outlook import in_words, warmup_steps
 from vlmprompt.training.provenance import peak_memory
-from vlmprompt.training.schedule import learning_rate
-from vlmprompt.training.setup import Setup, build, complete, settle_device, warn
+from vlmprompt.training.saved_bytes import SavedBytes
+from vlmprompt.training.schedule import last_rate, step_rate
+from vlmprompt.training.setup import Setup, build, complete, settle_device
 from vlmprompt.training.trainset import load_trainset
 
 TIMED_STEPS = 3
@@ -61,7 +63,7 @@ def dry_run(
     setup = build(config, runtime, load_trainset(config, runtime), device, backbone)
     warn(setup, progress, sources or {})
     setup.method.train()
-    with progress.task("dry run", None, unit="step") as task:
+    with progress.task("dry run", None, unit="step") as task, setup.method.blamed(wide=True):
         batch = _first_batch(setup)
         report = {**_static(setup), **_measured(setup, batch), "seconds": _seconds(setup, batch)}
         task.advance()
@@ -93,9 +95,11 @@ def _static(setup: Setup) -> dict[str, Any]:
     if plan is not None:
         steps |= {"epochs": plan.epochs, "steps_per_epoch": plan.steps_per_epoch, "steps": plan.steps}
         steps |= {"warmup_epochs": train.warmup_epochs, "warmup_steps": warmup_steps(train, plan)}
-        steps |= {"schedule": train.schedule, "first_lr": learning_rate(train, plan.epochs, 0)}
-        steps |= {"last_lr": learning_rate(train, plan.epochs, plan.epochs - 1), "in_words": in_words(train, plan)}
-    rows = len(data.split.train) * max(1, train.views)
+        steps |= {"schedule": train.schedule, "first_lr": step_rate(train, plan, 0, 0)}
+        steps |= {"last_lr": last_rate(train, plan), "in_words": in_words(train, plan)}
+    if (use := val_use(setup)) is not None:
+        steps["in_words"] = {**steps["in_words"], "val use": use}
+    rows = setup.computed_rows
     return {
         "method": setup.config.method,
         "backbone": setup.backbone.spec,
@@ -106,6 +110,7 @@ def _static(setup: Setup) -> dict[str, Any]:
             "classes": len(data.class_names),
             "train_images": len(data.split.train),
             "val_images": len(data.split.val),
+            "unlabelled_images": len(data.unlabelled),
         },
         "parameters": {
             "tensors": {name: list(p.shape) for name, p in learned.items()},
@@ -113,7 +118,7 @@ def _static(setup: Setup) -> dict[str, Any]:
         },
         "plan": steps,
         "features": setup.features,
-        "cache": feature_bytes(method.image_needs(), setup.backbone, rows) if setup.cached else None,
+        "cache": feature_bytes(method.image_needs(), setup.backbone, rows) if rows else None,
     }
 
 
@@ -136,11 +141,11 @@ def _measured(setup: Setup, batch: TrainBatch) -> dict[str, Any]:
         "classify": _flops(lambda: method.classify(features, TextFeatures(text.requires_grad_())).logits)
         if text is not None
         else 0,
-        "step": _flops(lambda: _loss(method, inputs, batch.labels_B)),
+        "step": _flops(lambda: _loss(setup, inputs, batch.labels_B)),
     }
     saved = SavedBytes()
     with saved.counting():
-        _loss(method, inputs, batch.labels_B)
+        _loss(setup, inputs, batch.labels_B)
     listed = {name: list(tensor.shape) for name, tensor in {**shapes, "logits": logits}.items()}
     return {"shapes": listed, "flops": flops, "memory": {"activations": saved.total}}
 
@@ -149,14 +154,12 @@ def _seconds(setup: Setup, batch: TrainBatch) -> dict[str, float]:
     """Estimates from a few steps, after one to warm up."""
     method, images, plan = setup.method, _images(batch), setup.plan
     features = _features(method, batch, method.sample_draws())
-    features_s = 0.0
-    if setup.cached:
-        rows = len(setup.data.split.train) * max(1, setup.config.train.views)
-        features_s = rows / len(images) * _time(setup.device, lambda: method.encode_images(images), 1)
+    rows = setup.computed_rows
+    features_s = rows / len(images) * _time(setup.device, lambda: method.encode_images(images), 1) if rows else 0.0
     if plan is None:
         return {"step": 0.0, "features": features_s, "total": features_s}
     inputs = features if setup.cached else images
-    step_s = _time(setup.device, lambda: _backward(_loss(method, inputs, batch.labels_B)), TIMED_STEPS)
+    step_s = _time(setup.device, lambda: _backward(_loss(setup, inputs, batch.labels_B)), TIMED_STEPS)
     return {"step": step_s, "features": features_s, "total": features_s + step_s * plan.steps}
 
 
@@ -182,8 +185,14 @@ def _text_features(method: PromptMethod, features: ImageFeatures, draws: Mapping
         return None
 
 
-def _loss(method: PromptMethod, inputs: Tensor | ImageFeatures, labels_B: Tensor) -> Tensor:
-    return method.loss(method(inputs), labels_B).total
+def _loss(setup: Setup, inputs: Tensor | ImageFeatures, labels_B: Tensor) -> Tensor:
+    """That of a step: of as many views as the method takes, and of as many images without labels."""
+    method = setup.method
+    views = (inputs,) * method.training_views
+    unlabelled = views if method.reads_unlabelled else ()
+    batch = TrainBatch(inputs, labels_B, torch.arange(len(labels_B)), views[1:], unlabelled)
+    with method.blamed():
+        return forward(method, batch, setup.weights_K)[1].total
 
 
 def _backward(value: Tensor) -> None:
@@ -217,39 +226,15 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class SavedBytes:
-    """Counts what autograd keeps for the backward pass: each memory block once, weights not at all."""
-
-    def __init__(self) -> None:
-        self._blocks: dict[int, int] = {}
-        self._kept: list[Tensor] = []  # alive, so that no address is used twice
-
-    @property
-    def total(self) -> int:
-        """Bytes."""
-        return sum(self._blocks.values())
-
-    def counting(self) -> AbstractContextManager[Any]:
-        """Count while the context is open."""
-        return saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        base = tensor if tensor._base is None else tensor._base
-        if not isinstance(base, nn.Parameter):
-            storage = tensor.untyped_storage()
-            self._blocks[storage.data_ptr()] = storage.nbytes()
-            self._kept.append(tensor)
-        return tensor
-
-
 def report_lines(report: Mapping[str, Any]) -> list[str]:
     """The report for people."""
     plan, data, seconds = report["plan"], report["data"], report["seconds"]
     flops = ", ".join(f"{name} {value / 1e9:.3g} G" for name, value in report["flops"].items())
+    unlabelled = f", {data['unlabelled_images']} more without labels" if data["unlabelled_images"] else ""
     memory = ", ".join(f"{name} {value / 1e6:.1f} MB" for name, value in report["memory"].items())
     return [
         f"run       {report['method']} on {report['backbone']}, {report['device']}, {report['precision']}",
-        f"data      {data['name']}: {data['classes']} classes, {data['train_images']} training images",
+        f"data      {data['name']}: {data['classes']} classes, {data['train_images']} training images{unlabelled}",
         f"images    {report['features']}",
         *([] if report["cache"] is None else [f"cache     {report['cache'] / 1e6:.1f} MB of features"]),
         *(f"shape     {name} {tuple(shape)}" for name, shape in report["shapes"].items()),

@@ -16,11 +16,12 @@ from vlmprompt.claims.place import FOLDER
 from vlmprompt.config.keys import show_value
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import InputError
-from vlmprompt.training.checkpoint import Checkpoint, Header, file_digest
+from vlmprompt.training.checkpoint import Checkpoint, file_digest
 from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.provenance import changed_keys
 from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.trackers import tensorboard
+from vlmprompt.training.upgraded import with_options
 
 # What training may write, in the order in which a new run removes an old one's: where that is cut short, a run
 # without its checkpoint is left, which nobody takes for a whole one.
@@ -124,7 +125,7 @@ class RunFolder:
             InputError: it is missing or damaged, is another run's, or is not what a finished training ended with.
         """
         checkpoint = Checkpoint.load(self.checkpoint)
-        differences = differing(info, checkpoint.header)
+        differences = differing(info, checkpoint)
         if differences:
             raise InputError(f"{self.checkpoint} is of another run: {', '.join(differences)}", hint=NOT_ITS_OWN)
         if info.status == "finished" and info.checkpoint is None:
@@ -149,9 +150,12 @@ class RunFolder:
                 raise unwritable(file, error) from error
 
 
-def differing(info: RunInfo, header: Header) -> list[str]:
+def differing(info: RunInfo, checkpoint: Checkpoint) -> list[str]:
     """In what a checkpoint is another run's than its run.json says, in words."""
-    found = changed_keys(info.config, header.config)
+    header, state = checkpoint.header, checkpoint.state
+    if found := changed_keys(info.config, header.config):  # of which one may have been written by a newer version
+        now = (with_options(said.config, state, said.versions) for said in (info, header))
+        found = changed_keys(*now)
     if info.class_names != header.class_names:
         found.append("class names")
     digests = {

@@ -25,7 +25,7 @@ from vlmprompt.training.checkpoint import Checkpoint, Position
 from vlmprompt.training.gradients import EpochMeans, observed
 from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import build_optimizer, set_learning_rate
-from vlmprompt.training.schedule import learning_rate
+from vlmprompt.training.schedule import step_rate
 from vlmprompt.training.stop import StopRequest, stop_on_signals
 from vlmprompt.training.validation import is_over
 from vlmprompt.training.work import Work, end_with, restore, save, tracked
@@ -83,16 +83,16 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
         for epoch in range(position.epoch, plan.epochs):
             if is_over(train, position):
                 break
-            lr = learning_rate(train, plan.epochs, epoch)
-            set_learning_rate(optimizer, lr)
+            lr = step_rate(train, plan, epoch, max(0, position.step - 1))  # of the last step, should none be left
             if position.step == 0:  # else what it set is part of the method's restored state
                 with method.blamed():
                     method.start_epoch(epoch, plan.epochs)
             for batch in work.batches.epoch(epoch, skip=position.step, steps=plan.steps_in(epoch)):
+                lr = step_rate(train, plan, epoch, position.step)
+                set_learning_rate(optimizer, lr)
                 optimizer.zero_grad()
                 with method.blamed():
-                    output = method(batch.images)
-                    losses = loss_of(work, output, batch.labels_B)
+                    output, losses = forward(method, batch, work.weights_K)
                     work.accelerator.backward(losses.total)
                     gradients = observed(method, work.accelerator, optimizer)
                 optimizer.step()
@@ -129,12 +129,17 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
     return position, seconds
 
 
-def loss_of(work: Work, output: MethodOutput, labels_B: Tensor) -> Losses:
-    """The method's loss, of weighted images where classes have weights."""
-    method = work.method
-    if work.weights_K is None:
-        return require_losses(method.told, method.loss(output, labels_B))
-    return require_losses(method.told, method.loss(output, labels_B, weights=work.weights_K[labels_B]))
+def forward(method: PromptMethod, batch: TrainBatch, weights_K: Tensor | None) -> tuple[MethodOutput, Losses]:
+    """What a method says of a batch, and its loss, of weighted images where classes have weights."""
+    output = method.on_views(batch.views)
+    weights: dict[str, Any] = {} if weights_K is None else {"weights": weights_K[batch.labels_B]}
+    losses = require_losses(method.told, method.loss(output, batch.labels_B, **weights))
+    if not batch.unlabelled:
+        return output, losses
+    more = require_losses(method.told, method.unlabelled_loss(method.on_views(batch.unlabelled)))
+    parts = {f"unlabelled_{name}": part for name, part in more.parts.items()}
+    named = {**losses.parts, "unlabelled": more.total.detach(), **parts}
+    return output, Losses(losses.total + more.total, named)
 
 
 def measure(work: Work, position: Position, stop: StopRequest, task: Task) -> Position:

@@ -37,7 +37,7 @@ def _data(info: RunInfo) -> str:
 |---|---|
 | data set | {data.name}, digest `{data.digest[:16]}` |
 | training images | {len(data.train_ids)}: {drawn} |
-| validation images | {len(data.val_ids)} ({data.val_source}) |
+| validation images | {len(data.val_ids)} ({data.val_source}) |{_unlabelled(info)}
 | setting | {config.setting}, protocol {config.protocol} |{_descriptions(info)}
 | classes | {len(info.class_names)}{part} |
 
@@ -55,6 +55,12 @@ def _descriptions(info: RunInfo) -> str:
     return f"\n| class descriptions | {read.texts}{by}{missing}, digest `{read.digest[:16]}` |"
 
 
+def _unlabelled(info: RunInfo) -> str:
+    """Only where there are some."""
+    count = info.data.unlabelled
+    return f"\n| images without labels | {count}, of the training split |" if count else ""
+
+
 def _training(info: RunInfo) -> str:
     train = info.config.train
     rows = [
@@ -66,13 +72,18 @@ def _training(info: RunInfo) -> str:
     if info.steps:
         steps = f" at epochs {list(train.milestones)} by {train.gamma:g}" if train.schedule == "step" else ""
         warmup = f"{train.warmup_epochs} warm-up epochs at {train.warmup_lr:g}"
-        rate = f"lr {train.lr:g}, {train.schedule}{steps}, {warmup}"
+        floor = f" to {train.min_lr:g}" if train.min_lr else ""
+        unit = " by the step" if train.schedule_unit == "step" else ""
+        rate = f"lr {train.lr:g}, {train.schedule}{floor}{unit}{steps}, {warmup}"
+        eps = "" if train.eps is None else f" (eps {train.eps:g})"
         rows.append(("steps", f"{info.steps} of up to {train.batch_size} images"))
-        rows.append(("optimiser", f"{train.optimizer}, {rate}, weight decay {train.weight_decay:g}"))
+        rows.append(("optimiser", f"{train.optimizer}{eps}, {rate}, weight decay {train.weight_decay:g}"))
         rows += _unusual(train)
     if info.kept is not None and info.kept.words:
         rows.append(("state", info.kept.words))
     rows += [(name, str(value)) for name, value in info.fit.items()]
+    if info.search is not None:
+        rows.append(("chosen", info.search.words))
     rows.append(("versions", ", ".join(f"{name} {v}" for name, v in info.versions.items())))
     return "## Training\n\n| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
 

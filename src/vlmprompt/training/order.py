@@ -21,15 +21,22 @@ class Order(NamedTuple):
     again_n: Tensor
 
 
-def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """The generator of an epoch's order; neighbouring seeds and epochs share nothing."""
-    digest = hashlib.blake2b(f"order {seed} {epoch}".encode(), digest_size=8).digest()
+def epoch_generator(seed: int, epoch: int, of: str = "order") -> torch.Generator:
+    """The generator of an epoch's order; neighbouring seeds and epochs share nothing, nor do those of other images."""
+    digest = hashlib.blake2b(f"{of} {seed} {epoch}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
 def shuffled(n_images: int, generator: torch.Generator) -> Order:
     """Each image once."""
     return Order(torch.randperm(n_images, generator=generator), torch.zeros(n_images, dtype=torch.int64))
+
+
+def cycled(n_images: int, draws: int, generator: torch.Generator) -> Order:
+    """So many draws: all images in turn, each turn in a new order, the last one possibly cut short."""
+    turns = -(-draws // n_images)
+    index = torch.cat([torch.randperm(n_images, generator=generator) for _ in range(turns)])[:draws]
+    return Order(index, torch.arange(draws) // n_images)
 
 
 def balanced(labels_n: Tensor, generator: torch.Generator) -> Order:

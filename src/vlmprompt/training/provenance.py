@@ -34,6 +34,7 @@ def data_info(data: TrainSet) -> DataInfo:
         val_ids=tuple(r.id for r in split.val),
         val_source=data.val_source,
         fewshot_digest=split.digest,
+        unlabelled=len(data.unlabelled),
     )
 
 

@@ -10,11 +10,18 @@ from vlmprompt.training.weights import takes_weights
 
 
 def require_views(config: RunConfig, method: PromptMethod) -> None:
-    """Refuse `views` with a method that cannot use them.
+    """Refuse `views` with a method that cannot use them, and one kind of view where a method takes several.
 
     Raises:
         UsageError: names the reason.
     """
+    several, train = method.training_views, config.train
+    if several > 1 and (train.views < several if train.views else not train.augment):
+        given = f"views = {train.views}" if train.views else "augment = false"
+        raise UsageError(
+            f"{given} cannot be used with method {config.method!r}: it takes {several} different views of each image",
+            hint=f"--views {several} or more; 0 augments images anew each epoch",
+        )
     if not config.train.views:
         return
     reason = None
@@ -48,6 +55,35 @@ def require_weights(config: RunConfig, method: PromptMethod) -> None:
             hint="leave --class-weights out"
             if "closed_form" in method.capabilities
             else "use --sampling balanced, which works with any loss, or ask the plugin's author",
+        )
+
+
+def require_search(config: RunConfig, method: PromptMethod, data: TrainSet) -> None:
+    """Refuse to choose on validation images where there are none.
+
+    Raises:
+        InputError: names what would be chosen.
+    """
+    if method.searched and config.train.val_search and not data.split.val:
+        raise InputError(
+            f"method {config.method!r} chooses {', '.join(method.searched)} on validation images, and this run of "
+            f"{data.dataset.spec} has none ({data.val_source.removeprefix('none: ')})",
+            hint="add a val split, take fewer --shots so that train images are left, or keep the method's own values: "
+            "--no-val-search",
+        )
+
+
+def require_unlabelled(config: RunConfig, method: PromptMethod, data: TrainSet) -> None:
+    """Refuse to train on images without labels where there are none.
+
+    Raises:
+        InputError: names the data set.
+    """
+    if method.reads_unlabelled and not data.unlabelled:
+        raise InputError(
+            f"method {config.method!r} also trains on images without labels, and {data.dataset.spec} has none: each "
+            "training image is one of the shots or of the validation images",
+            hint="take fewer --shots, or --shots all, which reads all training images without their labels once more",
         )
 
 

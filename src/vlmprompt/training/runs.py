@@ -33,6 +33,7 @@ from vlmprompt.training.places import finished_runs, no_run, require_run
 from vlmprompt.training.predicting import Wishes, predictor_of
 from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.same_towers import require_same
+from vlmprompt.training.upgraded import load_state, upgraded, upgraded_config
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,10 +58,10 @@ class Run:
         """The folder's name."""
         return self.path.resolve().name
 
-    @property
+    @cached_property
     def config(self) -> RunConfig:
-        """What determined it."""
-        return self.info.config
+        """What determined it, its method's options under the names of today."""
+        return upgraded_config(self.info, RunFolder(self.path).checkpoint)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -114,6 +115,8 @@ class Run:
         if self.config.allow_overlap or is_published(own):
             return None
         drawn = {*self.info.data.train_ids, *self.info.data.val_ids}
+        if self.info.data.unlabelled:  # which are not listed: any image of the training split may be one
+            drawn |= {record.id for record in own.splits.get("train", ())}
         records = [record for split in own.splits.values() for record in split if record.id in drawn]
         parts = {"seen in training": records, "test": measured.splits.get("test", ())}
         found = [copies for copies in find_copies(parts, among=["seen in training"]) if copies.across]
@@ -183,9 +186,7 @@ class Run:
         )
         method = written_for(method, template)
         require_texts_fit(method)
-        checkpoint = RunFolder(self.path).load(self.info)
-        method.load_trainable_state(checkpoint.state)
-        method.set_rng_state(checkpoint.rng["method"])
+        load_state(method, upgraded(RunFolder(self.path).load(self.info)))
         return method.eval()
 
     def method(

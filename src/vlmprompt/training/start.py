@@ -17,6 +17,7 @@ from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.provenance import changed_keys
 from vlmprompt.training.run_info import RunInfo
 from vlmprompt.training.trainset import DataDigests
+from vlmprompt.training.upgraded import upgraded_config
 
 Start = Literal["new", "resume", "done"]
 
@@ -68,7 +69,7 @@ def start_of(
         probe(folder.path)
         return "new"
     there = RunInfo.read(folder.path)
-    changed = changed_keys(there.config, config)
+    changed = changed_keys(upgraded_config(there, folder.checkpoint), config)
     if changed:
         raise InputError(
             f"{folder.path} holds a run with another configuration: {', '.join(changed)}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -14,9 +15,9 @@ from vlmprompt.data.configured import load_run_dataset
 from vlmprompt.data.contents import files_digest
 from vlmprompt.data.copies import settle_copies
 from vlmprompt.data.fewshot import SAMPLER_OF, FewShotSplit, sample, with_val
-from vlmprompt.data.records import Dataset
+from vlmprompt.data.records import Dataset, Record
 from vlmprompt.describe.library import DescriptionFile, choose, describe
-from vlmprompt.methods.build import method_config, method_type
+from vlmprompt.methods.build import description_use, method_type
 
 
 class DataDigests(NamedTuple):
@@ -37,6 +38,7 @@ class TrainSet:
         split: the shots.
         val_source: where the validation shots come from.
         description_file: where `dataset.descriptions` come from; None where the method reads none.
+        unlabelled: images that are trained on without their labels, which are -1; empty where the method reads none.
     """
 
     dataset: Dataset
@@ -45,6 +47,7 @@ class TrainSet:
     split: FewShotSplit
     val_source: str
     description_file: DescriptionFile | None = None
+    unlabelled: tuple[Record, ...] = ()
 
     @cached_property
     def digests(self) -> DataDigests:
@@ -52,8 +55,9 @@ class TrainSet:
 
         Not of the test split, which changes nothing that is learned; nor of times, which a copy need not keep.
         """
-        files = files_digest((*self.split.train, *self.split.val), times=False)
+        files = files_digest((*self.split.train, *self.split.val, *self.unlabelled), times=False)
         learned = [self.dataset.class_names, self.labels, self.split.digest, files]
+        learned += [[record.id for record in self.unlabelled]] if self.unlabelled else []
         content = json.dumps(learned, ensure_ascii=False)
         return DataDigests(self.dataset.digest, hashlib.sha256(content.encode()).hexdigest())
 
@@ -91,10 +95,24 @@ def load_trainset(
     if config.setting == "base-to-new":
         labels, _ = base_new_labels(len(dataset.class_names))
     names = tuple(dataset.class_names[label] for label in labels)
-    use = method.reads_descriptions(method_config(config.method, config.options))
+    use = description_use(config.method, config.options)
+    unlabelled = _unlabelled(dataset, split, labels) if draw and method.reads_unlabelled else ()
+    known = TrainSet(dataset, tuple(labels), names, split.restrict(labels), val_source, unlabelled=unlabelled)
     if use == "never":
-        return TrainSet(dataset, tuple(labels), names, split.restrict(labels), val_source)
+        return known
     file = descriptions or choose(dataset, config.descriptions)
     needed = all_labels if use == "always" else labels
     dataset = describe(dataset, file, need=() if config.allow_missing else needed)
-    return TrainSet(dataset, tuple(labels), names, split.restrict(labels), val_source, file)
+    return replace(known, dataset=dataset, description_file=file)
+
+
+def _unlabelled(dataset: Dataset, split: FewShotSplit, labels: Sequence[int]) -> tuple[Record, ...]:
+    """The images of the training split that are neither trained on with labels nor validated on, of the run's classes.
+
+    All of them where each is trained on with its label.
+    """
+    there = [record for record in dataset.splits.get("train", ()) if record.label in set(labels)]
+    drawn = {record.id for record in split.train}
+    used = drawn | {record.id for record in split.val}
+    others = there if drawn.issuperset(record.id for record in there) else [r for r in there if r.id not in used]
+    return tuple(replace(record, label=-1) for record in others)

@@ -21,6 +21,7 @@ from vlmprompt.training.rescue import keep
 from vlmprompt.training.schedule import Plan
 from vlmprompt.training.trackers.contract import TrackedRun
 from vlmprompt.training.trackers.following import Trackers
+from vlmprompt.training.upgraded import load_state
 from vlmprompt.training.validation import Validation
 
 
@@ -73,8 +74,7 @@ def restore(work: Work, optimizer: Optimizer, resumed: Checkpoint | None) -> tup
     """
     if resumed is None:
         return Position(), {}
-    work.method.load_trainable_state(resumed.state)
-    work.method.set_rng_state(resumed.rng["method"])
+    load_state(work.method, resumed)
     load_optimizer_tensors(optimizer, work.method, resumed.optimizer)
     if resumed.header.scaler is not None and work.accelerator.scaler is not None:
         work.accelerator.scaler.load_state_dict(resumed.header.scaler)
@@ -85,8 +85,8 @@ def save(work: Work, optimizer: Optimizer, position: Position, best: Mapping[str
     """Write a checkpoint; gives the position with the number of log lines that belong to it."""
     position = position.model_copy(update={"log_lines": log.lines})
     scaler = work.accelerator.scaler
-    header = work.header.model_copy(
-        update={"position": position, "scaler": None if scaler is None else scaler.state_dict()}
+    header = _now(work.header, work.method, position).model_copy(
+        update={"scaler": None if scaler is None else scaler.state_dict()}
     )
     state, slots = work.method.trainable_state(), optimizer_tensors(optimizer, work.method)
     rng = {"method": work.method.rng_state()}
@@ -94,10 +94,28 @@ def save(work: Work, optimizer: Optimizer, position: Position, best: Mapping[str
     return position
 
 
+def _now(header: Header, method: PromptMethod, position: Position) -> Header:
+    """A header at a position of the run, with the teachers that the method has asked for so far."""
+    digests = {**header.digests, **method.teachers.digests}
+    return header.model_copy(update={"position": position, "digests": digests})
+
+
 def end_with(work: Work, best: Mapping[str, Tensor], position: Position, log: TrainLog) -> Position:
     """Make the best state the run's; of the optimiser, which is at the last one, nothing stays."""
     work.method.load_trainable_state(best)
-    header = work.header.model_copy(update={"position": position})
-    rng = {"method": work.method.rng_state()}
-    keep(Checkpoint(header, work.method.trainable_state(), {}, rng), work.folder, work.claim, log)
+    keep_method(work.method, work.header, work.folder, work.claim, position, log)
     return position
+
+
+def keep_method(
+    method: PromptMethod,
+    header: Header,
+    folder: RunFolder,
+    claim: Claim,
+    position: Position | None = None,
+    log: TrainLog | None = None,
+) -> None:
+    """Write a checkpoint of a method outside its loop, without an optimiser."""
+    header = _now(header, method, position or Position())
+    rng = {"method": method.rng_state()}
+    keep(Checkpoint(header, method.trainable_state(), {}, rng), folder, claim, log)
