@@ -9,7 +9,14 @@ from vlmprompt.api import hookimpl
 if TYPE_CHECKING:
     from vlmprompt.api import Register
 
-METHODS: tuple[tuple[str, str, str], ...] = ()
+METHODS: tuple[tuple[str, str, str], ...] = (
+    ("clap", "CLAP", "class prototypes, held near the text as far as it knows each class"),
+    ("clip_adapter", "CLIPAdapter", "a bottleneck on the image feature, mixed with it"),
+    ("lp_plus_plus", "LPPlusPlus", "a linear probe blended with the text, step sizes from the data"),
+    ("taskres", "TaskRes", "a learned residual on each class's text feature"),
+    ("tip_adapter", "TipAdapter", "a cache of the training images beside zero-shot CLIP; no training"),
+    ("tip_adapter_f", "TipAdapterF", "the same cache, its keys trained"),
+)
 
 
 @hookimpl
