@@ -33,6 +33,7 @@ BENCHES = (
     "pictures",
     "reading",
     "predict",
+    "tip_adapter",
 )
 
 
