@@ -63,12 +63,12 @@ def test_towers_by_hand() -> None:
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        ("gallop", Prompting(8, 4, False, False, False, True)),
-        ("bloom", Prompting(1, 4, False, True, False, True)),
-        ("cocoop", Prompting(1, 4, True, False, False, True)),
-        ("proda", Prompting(4, 16, False, False, False, True)),  # of 32, four a step
-        ("vpt", Prompting(0, 0, False, True, False, True)),
-        ("linear_probe", Prompting(0, 0, False, False, True, False)),
+        ("gallop", Prompting(8, 4, False, False, 0, True)),
+        ("bloom", Prompting(1, 4, False, True, 0, True)),
+        ("cocoop", Prompting(1, 4, True, False, 0, True)),
+        ("proda", Prompting(4, 16, False, False, 0, True)),  # of 32, four a step
+        ("vpt", Prompting(0, 0, False, True, 0, True)),
+        ("linear_probe", Prompting(0, 0, False, False, 1, False)),
     ],
 )
 def test_what_methods_ask_for(method: str, expected: Prompting) -> None:

@@ -62,6 +62,7 @@ from vlmprompt.cli.run_options import (
     SplitSeedOption,
     TemplatesOption,
     ValidateEveryOption,
+    ValSearchOption,
     ViewsOption,
 )
 
@@ -132,6 +133,7 @@ class BaseFlags:
     validate_every: ValidateEveryOption = None
     keep: KeepOption = None
     patience: PatienceOption = None
+    val_search: ValSearchOption = None
     device: DeviceOption = "auto"
     workers: WorkersOption = 2
     root: RootOption = None
@@ -161,6 +163,7 @@ class BaseFlags:
             "validate_every",
             "keep",
             "patience",
+            "val_search",
         )
         flags = more | {name: getattr(self, name) for name in RUN_LEVEL}
         flags |= {f"train.{name}": getattr(self, name) for name in train}

@@ -93,6 +93,13 @@ PatienceOption = Annotated[
     int | None,
     _optimised("--patience", "Stop after so many measurements without a better one; default: never.", metavar="N"),
 ]
+ValSearchOption = Annotated[
+    bool | None,
+    _optimised(
+        "--val-search/--no-val-search",
+        "Let the method choose hyper-parameters of its own on the val images, or give it none.",
+    ),
+]
 PrecisionOption = Annotated[
     str | None, _optimised("--precision", "Arithmetic of the towers: fp32, bf16 or fp16.", metavar="NAME")
 ]

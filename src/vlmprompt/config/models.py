@@ -108,6 +108,11 @@ class TrainConfig(BaseModel):
         le=MOST_EPOCHS,
         description="stop after so many measurements in a row that were no better than the best before; none: never",
     )
+    val_search: bool = Field(
+        True,
+        description="let the method choose hyper-parameters of its own on the validation images, if it does so; false: "
+        "it gets none, for protocols without them. When training ends is chosen by keep and patience",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="arithmetic of the towers; prompts stay fp32"
     )

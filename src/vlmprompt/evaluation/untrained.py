@@ -28,9 +28,10 @@ from vlmprompt.progress import Progress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
+from vlmprompt.training.doubtful import warn
 from vlmprompt.training.entry import PythonWarnings, arguments_of, require_towers
 from vlmprompt.training.folder import untrained_name
-from vlmprompt.training.setup import complete, settle_device, untrained, warn
+from vlmprompt.training.setup import complete, settle_device, untrained
 from vlmprompt.training.trainset import TrainSet, load_trainset
 
 

@@ -5,6 +5,8 @@ Shapes: B images, K classes.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -48,6 +50,46 @@ def require_losses(who: str, losses: Any) -> Losses:
             found = f"has shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
             raise _wrong(f"{who} gives a loss whose {name!r} {found}", "each is a scalar tensor, a mean over images")
     return losses
+
+
+def require_record(who: str, hook: str, record: Any) -> dict[str, Any]:
+    """What a hook gave to be kept in run.json.
+
+    Args:
+        hook: its name.
+
+    Raises:
+        PluginError: it is no mapping by name, or holds what JSON has no form for.
+    """
+    if not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
+        raise _wrong(
+            f"{who} gives a {type(record).__name__} as what {hook} found", f"{hook} returns values by name, or {{}}"
+        )
+    for name, value in record.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise _wrong(
+                f"{who} gives a {type(value).__name__} as {name!r} of what {hook} found, which JSON cannot hold",
+                "give numbers, texts and lists: value.item(), tensor.tolist()",
+            ) from error
+    return dict(record)
+
+
+def require_chosen(who: str, names: Sequence[str], found: Any) -> dict[str, Any]:
+    """What `search_on_val` gave.
+
+    Raises:
+        PluginError: see `require_record`; or it lacks one of the names.
+    """
+    record = require_record(who, "search_on_val", found)
+    for name in names:
+        if name not in record:
+            raise _wrong(
+                f"{who} searches {name!r}, but search_on_val gives {', '.join(map(repr, record)) or 'nothing'}",
+                "it returns the chosen value of each name in searched",
+            )
+    return record
 
 
 def _wrong(what: str, step: str) -> PluginError:

@@ -22,25 +22,25 @@ from vlmprompt.backbones.types import (
     VisualPrompts,
     unit,
 )
-from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.class_text import require_list, require_one_name
 from vlmprompt.methods.config import DEFAULT_TEMPLATE, MethodConfig
-from vlmprompt.methods.output import LocalView, Losses, MethodOutput
+from vlmprompt.methods.learning import Learning
+from vlmprompt.methods.output import LocalView, MethodOutput
 from vlmprompt.methods.requirements import DescriptionUse
 from vlmprompt.methods.showing import Showing
-from vlmprompt.methods.weighted import cross_entropy
 
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
     from vlmprompt.methods.foreign import ForeignState
 
 
-class Hooks(Showing, nn.Module):
+class Hooks(Learning, Showing, nn.Module):
     """The hooks of `PromptMethod`, which adds what the toolkit keeps of a method.
 
     A method reads images and texts (`image_needs`, `class_tokens`), has prompts (`text_prompts`, `visual_prompts`),
-    makes logits of features (`classify`) and a loss of logits (`loss`). The defaults are a cosine classifier on the
-    global feature with cross-entropy.
+    makes logits of features (`classify`) and a loss of logits (`loss`, with all else that it may ask of training in
+    `Learning`). The defaults are a cosine classifier on the global feature with cross-entropy.
 
     Args:
         backbone: frozen towers.
@@ -57,8 +57,6 @@ class Hooks(Showing, nn.Module):
     # Names of buffers that only training fills (a running average): None before, and perhaps after it; part of
     # the trained state while they hold something.
     passing: ClassVar[frozenset[str]] = frozenset()
-    # What is learned is only made after the last epoch (an average over all): a run has no earlier state to keep.
-    made_at_end: ClassVar[bool] = False
     # The data set's text with one {} for the class name. `build_method` sets it before the constructor runs, so that
     # `create` finds it; `with_classes` sets that of the other data set before it calls `renew`.
     template: str = DEFAULT_TEMPLATE
@@ -203,45 +201,6 @@ class Hooks(Showing, nn.Module):
         cosines_BK = cosines_BPK.mean(dim=1)
         aux = {"image_Bd": features.unit_Bd, "text_PKd": text.unit_PKd}
         return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK, local, aux)
-
-    # -- training -----------------------------------------------------------------------------------
-    def encode_descriptions(self) -> None:
-        """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""
-
-    def loss(
-        self,
-        output: MethodOutput,
-        labels: Tensor,
-        *,
-        draws: Mapping[str, Tensor] | None = None,
-        weights: Tensor | None = None,
-    ) -> Losses:
-        """Loss of a batch; default cross-entropy.
-
-        Args:
-            labels: (B,) indices into `class_names`.
-            draws: recorded random draws of the loss, in place of fresh ones.
-            weights: (B,) of the images in the cross-entropy; given for `class_weights` alone, and a method whose own
-                loss lacks the parameter is refused then.
-        """
-        ce = cross_entropy(output.logits, labels, weights)
-        return Losses(ce, {"ce": ce.detach()})
-
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Called before each epoch (0-based)."""
-
-    def end_epoch(self, epoch: int, epochs: int) -> None:
-        """Called after each epoch (0-based)."""
-
-    def fit(
-        self, features: ImageFeatures, labels: Tensor, val: tuple[ImageFeatures, Tensor] | None
-    ) -> Mapping[str, Any]:
-        """Closed-form methods: fit on all training features at once, in place of the loop.
-
-        Returns:
-            What is worth recording of the fit (chosen regularisation, its source).
-        """
-        raise InputError(f"method {type(self).__name__} is not fitted in closed form")
 
     # -- other classes, other checkpoints -----------------------------------------------------------
     def renew(self, template: str | None) -> None:

@@ -14,6 +14,7 @@ CAPABILITIES = frozenset(
         "image_conditioned",
         "class_shard",
         "closed_form",
+        "fit_first",
         "training_free",
         SEVERAL_NAMES,
     }

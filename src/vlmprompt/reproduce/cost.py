@@ -79,7 +79,7 @@ class Prompting:
         tokens: V, with fixed words.
         per_image: texts are encoded anew for each image.
         through_image: gradients run through the image tower.
-        reads_features: of training images, computed once, in place of a loop.
+        fit_views: views of each training image that are read once for a fit; 0 without one.
         trains: it has a training loop.
     """
 
@@ -87,7 +87,7 @@ class Prompting:
     tokens: int
     per_image: bool
     through_image: bool
-    reads_features: bool
+    fit_views: int
     trains: bool
 
     def text(self, towers: Towers, n_classes: int) -> float:
@@ -162,7 +162,7 @@ def prompting_of(config: RunConfig, backbone: Backbone) -> Prompting:
         tokens=tokens,
         per_image="image_conditioned" in method.capabilities,
         through_image=method.image_needs().grad,
-        reads_features="closed_form" in method.capabilities,
+        fit_views=method.fit_views if {"closed_form", "fit_first"} & method.capabilities else 0,
         trains=not LOOPLESS & method.capabilities,
     )
 
@@ -195,14 +195,16 @@ def machine_rate(size: int = 512, seconds: float = 0.3) -> float:
 
 def _training(config: RunConfig, prompting: Prompting, towers: Towers, n_images: int, text: float) -> float:
     """FLOPs of training, backward passes included."""
+    fitted = prompting.fit_views * n_images * towers.image
     if not prompting.trains:
-        return n_images * towers.image if prompting.reads_features else 0.0
+        return fitted
     plan = Plan.of(config.train, n_images)
     images = min(config.train.batch_size, n_images)
     texts = plan.steps * 2 * text * (images if prompting.per_image else 1)
     if config.train.views:
-        return config.train.views * n_images * towers.image + texts
-    return plan.steps * images * towers.image * (2 if prompting.through_image else 1) + texts
+        own = 0 if config.train.views == prompting.fit_views else config.train.views
+        return fitted + own * n_images * towers.image + texts
+    return fitted + plan.steps * images * towers.image * (2 if prompting.through_image else 1) + texts
 
 
 def _n_images(spec: str) -> int:

@@ -21,10 +21,12 @@ from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.batches import ImageBatches, TrainBatch
+from vlmprompt.training.doubtful import warn
+from vlmprompt.training.fitting import val_use
 from vlmprompt.training.outlook import in_words, warmup_steps
 from vlmprompt.training.provenance import peak_memory
 from vlmprompt.training.schedule import learning_rate
-from vlmprompt.training.setup import Setup, build, complete, settle_device, warn
+from vlmprompt.training.setup import Setup, build, complete, settle_device
 from vlmprompt.training.trainset import load_trainset
 
 TIMED_STEPS = 3
@@ -94,7 +96,9 @@ def _static(setup: Setup) -> dict[str, Any]:
         steps |= {"warmup_epochs": train.warmup_epochs, "warmup_steps": warmup_steps(train, plan)}
         steps |= {"schedule": train.schedule, "first_lr": learning_rate(train, plan.epochs, 0)}
         steps |= {"last_lr": learning_rate(train, plan.epochs, plan.epochs - 1), "in_words": in_words(train, plan)}
-    rows = len(data.split.train) * max(1, train.views)
+    if (use := val_use(setup)) is not None:
+        steps["in_words"] = {**steps["in_words"], "val use": use}
+    rows = len(data.split.train) * setup.computed_views
     return {
         "method": setup.config.method,
         "backbone": setup.backbone.spec,
@@ -112,7 +116,7 @@ def _static(setup: Setup) -> dict[str, Any]:
         },
         "plan": steps,
         "features": setup.features,
-        "cache": feature_bytes(method.image_needs(), setup.backbone, rows) if setup.cached else None,
+        "cache": feature_bytes(method.image_needs(), setup.backbone, rows) if rows else None,
     }
 
 
@@ -148,10 +152,8 @@ def _seconds(setup: Setup, batch: TrainBatch) -> dict[str, float]:
     """Estimates from a few steps, after one to warm up."""
     method, images, plan = setup.method, _images(batch), setup.plan
     features = _features(method, batch, method.sample_draws())
-    features_s = 0.0
-    if setup.cached:
-        rows = len(setup.data.split.train) * max(1, setup.config.train.views)
-        features_s = rows / len(images) * _time(setup.device, lambda: method.encode_images(images), 1)
+    rows = len(setup.data.split.train) * setup.computed_views
+    features_s = rows / len(images) * _time(setup.device, lambda: method.encode_images(images), 1) if rows else 0.0
     if plan is None:
         return {"step": 0.0, "features": features_s, "total": features_s}
     inputs = features if setup.cached else images

@@ -73,6 +73,8 @@ def _training(info: RunInfo) -> str:
     if info.kept is not None and info.kept.words:
         rows.append(("state", info.kept.words))
     rows += [(name, str(value)) for name, value in info.fit.items()]
+    if info.search is not None:
+        rows.append(("chosen", info.search.words))
     rows.append(("versions", ", ".join(f"{name} {v}" for name, v in info.versions.items())))
     return "## Training\n\n| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
 

@@ -57,9 +57,9 @@ def make_info(setup: Setup, folder: RunFolder, sources: dict[str, str], trackers
 
 
 def continued(info: RunInfo, before: RunInfo) -> RunInfo:
-    """What run.json says of a run that goes on: when it was begun, and also the files that it wrote before."""
+    """What run.json says of a run that goes on: when it was begun, what it fitted and the files it wrote before."""
     files = tuple(dict.fromkeys((*info.files, *before.files)))
-    return info.model_copy(update={"started": before.started, "files": files})
+    return info.model_copy(update={"started": before.started, "files": files, "fit": before.fit})
 
 
 def kept_info(setup: Setup, position: Position) -> KeptInfo:
@@ -84,13 +84,34 @@ def _files(setup: Setup, folder: RunFolder, trackers_files: Sequence[str]) -> tu
     return (folder.checkpoint.name, *log, *descriptions, folder.card.name)
 
 
+class Record:
+    """The run.json of a run that goes on, true at every moment.
+
+    Attributes:
+        info: what it says.
+    """
+
+    def __init__(self, folder: RunFolder, info: RunInfo) -> None:
+        self.info, self._folder = info, folder
+
+    def add(self, **found: Any) -> None:
+        """Write down what is known now.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        self.info = self.info.model_copy(update=found)
+        self.info.write(self._folder.path)
+
+
 @contextmanager
-def recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
+def recorded(folder: RunFolder, info: RunInfo) -> Iterator[Record]:
     """Keep run.json true: running, and if it ends early, why."""
     folder.create()
-    info.write(folder.path)
+    record = Record(folder, info)
+    record.add()
     try:
-        yield
+        yield record
     except BusyError:  # it is somebody else's now
         raise
     except BaseException as error:
@@ -98,7 +119,7 @@ def recorded(folder: RunFolder, info: RunInfo) -> Iterator[None]:
         place = error.folder.path if isinstance(error, VanishedError) else folder.path
         why = {"name": place.resolve().name, "status": status, "error": str(error) or type(error).__name__}
         with suppress(InputError):  # the error under way is the one to see
-            info.model_copy(update=why).write(place)
+            record.info.model_copy(update=why).write(place)
         raise
 
 

@@ -51,6 +51,21 @@ def require_weights(config: RunConfig, method: PromptMethod) -> None:
         )
 
 
+def require_search(config: RunConfig, method: PromptMethod, data: TrainSet) -> None:
+    """Refuse to choose on validation images where there are none.
+
+    Raises:
+        InputError: names what would be chosen.
+    """
+    if method.searched and config.train.val_search and not data.split.val:
+        raise InputError(
+            f"method {config.method!r} chooses {', '.join(method.searched)} on validation images, and this run of "
+            f"{data.dataset.spec} has none ({data.val_source.removeprefix('none: ')})",
+            hint="add a val split, take fewer --shots so that train images are left, or keep the method's own values: "
+            "--no-val-search",
+        )
+
+
 def require_validation(config: RunConfig, method: PromptMethod, data: TrainSet) -> None:
     """Refuse to measure validation images where there are none, and to keep a state that the method does not have.
 

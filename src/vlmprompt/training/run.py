@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.claim import BusyError, Claim
@@ -18,30 +16,23 @@ from vlmprompt.claims.work import tidy
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError
-from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.training.checkpoint import Checkpoint, Header
+from vlmprompt.training.checkpoint import Checkpoint, Header, Position
 from vlmprompt.training.device import make_accelerator
+from vlmprompt.training.doubtful import warn
+from vlmprompt.training.fitting import accuracy_on, fit_method, search
 from vlmprompt.training.folder import RunFolder, run_folder
 from vlmprompt.training.loop import fit
 from vlmprompt.training.provenance import peak_memory, versions
-from vlmprompt.training.record import continued, finish, kept_info, make_header, make_info, recorded
-from vlmprompt.training.rescue import keep
+from vlmprompt.training.record import Record, continued, finish, kept_info, make_header, make_info, recorded
 from vlmprompt.training.run_info import KeptInfo, RunInfo
-from vlmprompt.training.setup import (
-    Setup,
-    build,
-    complete,
-    make_batches,
-    settle_device,
-    train_features,
-    warn,
-)
+from vlmprompt.training.setup import Setup, build, complete, settle_device
+from vlmprompt.training.sources import make_batches
 from vlmprompt.training.start import hold, is_finished, require_own, start_of
 from vlmprompt.training.trackers.following import Trackers, make_trackers
 from vlmprompt.training.trainset import load_trainset
-from vlmprompt.training.validation import make_validation, val_features
-from vlmprompt.training.work import Work
+from vlmprompt.training.validation import make_validation
+from vlmprompt.training.work import Work, keep_method
 
 
 @dataclass(frozen=True)
@@ -146,12 +137,12 @@ def _carry_out(run: _Run, resumed: Checkpoint | None, sources: dict[str, str]) -
         require_own(folder, info.files)
         folder.sweep()
         info = continued(info, RunInfo.read(folder.path))
-    with run.trackers.told_of_the_end(), recorded(folder, info):
+    with run.trackers.told_of_the_end(), recorded(folder, info) as record:
         if file is not None:
             write_atomic(folder.descriptions, file.content, make_folder=False)
-        outcome = _learn(run, resumed)
+        outcome = _learn(run, resumed, record)
         run.claim.check()
-        return finish(folder, info, outcome | {"peak_memory": peak_memory(run.setup.device)})
+        return finish(folder, record.info, outcome | {"peak_memory": peak_memory(run.setup.device)})
 
 
 def _warn_of_other_code(folder: RunFolder, method: str, progress: Progress) -> None:
@@ -162,27 +153,41 @@ def _warn_of_other_code(folder: RunFolder, method: str, progress: Progress) -> N
         progress.warn(f"{folder.path} was made with {', '.join(changed)}; --force trains it again with today's")
 
 
-def _learn(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
+def _learn(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str, Any]:
     """Train in the way of the method; gives what run.json records of it."""
     setup = run.setup
     if setup.plan is not None:
-        return _run_loop(run, resumed)
+        return _run_loop(run, resumed, record)
     start = time.perf_counter()
-    fitted, metrics = _fit_closed_form(setup, run.progress) if "closed_form" in setup.method.capabilities else ({}, {})
+    fitted: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+    if "closed_form" in setup.method.capabilities:
+        fitted, known = fit_method(setup, run.progress)
+        record.add(search=search(setup, run.progress))
+        metrics["train_accuracy"] = accuracy_on(setup, known)
     setup.method.eval()
-    state, rng = setup.method.trainable_state(), {"method": setup.method.rng_state()}
-    keep(Checkpoint(run.header, state, {}, rng), run.folder, run.claim)
+    _keep(run)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "fit": fitted, "metrics": {"steps": 0, "seconds": seconds, **metrics}}
 
 
-def _run_loop(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
+def _keep(run: _Run, position: Position | None = None) -> None:
+    """Write the method's state as it is outside the loop."""
+    keep_method(run.setup.method, run.header, run.folder, run.claim, position)
+
+
+def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str, Any]:
     setup = run.setup
     assert setup.plan is not None
     train_config, records = setup.config.train, setup.data.split.train
     accelerator = make_accelerator(setup.device, train_config.precision)
     start = time.perf_counter()
-    batches, validation = make_batches(setup, run.progress), make_validation(setup, run.progress)
+    features = None
+    if "fit_first" in setup.method.capabilities and resumed is None:
+        fitted, features = fit_method(setup, run.progress)
+        record.add(fit=fitted)
+        _keep(run)  # in this order: whoever finds the state also finds what is said of it
+    batches, validation = make_batches(setup, run.progress, features), make_validation(setup, run.progress)
     before = time.perf_counter() - start
     work = Work(
         method=setup.method,
@@ -199,6 +204,9 @@ def _run_loop(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
         trackers=run.trackers,
     )
     position, seconds = fit(work, resumed, run.progress)
+    if setup.searches:
+        record.add(search=search(setup, run.progress))
+        _keep(run, position)
     kept = kept_info(setup, position)
     images = position.total * min(train_config.batch_size, len(records))
     numbers = {"loss": position.loss, "train_accuracy": position.accuracy, "steps": position.total}
@@ -206,21 +214,6 @@ def _run_loop(run: _Run, resumed: Checkpoint | None) -> dict[str, Any]:
     rates = {"seconds": before + seconds, "images_per_s": images / seconds}
     metrics = numbers | val | rates
     return {"steps": position.total, "seconds": before + seconds, "metrics": metrics, "kept": kept}
-
-
-def _fit_closed_form(setup: Setup, progress: Progress) -> tuple[dict[str, Any], dict[str, float]]:
-    """Fit on features of all shots; gives the method's record of it and the accuracy on them."""
-    train_set = train_features(setup, 1, progress)
-    val = None
-    if setup.data.split.val:
-        found = val_features(setup, progress)
-        val = found.features, found.labels
-    with setup.method.blamed():
-        fitted = setup.method.fit(train_set.features, train_set.labels, val)
-    setup.method.eval()
-    with torch.no_grad():
-        right = label_ranks(setup.method(train_set.features).logits, train_set.labels) == 0
-    return dict(fitted), {"train_accuracy": float(right.double().mean())}
 
 
 def _resumable(folder: RunFolder, header: Header) -> Checkpoint:

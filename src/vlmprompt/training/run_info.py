@@ -120,6 +120,26 @@ class KeptInfo(_Model):
         return f"{which} state, after epoch {self.epoch} of {self.epochs}{early}: {measured}"
 
 
+class SearchInfo(_Model):
+    """What the method chose on validation images, once it was trained.
+
+    Attributes:
+        names: what was chosen.
+        val_images: on how many.
+        found: the chosen values by name, and what else the method recorded, such as what was tried.
+    """
+
+    names: tuple[str, ...]
+    val_images: int
+    found: dict[str, Any]
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        chosen = ", ".join(f"{name} = {self.found[name]}" for name in self.names)
+        return f"{chosen}, on {self.val_images} validation images"
+
+
 class RunInfo(_Model):
     """The content of run.json.
 
@@ -132,7 +152,8 @@ class RunInfo(_Model):
         peak_memory: bytes, of main memory ("rss") and of the device ("cuda").
         metrics: numbers of the training itself (evaluation is kept elsewhere).
         kept: which state the checkpoint holds; None before the end, of methods without a loop, and in older versions.
-        fit: what a closed-form method recorded of its fit.
+        fit: what a method recorded of its fit, in place of a loop or before it.
+        search: what the method chose on validation images; None where it chose nothing.
         imported: of a run whose state another code has trained: the file's name and SHA-256.
         files: what the run writes into its folder; empty in runs of older versions.
         checkpoint: SHA-256 of the checkpoint that the training ended with; None before, and in older versions.
@@ -160,6 +181,7 @@ class RunInfo(_Model):
     metrics: dict[str, float] = Field(default_factory=dict)
     kept: KeptInfo | None = None
     fit: dict[str, Any] = Field(default_factory=dict)
+    search: SearchInfo | None = None
     imported: dict[str, str] = Field(default_factory=dict)
     files: tuple[str, ...] = ()
     checkpoint: str | None = None

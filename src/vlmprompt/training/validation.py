@@ -89,17 +89,19 @@ def make_validation(setup: Setup, progress: Progress) -> Validation | None:
     method, backbone, device = setup.method, setup.backbone, setup.device
     size, workers = config.eval_batch_size, setup.runtime.workers
     if tower_is_frozen(method) and feature_bytes(method.image_needs(), backbone, len(records)) <= KEPT_BYTES:
-        method.eval()  # what is read of an image may depend on its label in training
         kept = val_features(setup, progress)
-        method.train()
         return Validation(method, records, lambda: feature_batches(kept, size, device))
     return Validation(method, records, lambda: image_batches(records, backbone, size, workers=workers))
 
 
 def val_features(setup: Setup, progress: Progress) -> CachedFeatures:
-    """Features of the validation images, under the test transform."""
+    """Features of the validation images, under the test transform; those of moderate size are computed once a run."""
+    if "val" in setup.computed:
+        return setup.computed["val"]
+    was_training = setup.method.training
+    setup.method.eval()  # what is read of an image may depend on its label in training
     with setup.method.blamed(wide=True):
-        return extract(
+        found = extract(
             setup.method,
             setup.data.split.val,
             backbone=setup.backbone,
@@ -108,6 +110,10 @@ def val_features(setup: Setup, progress: Progress) -> CachedFeatures:
             progress=progress,
             description="features of validation images",
         )
+    setup.method.train(was_training)
+    if found.bytes <= KEPT_BYTES:
+        setup.computed["val"] = found
+    return found
 
 
 def is_over(train: TrainConfig, position: Position) -> bool:

@@ -97,7 +97,19 @@ def save(work: Work, optimizer: Optimizer, position: Position, best: Mapping[str
 def end_with(work: Work, best: Mapping[str, Tensor], position: Position, log: TrainLog) -> Position:
     """Make the best state the run's; of the optimiser, which is at the last one, nothing stays."""
     work.method.load_trainable_state(best)
-    header = work.header.model_copy(update={"position": position})
-    rng = {"method": work.method.rng_state()}
-    keep(Checkpoint(header, work.method.trainable_state(), {}, rng), work.folder, work.claim, log)
+    keep_method(work.method, work.header, work.folder, work.claim, position, log)
     return position
+
+
+def keep_method(
+    method: PromptMethod,
+    header: Header,
+    folder: RunFolder,
+    claim: Claim,
+    position: Position | None = None,
+    log: TrainLog | None = None,
+) -> None:
+    """Write a checkpoint of a method outside its loop, without an optimiser."""
+    header = header.model_copy(update={"position": position or Position()})
+    rng = {"method": method.rng_state()}
+    keep(Checkpoint(header, method.trainable_state(), {}, rng), folder, claim, log)
