@@ -25,6 +25,8 @@ class Learning:
     fit_views: int = 1
     # Hyper-parameters that `search_on_val` chooses; none: no validation image is looked at for it.
     searched: Sequence[str] = ()
+    # Set by whoever trains: off under `--no-val-search`, so that `fit` can tell it from a lack of validation images.
+    val_search: bool = True
 
     def encode_descriptions(self) -> None:
         """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""

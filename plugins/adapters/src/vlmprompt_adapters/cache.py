@@ -73,9 +73,7 @@ def search(
         affinity_NB = affinities(image_Bd[rows], keys_Nd)
         for i, beta in enumerate(betas):
             cache_BK = cache_logits(affinity_NB, labels_N, beta, own_BK.shape[1])
-            counts = [
-                ((own_BK[rows] + alpha * cache_BK).argmax(dim=1) == labels_B[rows]).sum() for alpha in alphas
-            ]
+            counts = [((own_BK[rows] + alpha * cache_BK).argmax(dim=1) == labels_B[rows]).sum() for alpha in alphas]
             right[i] += torch.stack(counts).cpu()
     counted = right.flatten().tolist()
     best = counted.index(max(counted))

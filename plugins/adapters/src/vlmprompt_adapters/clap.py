@@ -27,11 +27,11 @@ ROWS_AT_A_TIME = 4096
 class CLAP(FixedText):
     """CLass-Adaptive linear Probing (Silva-Rodriguez et al., CVPR 2024).
 
-    logits = s * cos(z, w_k); the loss is CE + mean_k lambda_k |w_k - t_k|^2, with t_k the text feature of class k as the
-    tower gives it, not normalised (of several templates the mean), where `prototypes` w (K,d) start. The buffer
+    logits = s * cos(z, w_k); the loss is CE + mean_k lambda_k |w_k - t_k|^2, with t_k the text feature of class k as
+    the tower gives it, not normalised (of several templates the mean), where `prototypes` w (K,d) start. The buffer
     `multipliers` lambda (K) is what zero-shot CLIP, w = t, knows of each class: its mean probability of the true class
-    over the class's training rows. `fit` sets it and trains w by SGD: each epoch is a fresh draw of about as many of the
-    rows as there are images, in batches of 256, and 256 at least if there are so many rows.
+    over the class's training rows. `fit` sets it and trains w by SGD: an epoch draws about as many rows as there are
+    images, in batches of 256; of fewer images it draws one batch, of all their views.
 
     Same as the official code, underscores of class names included; nothing is chosen on validation images. Before `fit`
     the multipliers are 0.

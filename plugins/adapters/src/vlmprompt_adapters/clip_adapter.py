@@ -20,8 +20,8 @@ class CLIPAdapter(FixedText):
     """CLIP-Adapter: Better Vision-Language Models with Feature Adapters (Gao et al., arXiv 2110.04544).
 
     With z the image feature as the tower gives it, not normalised, a = relu(W2 relu(W1 z)) without biases, and
-    z' = ratio * a + (1 - ratio) * z, logits = s * cos(z', t_k), cross-entropy, with t_k the class's frozen text. Learned
-    are `fc.0.weight` W1 (d/4,d) and `fc.2.weight` W2 (d,d/4).
+    z' = ratio * a + (1 - ratio) * z, logits = s * cos(z', t_k), cross-entropy, with t_k the class's frozen text.
+    Learned are `fc.0.weight` W1 (d/4,d) and `fc.2.weight` W2 (d,d/4).
 
     Same as the official code, whose width is RN50's; here any. The code encodes the text anew at every step, which
     changes nothing; it states no schedule, and CoOp's is taken. The paper's adapter of the text is not in it, nor here.

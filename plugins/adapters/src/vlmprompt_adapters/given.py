@@ -5,8 +5,6 @@ Shapes: N images, V views.
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from torch import Tensor
 
 from vlmprompt.api import ImageFeatures, InputError, PromptMethod
@@ -69,13 +67,18 @@ def require_every_class(method: PromptMethod, labels: Tensor) -> None:
         )
 
 
-def refuse_search(method: PromptMethod) -> NoReturn:
-    """Refuse to search on validation images where there are none.
+def to_search_on(method: PromptMethod, val: tuple[ImageFeatures, Tensor] | None) -> tuple[ImageFeatures, Tensor] | None:
+    """The validation images on which `fit` chooses what `searched` names; None where it chooses nothing.
 
     Raises:
-        InputError: always.
+        InputError: it is to choose, nobody has switched that off, and there are none.
     """
-    raise InputError(
-        f"{method.told} is to search on validation images (search = val), and is given none",
-        hint="add a val split, take fewer --shots so that train images are left, or set search=none",
-    )
+    if not method.searched or not method.val_search:
+        return None
+    if val is None:
+        raise InputError(
+            f"{method.told} is to choose {' and '.join(method.searched)} on validation images (search = val), and is "
+            "given none",
+            hint="give some as val, or set the option search to none",
+        )
+    return val

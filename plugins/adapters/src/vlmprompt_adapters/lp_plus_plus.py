@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmprompt.api import ImageFeatures, MethodOutput, TextFeatures, seeded_linear
+from vlmprompt.api import ImageFeatures, InputError, MethodOutput, TextFeatures, seeded_linear
 from vlmprompt_adapters.config.lp_plus_plus import LPPlusPlusConfig
-from vlmprompt_adapters.given import refuse_search, require_every_class, require_labelled
+from vlmprompt_adapters.given import require_every_class, require_labelled, to_search_on
 from vlmprompt_adapters.texts import FixedText
 
 MOMENTUM = 0.9
@@ -29,7 +29,8 @@ class LPPlusPlus(FixedText):
     - start: w_k the sum of the class's features, alpha_k = alpha_factor times the mean over classes of the mean z . t_k
       of their images, b as it is (random at first, as in nn.Linear);
     - w and b: gradient descent with momentum 0.9 and the step 4 N / lambda_max(Z^T Z);
-    - alpha: after every 10th epoch a step of N / (4 max_k sum_n (z_n . t_k)^2) along the gradients of all epochs so far.
+    - alpha: after every `alpha_every`-th epoch a step of N / (4 max_k sum_n (z_n . t_k)^2) along the gradients of all
+      epochs so far.
 
     Learned are `weight` (K,d), `bias` (K) and `alpha` (K).
 
@@ -40,10 +41,13 @@ class LPPlusPlus(FixedText):
 
     capabilities = frozenset({"closed_form", "feature_cache", "several_names"})
     config: LPPlusPlusConfig
+    # What a search begins with again; of a method that was loaded there is nothing.
+    fitted_on: tuple[Tensor, Tensor, Tensor] | None = None
 
     def create(self) -> None:
         """The text, and the classifier."""
         super().create()
+        self.searched = ("epoch",) if self.config.search == "val" else ()
         n_classes, d = self.text_Kd.shape
         self.weight = nn.Parameter(torch.zeros(n_classes, d))
         self.bias = nn.Parameter(seeded_linear(d, n_classes, generator=self.generator).bias.detach())
@@ -60,11 +64,11 @@ class LPPlusPlus(FixedText):
     def fit(
         self, features: ImageFeatures, labels: Tensor, val: tuple[ImageFeatures, Tensor] | None
     ) -> Mapping[str, Any]:
-        """Start from the data and take `epochs` steps.
+        """Start from the data and take `epochs` steps; with `search = val` keep the best epoch's state.
 
         Returns:
-            The step sizes `lr_weight` and `lr_alpha`, the common start `alpha_start`, the `loss` before the last step,
-            and the `epoch` whose state is kept with what chose it (`epoch_source`), from 1.
+            The step sizes `lr_weight` and `lr_alpha`, the common start `alpha_start`, the `epoch` (from 1) whose state
+            is kept, the `loss` before its step, and what `search_on_val` says of a search.
 
         Raises:
             InputError: labels do not fit the features, a class has no image, or there are no validation images to
@@ -72,18 +76,38 @@ class LPPlusPlus(FixedText):
         """
         require_labelled(self, features, labels)
         require_every_class(self, labels)
-        if self.config.search == "val" and val is None:
-            refuse_search(self)
+        chosen_on = to_search_on(self, val)
         z_Nd, labels_N = features.unit_Bd.to(self.weight), labels.to(self.weight.device)
+        self.fitted_on = z_Nd, labels_N, self.bias.clone()
+        return self._descend(*self.fitted_on, val=chosen_on)
+
+    @torch.no_grad()
+    def search_on_val(self, features: ImageFeatures, labels: Tensor) -> Mapping[str, Any]:
+        """Take the same steps again and keep the state of the epoch that is best on validation images.
+
+        Returns:
+            What `fit` does, and the `val_accuracy` of the `epoch`, and how many were `tried`.
+
+        Raises:
+            InputError: the method was not fitted, or labels do not fit the features or the classes.
+        """
+        if self.fitted_on is None:
+            raise InputError(f"{self.told} takes its steps again to search, and was not fitted", hint="call fit first")
+        require_labelled(self, features, labels, "validation")
+        return self._descend(*self.fitted_on, val=(features, labels))
+
+    def _descend(
+        self, z_Nd: Tensor, labels_N: Tensor, bias_K: Tensor, val: tuple[ImageFeatures, Tensor] | None = None
+    ) -> dict[str, Any]:
         cosines_NK = z_Nd @ self.encode_text().unit_PKd[0].T
-        steps = step_sizes(z_Nd, cosines_NK)
+        lr_weight, lr_alpha = step_sizes(z_Nd, cosines_NK)
+        self.bias.copy_(bias_K)
         alpha = self._start(z_Nd, cosines_NK, labels_N)
-        fitted = {"lr_weight": steps[0], "lr_alpha": steps[1], "alpha_start": alpha}
-        losses = self._descend(z_Nd, cosines_NK, labels_N, *steps)
-        if self.config.search == "none" or val is None:
-            loss = list(losses)[-1]
-            return fitted | {"loss": loss, "epoch": self.config.epochs, "epoch_source": "the last"}
-        return fitted | self._best(losses, *val)
+        losses = self._steps(z_Nd, cosines_NK, labels_N, lr_weight, lr_alpha)
+        sizes = {"lr_weight": lr_weight, "lr_alpha": lr_alpha, "alpha_start": alpha}
+        if val is None:
+            return sizes | {"epoch": self.config.epochs, "loss": list(losses)[-1]}
+        return sizes | self._best(losses, *val)
 
     def _start(self, z_Nd: Tensor, cosines_NK: Tensor, labels_N: Tensor) -> float:
         """Initial weight and alpha; gives the latter."""
@@ -95,7 +119,7 @@ class LPPlusPlus(FixedText):
         self.alpha.fill_(alpha)
         return alpha
 
-    def _descend(
+    def _steps(
         self, z_Nd: Tensor, cosines_NK: Tensor, labels_N: Tensor, lr_weight: float, lr_alpha: float
     ) -> Iterator[float]:
         """Take a step, give the loss before it; as often as there are epochs."""
@@ -115,17 +139,17 @@ class LPPlusPlus(FixedText):
 
     def _best(self, losses: Iterator[float], features: ImageFeatures, labels: Tensor) -> dict[str, Any]:
         """Keep the state of the epoch that is best on validation images, of equal ones the latest."""
-        require_labelled(self, features, labels, "validation")
         features, labels_B = features.to(self.weight.device), labels.to(self.weight.device)
-        best, kept = {"loss": 0.0, "epoch": 0, "val_accuracy": -1.0}, self.trainable_state()
+        found: dict[str, Any] = {"val_accuracy": -1.0}
+        kept: dict[str, Tensor] = {}
         for epoch, loss in enumerate(losses, start=1):
             right_B = self.classify(features, self.encode_text()).logits.argmax(dim=1) == labels_B
             accuracy = float(right_B.double().mean())
-            if accuracy >= best["val_accuracy"]:
-                best = {"loss": loss, "epoch": epoch, "val_accuracy": accuracy}
+            if accuracy >= found["val_accuracy"]:
+                found = {"epoch": epoch, "loss": loss, "val_accuracy": accuracy}
                 kept = {name: tensor.clone() for name, tensor in self.trainable_state().items()}
         self.load_trainable_state(kept)
-        return best | {"epoch_source": f"the best of {self.config.epochs} on {len(labels)} validation images"}
+        return found | {"tried": self.config.epochs}
 
 
 def step_sizes(z_Nd: Tensor, cosines_NK: Tensor) -> tuple[float, float]:

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vlmprompt.api import ImageFeatures, InputError, MethodOutput, TextFeatures
+from vlmprompt.api import ImageFeatures, MethodOutput, TextFeatures
 from vlmprompt_adapters.cache import affinities, averaged_keys, cache_logits, grid, search
 from vlmprompt_adapters.config.tip_adapter import TipAdapterConfig
-from vlmprompt_adapters.given import refuse_search, require_labelled, require_views
+from vlmprompt_adapters.given import require_labelled, require_views, to_search_on
 from vlmprompt_adapters.texts import FixedText
 
 # A number of the official code, whatever the tower's own logit scale is; of OpenAI's towers that is 100, too.
@@ -29,10 +29,10 @@ class TipAdapter(FixedText):
     with t_k the class's text and key_n the mean of the raw features of V random views of image n, normalised. Held are
     `keys` (N,d) and `labels` (N), none before `fit`: then this is zero-shot CLIP.
 
-    Same as the official code, but alpha and beta stay as given unless `search = val` asks for the best on the validation
-    images (200 values of beta by 20 of alpha, as there), and never come from test images, which the code takes for
-    ImageNet. What a search has found is kept in the buffer `found` (2): alpha, beta. The views are those of the
-    toolkit's training transform.
+    Same as the official code, but alpha and beta stay as given unless `search = val` asks for the best on the
+    validation images (200 values of beta by 20 of alpha, as there), and never come from test images, which the code
+    takes for ImageNet. What a search has found is kept in the buffer `found` (2): alpha, beta. The views are those of
+    the toolkit's training transform.
     """
 
     capabilities = frozenset({"closed_form", "feature_cache", "several_names"})
@@ -91,12 +91,11 @@ class TipAdapter(FixedText):
         """
         require_labelled(self, features, labels)
         require_views(self, labels, self.config.views)
-        if self.searched and val is None:
-            refuse_search(self)
+        chosen_on = to_search_on(self, val)
         keys_Nd = averaged_keys(features.global_Bd, self.config.views).to(self.backbone.device)
         self.hold(keys_Nd, labels[: len(keys_Nd)].to(self.backbone.device))
         fitted = {"images": len(keys_Nd), "views": self.config.views}
-        return fitted if val is None or not self.searched else fitted | self.search_on_val(*val)
+        return fitted if chosen_on is None else fitted | self.search_on_val(*chosen_on)
 
     def search_on_val(self, features: ImageFeatures, labels: Tensor) -> Mapping[str, Any]:
         """Choose alpha and beta on validation images, and keep them.
@@ -131,7 +130,8 @@ class TipAdapter(FixedText):
         """
         keys, labels = state.get("keys"), state.get("labels")
         if isinstance(keys, Tensor) and isinstance(labels, Tensor) and keys.shape[:1] == labels.shape:
-            self.hold(torch.zeros(len(keys), self.keys.shape[1]).to(self.keys), torch.zeros_like(labels).to(self.labels))
+            empty_Nd = self.keys.new_zeros(len(keys), self.keys.shape[1])
+            self.hold(empty_Nd, self.labels.new_zeros(len(labels)))
         super().load_trainable_state(state)
         if len(self.labels):
             require_labelled(self, ImageFeatures(self.keys.detach()), self.labels, "cached")

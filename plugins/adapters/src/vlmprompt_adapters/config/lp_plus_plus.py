@@ -14,7 +14,9 @@ class LPPlusPlusConfig(TextsConfig):
     epochs: int = Field(300, ge=1, le=100_000, description="steps on all training images together; code: 300")
     alpha_every: int = Field(10, ge=1, description="epochs between two steps of the text's weights; code: 10")
     alpha_factor: float = Field(
-        250.0, gt=0, description="the text's weights start at so many times the mean cosine of the true class; code: 250"
+        250.0,
+        gt=0,
+        description="the text's weights start at this times the mean cosine of the true class; code: 250",
     )
     search: Literal["none", "val"] = Field(
         "none",
