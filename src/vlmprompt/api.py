@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.foreign import dassl_state as dassl_state
     from vlmprompt.methods.foreign import saved_tensors as saved_tensors
     from vlmprompt.methods.frozen import FrozenMethod as FrozenMethod
+    from vlmprompt.methods.groups import ParameterGroup as ParameterGroup
     from vlmprompt.methods.initial import embedded_words as embedded_words
     from vlmprompt.methods.initial import gaussian as gaussian
     from vlmprompt.methods.initial import initial_context as initial_context

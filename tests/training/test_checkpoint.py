@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ class Two(nn.Module):
 
     def trainable_parameters(self) -> Any:
         return (p for p in self.parameters() if p.requires_grad)
+
+    def parameter_groups(self) -> dict[str, Any]:
+        return {}
+
+    def blamed(self) -> Any:
+        return nullcontext()
 
 
 def header(**changes: Any) -> Header:
@@ -127,7 +134,7 @@ def test_sgd_by_hand() -> None:
     assert model.frozen.item() == 5.0
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_optimizer_state_goes_on(name: str) -> None:
     train = TrainConfig(optimizer=name, lr=0.1)
     one, two = Two(), Two()

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRSc
 
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError, UsageError
-from vlmprompt.training.schedule import Plan, learning_rate
+from vlmprompt.training.schedule import Plan, last_rate, learning_rate, step_rate
 
 TORCHS: dict[str, Callable[[torch.optim.Optimizer, int], LRScheduler]] = {
     "cosine": lambda optimizer, epochs: CosineAnnealingLR(optimizer, T_max=epochs),
@@ -31,6 +31,35 @@ def test_without_warmup_it_is_torchs(schedule: Any, epochs: int) -> None:
         assert learning_rate(train, epochs, epoch) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
         optimizer.step()
         theirs.step()
+
+
+@pytest.mark.parametrize(("min_lr", "max_steps"), [(0.0, None), (1e-4, None), (1e-4, 7)])
+def test_step_by_step_it_is_torchs_cosine(min_lr: float, max_steps: int | None) -> None:
+    train = TrainConfig(
+        lr=0.003, epochs=4, batch_size=4, warmup_epochs=0, schedule_unit="step", min_lr=min_lr, max_steps=max_steps
+    )
+    plan = Plan.of(train, 13)  # 3 steps an epoch
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.003)
+    theirs = CosineAnnealingLR(optimizer, T_max=plan.steps, eta_min=min_lr)
+    for epoch in range(plan.epochs):
+        for step in range(plan.steps_in(epoch)):
+            rate = step_rate(train, plan, epoch, step)
+            assert rate == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
+            optimizer.step()
+            theirs.step()
+    assert last_rate(train, plan) == rate > min_lr
+
+
+def test_a_floor_and_a_warmup_by_hand() -> None:
+    # m + (lr - m) * share: 1 and 1/2 of a cosine over 2 epochs; after 2 steps of warm-up 1 and 3/4 of a line over 4.
+    cosine = TrainConfig(lr=0.5, min_lr=0.1, epochs=2, warmup_epochs=0)
+    assert [learning_rate(cosine, 2, epoch) for epoch in range(2)] == pytest.approx([0.5, 0.3])
+    line = TrainConfig(
+        lr=0.5, min_lr=0.1, epochs=2, batch_size=4, warmup_epochs=1, schedule="linear", schedule_unit="step"
+    )
+    plan = Plan.of(line, 8)
+    rates = [step_rate(line, plan, epoch, step) for epoch in range(2) for step in range(2)]
+    assert rates == pytest.approx([1e-5, 1e-5, 0.5, 0.4])
 
 
 def test_with_one_warmup_epoch_by_hand() -> None:
@@ -80,6 +109,7 @@ def test_measured_every_so_many_epochs_and_after_the_last() -> None:
         ({"schedule": "step"}, "needs milestones"),
         ({"schedule": "step", "milestones": (4, 4)}, "must rise"),
         ({"milestones": (0,)}, "greater than or equal to 1"),
+        ({"min_lr": 0.01, "lr": 0.002}, "min_lr = 0.01 is higher than lr = 0.002"),
         ({"gamma": 1.0}, "less than 1"),
         ({"gamma": 0.0}, "greater than 0"),
         ({"validate_every": 0}, "greater than or equal to 1"),

@@ -56,9 +56,14 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimiser; CoOp code: SGD")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd",
+        description="optimiser: sgd, adam (weight decay as an L2 term of the loss), adamw (apart from it); CoOp code: "
+        "SGD",
+    )
     lr: float = Field(0.002, gt=0, description="peak learning rate; CoOp code: 0.002")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum; Dassl: 0.9")
+    eps: float | None = Field(None, gt=0, description="added to the denominator of adam and adamw; none: torch's, 1e-8")
     weight_decay: float = Field(5e-4, ge=0, description="on all trainables; Dassl: 5e-4")
     epochs: int = Field(50, ge=1, le=MOST_EPOCHS, description="passes over the training shots; CoOp code: 50 at 1 shot")
     max_steps: int | None = Field(
@@ -73,9 +78,13 @@ class TrainConfig(BaseModel):
     warmup_lr: float = Field(1e-5, gt=0, description="learning rate in warm-up; CoOp code: 1e-5")
     schedule: Literal["cosine", "linear", "step", "constant"] = Field(
         "cosine",
-        description="learning rate after warm-up, set anew each epoch: cosine or linear from lr towards 0 over the "
-        "epochs that are run, step (see milestones), constant; CoOp code: cosine",
+        description="learning rate after warm-up: cosine or linear from lr towards min_lr over the epochs that are "
+        "run, step (see milestones), constant; CoOp code: cosine",
     )
+    schedule_unit: Literal["epoch", "step"] = Field(
+        "epoch", description="how often a cosine or linear rate is set anew; CoOp code: each epoch"
+    )
+    min_lr: float = Field(0.0, ge=0, description="rate that cosine and linear fall towards; CoOp code: 0")
     milestones: tuple[Epoch, ...] = Field(
         (), description="with schedule step: the rate is multiplied by gamma after each of so many epochs of the run"
     )
@@ -140,6 +149,10 @@ class TrainConfig(BaseModel):
             raise ValueError(f"{asked} needs measurements on validation images: give validate_every, such as 1")
         if self.schedule == "step" and not self.milestones:
             raise ValueError("schedule = step needs milestones, such as [30, 60]: epochs after which the rate falls")
+        if self.min_lr > self.lr:
+            raise ValueError(
+                f"min_lr = {self.min_lr:g} is higher than lr = {self.lr:g}, from which the rate falls to it"
+            )
         if any(later <= earlier for earlier, later in pairwise(self.milestones)):
             raise ValueError(f"milestones = {list(self.milestones)} must rise: each epoch later than the one before")
         return self

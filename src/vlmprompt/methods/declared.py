@@ -13,6 +13,7 @@ from vlmprompt.config.overrides import require_known, shipped
 from vlmprompt.errors import CapabilityError, PluginError, nearest
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.groups import groups_of
 from vlmprompt.methods.learning import Learning
 from vlmprompt.methods.passes import tower_is_frozen
 from vlmprompt.methods.requirements import CAPABILITIES, REQUIREMENTS
@@ -81,6 +82,7 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
             raise _wrong(entry, f"image_needs() asks for {name} = {getattr(needs, name)!r}", "allowed: True, False")
     _require_fit(method, entry)
     _require_search(method, entry)
+    groups_of(method)
 
 
 def _require_fit(method: PromptMethod, entry: Entry) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.errors import InputError
+from vlmprompt.methods.groups import ParameterGroup
 from vlmprompt.methods.output import Losses, MethodOutput
 from vlmprompt.methods.weighted import cross_entropy
 
@@ -49,6 +50,13 @@ class Learning:
         """
         ce = cross_entropy(output.logits, labels, weights)
         return Losses(ce, {"ce": ce.detach()})
+
+    def parameter_groups(self) -> Mapping[str, ParameterGroup]:
+        """Parameters that are optimised otherwise than the others, by name (default: none).
+
+        A name is that of a parameter, or of a module for all of its parameters; see `ParameterGroup`.
+        """
+        return {}
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Called before each epoch (0-based)."""

@@ -25,7 +25,7 @@ from vlmprompt.training.doubtful import warn
 from vlmprompt.training.fitting import val_use
 from vlmprompt.training.outlook import in_words, warmup_steps
 from vlmprompt.training.provenance import peak_memory
-from vlmprompt.training.schedule import learning_rate
+from vlmprompt.training.schedule import last_rate, step_rate
 from vlmprompt.training.setup import Setup, build, complete, settle_device
 from vlmprompt.training.trainset import load_trainset
 
@@ -94,8 +94,8 @@ def _static(setup: Setup) -> dict[str, Any]:
     if plan is not None:
         steps |= {"epochs": plan.epochs, "steps_per_epoch": plan.steps_per_epoch, "steps": plan.steps}
         steps |= {"warmup_epochs": train.warmup_epochs, "warmup_steps": warmup_steps(train, plan)}
-        steps |= {"schedule": train.schedule, "first_lr": learning_rate(train, plan.epochs, 0)}
-        steps |= {"last_lr": learning_rate(train, plan.epochs, plan.epochs - 1), "in_words": in_words(train, plan)}
+        steps |= {"schedule": train.schedule, "first_lr": step_rate(train, plan, 0, 0)}
+        steps |= {"last_lr": last_rate(train, plan), "in_words": in_words(train, plan)}
     if (use := val_use(setup)) is not None:
         steps["in_words"] = {**steps["in_words"], "val use": use}
     rows = len(data.split.train) * setup.computed_views

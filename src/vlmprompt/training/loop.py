@@ -25,7 +25,7 @@ from vlmprompt.training.checkpoint import Checkpoint, Position
 from vlmprompt.training.gradients import EpochMeans, observed
 from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import build_optimizer, set_learning_rate
-from vlmprompt.training.schedule import learning_rate
+from vlmprompt.training.schedule import step_rate
 from vlmprompt.training.stop import StopRequest, stop_on_signals
 from vlmprompt.training.validation import is_over
 from vlmprompt.training.work import Work, end_with, restore, save, tracked
@@ -83,12 +83,13 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
         for epoch in range(position.epoch, plan.epochs):
             if is_over(train, position):
                 break
-            lr = learning_rate(train, plan.epochs, epoch)
-            set_learning_rate(optimizer, lr)
+            lr = step_rate(train, plan, epoch, max(0, position.step - 1))  # of the last step, should none be left
             if position.step == 0:  # else what it set is part of the method's restored state
                 with method.blamed():
                     method.start_epoch(epoch, plan.epochs)
             for batch in work.batches.epoch(epoch, skip=position.step, steps=plan.steps_in(epoch)):
+                lr = step_rate(train, plan, epoch, position.step)
+                set_learning_rate(optimizer, lr)
                 optimizer.zero_grad()
                 with method.blamed():
                     output = method(batch.images)

@@ -66,9 +66,12 @@ def _training(info: RunInfo) -> str:
     if info.steps:
         steps = f" at epochs {list(train.milestones)} by {train.gamma:g}" if train.schedule == "step" else ""
         warmup = f"{train.warmup_epochs} warm-up epochs at {train.warmup_lr:g}"
-        rate = f"lr {train.lr:g}, {train.schedule}{steps}, {warmup}"
+        floor = f" to {train.min_lr:g}" if train.min_lr else ""
+        unit = " by the step" if train.schedule_unit == "step" else ""
+        rate = f"lr {train.lr:g}, {train.schedule}{floor}{unit}{steps}, {warmup}"
+        eps = "" if train.eps is None else f" (eps {train.eps:g})"
         rows.append(("steps", f"{info.steps} of up to {train.batch_size} images"))
-        rows.append(("optimiser", f"{train.optimizer}, {rate}, weight decay {train.weight_decay:g}"))
+        rows.append(("optimiser", f"{train.optimizer}{eps}, {rate}, weight decay {train.weight_decay:g}"))
         rows += _unusual(train)
     if info.kept is not None and info.kept.words:
         rows.append(("state", info.kept.words))

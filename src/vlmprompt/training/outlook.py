@@ -7,12 +7,22 @@ from collections.abc import Iterator, Mapping
 
 from vlmprompt.config.layers import is_implied
 from vlmprompt.config.models import TrainConfig
-from vlmprompt.training.schedule import Plan, learning_rate
+from vlmprompt.training.schedule import Plan, last_rate
 
 MOST_WARMUP = 0.1  # of the steps; CoCoOp's ten epochs are the published schedule with most but one
 MOST_LAST_RATE = 0.2  # of the peak
 # What a schedule hangs on. Where none was given explicitly it is the published one, which needs no comment.
-PACE = ("epochs", "max_steps", "batch_size", "warmup_epochs", "schedule", "milestones", "gamma")
+PACE = (
+    "epochs",
+    "max_steps",
+    "batch_size",
+    "warmup_epochs",
+    "schedule",
+    "schedule_unit",
+    "min_lr",
+    "milestones",
+    "gamma",
+)
 
 
 def warmup_steps(train: TrainConfig, plan: Plan) -> int:
@@ -49,6 +59,13 @@ def doubts(train: TrainConfig, plan: Plan, sources: Mapping[str, str]) -> Iterat
     """
     if train.schedule != "step" and (train.milestones or train.gamma != TrainConfig.model_fields["gamma"].default):
         yield f"milestones and gamma have no effect with schedule = {train.schedule}"
+    idle = [
+        name for name in ("schedule_unit", "min_lr") if getattr(train, name) != TrainConfig.model_fields[name].default
+    ]
+    if idle and train.schedule not in ("cosine", "linear"):
+        yield f"{' and '.join(idle)} has no effect with schedule = {train.schedule}, only with cosine and linear"
+    if train.eps is not None and train.optimizer == "sgd":
+        yield "eps has no effect with optimizer = sgd, only with adam and adamw"
     if train.patience is not None and (times := _measurements(train, plan)) <= train.patience + 1:
         yield f"patience = {train.patience} has no effect: the run has {_count(times, 'measurement')} in all"
     if not any(_is_given(name, sources) for name in PACE):
@@ -80,8 +97,9 @@ def _slow(train: TrainConfig, plan: Plan) -> Iterator[str]:
             f"warm-up takes {warm} of {plan.steps} steps ({warm / plan.steps:.0%}), at the rate {train.warmup_lr:g}; "
             "lower it (--set warmup_epochs=0) or train longer (--epochs)"
         )
-    last = learning_rate(train, plan.epochs, plan.epochs - 1)
-    if train.schedule in ("cosine", "linear") and last > MOST_LAST_RATE * train.lr:
+    last = last_rate(train, plan)
+    by_epoch = train.schedule in ("cosine", "linear") and train.schedule_unit == "epoch"
+    if by_epoch and last - train.min_lr > MOST_LAST_RATE * train.lr:
         yield (
             f"the run ends at the rate {last:.3g}, {last / train.lr:.0%} of the peak: the rate changes once an epoch, "
             f"and there are {plan.epochs}; train for more epochs (--epochs), or lower warmup_epochs"
@@ -90,7 +108,7 @@ def _slow(train: TrainConfig, plan: Plan) -> Iterator[str]:
 
 def _rates(train: TrainConfig, plan: Plan) -> str:
     """The rates of a run, such as `1e-05 for 1 epoch (4 steps, 4 %), then cosine from 0.002 to 1.97e-06`."""
-    warm, last = warmup_steps(train, plan), learning_rate(train, plan.epochs, plan.epochs - 1)
+    warm, last = warmup_steps(train, plan), last_rate(train, plan)
     parts = []
     if warm:
         n = min(train.warmup_epochs, plan.epochs)
@@ -99,7 +117,9 @@ def _rates(train: TrainConfig, plan: Plan) -> str:
         )
     if warm < plan.steps:
         constant = train.schedule == "constant"
-        parts.append(f"{train.lr:g}, constant" if constant else f"{train.schedule} from {train.lr:g} to {last:.3g}")
+        fall = f"{train.schedule} from {train.lr:g} to {last:.3g}"
+        stepwise = ", set anew each step" if train.schedule_unit == "step" else ""
+        parts.append(f"{train.lr:g}, constant" if constant else fall + stepwise)
     return ", then ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""How many steps a run takes, and the learning rate of each epoch, in closed form."""
+"""How many steps a run takes, and the learning rate of each, in closed form."""
 
 from __future__ import annotations
 
@@ -51,29 +51,59 @@ class Plan:
         return validate_every is not None and ((epoch + 1) % validate_every == 0 or epoch == self.epochs - 1)
 
 
+def step_rate(train: TrainConfig, plan: Plan, epoch: int, step: int) -> float:
+    """The learning rate of one step.
+
+    With `schedule_unit` = "epoch" it is that of the whole epoch, see `learning_rate`. With "step" the cosine and the
+    line are followed step by step: t steps of T done and w those of the warm-up, in place of e, E and w there. Without
+    warm-up this is torch's CosineAnnealingLR(T_max=T, eta_min=min_lr), its `step` called after every step.
+
+    Args:
+        epoch, step: 0-based, of the run and of the epoch.
+    """
+    if train.schedule_unit == "epoch" or train.schedule not in ("cosine", "linear"):
+        return learning_rate(train, plan.epochs, epoch)
+    done = epoch * plan.steps_per_epoch + step
+    return _falling(train, done, plan.steps, train.warmup_epochs * plan.steps_per_epoch)
+
+
+def last_rate(train: TrainConfig, plan: Plan) -> float:
+    """The learning rate of a run's last step."""
+    return step_rate(train, plan, plan.epochs - 1, plan.steps_in(plan.epochs - 1) - 1)
+
+
 def learning_rate(train: TrainConfig, epochs: int, epoch: int) -> float:
     """The learning rate throughout an epoch.
 
-    With w warm-up epochs of E: `warmup_lr` for e < w, then by `schedule`
+    With w warm-up epochs of E: `warmup_lr` for e < w, then by `schedule`, with m = `min_lr`
 
-    - cosine: lr/2 * (1 + cos(pi * (e - w) / E)), which starts at lr and does not reach 0 (Dassl: the cosine spans E
-      epochs, and starts anew after the warm-up);
-    - linear: lr * (1 - (e - w) / E), over the same span;
-    - step: lr * gamma^m, m the number of milestones <= e, which count from the run's start;
+    - cosine: m + (lr - m)/2 * (1 + cos(pi * (e - w) / E)), which starts at lr and does not reach m (Dassl: the cosine
+      spans E epochs, and starts anew after the warm-up);
+    - linear: m + (lr - m) * (1 - (e - w) / E), over the same span;
+    - step: lr * gamma^n, n the number of milestones <= e, which count from the run's start;
     - constant: lr.
 
-    Without warm-up these are torch's CosineAnnealingLR, LinearLR (from 1 to 0), MultiStepLR and ConstantLR (factor 1).
+    Without warm-up, and with m = 0, these are torch's CosineAnnealingLR, LinearLR (from 1 to 0), MultiStepLR and
+    ConstantLR (factor 1).
 
     Args:
         epochs: E of this run, which `max_steps` may have lowered.
         epoch: e, 0-based.
     """
+    if train.schedule in ("cosine", "linear"):
+        return _falling(train, epoch, epochs, train.warmup_epochs)
     if epoch < train.warmup_epochs:
         return train.warmup_lr
     if train.schedule == "constant":
         return train.lr
-    if train.schedule == "step":
-        return train.lr * train.gamma ** sum(milestone <= epoch for milestone in train.milestones)
+    return train.lr * train.gamma ** sum(milestone <= epoch for milestone in train.milestones)
+
+
+def _falling(train: TrainConfig, done: int, span: int, warmup: int) -> float:
+    """A cosine or linear rate after `done` of `span` epochs or steps, of which `warmup` are warm-up."""
+    if done < warmup:
+        return train.warmup_lr
+    part, height = (done - warmup) / span, train.lr - train.min_lr
     if train.schedule == "linear":
-        return train.lr * (1 - (epoch - train.warmup_epochs) / epochs)
-    return train.lr / 2 * (1 + math.cos(math.pi * (epoch - train.warmup_epochs) / epochs))
+        return train.min_lr + height * (1 - part)
+    return train.min_lr + height / 2 * (1 + math.cos(math.pi * (done - warmup) / span))
