@@ -71,7 +71,7 @@ def to_search_on(method: PromptMethod, val: tuple[ImageFeatures, Tensor] | None)
     """The validation images on which `fit` chooses what `searched` names; None where it chooses nothing.
 
     Raises:
-        InputError: it is to choose, nobody has switched that off, and there are none.
+        InputError: it is to choose, nobody has switched that off, and there are none, or their labels do not fit.
     """
     if not method.searched or not method.val_search:
         return None
@@ -81,4 +81,5 @@ def to_search_on(method: PromptMethod, val: tuple[ImageFeatures, Tensor] | None)
             "given none",
             hint="give some as val, or set the option search to none",
         )
+    require_labelled(method, *val, "validation")
     return val
