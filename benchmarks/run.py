@@ -34,6 +34,7 @@ BENCHES = (
     "pictures",
     "reading",
     "predict",
+    "tip_adapter",
 )
 
 

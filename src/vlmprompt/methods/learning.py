@@ -26,6 +26,8 @@ class Learning:
     fit_views: int = 1
     # Hyper-parameters that `search_on_val` chooses; none: no validation image is looked at for it.
     searched: Sequence[str] = ()
+    # Set by whoever trains: off under `--no-val-search`, so that `fit` can tell it from a lack of validation images.
+    val_search: bool = True
     # Views of each image in a step of the loop, augmented independently; with more than one see `forward_views`.
     training_views: int = 1
     # Each step comes with as many images of the data set's training split whose labels are withheld, see

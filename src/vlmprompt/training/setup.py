@@ -174,6 +174,7 @@ def untrained(
         generator=generator,
         template=data.dataset.template,
     )
+    method.val_search = config.train.val_search
     _require_texts_fit(data, method)
     return Setup(config, runtime, device, data, towers, method, None)
 

@@ -13,6 +13,13 @@ METHODS: tuple[tuple[str, str, str], ...] = (("clip_lora", "CLIPLoRA", "low-rank
 METHODS: tuple[tuple[str, str, str], ...] = (
     ("mmrl", "MMRL", "learned tokens of one shared space in the upper layers of both towers"),
     ("tcp", "TCP", "context words, and class tokens made of each class's own text feature"),
+METHODS: tuple[tuple[str, str, str], ...] = (
+    ("clap", "CLAP", "class prototypes, held near the text as far as it knows each class"),
+    ("clip_adapter", "CLIPAdapter", "a bottleneck on the image feature, mixed with it"),
+    ("lp_plus_plus", "LPPlusPlus", "a linear probe blended with the text, step sizes from the data"),
+    ("taskres", "TaskRes", "a learned residual on each class's text feature"),
+    ("tip_adapter", "TipAdapter", "a cache of the training images beside zero-shot CLIP; no training"),
+    ("tip_adapter_f", "TipAdapterF", "the same cache, its keys trained"),
 )
 
 
