@@ -1,6 +1,6 @@
 """From records to batches on the device: decoded in workers, copied one batch ahead.
 
-Shapes: B images, 3 colours, H x W pixels.
+Shapes: B images, V views of an image, 3 colours, H x W pixels.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vlmprompt.data.images import read_image
 from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
+from vlmprompt.data.views import Views
 from vlmprompt.errors import InputError
 
 # Up to so many images, starting workers costs about what they save; spawned ones first import torch, for seconds.
@@ -34,7 +35,7 @@ class Batch:
     """Images with their labels.
 
     Attributes:
-        images_B3HW: transformed images, on the loader's device.
+        images_B3HW: transformed images, on the loader's device; (B,V,3,H,W) of a loader that gives several views.
         labels_B: int64, on the device.
         index_B: int64, positions in the loader's records, on the CPU.
     """
@@ -61,7 +62,8 @@ class ImageLoader:
 
     Args:
         records: all that `order` may point to.
-        transform: image -> (3,H,W), picklable where processes are spawned.
+        transform: image -> (3,H,W), picklable where processes are spawned; or several views, which hang on their own
+            seed and the record's id in place of `augment_seed`, the position and `again`.
         device: where batches arrive; on CUDA through pinned memory and one batch ahead.
         workers: decoding processes; 0 = decode in the main process.
         order: positions in `records`, each pass in this order; default: all, as they are.
@@ -78,7 +80,7 @@ class ImageLoader:
     def __init__(
         self,
         records: Sequence[Record],
-        transform: Transform,
+        transform: Transform | Views,
         batch_size: int,
         *,
         device: torch.device | str = "cpu",
@@ -152,7 +154,7 @@ class _Failure:
 class _Images(TorchDataset[Any]):
     """Decodes and transforms; lives in the workers."""
 
-    def __init__(self, records: Sequence[Record], transform: Transform, seed: tuple[int, ...]) -> None:
+    def __init__(self, records: Sequence[Record], transform: Transform | Views, seed: tuple[int, ...]) -> None:
         self._records = records
         self._transform = transform
         self._seed = seed
@@ -164,6 +166,8 @@ class _Images(TorchDataset[Any]):
             image = read_image(record)
         except InputError as error:
             return _Failure(error.message, error.hint)
+        if isinstance(self._transform, Views):
+            return self._transform(image, record.id), record.label, index, GUESSED in image.info
         with torch.random.fork_rng(devices=[]):
             # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
             torch.default_generator.manual_seed(_sample_seed(self._seed, index, again))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vlmprompt.config.models import RunConfig
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
+from vlmprompt.methods.build import method_type
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.results.details import Details
 
@@ -50,6 +51,10 @@ class MissingError(InputError):
     """What a cell needs is not there yet, such as other runs or the name of a data set."""
 
 
+def _learns_nothing(method: str) -> bool:
+    return "training_free" in method_type(method).capabilities
+
+
 def _no_siblings() -> Mapping[int | None, Subject]:
     return {}
 
@@ -88,8 +93,8 @@ class Subject:
 
     @property
     def untrained(self) -> bool:
-        """Whether the method learned nothing, so that shots and seed mean nothing."""
-        return self.shots is None and self.seed is None
+        """Whether the method learned nothing, so that shots mean nothing, and a seed is that of test streams alone."""
+        return self.shots is None and (self.seed is None or _learns_nothing(self.config.method))
 
 
 @dataclass(frozen=True)

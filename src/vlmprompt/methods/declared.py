@@ -13,6 +13,7 @@ from vlmprompt.errors import PluginError, nearest
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.requirements import CAPABILITIES, REQUIREMENTS
+from vlmprompt.methods.streaming import adapts
 from vlmprompt.registry import Entry
 
 
@@ -61,7 +62,8 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
     """Look at what a method says once it is made.
 
     Raises:
-        PluginError: a capability that there is not, or local features that no tower has.
+        PluginError: a capability that there is not, local features that no tower has, or half of what adapting at test
+            time takes.
     """
     _require_names(entry, "capabilities", method.capabilities, CAPABILITIES)
     needs: Any = method.image_needs()
@@ -74,6 +76,16 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
     for name in ("global_", "grad"):
         if not isinstance(getattr(needs, name), bool):
             raise _wrong(entry, f"image_needs() asks for {name} = {getattr(needs, name)!r}", "allowed: True, False")
+    views: Any = method.test_views
+    if type(views) is not int or views < 1:
+        raise _wrong(entry, f"test_views = {views!r} is no number of views", "it is 1 or more, the plain view included")
+    if adapts(method) == (type(method).observe is PromptMethod.observe):
+        lacks = (
+            "has the capability test_time, but no observe(views)"
+            if adapts(method)
+            else ("has observe(views), but not the capability test_time")
+        )
+        raise _wrong(entry, lacks, "a method that adapts at test time has both")
 
 
 def _require_names(entry: Entry, what: str, given: Any, known: Iterable[str] | None = None) -> None:

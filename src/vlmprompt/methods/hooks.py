@@ -28,6 +28,7 @@ from vlmprompt.methods.config import DEFAULT_TEMPLATE, MethodConfig
 from vlmprompt.methods.output import LocalView, Losses, MethodOutput
 from vlmprompt.methods.requirements import DescriptionUse
 from vlmprompt.methods.showing import Showing
+from vlmprompt.methods.streaming import Streaming
 from vlmprompt.methods.weighted import cross_entropy
 
 if TYPE_CHECKING:
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
     from vlmprompt.methods.foreign import ForeignState
 
 
-class Hooks(Showing, nn.Module):
+class Hooks(Showing, Streaming, nn.Module):
     """The hooks of `PromptMethod`, which adds what the toolkit keeps of a method.
 
     A method reads images and texts (`image_needs`, `class_tokens`), has prompts (`text_prompts`, `visual_prompts`),
     makes logits of features (`classify`) and a loss of logits (`loss`). The defaults are a cosine classifier on the
-    global feature with cross-entropy.
+    global feature with cross-entropy. What it shows of itself is in `Showing`, adaptation at test time in `Streaming`.
 
     Args:
         backbone: frozen towers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from vlmprompt.methods.class_text import SEVERAL_NAMES
+from vlmprompt.methods.streaming import TEST_TIME
 
 CAPABILITIES = frozenset(
     {
@@ -16,6 +17,7 @@ CAPABILITIES = frozenset(
         "closed_form",
         "training_free",
         SEVERAL_NAMES,
+        TEST_TIME,
     }
 )
 

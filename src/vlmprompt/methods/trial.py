@@ -12,6 +12,7 @@ from vlmprompt.backbones.openclip.miniature import trial_backbone
 from vlmprompt.errors import PluginError, VlmPromptError
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.given import require_losses
+from vlmprompt.methods.streaming import adapts, blank
 from vlmprompt.registry import one_line
 
 _NAMES = ("cat", "dog")
@@ -59,6 +60,13 @@ def _step(name: str, backbone: Backbone) -> None:
             method.start_epoch(0, 1)
             output = method(images)
             require_losses(method.told, method.loss(output, torch.arange(len(_NAMES))))
-    method.frozen()(images)
+    frozen = method.frozen()
+    seen = frozen(blank(method, len(_NAMES)))
+    if adapts(method) and not torch.equal(frozen.stream()(blank(method, len(_NAMES))).logits, seen.logits):
+        raise PluginError(
+            f"{method.told}: a second stream of the same images has other logits than the first",
+            hint="start_stream must forget all; tell the author of the method",
+        )
     if "new_classes" in method.capabilities:
-        method.with_classes(_NAMES[1:], descriptions=_PHRASES[1:]).frozen()(images)
+        other = method.with_classes(_NAMES[1:], descriptions=_PHRASES[1:])
+        other.frozen()(blank(other, len(_NAMES)))
