@@ -9,7 +9,10 @@ from vlmprompt.api import hookimpl
 if TYPE_CHECKING:
     from vlmprompt.api import Register
 
-METHODS: tuple[tuple[str, str, str], ...] = ()
+METHODS: tuple[tuple[str, str, str], ...] = (
+    ("tda", "TDA", "a cache filled by the test stream itself; no training"),
+    ("tpt", "TPT", "context words tuned on each test image by the agreement of its views"),
+)
 
 
 @hookimpl
