@@ -118,7 +118,13 @@ def test_other_classes_have_their_own_text(tiny_backbone: Backbone) -> None:
 
 @pytest.mark.parametrize(
     ("data", "alpha", "beta", "views", "templates"),
-    [("dtd", 2, 3, 1, 1), ("imagenet", 2, 5, 1, 7), ("imagenet-v2", 1, 8, 64, 7), ("ucf101", 3, 8, 1, 1), ("doodles", 2, 5, 1, 1)],
+    [
+        ("dtd", 2, 3, 1, 1),
+        ("imagenet", 2, 5, 1, 7),
+        ("imagenet-v2", 1, 8, 64, 7),
+        ("ucf101", 3, 8, 1, 1),
+        ("doodles", 2, 5, 1, 1),
+    ],
 )
 def test_settings_of_single_data_sets(data: str, alpha: float, beta: float, views: int, templates: int) -> None:
     run = resolve({"method": "tda", "data": data, "backbone": "ViT-B-16/openai"}, env={}).run

@@ -44,7 +44,7 @@ def by_hand(
         ctx = ctx.detach().requires_grad_()
         p = (scale * unit @ text_by_hand(model, tokenizer, ctx).T).softmax(dim=1)
         if kept is None:
-            kept = sorted(range(len(views)), key=lambda i: float(-(p[i] * p[i].log()).sum()))[: len(views) // 10]
+            kept = sorted(range(len(views)), key=(-(p * p.log()).sum(dim=1)).tolist().__getitem__)[: len(views) // 10]
         together = p[kept].mean(dim=0)
         (-(together * together.log()).sum()).backward()
         grad = ctx.grad
@@ -89,7 +89,9 @@ def test_the_step_lowers_the_entropy_of_what_the_kept_views_say(tiny_backbone: B
         return float(-(mean_K * mean_K.log()).sum())
 
     with torch.no_grad():
-        text_Kd = torch.nn.functional.normalize(tiny_backbone.text.encode(method.text_prompts(), method.classes)[0], dim=1)
+        text_Kd = torch.nn.functional.normalize(
+            tiny_backbone.text.encode(method.text_prompts(), method.classes)[0], dim=1
+        )
         p_AK = (tiny_backbone.scale * views @ text_Kd.T).softmax(dim=1)
         kept = (-(p_AK * p_AK.log()).sum(dim=1)).argsort()[:4]
         assert said(method.tuned(views)) < said(method.ctx_VD) < math.log(4)

@@ -92,14 +92,14 @@ class TDA(PromptMethod):
         plain = self.classify(views[:1], TextFeatures(self.text_Kd[None]))
         image_d, logits_K, p_K, uncertainty = self._seen(views.unit_Bd, self.text_Kd)
         label = int(logits_K.argmax())
-        if (place := _let_in(self.pos_entropy_KC[label], uncertainty)) is not None:
-            self.pos_KCd[label] = _with(self.pos_KCd[label], image_d, place)
+        if (order := _let_in(self.pos_entropy_KC[label], uncertainty)) is not None:
+            self.pos_KCd[label] = _with(self.pos_KCd[label], image_d, order)
         relative = float(uncertainty) / math.log2(max(2, len(logits_K)))
-        if config.entropy_low < relative < config.entropy_high:
-            if (place := _let_in(self.neg_entropy_KC[label], uncertainty)) is not None:
-                self.neg_KCd[label] = _with(self.neg_KCd[label], image_d, place)
-                mask_K = (p_K > config.mask_low) & (p_K < config.mask_high)
-                self.neg_mask_KCK[label] = _with(self.neg_mask_KCK[label], mask_K, place)
+        unsure = config.entropy_low < relative < config.entropy_high
+        if unsure and (order := _let_in(self.neg_entropy_KC[label], uncertainty)) is not None:
+            self.neg_KCd[label] = _with(self.neg_KCd[label], image_d, order)
+            mask_K = (p_K > config.mask_low) & (p_K < config.mask_high)
+            self.neg_mask_KCK[label] = _with(self.neg_mask_KCK[label], mask_K, order)
         adapted_K = logits_K + self._for(image_d) - self._against(image_d)
         return replace(plain, logits=adapted_K[None], global_cosines=None)
 
