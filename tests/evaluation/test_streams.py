@@ -156,7 +156,7 @@ def test_keys_and_seeds_know_the_stream(tiny_backbone: Backbone) -> None:
         return own, key_of(own, AccuracySuite(), cell, "data", "backbone")
 
     (first, key), (second, other) = made("tda", 1), made("tda", 2)
-    assert (first.shots, first.seed, second.seed) == (None, 1, 2) and first.untrained and key != other
+    assert (first.shots, first.seed, second.seed) == (0, 1, 2) and first.untrained and key != other
     assert made("zeroshot", 1)[0].seed is None and made("zeroshot", 1)[0].untrained
     grid = Grid(["tda", "zeroshot"], ["folder:a"], [4, 8], [1, 2])
     runs = [(flags["method"], flags["shots"], flags["seed"]) for group in grid.groups() for flags in group]
@@ -177,7 +177,7 @@ def test_a_run_is_measured_and_used(adapted: Path, photos: Path, tiny_backbone: 
                     companions={"ood": f"folder:{photos}/train"})  # fmt: skip
     said = {(row.suite, row.cell, row.metric): row for row in rows}
     top1 = said["accuracy", "test", "top1"]
-    assert top1.status == "ok" and (top1.shots, top1.seed) == (None, 1)
+    assert top1.status == "ok" and (top1.shots, top1.seed) == (0, 1)
     rule = "adapts at test time: each split is a stream of its own, in the order of BLAKE2b of (seed, split, image id)"
     assert f"{rule}, seed 1" in top1.note
     prompts = said["prompts", "text", "cosine"]

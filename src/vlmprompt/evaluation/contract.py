@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vlmprompt.config.models import RunConfig
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
-from vlmprompt.methods.build import method_type
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.results.details import Details
 
@@ -51,10 +50,6 @@ class MissingError(InputError):
     """What a cell needs is not there yet, such as other runs or the name of a data set."""
 
 
-def _learns_nothing(method: str) -> bool:
-    return "training_free" in method_type(method).capabilities
-
-
 def _no_siblings() -> Mapping[int | None, Subject]:
     return {}
 
@@ -66,7 +61,8 @@ class Subject:
     Attributes:
         run: name of the evaluated run (a reference names the run that it stands beside).
         config: everything that determined it.
-        shots: images a class that it learned from; None = all, or nothing was learned (then no seed either).
+        shots: images a class that it learned from; None = all, or nothing was learned (then no seed either); 0 =
+            nothing was learned, but numbers depend on the seed (the order of test streams).
         seed: None where nothing depends on it.
         digest: of what was learned; empty where `config` and the data determine it.
         build: the method, ready for inference, over the label space that it was trained on.
@@ -94,7 +90,7 @@ class Subject:
     @property
     def untrained(self) -> bool:
         """Whether the method learned nothing, so that shots mean nothing, and a seed is that of test streams alone."""
-        return self.shots is None and (self.seed is None or _learns_nothing(self.config.method))
+        return self.shots == 0 or (self.shots is None and self.seed is None)
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,10 @@ def is_seeded(method: str) -> bool:
 
 
 def shots_and_seed(config: RunConfig) -> tuple[int | None, int | None]:
-    """Shots and seed as rows give them; None where nothing depends on them, or (shots) for all images."""
-    free = is_training_free(config.method)
-    return None if free else config.shots, config.seed if is_seeded(config.method) else None
+    """Shots and seed as rows give them, see `Subject`."""
+    if not is_training_free(config.method):
+        return config.shots, config.seed
+    return (0, config.seed) if is_seeded(config.method) else (None, None)
 
 
 def _reads(method: str) -> bool:
