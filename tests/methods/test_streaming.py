@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,23 @@ def test_the_doctor_finds_a_method_that_does_not_forget() -> None:
         host().methods.withdraw(SOURCE)
     assert list(failed) == ["forgetful"] and not untried
     assert "a second stream of the same images has other logits than the first" in failed["forgetful"].message
+
+
+def test_the_method_of_the_docs_works(tiny_backbone: Backbone) -> None:
+    text = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
+    (block,) = (part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Centred" in part)
+    module: dict[str, Any] = {"__name__": "documented"}
+    exec(block, module)
+    method: PromptMethod = module["Centred"](tiny_backbone, NAMES, MethodConfig()).eval()
+    features = method.encode_images(images(4))
+    text_Kd = method.encode_text().unit_PKd[0]
+    unit_Bd, expected = features.unit_Bd, []
+    for i in range(4):
+        before = unit_Bd[:i].mean(dim=0) if i else torch.zeros(32)
+        moved = unit_Bd[i] - before
+        expected.append(tiny_backbone.scale * text_Kd @ moved / moved.norm())
+    for _ in range(2):
+        torch.testing.assert_close(method.frozen()(features).logits, torch.stack(expected), rtol=1e-4, atol=1e-3)
 
 
 def test_what_needs_a_fixed_classifier_says_so(tiny_backbone: Backbone) -> None:
