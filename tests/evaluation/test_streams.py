@@ -179,7 +179,7 @@ def test_a_run_is_measured_and_used(adapted: Path, photos: Path, tiny_backbone: 
     top1 = said["accuracy", "test", "top1"]
     assert top1.status == "ok" and (top1.shots, top1.seed) == (0, 1)
     rule = "adapts at test time: each split is a stream of its own, in the order of BLAKE2b of (seed, split, image id)"
-    assert f"{rule}, seed 1" in top1.note
+    assert f"{rule}; stream seed 1" in top1.note
     prompts = said["prompts", "text", "cosine"]
     assert prompts.status == "not_applicable" and "needs a fixed classifier" in prompts.note
     scores = {row.status for row in rows if row.suite == "ood" and row.cell.endswith("/mcm")}

@@ -17,4 +17,4 @@ def stream_note(config: RunConfig) -> str:
     """For the reader of a row; empty of a method that does not adapt."""
     if not is_streamed(config.method):
         return ""
-    return f"adapts at test time: each split is a stream of its own, in the order of {RULE}, seed {config.seed}"
+    return f"adapts at test time: each split is a stream of its own, in the order of {RULE}; stream seed {config.seed}"
