@@ -60,7 +60,7 @@ def test_descriptions_go_with_every_name(tiny_model: torch.nn.Module, tiny_backb
 def test_each_method_takes_several_names_or_says_that_it_cannot(name: str, tiny_backbone: Backbone) -> None:
     options = {"locoop": {"top_k": 1}, "gallop": {"topk": [2, 4, 6, 8]}}.get(name, {})
     descriptions = [["wheels"], ["a tail"]]
-    if name in ("zeroshot", "descriptions", "linear_probe", "vpt"):
+    if name in ("zeroshot", "descriptions", "linear_probe", "vpt", "tda"):
         method = build_method(name, tiny_backbone, NAMES, options, descriptions=descriptions)
         assert method.class_names == tuple(NAMES) and "several_names" in method.capabilities
         return

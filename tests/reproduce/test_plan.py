@@ -69,6 +69,7 @@ def test_towers_by_hand() -> None:
         ("proda", Prompting(4, 16, False, False, 0, True)),  # of 32, four a step
         ("vpt", Prompting(0, 0, False, True, 0, True)),
         ("linear_probe", Prompting(0, 0, False, False, 1, False)),
+        ("tpt", Prompting(0, 0, False, False, 0, False, views=64)),
     ],
 )
 def test_what_methods_ask_for(method: str, expected: Prompting) -> None:

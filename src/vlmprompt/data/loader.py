@@ -1,6 +1,6 @@
 """From records to batches on the device: decoded in workers, copied one batch ahead.
 
-Shapes: B images, 3 colours, H x W pixels.
+Shapes: B images, V views of an image, 3 colours, H x W pixels.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from vlmprompt.data.images import read_image
 from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
+from vlmprompt.data.views import Views
 from vlmprompt.errors import InputError
 
 # Up to so many images, starting workers costs about what they save; spawned ones first import torch, for seconds.
@@ -62,7 +63,8 @@ class ImageLoader:
 
     Args:
         records: all that `order` may point to.
-        transform: image -> (3,H,W), picklable where processes are spawned.
+        transform: image -> (3,H,W), picklable where processes are spawned; or several views, which hang on their own
+            seed and the record's id in place of `augment_seed`, the position and `again`.
         device: where batches arrive; on CUDA through pinned memory and one batch ahead.
         workers: decoding processes; 0 = decode in the main process.
         order: positions in `records`, each pass in this order; default: all, as they are.
@@ -80,7 +82,7 @@ class ImageLoader:
     def __init__(
         self,
         records: Sequence[Record],
-        transform: Transform,
+        transform: Transform | Views,
         batch_size: int,
         *,
         device: torch.device | str = "cpu",
@@ -155,7 +157,9 @@ class _Failure:
 class _Images(TorchDataset[Any]):
     """Decodes and transforms; lives in the workers."""
 
-    def __init__(self, records: Sequence[Record], transform: Transform, seed: tuple[int, ...], views: int = 1) -> None:
+    def __init__(
+        self, records: Sequence[Record], transform: Transform | Views, seed: tuple[int, ...], views: int = 1
+    ) -> None:
         self._records = records
         self._transform = transform
         self._seed = seed
@@ -168,17 +172,20 @@ class _Images(TorchDataset[Any]):
             image = read_image(record)
         except InputError as error:
             return _Failure(error.message, error.hint)
-        views = [self._view(image, view, index, again) for view in range(self._views)]
+        if isinstance(self._transform, Views):
+            return self._transform(image, record.id), record.label, index, GUESSED in image.info
+        transform = self._transform
+        views = [self._view(transform, image, view, index, again) for view in range(self._views)]
         pixels = views[0] if self._views == 1 else torch.stack(views)
         return pixels, record.label, index, GUESSED in image.info
 
-    def _view(self, image: Image.Image, view: int, index: int, again: int) -> Tensor:
+    def _view(self, transform: Transform, image: Image.Image, view: int, index: int, again: int) -> Tensor:
         """One view of an image; further ones have seeds that no position can give, as theirs holds a number below 0."""
         seed = (*self._seed, -view) if view else self._seed
         with torch.random.fork_rng(devices=[]):
             # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
             torch.default_generator.manual_seed(_sample_seed(seed, index, again))
-            return self._transform(image)
+            return transform(image)
 
 
 def _in_process() -> int:

@@ -1,6 +1,6 @@
 """Pictures as people have them in Python: paths, PIL images, arrays, tensors; one, or any number.
 
-Shapes: H x W pixels, C channels; h x w pixels of a tower's input.
+Shapes: H x W pixels, C channels, V views; h x w pixels of a tower's input.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from vlmprompt.data.images import as_rgb, read_image
 from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
+from vlmprompt.data.views import Views, pixels_id
 from vlmprompt.errors import InputError
 from vlmprompt.regular import named_path
 
@@ -64,10 +65,34 @@ def picture_tensor(picture: Any, transform: Transform, sides: tuple[int, int], *
                 hint="apply that transform, or give pixels: 8-bit (torch.uint8), 0 to 255",
             )
         return picture.float()
-    image = _image(picture, upright)
+    return transform(_doubted(_image(picture, upright)))
+
+
+def picture_views(picture: Any, views: Views, *, upright: bool) -> Tensor:
+    """Several views of one picture, as a tower reads them: (V,3,h,w).
+
+    They hang on the id of a record, and on the pixels of whatever else shows a picture.
+
+    Args:
+        upright: see `picture_tensor`.
+
+    Raises:
+        InputError: it cannot be read, is none of `KINDS`, or has been transformed, so that it shows one view.
+    """
+    if isinstance(picture, Tensor) and picture.is_floating_point():
+        raise InputError(
+            f"a transformed picture is one view, and {views.count} views are made of each",
+            hint="give the picture itself: a path, a PIL image, or 8-bit pixels",
+        )
+    image = _doubted(_image(picture, upright))
+    return views(image, picture.id if isinstance(picture, Record) else pixels_id(image))
+
+
+def _doubted(image: Image.Image) -> Image.Image:
+    """The image; what is doubtful of its colours is said."""
     if GUESSED in image.info:
-        warnings.warn(WARNING, stacklevel=4)
-    return transform(image)
+        warnings.warn(WARNING, stacklevel=5)
+    return image
 
 
 def _is_one(given: Any) -> bool:

@@ -19,7 +19,10 @@ from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.build import description_use
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.frozen import FrozenMethod
 from vlmprompt.methods.output import MethodOutput
+from vlmprompt.methods.stream_order import back_in_place, stream_order
+from vlmprompt.methods.streaming import TEST_TIME, adapts, joined, picked
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.predict.temperature import scaled
 from vlmprompt.progress import SilentProgress
@@ -56,6 +59,7 @@ class Context:
         self._bank = bank
         self._companions = {**dataset.companions, **{k: v for k, v in (companions or {}).items() if v}}
         self._built: dict[str, PromptMethod] = {}
+        self._told: dict[tuple[int, str, str], tuple[PromptMethod, FrozenMethod]] = {}
 
     @property
     def root(self) -> Path | None:
@@ -139,19 +143,74 @@ class Context:
     def outputs(
         self, method: PromptMethod, dataset: Dataset, split: str = "test"
     ) -> Iterator[tuple[MethodOutput, Tensor]]:
-        """What the method says of each batch, and the labels; text is encoded once, nothing is trained.
+        """What the method says of each batch, and the labels, in the order of the split.
+
+        Text is encoded once, nothing is trained. A method that adapts at test time sees the split as one stream, in the
+        order of `stream_order`; what it says is held until all is seen, and then put back in the order of the split.
 
         Args:
             method: over the classes of `dataset`.
         """
-        frozen = method.frozen()
-        batches, from_features = self._bank.batches(frozen.method, dataset, split)
+        if not adapts(method):
+            yield from self._said(method, dataset, split)
+            return
+        outputs, labels = zip(*self._said(method, dataset, split), strict=True)
+        back_B, size = back_in_place(self._order(dataset, split)), len(labels[0])
+        whole, labels_B = joined(outputs), torch.cat(labels)
+        for part_B in back_B.split(size):
+            yield picked(whole, part_B), labels_B[part_B.to(labels_B.device)]
+
+    def read(
+        self,
+        method: PromptMethod,
+        dataset: Dataset,
+        split: str,
+        what: Callable[[MethodOutput], Mapping[str, Tensor]],
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Some tensors of every image, and the labels, on the CPU and in the order of the split.
+
+        The same as by `outputs`, but of a method that adapts no more is held than these.
+
+        Args:
+            what: gives tensors (B,...) of what the method says of B images; those of all batches are put together.
+        """
+        found: dict[str, list[Tensor]] = {}
+        labels: list[Tensor] = []
+        for output, labels_B in self._said(method, dataset, split):
+            labels.append(labels_B.cpu())
+            for name, part in what(output).items():
+                found.setdefault(name, []).append(part.cpu())
+        values = {name: torch.cat(parts) for name, parts in found.items()}
+        if not adapts(method):
+            return values, torch.cat(labels)
+        back_B = back_in_place(self._order(dataset, split))
+        return {name: value[back_B] for name, value in values.items()}, torch.cat(labels)[back_B]
+
+    def _said(self, method: PromptMethod, dataset: Dataset, split: str) -> Iterator[tuple[MethodOutput, Tensor]]:
+        """What `outputs` gives, but a stream as it is seen."""
+        frozen = self._frozen(method, dataset)
+        order = self._order(dataset, split) if adapts(method) else None
+        batches, from_features = self._bank.batches(
+            frozen.method, dataset, split, order=order, seed=self.subject.config.seed
+        )
         title = f"{self.subject.config.method} on {split} images of {dataset.name}"
         progress = self._bank.progress if _takes_time(method, from_features) else SilentProgress()
         with progress.task(title, len(dataset.split(split)), unit="img") as task:
             for images, labels_B in batches:
                 yield frozen(images), labels_B
                 task.advance(len(labels_B))
+
+    def _order(self, dataset: Dataset, split: str) -> list[int]:
+        return stream_order(dataset.split(split), split, self.subject.config.seed)
+
+    def _frozen(self, method: PromptMethod, dataset: Dataset) -> FrozenMethod:
+        """The method for one pass; what it computes for the data set is computed once."""
+        if type(method).start_evaluation is PromptMethod.start_evaluation:
+            return method.frozen()
+        key = id(method), dataset.spec, dataset.measured_digest
+        if key not in self._told:
+            self._told[key] = method, FrozenMethod.of(method, measured_on=dataset)
+        return self._told[key][1].stream()
 
     def predict(self, method: PromptMethod, dataset: Dataset, split: str = "test") -> Predictions:
         """Logits and labels of a whole split; at the subject's temperature, if it has one.
@@ -174,14 +233,13 @@ class Context:
         return self._bank.predictions.get(key, lambda: self._predicted(method, dataset, split))
 
     def _predicted(self, method: PromptMethod, dataset: Dataset, split: str) -> Predictions:
-        pairs = [(output.logits.float(), labels_B) for output, labels_B in self.outputs(method, dataset, split)]
-        logits_BK, labels_B = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
-        return Predictions(logits_BK, labels_B)
+        found, labels_B = self.read(method, dataset, split, lambda output: {"logits": output.logits.float()})
+        return Predictions(found["logits"], labels_B)
 
 
 def _takes_time(method: PromptMethod, from_features: bool) -> bool:
     """Whether there is progress to watch: with features at hand only local ones and text for each image are."""
-    return not from_features or not method.capabilities.isdisjoint({"local", "image_conditioned"})
+    return not from_features or not method.capabilities.isdisjoint({"local", "image_conditioned", TEST_TIME})
 
 
 def trained_classes(dataset: Dataset, setting: str) -> Dataset:

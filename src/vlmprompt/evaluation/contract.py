@@ -61,7 +61,8 @@ class Subject:
     Attributes:
         run: name of the evaluated run (a reference names the run that it stands beside).
         config: everything that determined it.
-        shots: images a class that it learned from; None = all, or nothing was learned (then no seed either).
+        shots: images a class that it learned from; None = all, or nothing was learned (then no seed either); 0 =
+            nothing was learned, but numbers depend on the seed (the order of test streams).
         seed: None where nothing depends on it.
         digest: of what was learned; empty where `config` and the data determine it.
         build: the method, ready for inference, over the label space that it was trained on.
@@ -88,8 +89,8 @@ class Subject:
 
     @property
     def untrained(self) -> bool:
-        """Whether the method learned nothing, so that shots and seed mean nothing."""
-        return self.shots is None and self.seed is None
+        """Whether the method learned nothing, so that shots mean nothing, and a seed is that of test streams alone."""
+        return self.shots == 0 or (self.shots is None and self.seed is None)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from vlmprompt.errors import IncompleteError, Interrupted, VlmPromptError, message_of
 from vlmprompt.evaluation.contract import Suite
 from vlmprompt.evaluation.grid import Job
-from vlmprompt.evaluation.subjects import is_training_free
+from vlmprompt.evaluation.subjects import shots_and_seed
 from vlmprompt.evaluation.variants import unusual
 from vlmprompt.results.rows import DATA, ResultRow
 from vlmprompt.results.store import EVERYTHING
@@ -53,15 +53,15 @@ def kept_in(results: Path) -> Iterator[None]:
 
 def failure_rows(job: Job, suites: Sequence[Suite], error: BaseException) -> list[ResultRow]:
     """A row for each suite, in place of everything that it would have measured of a run."""
-    config, untrained = job.config, is_training_free(job.config.method)
+    config, (shots, seed) = job.config, shots_and_seed(job.config)
     return [
         ResultRow(
             run=job.folder.name,
             method=config.method,
             dataset=job.dataset,
             backbone=config.backbone,
-            shots=None if untrained else config.shots,
-            seed=None if untrained else config.seed,
+            shots=shots,
+            seed=seed,
             suite=suite.name,
             suite_version=suite.version,
             cell=EVERYTHING,

@@ -13,7 +13,7 @@ from vlmprompt.config.models import RunConfig
 from vlmprompt.config.resolve import Resolved
 from vlmprompt.data.load import short_names
 from vlmprompt.errors import UsageError
-from vlmprompt.evaluation.subjects import is_training_free
+from vlmprompt.evaluation.subjects import is_seeded, is_training_free
 from vlmprompt.training.folder import run_name
 
 
@@ -37,7 +37,8 @@ class Grid:
     def groups(self) -> Iterator[list[dict[str, Any]]]:
         """Run-level flags of every run, in groups that differ in shots only; "combination" where there are some.
 
-        A method that learns nothing has one run a data set and combination.
+        A method that learns nothing has one run a data set and combination; one for each seed where it adapts at test
+        time.
         """
         for setting, dataset, method in itertools.product(self.settings or ("",), self.datasets, self.methods):
             flags: dict[str, Any] = {"method": method, "data": dataset}
@@ -46,7 +47,8 @@ class Grid:
             for combination in without_training(self.combinations) if free else self.combinations or ({},):
                 own = flags | ({"combination": combination} if combination else {})
                 if free:
-                    yield [own | {"shots": "all", "seed": 0}]
+                    seeds = self.seeds if is_seeded(method) else (0,)
+                    yield from ([own | {"shots": "all", "seed": seed}] for seed in seeds)
                 else:
                     yield from ([own | {"shots": k, "seed": seed} for k in self.shots] for seed in self.seeds)
 

@@ -5,7 +5,7 @@ Shapes: B images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from vlmprompt.backbones.features import CachedFeatures, extract, feature_bytes
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.records import Dataset
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt.methods.passes import Labelled, feature_batches, image_batches, tower_is_frozen
+from vlmprompt.methods.passes import Labelled, feature_batches, image_batches, tower_is_frozen, views_of
 from vlmprompt.progress import Progress
 
 # Features of test images are kept for other methods up to this size in all; above, each reads the images.
@@ -105,19 +105,28 @@ class ImageBank:
         """The towers."""
         return self._load()
 
-    def batches(self, method: PromptMethod, dataset: Dataset, split: str) -> tuple[Iterator[Labelled], bool]:
-        """Images or their features with labels, in the order of the split; and whether they are features.
+    def batches(
+        self, method: PromptMethod, dataset: Dataset, split: str, *, order: Sequence[int] | None = None, seed: int = 0
+    ) -> tuple[Iterator[Labelled], bool]:
+        """Images or their features with labels; and whether they are features.
 
-        Features are computed before this returns, images are read while iterating.
+        Features are computed before this returns, images are read while iterating. A method that sees several views of
+        each test image is given images, (B,V,3,H,W).
+
+        Args:
+            order: of the images; default: that of the split.
+            seed: of their views.
 
         Raises:
             InputError: no such split, or an image cannot be read.
         """
-        if self._shares(method, dataset, split):
+        views = views_of(method, seed)
+        if views is None and self._shares(method, dataset, split):
             kept = self._extracted(method, dataset, split)
-            return feature_batches(kept, self._batch_size, self.backbone.device), True
+            return feature_batches(kept, self._batch_size, self.backbone.device, order=order), True
         records, workers = dataset.split(split), self._runtime.workers
-        return image_batches(records, self.backbone, self._batch_size, workers=workers), False
+        batches = image_batches(records, self.backbone, self._batch_size, workers=workers, order=order, views=views)
+        return batches, False
 
     def _shares(self, method: PromptMethod, dataset: Dataset, split: str) -> bool:
         """A tower that the method does not touch gives the same features to all, if they can be held."""

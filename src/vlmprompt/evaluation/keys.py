@@ -5,6 +5,7 @@ from __future__ import annotations
 from vlmprompt.digests import digest_of
 from vlmprompt.distributions import code_version
 from vlmprompt.evaluation.contract import Cell, Subject, Suite
+from vlmprompt.evaluation.streams import stream_parts
 from vlmprompt.evaluation.variants import unusual
 from vlmprompt.plugins import CORE, host
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, TEMPERATURE
@@ -24,6 +25,7 @@ def key_of(subject: Subject, suite: Suite, cell: Cell, data_digest: str, backbon
         "code": _code(subject.config.method, suite),
         "cell": cell.name,
         "parts": cell.parts,
+        **stream_parts(subject.config),
     }
     if subject.temperature is not None:
         content["temperature"] = subject.temperature

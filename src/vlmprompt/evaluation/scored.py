@@ -14,6 +14,7 @@ from torch import Tensor
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.evaluation.context import Context
+from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.score_names import SCORES
 from vlmprompt.methods.scores import basis, ood_scores
 
@@ -58,17 +59,19 @@ def score_split(context: Context, dataset: Dataset) -> Scored:
     method = context.method()
     reader = method.with_local()
     added = "" if reader is method else " (value_block)"
-    collected: dict[str, list[Tensor]] = {}
     found: dict[str, str] = {}
     refused: dict[str, CapabilityError | InputError] = {}
-    for output, _ in context.outputs(reader, dataset):
+
+    def scores(output: MethodOutput) -> dict[str, Tensor]:
+        given = {}
         for score in SCORES:
             try:
-                values_B, found[score] = ood_scores(output, score).cpu(), basis(output, score)
-                collected.setdefault(score, []).append(values_B)
+                given[score], found[score] = ood_scores(output, score), basis(output, score)
             except CapabilityError as error:
                 refused[score] = error
-    values = {score: torch.cat(parts) for score, parts in collected.items()}
+        return given
+
+    values, _ = context.read(reader, dataset, "test", scores)
     for score, values_B in values.items():
         if problem := _not_finite(score, values_B, dataset):
             refused[score] = problem

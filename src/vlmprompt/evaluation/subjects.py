@@ -19,6 +19,7 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
 from vlmprompt.methods.build import description_use, method_type, template_option
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.stream_order import is_streamed
 from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.provenance import versions
 from vlmprompt.training.run import train
@@ -35,12 +36,12 @@ def run_subject(run: Run, resources: Resources, *, temperature: float | None = N
     Args:
         temperature: to measure it at.
     """
-    untrained = is_training_free(run.config.method)
+    shots, seed = shots_and_seed(run.config)
     return Subject(
         run=run.name,
         config=run.config,
-        shots=None if untrained else run.config.shots,
-        seed=None if untrained else run.config.seed,
+        shots=shots,
+        seed=seed,
         digest=run.digest,
         build=lambda: run.build_method(resources.backbone(run.config)),
         siblings=partial(_sibling_runs, run, resources),
@@ -89,12 +90,12 @@ class References:
             descriptions: for a method that reads some.
         """
         config = reference_config(name, beside.config)
-        untrained = is_training_free(name)
+        shots, seed = shots_and_seed(config)
         return Subject(
             run=beside.run,
             config=config,
-            shots=None if untrained else config.shots,
-            seed=None if untrained else config.seed,
+            shots=shots,
+            seed=seed,
             digest="" if descriptions is None else descriptions.digest,
             build=lambda: self._method(config, data_digest, descriptions),
             siblings=lambda: {
@@ -144,7 +145,7 @@ class References:
 def reference_config(name: str, beside: RunConfig) -> RunConfig:
     """The configuration of a reference method: same data, towers, shots and seed, its own defaults.
 
-    A method that learns nothing gets one configuration for all shots and seeds.
+    A method that learns nothing gets one configuration for all shots and, unless it adapts at test time, all seeds.
     """
     # Descriptions are found by `References`; where none are read, they must not make two references of one.
     flags = run_level_flags(beside) | {"method": name, "preset": None, "descriptions": None}
@@ -153,14 +154,26 @@ def reference_config(name: str, beside: RunConfig) -> RunConfig:
     if template_option(name) is None:
         flags |= {"templates": None}
     if is_training_free(name):
-        flags |= {"shots": "all", "seed": 0}
+        flags |= {"shots": "all"} if is_seeded(name) else {"shots": "all", "seed": 0}
     flags |= {key: getattr(beside.train, key.removeprefix("train.")) for key in SHARED}
     return resolve(flags, env={}).run
 
 
 def is_training_free(method: str) -> bool:
-    """Whether a method learns nothing, so that shots and seed mean nothing."""
+    """Whether a method learns nothing, so that shots mean nothing, and a seed only where `is_seeded` says so."""
     return "training_free" in method_type(method).capabilities
+
+
+def is_seeded(method: str) -> bool:
+    """Whether numbers depend on the seed: by what was learned, or by the order of test streams."""
+    return not is_training_free(method) or is_streamed(method)
+
+
+def shots_and_seed(config: RunConfig) -> tuple[int | None, int | None]:
+    """Shots and seed as rows give them, see `Subject`."""
+    if not is_training_free(config.method):
+        return config.shots, config.seed
+    return (0, config.seed) if is_seeded(config.method) else (None, None)
 
 
 def _reads(method: str) -> bool:

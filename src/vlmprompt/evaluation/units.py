@@ -13,6 +13,7 @@ from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Subject, Suite
 from vlmprompt.evaluation.failures import reason
 from vlmprompt.evaluation.keys import key_of, listing_of, setup_of
+from vlmprompt.evaluation.streams import stream_note
 from vlmprompt.progress import Progress
 from vlmprompt.results.details import Details
 from vlmprompt.results.means import mean_note
@@ -135,7 +136,8 @@ def _row(
     note: str = "",
 ) -> ResultRow:
     subject, config = unit.subject, unit.subject.config
-    notes = [note] if value is None else [value.note, mean_note(value.of), _towers(config), subject.state]
+    said = () if value is None else (mean_note(value.of), _towers(config), subject.state, stream_note(config))
+    notes = [note if value is None else value.note, *said]
     return ResultRow(
         run=subject.run,
         method=config.method,

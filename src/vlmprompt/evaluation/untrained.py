@@ -20,7 +20,7 @@ from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import load_like
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import RESULTS_FILE, Runner, require_outliers
-from vlmprompt.evaluation.subjects import is_training_free
+from vlmprompt.evaluation.subjects import is_seeded, is_training_free, shots_and_seed
 from vlmprompt.evaluation.variants import train_command
 from vlmprompt.methods.build import written_for
 from vlmprompt.methods.contract import PromptMethod
@@ -121,12 +121,14 @@ def require_training_free(resolved: Resolved) -> None:
 
 
 def _settled(config: RunConfig) -> RunConfig:
-    """One configuration for all shots and seeds, on which nothing depends here."""
-    return complete(config).model_copy(update={"shots": None, "seed": 0, "allow_fewer": False})
+    """One configuration for all shots and, unless the order of test streams hangs on them, all seeds."""
+    seed = config.seed if is_seeded(config.method) else 0
+    return complete(config).model_copy(update={"shots": None, "seed": seed, "allow_fewer": False})
 
 
 def _subject(name: str, config: RunConfig, data: TrainSet, resources: Resources, sources: Mapping[str, str]) -> Subject:
     file = data.description_file
+    shots, seed = shots_and_seed(config)
 
     def build() -> PromptMethod:
         towers = resources.backbone(config)
@@ -137,8 +139,8 @@ def _subject(name: str, config: RunConfig, data: TrainSet, resources: Resources,
     return Subject(
         run=name,
         config=config,
-        shots=None,
-        seed=None,
+        shots=shots,
+        seed=seed,
         digest="" if file is None else file.digest,
         build=build,
         sources=sources,

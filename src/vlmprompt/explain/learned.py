@@ -19,6 +19,7 @@ from vlmprompt.errors import CapabilityError
 from vlmprompt.explain.curves import draw, epoch_lines, names_of
 from vlmprompt.methods.blame import blaming
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.streaming import adapts
 from vlmprompt.plugins import host
 from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.runs import Run
@@ -55,8 +56,10 @@ def learned_tables(run: Run, method: PromptMethod, *, n: int = NEAREST) -> list[
 
     Returns:
         One table: `title`, `columns`, `rows` of text, `caption`. It has no rows where the words cannot be had, and its
-        caption says why. None at all for a method without learned text.
+        caption says why. None at all for a method without learned text, such as one that adapts it to test images.
     """
+    if adapts(method):
+        return []
     try:
         with torch.no_grad():
             prompts = method.shared_text_prompts()

@@ -31,6 +31,7 @@ from vlmprompt.explain.extras import extra_figures, extra_tables
 from vlmprompt.explain.maps import Looking
 from vlmprompt.explain.written import FILE, FOLDER, VERSION, Explained, require_ours, room, write
 from vlmprompt.methods.build import build_method, written_for
+from vlmprompt.methods.streaming import require_fixed
 from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.runs import Run
@@ -66,7 +67,7 @@ def explain(
         UsageError: a value is not allowed.
         InputError: no image could be read, the run makes no mistakes, files that are not this run's pictures would be
             replaced, or see `Run.build_method`.
-        CapabilityError: the tower has no places to show.
+        CapabilityError: the tower has no places to show, or the method adapts at test time.
     """
     if which not in WHICH:
         raise UsageError(f"unknown choice of images {which!r}", hint=did_you_mean(which, WHICH))
@@ -84,6 +85,7 @@ def explain(
     probe(folder)
     towers = run.load_backbone(runtime) if backbone is None else backbone
     method = run.build_method(towers)
+    require_fixed(method, "a look at where a run looks")
     own = Looking.of(run.config.method, method)
     reading = Reading(towers, progress)
     temperature = _temperature(run, progress)

@@ -17,6 +17,7 @@ from vlmprompt.export.to_open_clip import to_open_clip
 from vlmprompt.export.to_safetensors import to_safetensors
 from vlmprompt.export.trial import trial
 from vlmprompt.methods.frozen import FrozenMethod
+from vlmprompt.methods.streaming import require_fixed
 from vlmprompt.predict.calibrated import LEAVE_OUT, Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.runs import Run
@@ -85,7 +86,9 @@ def export_run(
     import_packages(kind)
     on_cpu = (runtime or Runtime.model_validate({})).model_copy(update={"device": "cpu"})
     towers = backbone if isinstance(backbone, Backbone) else _towers(run, on_cpu, backbone)
-    frozen = FrozenMethod.of(run.build_method(towers))
+    method = run.build_method(towers)
+    require_fixed(method, "an export")
+    frozen = FrozenMethod.of(method)
     tried = trial(run, towers, images, on_cpu, progress)
     subject = Subject(run, frozen, about(run, frozen, temperature), tried.pixels_B3HW)
     files, difference = _WRITERS[to](subject, place)

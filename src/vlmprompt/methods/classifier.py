@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from vlmprompt.data.pictures import picture_tensor, pictures
+from vlmprompt.data.pictures import picture_tensor, picture_views, pictures
 from vlmprompt.errors import UsageError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
 from vlmprompt.methods.output import MethodOutput
+from vlmprompt.methods.passes import views_of
 
 BATCH = 100  # images a step, as in evaluation
 Thing = TypeVar("Thing")
@@ -77,18 +78,24 @@ class Classifier:
     A picture is a path, a PIL image, an array (H,W,3) or tensor (3,H,W) of 8-bit pixels, a record of a data set, or
     a tensor of floats as `backbone.transform(train=False)` gives it.
 
+    A method that adapts at test time sees the pictures of a call as a stream of its own, one by one in the order in
+    which they are given, so that how they fall into batches changes nothing.
+
     Args:
         method: trained, or one that needs no training; or such a method frozen.
         batch_size: pictures a step; more are never held at a time.
         upright: see pictures as a viewer shows them, turned by their EXIF orientation and over white; else as they
             are stored.
+        seed: of the random views of a picture, for a method that sees several.
 
     Raises:
         InputError: the text of a class is too long for the tower.
         UsageError: it is no method, or a batch would hold no picture.
     """
 
-    def __init__(self, method: PromptMethod | FrozenMethod, *, batch_size: int = BATCH, upright: bool = True) -> None:
+    def __init__(
+        self, method: PromptMethod | FrozenMethod, *, batch_size: int = BATCH, upright: bool = True, seed: int = 0
+    ) -> None:
         if not isinstance(method, PromptMethod | FrozenMethod):
             raise UsageError(
                 f"a {type(method).__name__} is no method",
@@ -100,11 +107,19 @@ class Classifier:
         self.batch_size = batch_size
         self.upright = upright
         self._transform = self.frozen.method.backbone.transform(train=False)
+        self._views = views_of(self.frozen.method, seed)
+        # Pictures a step; of one that is seen several times, no more than make up a batch.
+        self.step = batch_size if self._views is None else max(1, batch_size // self._views.count)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The label space."""
         return self.frozen.class_names
+
+    @property
+    def sees_several(self) -> bool:
+        """Whether the method sees several views of each picture."""
+        return self._views is not None
 
     def __call__(self, images: Any) -> Classification:
         """Classify one picture or many.
@@ -125,16 +140,19 @@ class Classifier:
 
     def outputs(self, images: Any) -> Iterator[MethodOutput]:
         """All that the method says of each batch, such as for `ood_scores`."""
-        backbone = self.frozen.method.backbone
-        for part in parts(pictures(images), self.batch_size):
-            yield self.frozen(torch.stack([self.tensor(picture) for picture in part]).to(backbone.device))
+        frozen = self.frozen.stream()
+        backbone = frozen.method.backbone
+        for part in parts(pictures(images), self.step):
+            yield frozen(torch.stack([self.tensor(picture) for picture in part]).to(backbone.device))
 
     def tensor(self, picture: Any) -> Tensor:
-        """A picture as the tower reads it: (3,H,W), on the CPU.
+        """A picture as the tower reads it, on the CPU: (3,H,W), or (V,3,H,W) for a method that sees V views of each.
 
         Raises:
             InputError: it cannot be read.
         """
+        if self._views is not None:
+            return picture_views(picture, self._views, upright=self.upright)
         sides = self.frozen.method.backbone.preprocess.sides
         return picture_tensor(picture, self._transform, sides, upright=self.upright)
 

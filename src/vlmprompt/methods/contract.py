@@ -211,7 +211,10 @@ class PromptMethod(Hooks):
             return self.encode_text().detach()
 
     def frozen(self) -> FrozenMethod:
-        """This method as it is now, for inference alone, its text encoded once for any number of images."""
+        """This method as it is now, for inference alone, its text encoded once for any number of images.
+
+        One that adapts at test time does so: all images that it is given are one stream, see `FrozenMethod`.
+        """
         from vlmprompt.methods.frozen import FrozenMethod
 
         return FrozenMethod.of(self)

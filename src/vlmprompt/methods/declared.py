@@ -17,6 +17,7 @@ from vlmprompt.methods.groups import groups_of
 from vlmprompt.methods.learning import Learning
 from vlmprompt.methods.passes import tower_is_frozen
 from vlmprompt.methods.requirements import CAPABILITIES, REQUIREMENTS
+from vlmprompt.methods.streaming import adapts
 from vlmprompt.registry import Entry
 
 
@@ -65,8 +66,8 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
     """Look at what a method says once it is made.
 
     Raises:
-        PluginError: a capability that there is not, local features that no tower has, or a way of learning that is
-            none.
+        PluginError: a capability that there is not, local features that no tower has, a way of learning that is none,
+            or half of what adapting at test time takes.
         CapabilityError: it learns from features of images, but its image tower does not stay as it is.
     """
     _require_names(entry, "capabilities", method.capabilities, CAPABILITIES)
@@ -84,6 +85,7 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
     _require_search(method, entry)
     _require_steps(method, entry)
     groups_of(method)
+    _require_stream(method, entry)
 
 
 def _require_fit(method: PromptMethod, entry: Entry) -> None:
@@ -144,6 +146,20 @@ def _require_frozen_tower(method: PromptMethod, entry: Entry, does: str) -> None
             "it is: that needs the capability 'feature_cache', and no gradients through the tower",
             hint=f"leave out the option that changes the image tower, or {entry.author}",
         )
+
+
+def _require_stream(method: PromptMethod, entry: Entry) -> None:
+    """Adapting at test time takes a capability and a method of its own."""
+    views: Any = method.test_views
+    if type(views) is not int or views < 1:
+        raise _wrong(entry, f"test_views = {views!r} is no number of views", "it is 1 or more, the plain view included")
+    if adapts(method) == (type(method).observe is PromptMethod.observe):
+        lacks = (
+            "has the capability test_time, but no observe(views)"
+            if adapts(method)
+            else ("has observe(views), but not the capability test_time")
+        )
+        raise _wrong(entry, lacks, "a method that adapts at test time has both")
 
 
 def _require_names(entry: Entry, what: str, given: Any, known: Iterable[str] | None = None) -> None:

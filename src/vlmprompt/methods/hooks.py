@@ -29,6 +29,7 @@ from vlmprompt.methods.learning import Learning
 from vlmprompt.methods.output import LocalView, MethodOutput
 from vlmprompt.methods.requirements import DescriptionUse
 from vlmprompt.methods.showing import Showing
+from vlmprompt.methods.streaming import Streaming
 from vlmprompt.methods.teachers import Teachers
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
     from vlmprompt.methods.foreign import ForeignState
 
 
-class Hooks(Learning, Showing, nn.Module):
+class Hooks(Learning, Showing, Streaming, nn.Module):
     """The hooks of `PromptMethod`, which adds what the toolkit keeps of a method.
 
     A method reads images and texts (`image_needs`, `class_tokens`), has prompts (`text_prompts`, `visual_prompts`),
     makes logits of features (`classify`) and a loss of logits (`loss`, with all else that it may ask of training in
-    `Learning`). The defaults are a cosine classifier on the global feature with cross-entropy.
+    `Learning`). The defaults are a cosine classifier on the global feature with cross-entropy. What it shows of itself
+    is in `Showing`, adaptation at test time in `Streaming`.
 
     Args:
         backbone: frozen towers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from vlmprompt.methods.class_text import SEVERAL_NAMES
+from vlmprompt.methods.streaming import TEST_TIME
 
 CAPABILITIES = frozenset(
     {
@@ -17,6 +18,7 @@ CAPABILITIES = frozenset(
         "fit_first",
         "training_free",
         SEVERAL_NAMES,
+        TEST_TIME,
     }
 )
 

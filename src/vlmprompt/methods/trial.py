@@ -16,6 +16,7 @@ from vlmprompt.methods.build import build_method, method_config
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.given import require_chosen, require_losses, require_record
 from vlmprompt.methods.hooks import Hooks
+from vlmprompt.methods.streaming import adapts, blank
 from vlmprompt.methods.teachers import standing_in
 from vlmprompt.registry import one_line
 
@@ -61,9 +62,16 @@ def _step(name: str, backbone: Backbone) -> None:
         method = build_method(name, backbone, _NAMES, descriptions=_PHRASES)
         with method.blamed():
             _learn(method, images)
-    method.frozen()(images)
+    frozen = method.frozen()
+    seen = frozen(blank(method, len(_NAMES)))
+    if adapts(method) and not torch.equal(frozen.stream()(blank(method, len(_NAMES))).logits, seen.logits):
+        raise PluginError(
+            f"{method.told}: a second stream of the same images has other logits than the first",
+            hint="start_stream must forget all; tell the author of the method",
+        )
     if "new_classes" in method.capabilities:
-        method.with_classes(_NAMES[1:], descriptions=_PHRASES[1:]).frozen()(images)
+        other = method.with_classes(_NAMES[1:], descriptions=_PHRASES[1:])
+        other.frozen()(blank(other, len(_NAMES)))
 
 
 def _learn(method: PromptMethod, images: Tensor) -> None:

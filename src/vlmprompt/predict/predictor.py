@@ -21,6 +21,7 @@ from vlmprompt.methods.frozen import FrozenMethod
 from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.score_names import SCORES
 from vlmprompt.methods.scores import basis, ood_scores
+from vlmprompt.methods.streaming import blank
 from vlmprompt.predict.decoding import read_ahead
 from vlmprompt.predict.prediction import SHOWN, Prediction, joined
 from vlmprompt.predict.rejection import Rejection
@@ -44,6 +45,7 @@ class Predictor:
         workers: threads that read pictures.
         upright: see `Classifier`.
         shown: see `Prediction`.
+        seed: see `Classifier`.
 
     Raises:
         InputError: the text of a class is too long for the tower.
@@ -62,10 +64,11 @@ class Predictor:
         workers: int = 0,
         upright: bool = True,
         shown: int = SHOWN,
+        seed: int = 0,
     ) -> None:
         if shown < 1:
             raise UsageError(f"top = {shown} asks for no class", hint="at least 1")
-        self._classifier = Classifier(method, batch_size=batch_size, upright=upright)
+        self._classifier = Classifier(method, batch_size=batch_size, upright=upright, seed=seed)
         if rejection is not None:
             require_score_of(self.frozen, rejection.score)
         self.temperature, self.rejection, self.set_threshold = temperature, rejection, set_threshold
@@ -119,15 +122,18 @@ class Predictor:
         self, images: Any, complain: Complain | None = None
     ) -> Iterator[tuple[list[tuple[str, Any]], MethodOutput]]:
         """All that the method says of each batch, with its pictures and what they are called; see `batches`."""
-        device = self.frozen.method.backbone.device
+        frozen = self.frozen.stream()
+        device = frozen.method.backbone.device
         read = self._readable(images, complain)
-        for part in parts(read, self._classifier.batch_size):
+        for part in parts(read, self._classifier.step):
             images_B3HW = torch.stack([tensor for _, _, tensor in part]).to(device)
-            yield [(name, picture) for name, picture, _ in part], self.frozen(images_B3HW)
+            yield [(name, picture) for name, picture, _ in part], frozen(images_B3HW)
 
     def _readable(self, images: Any, complain: Complain | None) -> Iterator[tuple[str, Any, Tensor]]:
-        ahead = self._classifier.batch_size
-        found = read_ahead(pictures(images), self._classifier.tensor, workers=self.workers, ahead=ahead)
+        ahead = self._classifier.step
+        # Random views are drawn from torch's global generator, which threads share.
+        workers = 0 if self._classifier.sees_several else self.workers
+        found = read_ahead(pictures(images), self._classifier.tensor, workers=workers, ahead=ahead)
         for number, (picture, tensor) in enumerate(found, 1):
             name = _name(picture, number)
             if isinstance(tensor, InputError):
@@ -160,8 +166,7 @@ def require_score_of(frozen: FrozenMethod, score: str) -> None:
     Raises:
         CapabilityError: names the scores that it can give.
     """
-    backbone = frozen.method.backbone
-    output = frozen(torch.zeros(1, 3, *backbone.preprocess.sides, device=backbone.device))
+    output = frozen.stream()(blank(frozen.method, 1))
     try:
         basis(output, score)
     except CapabilityError as error:

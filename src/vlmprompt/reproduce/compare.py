@@ -226,7 +226,7 @@ def _signed(points: float | None) -> str:
 def _belongs(row: ResultRow, column: Column) -> bool:
     """Whether a row is one of a column's numbers, or says why there is none."""
     same = row.suite == column.suite and column.data in (None, row.dataset)
-    trained = row.seed is not None
+    trained = row.seed is not None and row.shots != 0
     same &= column.shots is None or not trained or row.shots == column.shots
     whole = row.cell == EVERYTHING and row.status != "ok"
     return same and (whole or (row.cell, row.metric) == (column.cell, column.metric))

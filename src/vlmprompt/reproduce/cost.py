@@ -3,7 +3,8 @@
 A block of width C costs 24 C^2 a token and pass for its linear maps and 4 T C for attention to T tokens; the
 backward pass to prompts costs as much as the forward pass, as the towers' weights have no gradients. The text of a
 class costs its own tokens only: what stands before them is computed once a prompt, as the text engine does it.
-Counted are the towers. Not counted: decoding images, optimal transport (plot, dual_pt), layers of a method's own.
+Counted are the towers. Not counted: decoding images, optimal transport (plot, dual_pt), layers of a method's own, texts
+that a method tunes on each test image.
 It comes out high: on doodle-clip, with its short class names, 25 to 65 % above what `train --dry-run` counts of a step.
 
 Shapes: C width of a tower, T tokens, D width of the text tower, K classes, P prompts, V tokens of each.
@@ -84,6 +85,7 @@ class Prompting:
         through_image: gradients run through the image tower.
         fit_views: views of each training image that are read once for a fit; 0 without one.
         trains: it has a training loop.
+        views: of each test image.
     """
 
     prompts: int
@@ -92,6 +94,7 @@ class Prompting:
     through_image: bool
     fit_views: int
     trains: bool
+    views: int = 1
 
     def text(self, towers: Towers, n_classes: int) -> float:
         """FLOPs of all classes' texts, forward."""
@@ -127,7 +130,7 @@ class Estimator:
         n_images = min(n_train, n_classes * (config.shots or n_train))
         text = prompting.text(towers, n_classes)
         tested = n_test + self._beside(config.data, suites)
-        testing = tested * (towers.image + (text if prompting.per_image else 0))
+        testing = tested * (prompting.views * towers.image + (text if prompting.per_image else 0))
         return _training(config, prompting, towers, n_images, text) + testing
 
     def _asked(self, config: RunConfig) -> Prompting:
@@ -168,6 +171,7 @@ def prompting_of(config: RunConfig, backbone: Backbone) -> Prompting:
         through_image=method.image_needs().grad,
         fit_views=method.fit_views if {"closed_form", "fit_first"} & method.capabilities else 0,
         trains=not LOOPLESS & method.capabilities,
+        views=method.test_views,
     )
 
 

@@ -61,7 +61,7 @@ def _labels(things: Sequence[tuple[str, str | None, str | None]]) -> list[str]:
 
 
 def _shots(row: ResultRow) -> str:
-    """Where neither shots nor seed matter nothing was trained; shots alone missing means all images."""
-    if row.shots is not None:
-        return str(row.shots)
-    return MISSING if row.seed is None else "all"
+    """Where neither shots nor seed matter, or with 0 shots, nothing was trained; shots alone missing are all images."""
+    if row.shots is None:
+        return MISSING if row.seed is None else "all"
+    return str(row.shots) if row.shots else MISSING

@@ -22,6 +22,8 @@ class ResultRow(BaseModel):
     fractions in [0, 1]. `n` is the number of images behind the number.
 
     Attributes:
+        shots: images a class that were learned from; None: all, or (without a seed) none; 0: none, but there is a seed,
+            that of test streams.
         setup: what else the number depends on, but for the seed, as text: settings other than those that method,
             data, towers and shots imply; the data's spec and digest; the towers' digest; versions of our code;
             the temperature that logits were divided by.

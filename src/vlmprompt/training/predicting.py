@@ -17,6 +17,7 @@ from vlmprompt.config.models import Runtime
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 from vlmprompt.methods.scores import ood_scores
+from vlmprompt.methods.stream_order import is_streamed, stream_order
 from vlmprompt.predict.calibrated import LEAVE_OUT, Calibrated
 from vlmprompt.predict.conformal import conformal_threshold
 from vlmprompt.predict.prediction import SHOWN, probabilities
@@ -105,6 +106,7 @@ def predictor_of(
         workers=runtime.workers,
         upright=run.config.exif,
         shown=shown,
+        seed=run.config.seed,
     )
     if own is not None:
         found = own.thresholds(predictor, wishes, progress, rejection=new_rejection, sets=new_sets)
@@ -136,7 +138,7 @@ class OwnImages:
 
     @classmethod
     def of(cls, run: Run, runtime: Runtime) -> OwnImages:
-        """The validation images of a run; of one that has none, its test images.
+        """The validation images of a run; of one that has none, its test images. A stream, where its method adapts.
 
         Raises:
             InputError: its data are not as they were, or it has neither.
@@ -156,7 +158,10 @@ class OwnImages:
                 hint="add a folder or rows for val or test, or leave --reject and --conformal out",
             )
         split = "val" if val else "test"
-        return cls(val or test, Reference(split, len(val or test)), run.name)
+        records = val or test
+        if is_streamed(run.config.method):
+            records = tuple(records[i] for i in stream_order(records, split, run.config.seed))
+        return cls(records, Reference(split, len(records)), run.name)
 
     def thresholds(
         self, predictor: Predictor, wishes: Wishes, progress: Progress, *, rejection: bool, sets: bool

@@ -286,7 +286,8 @@ class Run:
         """
         towers = self.load_backbone(runtime) if backbone is None else backbone
         train, upright = self.config.train, self.config.exif
-        return Classifier(self.build_method(towers), batch_size=train.eval_batch_size, upright=upright)
+        method, seed = self.build_method(towers), self.config.seed
+        return Classifier(method, batch_size=train.eval_batch_size, upright=upright, seed=seed)
 
     def require_finished(self) -> None:
         """Refuse a run that has no trained method yet.

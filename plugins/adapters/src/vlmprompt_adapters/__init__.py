@@ -9,17 +9,18 @@ from vlmprompt.api import hookimpl
 if TYPE_CHECKING:
     from vlmprompt.api import Register
 
-METHODS: tuple[tuple[str, str, str], ...] = (("clip_lora", "CLIPLoRA", "low-rank updates of attention in both towers"),)
-METHODS: tuple[tuple[str, str, str], ...] = (
-    ("mmrl", "MMRL", "learned tokens of one shared space in the upper layers of both towers"),
-    ("tcp", "TCP", "context words, and class tokens made of each class's own text feature"),
-METHODS: tuple[tuple[str, str, str], ...] = (
+METHODS = (
     ("clap", "CLAP", "class prototypes, held near the text as far as it knows each class"),
     ("clip_adapter", "CLIPAdapter", "a bottleneck on the image feature, mixed with it"),
+    ("clip_lora", "CLIPLoRA", "low-rank updates of attention in both towers"),
     ("lp_plus_plus", "LPPlusPlus", "a linear probe blended with the text, step sizes from the data"),
+    ("mmrl", "MMRL", "learned tokens of one shared space in the upper layers of both towers"),
     ("taskres", "TaskRes", "a learned residual on each class's text feature"),
+    ("tcp", "TCP", "context words, and class tokens made of each class's own text feature"),
+    ("tda", "TDA", "a cache filled by the test stream itself; no training"),
     ("tip_adapter", "TipAdapter", "a cache of the training images beside zero-shot CLIP; no training"),
     ("tip_adapter_f", "TipAdapterF", "the same cache, its keys trained"),
+    ("tpt", "TPT", "context words tuned on each test image by the agreement of its views"),
 )
 
 

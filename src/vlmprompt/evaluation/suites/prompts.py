@@ -11,6 +11,7 @@ from torch import Tensor
 from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue
+from vlmprompt.methods.streaming import require_fixed
 
 METRIC = "cosine"
 
@@ -32,6 +33,7 @@ class PromptsSuite:
 
 def _values(context: Context) -> list[MetricValue]:
     method = context.method()
+    require_fixed(method, "a comparison of prompts")
     with torch.no_grad():
         unit_PKd = method.encode_text().unit_PKd
     if len(unit_PKd) < 2:
