@@ -170,7 +170,7 @@ class Context:
         names = [name for name, built in self._built.items() if built is method]
         if not names:
             return self._predicted(method, dataset, split)
-        key = (*names, dataset.spec, dataset.measured_digest, split)
+        key = (*names, dataset.shown(split))
         return self._bank.predictions.get(key, lambda: self._predicted(method, dataset, split))
 
     def _predicted(self, method: PromptMethod, dataset: Dataset, split: str) -> Predictions:
