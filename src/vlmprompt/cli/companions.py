@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from vlmprompt.errors import UsageError
 from vlmprompt.plugins import CORE, host
 
-# Kind of companion (see `Dataset.companions`) -> the flag that names it, and the suite that measures on it.
+# Kind of companion (see `Dataset.companions`) -> the flag that names it, and the suite of the core that measures on it.
 USES = {
     "domains": ("--domain", "domain-generalization"),
     "targets": ("--target", "cross-dataset"),
@@ -24,9 +24,16 @@ def suites_for(suites: Sequence[str] | None, companions: Mapping[str, Sequence[s
     wanted = {kind: USES[kind] for kind, specs in companions.items() if specs}
     if not suites:
         return [suite for _, suite in wanted.values()] or ["accuracy"]
-    # A suite of a plugin may measure on whatever it likes.
-    if all(host().suites.get(suite.partition(":")[0]).distribution == CORE for suite in suites):
-        for flag, suite in wanted.values():
-            if suite not in suites:
-                raise UsageError(f"{flag} has no effect on these suites", hint=f"add --suite {suite}")
+    for kind, (flag, suite) in wanted.items():
+        if not any(_reads(spec, kind) for spec in suites):
+            raise UsageError(f"{flag} has no effect on these suites", hint=f"add --suite {suite}")
     return list(suites)
+
+
+def _reads(suite: str, kind: str) -> bool:
+    """Whether a suite measures on companions of a kind; the core's are known without loading what they need."""
+    if host().suites.get(suite.partition(":")[0]).distribution == CORE:
+        return suite == USES[kind][1]
+    from vlmprompt.evaluation.load import load_suites, reads
+
+    return any(kind in reads(one) for one in load_suites([suite]))

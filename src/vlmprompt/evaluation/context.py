@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.classes import base_new_labels
-from vlmprompt.data.load import load_measured
+from vlmprompt.data.load import load_measured, load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import choose, describe
 from vlmprompt.errors import CapabilityError, InputError
-from vlmprompt.evaluation.contract import Subject
+from vlmprompt.evaluation.contract import KINDS, Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.methods.contract import PromptMethod
@@ -55,6 +56,7 @@ class Context:
         self._load = load
         self._bank = bank
         self._companions = {**dataset.companions, **{k: v for k, v in (companions or {}).items() if v}}
+        self._outliers: dict[str, Dataset] = {}
         self._built: dict[str, PromptMethod] = {}
 
     @property
@@ -66,12 +68,29 @@ class Context:
         """Say something doubtful."""
         self._bank.progress.warn(text)
 
-    def companion(self, spec: str) -> Dataset:
-        """Another data set to measure on, its classes called as they are here."""
-        return self.renamed(self._load(spec))
+    def companion(self, spec: str, kind: str | None = None) -> Dataset:
+        """Another data set to measure on, its classes called as they are here.
+
+        Args:
+            kind: of KINDS; default: the kind that `companions` names it as. Of "ood" every image counts that is none
+                of the known classes (see `load_outliers`), of the others the test split, or all where there is none.
+
+        Raises:
+            VlmPromptError: it cannot be read.
+        """
+        kind = kind or next((one for one in KINDS if spec in self.companions(one)), None)
+        if kind != "ood":
+            return self.renamed(self._load(spec))
+        if spec not in self._outliers:
+            exif = self.subject.config.exif
+            self._outliers[spec] = self.renamed(load_outliers(spec, root=self.root, exif=exif))
+        return replace(self._outliers[spec], by_contents=self.dataset.by_contents)
 
     def companions(self, kind: str) -> tuple[str, ...]:
-        """Specs of the data sets that this one is evaluated with; see `Dataset.companions`."""
+        """Specs of the data sets that this one is evaluated with, of a kind of KINDS; see `Dataset.companions`.
+
+        A suite says by its attribute `companions` which kinds it reads.
+        """
         return tuple(self._companions.get(kind, ()))
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from statistics import fmean
 from typing import Any
@@ -38,6 +39,7 @@ class OodSuite:
     """
 
     version = 1
+    companions: tuple[str, ...] = ("ood",)
 
     def __init__(self) -> None:
         self.name = "ood"
@@ -52,6 +54,7 @@ class OodSuite:
         """
         suite = cls()
         suite.name, suite._benchmark = f"ood:{argument}", benchmark(argument)
+        suite.companions = ()
         return suite
 
     def cells(self, context: Context) -> Sequence[Cell]:
@@ -74,8 +77,9 @@ class OodSuite:
 
     def _sets(self, context: Context) -> Sequence[OodSet]:
         if self._benchmark is not None:
-            return self._benchmark.ood_sets(root=context.root)
-        return sets_of({"": context.companions("ood")}, root=context.root, exif=context.subject.config.exif)
+            published = self._benchmark.ood_sets(root=context.root)
+            return [replace(one, load=lambda one=one: context.renamed(one.load())) for one in published]  # type: ignore[misc]
+        return sets_of({"": context.companions("ood")}, partial(context.companion, kind="ood"))
 
 
 class _Comparison:
@@ -181,7 +185,7 @@ def _enters(ood_set: OodSet) -> tuple[str, ...]:
 def _about_sets(context: Context, sets: Sequence[OodSet], problems: Sequence[VlmPromptError]) -> list[Cell]:
     """A cell that says what is missing, if anything is; and a warning of names that both sides have."""
     for ood_set in sets:
-        if shared := shared_names(context.renamed(ood_set.dataset).class_names, context.trained.class_names):
+        if shared := shared_names(ood_set.dataset.class_names, context.trained.class_names):
             names = shortened([repr(name) for name in shared])
             context.warn(
                 f"OOD set {ood_set.name} has classes that the run was trained on, {names}: "
