@@ -174,7 +174,9 @@ def test_one_failing_cell_leaves_the_others(run: Path, tiny_backbone: Backbone, 
     progress = Hooked()
     rows = measure(run, tiny_backbone, "scripted", progress=progress)
     bug = rows[2].note
-    assert bug.startswith("suite 'scripted' of plugin 'made-up' (made-up 1.0) failed in fails.<locals>.compute (material")
+    assert bug.startswith(
+        "suite 'scripted' of plugin 'made-up' (made-up 1.0) failed in fails.<locals>.compute (material"
+    )
     assert "ZeroDivisionError: a bug" in bug
     assert [(r.cell, r.status, r.value, r.note) for r in rows] == [
         ("a", "ok", 0.5, ""),

@@ -77,7 +77,7 @@ def cell(*given: Any, **more: Any) -> Cell:
         (lambda: [cell(compute=lambda: Measurement([MetricValue("top1", 0.5, 10)], "seen"))], "details that are a str"),
         (lambda: [cell(MetricValue("top1", torch.tensor(0.5), 10))], "cell 'a' gives a Tensor as top1"),
         (lambda: [cell(MetricValue("top1", 0.5, None))], "cell 'a' gives n = None for top1"),
-        (lambda: [cell(compute=lambda: [])], "announced top1 for cell a, but gave nothing"),
+        (lambda: [cell(compute=list)], "announced top1 for cell a, but gave nothing"),
     ],
 )
 def test_what_is_no_cell_or_no_number_is_told(
@@ -112,6 +112,6 @@ def test_cells_may_come_one_by_one(run: Path, tiny_backbone: Backbone, odd: type
 )
 def test_what_it_says_of_itself_is_looked_at_first(field: str, value: Any, said: str, odd: type[Odd]) -> None:
     setattr(odd, field, value)
-    with pytest.raises(PluginError, match="^suite 'odd' of plugin 'made-up'") as error:
+    with pytest.raises(PluginError) as error:
         load_suites(["odd"])
-    assert said in error.value.message
+    assert error.value.message == f"{WHO}: {said}"

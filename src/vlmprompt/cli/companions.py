@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vlmprompt.errors import UsageError
 from vlmprompt.plugins import CORE, host
@@ -28,6 +29,29 @@ def suites_for(suites: Sequence[str] | None, companions: Mapping[str, Sequence[s
         if not any(_reads(spec, kind) for spec in suites):
             raise UsageError(f"{flag} has no effect on these suites", hint=f"add --suite {suite}")
     return list(suites)
+
+
+def score_options(assignments: Sequence[str] | None, suites: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What `--score-set` says, for suites that measure scores.
+
+    Raises:
+        UsageError: none of them does, or there is no such score or option.
+    """
+    if not assignments:
+        return {}
+    from vlmprompt.methods.score_config import read_score_settings
+
+    found = read_score_settings(assignments)
+    if not any(_measures_scores(suite) for suite in suites):
+        raise UsageError("--score-set has no effect on these suites", hint="add --suite ood")
+    return found
+
+
+def _measures_scores(suite: str) -> bool:
+    name, entry = suite.partition(":")[0], host().suites.get(suite.partition(":")[0])
+    if entry.distribution == CORE:
+        return name == "ood"
+    return bool(getattr(entry.load(), "reads_scores", False))
 
 
 def _reads(suite: str, kind: str) -> bool:

@@ -21,6 +21,7 @@ from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.build import method_config, method_type
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.output import MethodOutput
+from vlmprompt.methods.score_config import ScoreOptions, measured_scores
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.predict.temperature import scaled
 from vlmprompt.progress import SilentProgress
@@ -33,6 +34,7 @@ class Context:
         subject: who is measured.
         dataset: with all its classes and, for a subject that reads descriptions, with these.
         renamed: another data set with its classes called as they are here.
+        score_options: of plugins' scores, by name, where they are not left at their defaults.
 
     Args:
         load: a data set by its spec, for `companion`.
@@ -49,15 +51,22 @@ class Context:
         load: Callable[[str], Dataset] = load_measured,
         companions: Mapping[str, Sequence[str]] | None = None,
         aliases: Aliases | None = None,
+        score_options: ScoreOptions | None = None,
     ) -> None:
         self.subject = subject
         self.dataset = dataset if subject.descriptions is None else describe(dataset, subject.descriptions)
         self.renamed = (aliases or Aliases()).renamed
+        self.score_options: ScoreOptions = score_options or {}
         self._load = load
         self._bank = bank
         self._companions = {**dataset.companions, **{k: v for k, v in (companions or {}).items() if v}}
         self._outliers: dict[str, Dataset] = {}
         self._built: dict[str, PromptMethod] = {}
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the scores to measure: the core's, and those of plugins that have the options that they need."""
+        return measured_scores(self.score_options)
 
     @property
     def root(self) -> Path | None:

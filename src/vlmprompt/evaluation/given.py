@@ -1,4 +1,4 @@
-"""What a suite gives is looked at where it is taken: a slip would otherwise fail late, in the name of something else."""
+"""What a suite gives is looked at where it is taken: a slip would else fail late, in the name of another."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def measurement_of(entry: Entry, cell: Cell, given: Any) -> Measurement:
         raise _wrong(entry, f"{who} gives a {type(found.values).__name__}", "return a list of MetricValue")
     for value in found.values:
         if not isinstance(value, MetricValue):
-            raise _wrong(entry, f"{who} gives a {type(value).__name__} among its values", "return a list of MetricValue")
+            raise _wrong(
+                entry, f"{who} gives a {type(value).__name__} among its values", "return a list of MetricValue"
+            )
         if not isinstance(value.value, Real):
             kind = type(value.value).__name__
             raise _wrong(entry, f"{who} gives a {kind} as {value.metric}", "value is a number: float(...) makes it one")

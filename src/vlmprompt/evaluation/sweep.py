@@ -27,6 +27,7 @@ from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import REFERENCES_DIR, RESULTS_FILE, evaluate
 from vlmprompt.evaluation.subjects import REFERENCES
+from vlmprompt.methods.score_config import ScoreOptions
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
@@ -49,6 +50,7 @@ def sweep(
     reference: bool = True,
     force: bool = False,
     companions: Mapping[str, Sequence[str]] | None = None,
+    score_options: ScoreOptions | None = None,
     contents: bool = False,
     resources: Resources | None = None,
     progress: Progress | None = None,
@@ -61,7 +63,7 @@ def sweep(
         out: gets `results.jsonl`, `runs/` and `references/`.
         reference: add zero-shot and linear probe, unless they are in the grid themselves.
         force: train and measure again what is done, alone in the folder.
-        companions, contents: see `runner.evaluate`.
+        companions, score_options, contents: see `runner.evaluate`.
         resources: towers and features of images to share with other sweeps.
 
     Returns:
@@ -76,7 +78,7 @@ def sweep(
     groups = jobs(grid, resolve, out / RUNS_DIR)
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
     resources = resources or Resources(runtime, progress)
-    beside_data = {"companions": companions, "contents": contents}
+    beside_data = {"companions": companions, "score_options": score_options, "contents": contents}
     with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         work = _Sweep(suites, beside, resources, out, force=force, measured_on=beside_data)
         with kept_in(out / RESULTS_FILE):

@@ -143,7 +143,9 @@ class DoodlesReader:
 
 
 def _records(names: Sequence[str], domain: str, split: str) -> tuple[Record, ...]:
-    pictures = ((label, Doodle(name, i, domain, split)) for label, name in enumerate(names) for i in range(COUNTS[split]))
+    pictures = (
+        (label, Doodle(name, i, domain, split)) for label, name in enumerate(names) for i in range(COUNTS[split])
+    )
     return tuple(Record(doodle.key, label, doodle) for label, doodle in pictures)
 
 
