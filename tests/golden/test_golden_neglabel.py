@@ -34,7 +34,7 @@ def near(ours: Tensor, name: str, atol: float) -> None:
 
 
 def test_the_templates_and_numbers_are_those_of_the_code() -> None:
-    assert (NOUN, ADJECTIVE) == (HYPER["noun_template"], HYPER["adjective_template"])
+    assert (HYPER["noun_template"], HYPER["adjective_template"]) == (NOUN, ADJECTIVE)
     assert (HYPER["positive_template"], HYPER["quantile"], HYPER["scale"]) == (NOUN, QUANTILE, 100.0)
 
 
@@ -63,7 +63,9 @@ def test_scores_grouped_and_at_once(image_Bd: Tensor) -> None:
     assert (unordered - GOLDEN.tensors["out.score_grouped"]).abs().max() > 1e-3
 
 
-def test_the_registered_score_from_words_to_numbers(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_registered_score_from_words_to_numbers(
+    backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     file = tmp_path_factory.mktemp("words") / "words.txt"
     file.write_text("\n".join([*NOUNS, "[adjectives]", *ADJECTIVES]), encoding="utf-8")
     method = build_method("zeroshot", backbone, GOLDEN.names).eval()

@@ -42,7 +42,7 @@ def cells_of(entry: Entry, given: Any) -> list[Cell]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise _wrong(entry, f"cells() gives a {type(given).__name__}", "return a list of Cell")
     cells = list(given)
-    seen: set[object] = set()
+    seen = set()
     for place, cell in enumerate(cells, 1):
         _require_cell(entry, cell, place)
         work = (cell.name, digest_of(cell.parts), _subject(cell.subject))
@@ -59,22 +59,29 @@ def measurement_of(entry: Entry, cell: Cell, given: Any) -> Measurement:
         PluginError: it is neither a `Measurement` nor a list of `MetricValue`, or a value is no number.
     """
     found = given if isinstance(given, Measurement) else Measurement(given)
+    values: Any = found.values
     who = f"cell {cell.name!r}"
-    if isinstance(found.values, str) or not isinstance(found.values, Sequence):
-        raise _wrong(entry, f"{who} gives a {type(found.values).__name__}", "return a list of MetricValue")
-    for value in found.values:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise _wrong(entry, f"{who} gives a {type(values).__name__}", "return a list of MetricValue")
+    for value in values:
         if not isinstance(value, MetricValue):
-            raise _wrong(
-                entry, f"{who} gives a {type(value).__name__} among its values", "return a list of MetricValue"
-            )
-        if not isinstance(value.value, Real):
-            kind = type(value.value).__name__
-            raise _wrong(entry, f"{who} gives a {kind} as {value.metric}", "value is a number: float(...) makes it one")
-        if type(value.n) is not int:
-            raise _wrong(entry, f"{who} gives n = {value.n!r} for {value.metric}", "n is the number of images, an int")
-    if found.details is not None and not isinstance(found.details, Details):
-        raise _wrong(entry, f"{who} gives details that are a {type(found.details).__name__}", "leave them out")
-    return replace(found, values=[replace(value, value=float(value.value)) for value in found.values])
+            what = f"{who} gives a {type(value).__name__} among its values"
+            raise _wrong(entry, what, "return a list of MetricValue")
+        number, n = _plain(value)
+        if not isinstance(number, Real):
+            what = f"{who} gives a {type(number).__name__} as {value.metric}"
+            raise _wrong(entry, what, "value is a number: float(...) makes it one")
+        if type(n) is not int:
+            raise _wrong(entry, f"{who} gives n = {n!r} for {value.metric}", "n is the number of images, an int")
+    details: Any = found.details
+    if details is not None and not isinstance(details, Details):
+        raise _wrong(entry, f"{who} gives details that are a {type(details).__name__}", "leave them out")
+    return replace(found, values=[replace(value, value=float(value.value)) for value in values])
+
+
+def _plain(value: MetricValue) -> tuple[Any, Any]:
+    """What a plugin has put in the place of the number and of the number of images."""
+    return value.value, value.n
 
 
 def _require_cell(entry: Entry, cell: Any, place: int) -> None:
@@ -89,13 +96,14 @@ def _require_cell(entry: Entry, cell: Any, place: int) -> None:
     if not callable(cell.compute):
         step = "a function without arguments"
         raise _wrong(entry, f"compute of cell {cell.name!r} is a {type(cell.compute).__name__}", step)
+    parts: Any = cell.parts
     try:
-        if not isinstance(cell.parts, Mapping):
+        if not isinstance(parts, Mapping):
             raise TypeError
-        digest_of(cell.parts)
+        digest_of(parts)
     except (TypeError, ValueError) as error:
         step = "a table of JSON types: texts, numbers, lists, tables"
-        raise _wrong(entry, f"cell {cell.name!r} has parts = {cell.parts!r}", step) from error
+        raise _wrong(entry, f"cell {cell.name!r} has parts = {parts!r}", step) from error
 
 
 def _subject(subject: Subject | None) -> object:

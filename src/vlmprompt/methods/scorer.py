@@ -15,7 +15,7 @@ from torch import Tensor
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.digests import digest_of
 from vlmprompt.distributions import code_version
-from vlmprompt.errors import PluginError, UsageError, did_you_mean
+from vlmprompt.errors import PluginError, UsageError
 from vlmprompt.methods.blame import blaming
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.output import MethodOutput
@@ -153,9 +153,10 @@ def score_type(name: str) -> type[Score]:
         raise PluginError(
             f"{entry.told}: {entry.target} is not a Score", hint=f"name a subclass of Score; {entry.author}"
         )
-    if isinstance(target.needs, str) or not set(target.needs) <= set(NEEDS):
-        unknown = target.needs if isinstance(target.needs, str) else sorted(set(target.needs) - set(NEEDS))[0]
-        step = f"{did_you_mean(unknown, NEEDS)} write needs = frozenset({{...}})"
+    needs: Any = target.needs
+    unknown = needs if isinstance(needs, str) else next((need for need in needs if need not in NEEDS), None)
+    if unknown is not None:
+        step = f"write needs = frozenset({{...}}) of {', '.join(NEEDS)}"
         raise PluginError(f"{entry.told}: needs holds an unknown name {unknown!r}", hint=f"{step}; {entry.author}")
     return target
 

@@ -33,7 +33,7 @@ class NegLabel(Score):
     classes of its cosines. With `groups` the score is the mean over groups of negative labels.
 
     As the official code (XueJiang16/NegLabel), but: groups = 1 is the formula above, where that code returns the sum of
-    the classes' cosines; groups are drawn by a generator on the CPU, not on the GPU; the words are a file of the user's.
+    the classes' cosines; groups are drawn by a generator on the CPU, not on the GPU; the words are the user's own.
     The text of classes and words is hand-written whatever the method has learned: of a method, the score reads the
     image features alone. The scale 100 is the code's literal.
     """
