@@ -128,7 +128,7 @@ def neglabel_score(
     with torch.autocast(image_Bd.device.type, enabled=False):
         positive_B1K = scale * (image_Bd.float() @ positive_Kd.float().T)[:, None]
         negative_BGj = scale * (image_Bd.float() @ kept_Md.float().T).unflatten(1, (groups, -1))
-    # The logarithm of the odds, which a softmax over both would lose where one side is all but nothing.
+    # The share of the classes is the sigmoid of the logarithm of the odds.
     odds_BG = positive_B1K.logsumexp(dim=-1) - negative_BGj.logsumexp(dim=-1)
     return odds_BG.sigmoid().mean(dim=1)
 

@@ -121,9 +121,9 @@ class GalLoP(PromptMethod):
 
         Returns:
             `aux` has `global_cosines_BKm` and `local_topk_BKn`, as far as the branches are used, and what local
-            prompts choose patches by: `local_text_nKd`, `local_scales_n`; and `image_Bd`. The local view holds the mean of the
-            local text features (of the global ones, without local prompts): what scores make of it is dense, not
-            sparse.
+            prompts choose patches by: `local_text_nKd`, `local_scales_n`; and `image_Bd`. The local view holds the mean
+            of the local text features (of the global ones, without local prompts): what scores make of it is dense,
+            not sparse.
         """
         aux: dict[str, Tensor] = {}
         choice: dict[str, Tensor] = {}
