@@ -87,9 +87,10 @@ def _plain(value: MetricValue) -> tuple[Any, Any]:
 def _require_cell(entry: Entry, cell: Any, place: int) -> None:
     if not isinstance(cell, Cell):
         raise _wrong(entry, f"cells() gives a {type(cell).__name__} in place {place}", "return a list of Cell")
-    if not isinstance(cell.name, str) or not cell.name:
-        raise _wrong(entry, f"the name of cell {place} is {cell.name!r}", "a cell is named by a text")
+    name: Any = cell.name
     metrics: Any = cell.metrics
+    if not isinstance(name, str) or not name:
+        raise _wrong(entry, f"the name of cell {place} is {name!r}", "a cell is named by a text")
     if isinstance(metrics, str) or not metrics or not all(isinstance(metric, str) for metric in metrics):
         step = "a tuple of names, such as ('top1',)"
         raise _wrong(entry, f"cell {cell.name!r} has metrics = {metrics!r}", step)
