@@ -10,7 +10,17 @@ import torch
 
 from tests.evaluation.material import patches
 from tests.evaluation.test_context import make_bank, make_context
-from vlmprompt.api import Backbone, Context, InputError, UsageError, build_method, ood_scores, score_split, scorer
+from vlmprompt.api import (
+    Backbone,
+    Context,
+    InputError,
+    UsageError,
+    build_method,
+    class_text,
+    ood_scores,
+    score_split,
+    scorer,
+)
 from vlmprompt_adapters.neglabel import NegLabel, least_alike, neglabel_score, similarity
 from vlmprompt_adapters.words import Words, read_words
 
@@ -134,3 +144,21 @@ def test_zero_shot_and_a_learned_method_see_the_same_words(tiny_backbone: Backbo
         with torch.no_grad():
             found.append(ood_scores(method(images), "neglabel", method=method, options=options))
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_words_are_encoded_once_for_all_that_have_the_classes(
+    tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+
+    def counting(engine: object, template: object, names: tuple[str, ...]) -> torch.Tensor:
+        encoded.append(len(names))
+        return class_text(engine, template, names)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vlmprompt_adapters.neglabel.class_text", counting)
+    options = {"negatives": "demo", "top": 0.5}
+    for names in (["ash", "elm"], ["ash", "elm"], ["ash", "fir", "oak"]):
+        for groups in (1, 2):
+            method = build_method("zeroshot", tiny_backbone, names)
+            assert scorer("neglabel", options | {"groups": groups}, method).prepared.negative_Md.shape == (90, 32)
+    assert encoded == [2, 150, 30, 3, 150, 30]

@@ -9,11 +9,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from vlmprompt.api import CapabilityError, InputError, MethodOutput, PromptMethod, Score, class_text
+from vlmprompt.api import Backbone, InputError, MethodOutput, PromptMethod, Score, TextEngine, class_text
 from vlmprompt_adapters.config.neglabel import NegLabelConfig
 from vlmprompt_adapters.words import Words, read_words
 
@@ -56,25 +57,20 @@ class NegLabel(Score):
 
         Raises:
             InputError: the words cannot be read, or too few are left.
-            CapabilityError: the method has no text tower to write words with.
         """
-        engine = getattr(method.backbone, "text", None)
-        if engine is None:
-            raise CapabilityError("the score needs a text tower, and this backbone has none")
-        positive_Kd = class_text(engine, NOUN, method.class_names)
-        kept = [
-            least_alike(class_text(engine, template, words), positive_Kd, self.config.top)
-            for template, words in zip((NOUN, ADJECTIVE), self.words(), strict=True)
-            if words
-        ]
-        negative_Md = torch.cat(kept)
-        if len(negative_Md) < self.config.groups:
+        words = self.words()
+        key = (words, method.class_names, self.config.top)
+        kept = _prepared.setdefault(method.backbone, {})
+        if key not in kept:
+            kept.clear()
+            kept[key] = chosen_labels(method.backbone.text, method.class_names, words, self.config.top)
+        left = len(kept[key].negative_Md)
+        if left < self.config.groups:
             raise InputError(
-                f"{len(negative_Md)} negative labels are left of {self.config.negatives}, too few for "
-                f"{self.config.groups} groups",
+                f"{left} negative labels are left of {self.config.negatives}, too few for {self.config.groups} groups",
                 hint="give more words, a larger share (top), or fewer groups",
             )
-        return Labels(positive_Kd, negative_Md)
+        return kept[key]
 
     def score(self, output: MethodOutput, prepared: Labels) -> Tensor:
         """See `neglabel_score`; negative labels are grouped in one order for all batches."""
@@ -93,6 +89,21 @@ class Labels:
 
     positive_Kd: Tensor
     negative_Md: Tensor
+
+
+# Those of each backbone's newest classes: a run and what stands beside it have the same, and words are many.
+_prepared: WeakKeyDictionary[Backbone, dict[tuple[object, ...], Labels]] = WeakKeyDictionary()
+
+
+def chosen_labels(engine: TextEngine, class_names: Sequence[str], words: Words, top: float) -> Labels:
+    """The classes, and of nouns and adjectives the share least like them."""
+    positive_Kd = class_text(engine, NOUN, class_names)
+    kept = [
+        least_alike(class_text(engine, template, part), positive_Kd, top)
+        for template, part in zip((NOUN, ADJECTIVE), words, strict=True)
+        if part
+    ]
+    return Labels(positive_Kd, torch.cat(kept))
 
 
 def neglabel_score(
