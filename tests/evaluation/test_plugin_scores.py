@@ -22,10 +22,11 @@ from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.cli.companions import score_options
 from vlmprompt.data.ood_sets import OodSet
 from vlmprompt.data.records import Dataset
-from vlmprompt.errors import CapabilityError, PluginError, UsageError
+from vlmprompt.errors import CapabilityError, PluginError, UsageError, VlmPromptError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.ood_metrics import ood_metrics
 from vlmprompt.evaluation.runner import Runner
+from vlmprompt.evaluation.scored import score_split
 from vlmprompt.evaluation.suites.ood import OodSuite
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.coop import CoOp, CoOpConfig
@@ -40,6 +41,8 @@ from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
 from vlmprompt.training.runs import load_run
+
+WHO = "score 'bad' of plugin 'made-up' (made-up 1.0)"
 
 
 class HaloConfig(ScoreConfig):
@@ -110,15 +113,19 @@ class Silent(CoOp):
 
 
 class Given(OodSuite):
-    """The suite over two sets in memory."""
+    """The suite over sets in memory, one for each letter."""
+
+    def __init__(self, names: str = "xy") -> None:
+        super().__init__()
+        self.names = names
 
     def _sets(self, context: Context) -> Sequence[OodSet]:
-        return [OodSet(name, "", name, partial(patches, 5, n, [], name=name)) for n, name in enumerate("xy", 2)]
+        return [OodSet(name, "", name, partial(patches, 5, n, [], name=name)) for n, name in enumerate(self.names, 2)]
 
 
-def measured(context: Context, folder: Path, *, progress: Hooked | None = None) -> dict[tuple[str, str], ResultRow]:
-    runner = Runner(Ledger(ResultStore(folder / "results.jsonl")), "towers", progress=progress or Hooked())
-    return {(row.cell, row.metric): row for row in runner.measure([context], [Given()])}
+def measured(context: Context, folder: Path, names: str = "xy") -> dict[tuple[str, str], ResultRow]:
+    runner = Runner(Ledger(ResultStore(folder / "results.jsonl")), "towers", progress=Hooked())
+    return {(row.cell, row.metric): row for row in runner.measure([context], [Given(names)])}
 
 
 def context_of(backbone: Backbone, method: PromptMethod | None = None, **options: dict[str, Any]) -> Context:
@@ -165,13 +172,16 @@ def test_options_make_other_numbers_and_the_cores_cells_stay_as_they_are(tiny_ba
     assert parts[0]["x/mcm"].keys() == {"id", "ood"}
 
 
-def test_to_a_method_that_lacks_what_it_needs_it_does_not_apply(tiny_backbone: Backbone, tmp_path: Path) -> None:
+def test_what_fails_or_does_not_apply_leaves_the_others(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    """A method that gives no image features, and a score that gives no numbers."""
     method = Silent(tiny_backbone, patches(3, 3, []).class_names, CoOpConfig(n_ctx=2))
-    rows = measured(context_of(tiny_backbone, method.eval()), tmp_path)
-    row = rows["x/halo", "auroc"]
-    assert (row.status, row.value) == ("not_applicable", None)
-    assert row.note.startswith("the score needs unit image features, and this method gives none")
-    assert rows["x/mcm", "auroc"].status == "ok"
+    Bad.given = lambda output: output.logits
+    rows = measured(context_of(tiny_backbone, method), tmp_path, "x")
+    status = {(cell.partition("/")[2], row.status) for (cell, _), row in rows.items()}
+    assert status == {*((score, "ok") for score in SCORES), ("bad", "failed"), ("halo", "not_applicable")}
+    note = rows["x/halo", "auroc"].note
+    assert note.startswith("the score needs unit image features, and this method gives none")
+    assert rows["x/bad", "auroc"].note.startswith(f"{WHO} gives scores of shape (4, 3)")
 
 
 def raises(output: MethodOutput) -> Tensor:
@@ -189,28 +199,26 @@ def raises(output: MethodOutput) -> Tensor:
         (raises, "failed in raises (test_plugin_scores.py, line "),
     ],
 )
-def test_what_is_no_score_fails_its_cells_alone(given: Any, said: str, tiny_backbone: Backbone, tmp_path: Path) -> None:
+def test_what_is_no_score_is_told_in_its_name(given: Any, said: str, tiny_backbone: Backbone) -> None:
     Bad.given = given
-    rows = measured(context_of(tiny_backbone), tmp_path)
-    assert {cell for (cell, _), row in rows.items() if row.status == "failed"} == {"x/bad", "y/bad", "mean/bad"}
-    (note,) = {row.note for row in rows.values() if row.status == "failed"}
-    assert note.startswith("score 'bad' of plugin 'made-up' (made-up 1.0) ") and said in note
-    assert "tell the author of made-up" in note
+    scored = score_split(context_of(tiny_backbone), patches(3, 3, []))
+    assert set(scored.refused) == {"bad"}
+    with pytest.raises(VlmPromptError) as error:
+        scored.of("bad")
+    assert not isinstance(error.value, CapabilityError)  # which would not fail the cell
+    assert error.value.told.startswith(f"{WHO} ") and said in error.value.told
+    assert "tell the author of made-up" in error.value.told
 
 
-def test_what_cannot_be_prepared_fails_its_cells_alone(
-    tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_prepared_leaves_the_others(tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     def prepare(self: Halo, method: PromptMethod) -> Tensor:
         raise CapabilityError("this tower writes no words")
 
     monkeypatch.setattr(Halo, "prepare", prepare)
-    rows = measured(context_of(tiny_backbone), tmp_path)
-    assert (rows["x/halo", "auroc"].status, rows["x/halo", "auroc"].note) == (
-        "not_applicable",
-        "this tower writes no words",
-    )
-    assert rows["x/bad", "auroc"].status == "ok"
+    scored = score_split(context_of(tiny_backbone), patches(3, 3, []))
+    with pytest.raises(CapabilityError, match="this tower writes no words"):
+        scored.of("halo")
+    assert len(scored.of("bad")) == 9
 
 
 def test_as_a_function_of_an_output(tiny_backbone: Backbone) -> None:
