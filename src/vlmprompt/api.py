@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.vision.tower import TokenTower as TokenTower
     from vlmprompt.config.models import Runtime as Runtime
     from vlmprompt.config.templates import TextTemplate as TextTemplate
+    from vlmprompt.data.contents import image_key as image_key
+    from vlmprompt.data.images import read_image as read_image
+    from vlmprompt.data.load import DatasetReader as DatasetReader
     from vlmprompt.data.load import load_dataset as load_dataset
     from vlmprompt.data.preprocess import PreprocessConfig as PreprocessConfig
     from vlmprompt.data.records import Dataset as Dataset
@@ -61,8 +64,19 @@ if TYPE_CHECKING:
     from vlmprompt.errors import VlmPromptError as VlmPromptError
     from vlmprompt.errors import did_you_mean as did_you_mean
     from vlmprompt.evaluation.calibrate import calibrate as calibrate
+    from vlmprompt.evaluation.context import Context as Context
+    from vlmprompt.evaluation.contract import Cell as Cell
+    from vlmprompt.evaluation.contract import Measurement as Measurement
+    from vlmprompt.evaluation.contract import MetricValue as MetricValue
+    from vlmprompt.evaluation.contract import Subject as Subject
+    from vlmprompt.evaluation.contract import Suite as Suite
+    from vlmprompt.evaluation.contract import impossible as impossible
+    from vlmprompt.evaluation.contract import missing as missing
+    from vlmprompt.evaluation.images import Predictions as Predictions
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
+    from vlmprompt.evaluation.scored import Scored as Scored
+    from vlmprompt.evaluation.scored import score_split as score_split
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
     from vlmprompt.explain import explain as explain
     from vlmprompt.export.work import Exported as Exported
@@ -100,6 +114,10 @@ if TYPE_CHECKING:
     from vlmprompt.methods.patch_maps import chosen_maps as chosen_maps
     from vlmprompt.methods.patch_maps import cosine_maps as cosine_maps
     from vlmprompt.methods.patch_maps import plan_maps as plan_maps
+    from vlmprompt.methods.score import Score as Score
+    from vlmprompt.methods.score_config import ScoreConfig as ScoreConfig
+    from vlmprompt.methods.scorer import Scorer as Scorer
+    from vlmprompt.methods.scorer import scorer as scorer
     from vlmprompt.methods.scores import ood_scores as ood_scores
     from vlmprompt.methods.teachers import require_width as require_width
     from vlmprompt.methods.topk import topk_cosines as topk_cosines
@@ -111,6 +129,8 @@ if TYPE_CHECKING:
     from vlmprompt.predict.prediction import Prediction as Prediction
     from vlmprompt.predict.predictor import Predictor as Predictor
     from vlmprompt.results.rows import ResultRow as ResultRow
+    from vlmprompt.results.tables import SummaryTable as SummaryTable
+    from vlmprompt.results.tables import summarise as summarise
     from vlmprompt.training.entry import train as train
     from vlmprompt.training.runs import Run as Run
     from vlmprompt.training.runs import load_run as load_run

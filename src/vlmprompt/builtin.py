@@ -100,6 +100,22 @@ def register_suites(register: Register) -> None:
 
 
 @hookimpl
+def register_scores(register: Register) -> None:
+    """What tells images of known classes from all others."""
+    for name, cls, summary in (
+        ("mcm", "MCM", "the largest softmax of the cosines"),
+        ("l-mcm", "LocalMCM", "the largest softmax of any patch's cosines"),
+        ("gl-mcm", "GlobalLocalMCM", "the sum of mcm and l-mcm"),
+        ("max-logit", "MaxLogit", "the largest cosine"),
+        ("energy", "Energy", "the log-sum-exp of the cosines"),
+        ("entropy", "Entropy", "minus the entropy of the softmax of the cosines"),
+        ("var", "Variance", "the variance of the softmax of the cosines"),
+        ("msp", "MSP", "the largest softmax of the logits"),
+    ):
+        register(name, target=f"vlmprompt.methods.own_scores:{cls}", summary=summary)
+
+
+@hookimpl
 def register_llm_providers(register: Register) -> None:
     """Where descriptions of classes come from."""
     for name, cls, summary in (

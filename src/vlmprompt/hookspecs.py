@@ -63,6 +63,11 @@ def register_suites(register: Register) -> None:
 
 
 @hookspec
+def register_scores(register: Register) -> None:
+    """Scores that tell images of known classes from all others: subclasses of `Score`."""
+
+
+@hookspec
 def register_llm_providers(register: Register) -> None:
     """Providers of class descriptions."""
 

@@ -63,6 +63,7 @@ class PluginHost:
         self.backbones = Registry("backbone", self.failures, self.disabled)
         self.datasets = Registry("dataset", self.failures, self.disabled)
         self.suites = Registry("suite", self.failures, self.disabled)
+        self.scores = Registry("score", self.failures, self.disabled)
         self.llm_providers = Registry("llm provider", self.failures, self.disabled)
         self.reporters = Registry("reporter", self.failures, self.disabled)
         self.trackers = Registry("tracker", self.failures, self.disabled)

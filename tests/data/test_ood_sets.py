@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_a_list_gives_its_test_split_or_everything(tmp_path: Path, splits: tuple
 def test_sets_are_named_apart_and_read_when_needed(tmp_path: Path) -> None:
     touch(tmp_path, "a/textures/1.png", "b/textures/1.png")
     specs = {"near": ("folder:a/textures",), "far": ("folder:b/textures", "folder:nowhere")}
-    sets = sets_of(specs, root=tmp_path)
+    sets = sets_of(specs, partial(load_outliers, root=tmp_path))
     assert [(s.name, s.group) for s in sets] == [("textures", "near"), ("textures-2", "far"), ("nowhere", "far")]
     assert len(sets[1].dataset.split("test")) == 1
     with pytest.raises(InputError, match="nowhere"):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.evaluation.material import accuracies, patches
 from tests.evaluation.test_context import make_bank, make_context
@@ -19,6 +20,7 @@ from vlmprompt.evaluation.metrics import top1
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.evaluation.suites.cross_dataset import CrossDatasetSuite
 from vlmprompt.evaluation.suites.domain_generalization import DomainGeneralizationSuite, shared_labels
+from vlmprompt.evaluation.suites.ood import OodSuite
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
@@ -150,3 +152,23 @@ def test_classes_are_matched_by_name(tiny_backbone: Backbone) -> None:
 
 def test_names_of_suites() -> None:
     assert (DomainGeneralizationSuite.name, CrossDatasetSuite.name) == ("domain-generalization", "cross-dataset")
+
+
+def test_the_same_images_for_every_suite(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    """Of a set of other images all count, for the suite `ood` and for one from outside; of a domain its test split."""
+    for split, count in (("train", 7), ("test", 3)):
+        for i in range(count):
+            file = tmp_path / "others" / split / "dots" / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 36), (i, 50, 60)).save(file)
+    spec, data = f"folder:{tmp_path / 'others'}", patches(3, 1, [])
+    bank = make_bank(tiny_backbone)
+    subject = make_context(data, bank).subject
+    context = Context(subject, data, bank, companions={"ood": [spec]})
+    (msp,) = [cell for cell in OodSuite().cells(context) if cell.name == "others/msp"]
+    assert {value.n for value in msp.measure().values} == {3 + 10}
+    assert len(context.companion(*context.companions("ood")).split("test")) == 10
+    assert len(context.companion(spec, "domains").split("test")) == 3
+    domains = Context(subject, data, bank, companions={"domains": [spec]})
+    assert len(domains.companion(spec).split("test")) == 3
+    assert len(domains.companion(spec, "ood").split("test")) == 10

@@ -175,14 +175,19 @@ def test_what_a_branch_does_not_use_is_not_there(tiny_backbone: Backbone) -> Non
     assert list(alone.trainable_state()) == ["global_prompt"]
     assert alone.image_needs() == ImageNeeds()
     output = alone(images())
-    assert output.local is None and list(output.aux) == ["global_cosines_BKm"]
+    assert output.local is None and list(output.aux) == ["global_cosines_BKm", "image_Bd"]
     assert list(alone.loss(output, torch.tensor([0, 1])).parts) == ["global"]
     assert "local" not in alone.capabilities
 
     local = gallop(tiny_backbone, use_global=False)
     assert list(local.trainable_state()) == ["local_prompts", "local_proj.linear.weight"]
     output = local(images())
-    assert output.global_cosines is None and list(output.aux) == ["local_topk_BKn", "local_text_nKd", "local_scales_n"]
+    assert output.global_cosines is None and [*output.aux] == [
+        "local_topk_BKn",
+        "local_text_nKd",
+        "local_scales_n",
+        "image_Bd",
+    ]
     with pytest.raises(CapabilityError, match="no global branch"):
         local(images(), branch="global")
     assert list(gallop(tiny_backbone, learn_local_proj=False).trainable_state()) == ["global_prompt", "local_prompts"]

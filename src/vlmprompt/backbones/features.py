@@ -2,7 +2,8 @@
 
 Either one deterministic view of each image (exact), or V recorded random views. Kept in memory, and with a
 cache folder also on disk (see `feature_file`); the key is a digest of the tower's weights, its arithmetic, its
-transform, what was read of it, the views and the images (ids, sizes, modification times).
+transform, what was read of it, the views and the images (ids, and files by size and modification time, others by their
+keys).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from vlmprompt.backbones.feature_file import LABELS, FeatureFile
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds
 from vlmprompt.config.models import Runtime
+from vlmprompt.data.contents import file_state, image_key, says_which
 from vlmprompt.data.images import VERSION
 from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.records import Record, records_digest
@@ -95,7 +97,7 @@ def extract(
     if method.image_needs().grad:
         raise InputError("this method trains through the image tower, its features cannot be cached")
     shown: Progress = progress or SilentProgress()
-    file = _cache_file(method, records, backbone, runtime, views, seed)
+    file = _cache_file(method, records, backbone, runtime, views, seed, shown)
     named = None if file is None else file.read(shown)
     if file is not None and named is not None:
         labels = named.pop(LABELS)
@@ -157,9 +159,23 @@ def _compute(
 
 
 def _cache_file(
-    method: FeatureReader, records: Sequence[Record], backbone: Backbone, runtime: Runtime, views: int, seed: int
+    method: FeatureReader,
+    records: Sequence[Record],
+    backbone: Backbone,
+    runtime: Runtime,
+    views: int,
+    seed: int,
+    progress: Progress,
 ) -> FeatureFile | None:
     if runtime.feature_cache is None:
+        return None
+    unknown = next((record for record in records if not says_which(record)), None)
+    if unknown is not None:
+        kind = type(unknown.image).__name__
+        progress.warn(
+            f"features are not kept on disk: image {unknown.id} is no file, and its {kind} has no key that says which "
+            "image it is"
+        )
         return None
     key = {
         "backbone": backbone.digest,
@@ -170,7 +186,7 @@ def _cache_file(
         "seed": seed if views > 1 else None,
         "records": records_digest(records),
         "pixels": [VERSION, any(record.upright for record in records)],
-        "files": [_file_state(record) for record in records],
+        "files": [_state(record) for record in records],
         **_arithmetic(backbone),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
@@ -190,11 +206,8 @@ def _arithmetic(backbone: Backbone) -> dict[str, object]:
     return ({} if precision == "fp32" else {"precision": precision}) | ({"quick": True} if backbone.is_quick else {})
 
 
-def _file_state(record: Record) -> tuple[str, int, int] | None:
-    if not isinstance(record.image, Path):
-        return None
-    try:
-        stat = record.image.stat()
-    except OSError as error:
-        raise InputError(f"cannot read image {record.image}: {error.strerror}") from error
-    return str(record.image.resolve()), stat.st_size, stat.st_mtime_ns
+def _state(record: Record) -> object:
+    """What an image is known by; None where its id says it all."""
+    if isinstance(record.image, Path):
+        return file_state(record.image)
+    return None if getattr(record.image, "key", None) == record.id else image_key(record)

@@ -36,6 +36,7 @@ COMMANDS = (
     Late("methods", "listing", "Prompt-learning methods.", THERE),
     Late("datasets", "listing", "Readers of data sets: what stands before the colon of --data.", THERE),
     Late("suites", "listing", "Evaluation suites.", THERE),
+    Late("scores", "listing", "Scores that tell images of known classes from all others.", THERE),
     Late("backbones", "listing", "Backbone loaders.", THERE),
     Late("reporters", "listing", "Ways to show results.", THERE),
     Late("trackers", "listing", "Who is told of a run while it trains.", THERE),

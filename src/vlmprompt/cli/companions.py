@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vlmprompt.errors import UsageError
 from vlmprompt.plugins import CORE, host
 
-# Kind of companion (see `Dataset.companions`) -> the flag that names it, and the suite that measures on it.
+# Kind of companion (see `Dataset.companions`) -> the flag that names it, and the suite of the core that measures on it.
 USES = {
     "domains": ("--domain", "domain-generalization"),
     "targets": ("--target", "cross-dataset"),
@@ -24,9 +25,39 @@ def suites_for(suites: Sequence[str] | None, companions: Mapping[str, Sequence[s
     wanted = {kind: USES[kind] for kind, specs in companions.items() if specs}
     if not suites:
         return [suite for _, suite in wanted.values()] or ["accuracy"]
-    # A suite of a plugin may measure on whatever it likes.
-    if all(host().suites.get(suite.partition(":")[0]).distribution == CORE for suite in suites):
-        for flag, suite in wanted.values():
-            if suite not in suites:
-                raise UsageError(f"{flag} has no effect on these suites", hint=f"add --suite {suite}")
+    for kind, (flag, suite) in wanted.items():
+        if not any(_reads(spec, kind) for spec in suites):
+            raise UsageError(f"{flag} has no effect on these suites", hint=f"add --suite {suite}")
     return list(suites)
+
+
+def score_options(assignments: Sequence[str] | None, suites: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What `--score-set` says, for suites that measure scores.
+
+    Raises:
+        UsageError: none of them does, or there is no such score or option.
+    """
+    if not assignments:
+        return {}
+    from vlmprompt.methods.score_config import read_score_settings
+
+    found = read_score_settings(assignments)
+    if not any(_measures_scores(suite) for suite in suites):
+        raise UsageError("--score-set has no effect on these suites", hint="add --suite ood")
+    return found
+
+
+def _measures_scores(suite: str) -> bool:
+    name, entry = suite.partition(":")[0], host().suites.get(suite.partition(":")[0])
+    if entry.distribution == CORE:
+        return name == "ood"
+    return bool(getattr(entry.load(), "reads_scores", False))
+
+
+def _reads(suite: str, kind: str) -> bool:
+    """Whether a suite measures on companions of a kind; the core's are known without loading what they need."""
+    if host().suites.get(suite.partition(":")[0]).distribution == CORE:
+        return suite == USES[kind][1]
+    from vlmprompt.evaluation.load import load_suites, reads
+
+    return any(kind in reads(one) for one in load_suites([suite]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.companions import suites_for
+from vlmprompt.cli.companions import score_options, suites_for
 from vlmprompt.cli.names import named_runs, require, require_backbones, require_data
 from vlmprompt.cli.options import (
     AliasesOption,
@@ -22,6 +22,7 @@ from vlmprompt.cli.options import (
     ReporterOption,
     RootOption,
     RunsDirOption,
+    ScoreSetOption,
     SuiteOption,
     TargetOption,
     WorkersOption,
@@ -68,6 +69,7 @@ def evaluate(
         typer.Option("--descriptions", help="Class descriptions for their row; default: the run's own, or found."),
     ] = None,
     ood: OodOption = None,
+    score_set: ScoreSetOption = None,
     aliases: AliasesOption = None,
     contents: ContentsFlag = False,
     allow_overlap: Annotated[
@@ -102,6 +104,7 @@ def evaluate(
     companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
     suites = suites_for(suite, companions)
     require(methods=flags.method or (), suites=suites, reporter=reporter)
+    of_scores = score_options(score_set, suites)
     files = {"descriptions": descriptions, "aliases": aliases}
     texts = {key: None if path is None else str(path) for key, path in files.items()}
     if calibrated:
@@ -125,7 +128,12 @@ def evaluate(
     progress = CliProgress()
     runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
     shared = Resources(runtime, progress, spec=None if configs else flags.backbone)
-    beside: dict[str, Any] = {"force": force, "companions": companions, "contents": contents}
+    beside: dict[str, Any] = {
+        "force": force,
+        "companions": companions,
+        "contents": contents,
+        "score_options": of_scores,
+    }
     if configs:
         rows = _untrained(configs, suites, shared, beside)
         emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))

@@ -1,4 +1,4 @@
-"""`vlmprompt methods|datasets|suites|backbones|reporters|trackers|plugins list|show`: what there is."""
+"""`vlmprompt methods|datasets|suites|scores|backbones|reporters|trackers|plugins list|show`: what there is."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ KINDS = {
     "methods": "Prompt-learning methods.",
     "datasets": "Readers of data sets: what stands before the colon of --data.",
     "suites": "Evaluation suites.",
+    "scores": "Scores that tell images of known classes from all others.",
     "backbones": "Backbone loaders.",
     "reporters": "Ways to show results.",
     "trackers": "Who is told of a run while it trains.",
@@ -123,7 +124,8 @@ def _described(kind: str, name: str) -> tuple[dict[str, Any], list[Table | str]]
         data["presets"] = {key: dict(values) for key, values in getattr(config, "presets", {}).items()}
     if kind == "methods":
         data["shipped"] = _shipped(entry)
-    return data, _page(data, "NAME" if kind == "providers" else "options.NAME")
+    flags = {"providers": "--set NAME", "scores": f"--score-set {name}.NAME"}
+    return data, _page(data, flags.get(kind, "--set options.NAME"))
 
 
 def _page(data: dict[str, Any], option: str) -> list[Table | str]:
@@ -132,7 +134,7 @@ def _page(data: dict[str, Any], option: str) -> list[Table | str]:
     if "capabilities" in data:
         parts.append(f"capabilities: {', '.join(data['capabilities']) or 'none'}")
     if "options" in data:
-        parts += ["", f"options (--set {option}=VALUE):", options_help.page(data["options"])]
+        parts += ["", f"options ({option}=VALUE):", options_help.page(data["options"])]
         for preset, values in data["presets"].items():
             settings = ", ".join(f"{key}={value}" for key, value in values.items()) or "the defaults"
             parts.append(reflow(f"--preset {preset}: {settings}"))

@@ -145,6 +145,15 @@ TargetOption = Annotated[
     list[str] | None,
     typer.Option("--target", help="Data set to transfer to; may be repeated.", rich_help_panel=_WITH),
 ]
+ScoreSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score-set",
+        metavar="NAME.OPTION=VALUE",
+        help="One option of a plugin's score; may be repeated. See 'vlmprompt scores list'.",
+        rich_help_panel=_WITH,
+    ),
+]
 AliasesOption = Annotated[
     Path | None,
     typer.Option(

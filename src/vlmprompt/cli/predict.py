@@ -58,6 +58,15 @@ def predict(
         str | None,
         typer.Option("--score", help="By which score: mcm (default), gl-mcm, energy, ...", rich_help_panel=_ASKED),
     ] = None,
+    score_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--score-set",
+            metavar="NAME.OPTION=VALUE",
+            help="One option of a plugin's score; may be repeated.",
+            rich_help_panel=_ASKED,
+        ),
+    ] = None,
     conformal: Annotated[
         float | None,
         typer.Option(
@@ -124,6 +133,8 @@ def predict(
     asked: dict[str, Any] = {"reject": reject, "conformal": conformal, "calibrated": not no_calibration}
     asked |= {} if score is None else {"score": score}
     _require_asked(asked)
+    if score_set:
+        asked["score_options"] = _score_options(score_set, asked.get("score"))
     target = Target.of(form, out, as_json=as_json)
     named, words = parted(words, runs_dir)
     require_place(named, runs_dir, device, backbone)
@@ -183,6 +194,17 @@ def _require_asked(asked: dict[str, Any]) -> None:
         require_keep(asked["reject"])
     if asked["conformal"] is not None:
         require_alpha(asked["conformal"])
+
+
+def _score_options(assignments: list[str], score: str | None) -> dict[str, dict[str, Any]]:
+    """What --score-set says of the score that is asked for. Raises: UsageError."""
+    from vlmprompt.methods.score_config import read_score_settings
+
+    found = read_score_settings(assignments)
+    for name in found:
+        if name != score:
+            raise UsageError(f"--score-set {name} has no effect on this score", hint=f"add --score {name}")
+    return found
 
 
 def _complain(path: str, error: VlmPromptError) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmprompt.cli import output
-from vlmprompt.cli.companions import suites_for
+from vlmprompt.cli.companions import score_options, suites_for
 from vlmprompt.cli.names import require, require_data, require_parts
 from vlmprompt.cli.options import (
     ContentsFlag,
@@ -21,6 +21,7 @@ from vlmprompt.cli.options import (
     JsonFlag,
     OodOption,
     ReporterOption,
+    ScoreSetOption,
     SuiteOption,
     TargetOption,
 )
@@ -151,6 +152,7 @@ def sweep(
     domain: DomainOption = None,
     target: TargetOption = None,
     ood: OodOption = None,
+    score_set: ScoreSetOption = None,
     contents: ContentsFlag = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
@@ -175,6 +177,7 @@ def sweep(
     companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
     suites = suites_for(suite, companions)
     require(methods=flags.method or (), suites=suites, reporter=reporter)
+    of_scores = score_options(score_set, suites)
     require_parts(flags.runs(), flags.runtime())
     require_data((spec for specs in companions.values() for spec in specs), flags.root)
     part = shard_of(shard, force=force)
@@ -208,6 +211,7 @@ def sweep(
         reference=not no_reference,
         force=force,
         companions=companions,
+        score_options=of_scores,
         contents=contents,
         progress=progress,
         shard=part,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -42,6 +42,97 @@ def stamp(image: Image) -> Stamp | None:
     return Stamp(found.st_size, found.st_mtime_ns, (found.st_dev, found.st_ino))
 
 
+def says_which(record: Record) -> bool:
+    """Whether an image can be told from others of its id: it is a file, or its source has a `key` or a `stamp()`."""
+    return isinstance(record.image, Path) or _key(record) is not None or hasattr(record.image, "stamp")
+
+
+def image_key(record: Record) -> str:
+    """A text that tells an image from all others, without reading it.
+
+    A file is known by its path, size and time of change; a source by its type and its `key`, or else its `stamp()`; an
+    image that has none of these by the record's id. A source that alters another image puts this into its own key.
+
+    Raises:
+        InputError: a file is not there, or a key is no text.
+    """
+    image, known = record.image, _key(record)
+    by: object = [_type_of(image), known]
+    if isinstance(image, Path):
+        by = file_state(image)
+    elif known is None:
+        by = [_type_of(image), stamp(image)]
+    return json.dumps([record.id, record.upright, by], ensure_ascii=False)
+
+
+def images_key(records: Sequence[Record]) -> Hashable:
+    """What tells images from others, in this process: equal where the same images stand in the same order.
+
+    An image that does not say which it is stands for itself: two that Python takes for different ones are, and it is
+    held in memory for as long as the key is.
+    """
+    rows = [(record.label, _known_here(record)) for record in records]
+    digest = hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+    return digest, tuple(_Itself(record.image) for record in records if not says_which(record))
+
+
+def file_state(path: Path) -> tuple[str, int, int]:
+    """Path, size and time of change of a file.
+
+    Raises:
+        InputError: it is not there.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(f"cannot read image {path}: {error.strerror}") from error
+    return str(path.resolve()), found.st_size, found.st_mtime_ns
+
+
+def _known_here(record: Record) -> object:
+    """As `image_key`, without following links, which takes long of many files; one that is not there has no stamp."""
+    if not isinstance(record.image, Path):
+        return image_key(record)
+    seen = stamp(record.image)
+    return record.id, record.upright, str(record.image), None if seen is None else (seen.size, seen.mtime_ns)
+
+
+def _key(record: Record) -> str | None:
+    """The `key` of an image that is no file, if it has one."""
+    key = None if isinstance(record.image, Path) else getattr(record.image, "key", None)
+    if key is not None and not isinstance(key, str):
+        raise InputError(
+            f"the key of image {record.id} is a {type(key).__name__}, not a text",
+            hint=f"key of {type(record.image).__qualname__} says which image it is, such as 'dog.jpg, noise 0.1'",
+        )
+    return key
+
+
+def _type_of(image: object) -> str:
+    return f"{type(image).__module__}.{type(image).__qualname__}"
+
+
+class _Itself:
+    """An object as a key: by its own equality, or by its identity where it has no hash."""
+
+    def __init__(self, image: object) -> None:
+        self._image = image  # held, so that no other object gets its address
+        try:
+            self._hash, self._has_equality = hash(image), True
+        except TypeError:
+            self._hash, self._has_equality = id(image), False
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Itself):
+            return NotImplemented
+        if self._image is other._image:
+            return True
+        return self._has_equality and other._has_equality and bool(self._image == other._image)
+
+
 def content_digest(image: Image, seen: Stamp) -> bytes | None:
     """A digest of the encoded image as it was when `seen`; None if it cannot be read, which decoding reports."""
     if isinstance(image, Path):
@@ -67,7 +158,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def files_digest(records: Sequence[Record], *, times: bool = True, contents: bool = False) -> str:
-    """SHA-256 over ids, labels and what the images are known by, in order.
+    """SHA-256 over ids, labels and what the images are known by, in order; of images that are no files, their keys.
 
     Args:
         times: sizes and modification times; off: sizes alone, which survive a copy to another machine.
@@ -77,7 +168,8 @@ def files_digest(records: Sequence[Record], *, times: bool = True, contents: boo
     def known(record: Record) -> object:
         seen = stamp(record.image)
         if seen is None:
-            return None
+            own = _key(record)
+            return None if own in (None, record.id) else [_type_of(record.image), own]  # an id need not be said twice
         if contents:
             digest = content_digest(record.image, seen)
             return None if digest is None else digest.hex()

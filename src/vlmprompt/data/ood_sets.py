@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vlmprompt.data.files import check_inside, images_below
 from vlmprompt.data.folder import outliers
-from vlmprompt.data.load import load_outliers, short_names
+from vlmprompt.data.load import short_names
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 from vlmprompt.regular import regular
@@ -49,17 +49,16 @@ class OodSet:
         return self.load()
 
 
-def sets_of(groups: Mapping[str, Sequence[str]], *, root: Path | None, exif: bool = True) -> list[OodSet]:
+def sets_of(groups: Mapping[str, Sequence[str]], load: Callable[[str], Dataset]) -> list[OodSet]:
     """Sets by their specs, read when they are needed.
 
     Args:
         groups: "near", "far" or "" -> data set specs.
-        root: parent folder of data sets.
-        exif: see `load_dataset`.
+        load: reads one, as `load_outliers` does.
     """
     names = short_names([spec for specs in groups.values() for spec in specs])
     return [
-        OodSet(names[spec], group, spec, partial(load_outliers, spec, root=root, exif=exif))
+        OodSet(names[spec], group, spec, partial(load, spec))
         for group, specs in groups.items()
         for spec in dict.fromkeys(specs)
     ]

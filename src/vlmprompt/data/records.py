@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from vlmprompt.data.contents import files_digest
+from vlmprompt.data.contents import files_digest, images_key
 from vlmprompt.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +20,11 @@ SPLITS = ("train", "val", "test")
 
 
 class ImageSource(Protocol):
-    """An image that is not a file: rendered or held in memory. Must be picklable (workers load it).
+    """An image that is not a file: rendered, altered or held in memory. Must be picklable (workers load it).
 
+    A source says by `key`, a text, which image it is among those of its type: all that its pixels depend on, for an
+    altered image the `image_key` of the original and what was done to it. What is computed of images is kept by it;
+    without a key it is kept for this very object only, and never on disk.
     A source may say `kept = True`: the process that has loaded an image has it at hand afterwards.
     """
 
@@ -114,6 +117,19 @@ class Dataset:
         """
         files = files_digest(self.splits.get("test", ()), contents=self.by_contents)
         return hashlib.sha256(f"{self.digest} {files}".encode()).hexdigest()
+
+    def shown(self, split: str) -> Hashable:
+        """What predictions on a split are kept by: the data set, and its images as they were when first asked.
+
+        Two data sets that exchange images behind equal ids differ in it.
+        """
+        if split not in self._shown:
+            self._shown[split] = images_key(self.splits.get(split, ()))
+        return self.spec, self.digest, split, self._shown[split]
+
+    @cached_property
+    def _shown(self) -> dict[str, Hashable]:
+        return {}
 
     def split(self, name: str) -> tuple[Record, ...]:
         """The records of a split.

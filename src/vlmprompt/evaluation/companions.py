@@ -10,10 +10,9 @@ from statistics import fmean
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, missing
+from vlmprompt.evaluation.contract import KINDS, Cell, Measurement, MetricValue, missing
 
 MEAN = "mean"
-KINDS = ("domains", "targets", "ood")  # see `Dataset.companions`
 Measure = Callable[[Dataset], Measurement]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,16 +12,17 @@ from torch import Tensor
 
 from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.classes import base_new_labels
-from vlmprompt.data.load import load_measured
+from vlmprompt.data.load import load_measured, load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import choose, describe
 from vlmprompt.errors import CapabilityError, InputError
-from vlmprompt.evaluation.contract import Subject
+from vlmprompt.evaluation.contract import KINDS, Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
 from vlmprompt.methods.build import description_use
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
 from vlmprompt.methods.output import MethodOutput
+from vlmprompt.methods.score_config import ScoreOptions, measured_scores
 from vlmprompt.methods.stream_order import back_in_place, stream_order
 from vlmprompt.methods.streaming import TEST_TIME, adapts, joined, picked
 from vlmprompt.methods.texts import require_texts_fit
@@ -35,6 +37,7 @@ class Context:
         subject: who is measured.
         dataset: with all its classes and, for a subject that reads descriptions, with these.
         renamed: another data set with its classes called as they are here.
+        score_options: of plugins' scores, by name, where they are not left at their defaults.
 
     Args:
         load: a data set by its spec, for `companion`.
@@ -51,15 +54,23 @@ class Context:
         load: Callable[[str], Dataset] = load_measured,
         companions: Mapping[str, Sequence[str]] | None = None,
         aliases: Aliases | None = None,
+        score_options: ScoreOptions | None = None,
     ) -> None:
         self.subject = subject
         self.dataset = dataset if subject.descriptions is None else describe(dataset, subject.descriptions)
         self.renamed = (aliases or Aliases()).renamed
+        self.score_options: ScoreOptions = score_options or {}
         self._load = load
         self._bank = bank
         self._companions = {**dataset.companions, **{k: v for k, v in (companions or {}).items() if v}}
+        self._outliers: dict[str, Dataset] = {}
         self._built: dict[str, PromptMethod] = {}
         self._told: dict[tuple[int, str, str], tuple[PromptMethod, FrozenMethod]] = {}
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the scores to measure: the core's, and those of plugins that have the options that they need."""
+        return measured_scores(self.score_options)
 
     @property
     def root(self) -> Path | None:
@@ -70,12 +81,29 @@ class Context:
         """Say something doubtful."""
         self._bank.progress.warn(text)
 
-    def companion(self, spec: str) -> Dataset:
-        """Another data set to measure on, its classes called as they are here."""
-        return self.renamed(self._load(spec))
+    def companion(self, spec: str, kind: str | None = None) -> Dataset:
+        """Another data set to measure on, its classes called as they are here.
+
+        Args:
+            kind: of KINDS; default: the kind that `companions` names it as. Of "ood" every image counts that is none
+                of the known classes (see `load_outliers`), of the others the test split, or all where there is none.
+
+        Raises:
+            VlmPromptError: it cannot be read.
+        """
+        kind = kind or next((one for one in KINDS if spec in self.companions(one)), None)
+        if kind != "ood":
+            return self.renamed(self._load(spec))
+        if spec not in self._outliers:
+            exif = self.subject.config.exif
+            self._outliers[spec] = self.renamed(load_outliers(spec, root=self.root, exif=exif))
+        return replace(self._outliers[spec], by_contents=self.dataset.by_contents)
 
     def companions(self, kind: str) -> tuple[str, ...]:
-        """Specs of the data sets that this one is evaluated with; see `Dataset.companions`."""
+        """Specs of the data sets that this one is evaluated with, of a kind of KINDS; see `Dataset.companions`.
+
+        A suite says by its attribute `companions` which kinds it reads.
+        """
         return tuple(self._companions.get(kind, ()))
 
     @cached_property
@@ -172,7 +200,8 @@ class Context:
         The same as by `outputs`, but of a method that adapts no more is held than these.
 
         Args:
-            what: gives tensors (B,...) of what the method says of B images; those of all batches are put together.
+            what: gives tensors (B,...) of what the method says of B images; those of all batches are put together, and
+                what is not given for every image is left out.
         """
         found: dict[str, list[Tensor]] = {}
         labels: list[Tensor] = []
@@ -180,7 +209,8 @@ class Context:
             labels.append(labels_B.cpu())
             for name, part in what(output).items():
                 found.setdefault(name, []).append(part.cpu())
-        values = {name: torch.cat(parts) for name, parts in found.items()}
+        n = sum(map(len, labels))
+        values = {name: torch.cat(parts) for name, parts in found.items() if sum(map(len, parts)) == n}
         if not adapts(method):
             return values, torch.cat(labels)
         back_B = back_in_place(self._order(dataset, split))
@@ -229,7 +259,7 @@ class Context:
         names = [name for name, built in self._built.items() if built is method]
         if not names:
             return self._predicted(method, dataset, split)
-        key = (*names, dataset.spec, dataset.measured_digest, split)
+        key = (*names, dataset.shown(split))
         return self._bank.predictions.get(key, lambda: self._predicted(method, dataset, split))
 
     def _predicted(self, method: PromptMethod, dataset: Dataset, split: str) -> Predictions:

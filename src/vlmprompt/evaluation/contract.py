@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.context import Context
 
 
+# Kinds of data sets that a suite may measure on beside the run's own; see `Dataset.companions`.
+KINDS = ("domains", "targets", "ood")
+
+
 @dataclass(frozen=True)
 class MetricValue:
     """One number of a cell.
@@ -125,9 +129,11 @@ class Cell:
 class Suite(Protocol):
     """What a plugin registers with `register_suites`: a class without constructor arguments.
 
-    Its docstring says the protocol and its source; `version` goes up when its numbers change. One that reads
-    `Context.siblings` says `needs_siblings = True`, so that a sweep keeps runs that differ in shots together. One with
-    a class method `of(argument)` is also called by `--suite <name>:<argument>`, and its instance's name says so.
+    Its docstring says the protocol and its source; `version` goes up when its numbers change. One with a class
+    method `of(argument)` is also called by `--suite <name>:<argument>`, and its instance's name says so. One that
+    measures on other data sets beside the run's own says on which by `companions`, such as ("ood",); then `--domain`,
+    `--target` and `--ood` name some for it. With `reads_scores = True` it takes the options of `--score-set`. One that
+    reads `Context.siblings` says `needs_siblings = True`, so that a sweep keeps runs that differ in shots together.
     """
 
     name: str

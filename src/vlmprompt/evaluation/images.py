@@ -134,7 +134,7 @@ class ImageBank:
         return tower_is_frozen(method) and size <= self._features.limit
 
     def _extracted(self, method: PromptMethod, dataset: Dataset, split: str) -> CachedFeatures:
-        key = (dataset.spec, dataset.measured_digest, split, method.image_needs(), method.feature_key())
+        key = (dataset.shown(split), method.image_needs(), method.feature_key())
         with method.blamed(wide=True):
             return self._features.get(
                 key,

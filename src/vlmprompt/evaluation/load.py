@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from vlmprompt.errors import UsageError
+from vlmprompt.evaluation.given import require_suite
+from vlmprompt.methods.blame import blaming
 from vlmprompt.plugins import host
 
 if TYPE_CHECKING:
@@ -22,6 +24,11 @@ def load_suites(names: Sequence[str]) -> list[Suite]:
     return [_load_suite(name) for name in dict.fromkeys(names)]
 
 
+def reads(suite: Suite) -> tuple[str, ...]:
+    """The kinds of companions that a suite measures on, of KINDS."""
+    return tuple(getattr(suite, "companions", ()))
+
+
 def without_argument(spec: str) -> UsageError:
     """The error for a suite that is given an argument and takes none."""
     name = spec.partition(":")[0]
@@ -30,9 +37,11 @@ def without_argument(spec: str) -> UsageError:
 
 def _load_suite(spec: str) -> Suite:
     name, _, argument = spec.partition(":")
-    suite: Any = host().suites.get(name).load()
-    if not argument:
-        return cast("Suite", suite())
-    if not hasattr(suite, "of"):
+    entry = host().suites.get(name)
+    kind: Any = entry.load()
+    if argument and not hasattr(kind, "of"):
         raise without_argument(spec)
-    return cast("Suite", suite.of(argument))
+    with blaming(entry):
+        suite = kind.of(argument) if argument else kind()
+    require_suite(entry, suite, spec)
+    return cast("Suite", suite)

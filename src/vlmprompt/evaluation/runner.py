@@ -30,6 +30,7 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.evaluation.units import Unit, measured, units_of
+from vlmprompt.methods.score_config import ScoreOptions, require_options
 from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
@@ -54,6 +55,7 @@ def evaluate(
     patient: bool = True,
     references_dir: Path | None = None,
     companions: Mapping[str, str | Sequence[str]] | None = None,
+    score_options: ScoreOptions | None = None,
     data: str | None = None,
     aliases: Path | str | Mapping[str, str] | None = None,
     contents: bool = False,
@@ -78,6 +80,7 @@ def evaluate(
         references_dir: where references are kept instead of `references` in the run's folder.
         companions: kind ("domains", "targets", "ood") -> specs of data sets, in place of those that the run's
             own data set names.
+        score_options: options of plugins' scores, by name.
         data: spec of a data set to measure on in place of the run's own; its classes are matched by name.
         aliases: other names that classes have in `data` and in companions, before those of the run: a file, or a
             table old -> new.
@@ -93,7 +96,7 @@ def evaluate(
 
     Raises:
         InputError: the run, its data or its towers cannot be loaded, or no temperature was fitted to its checkpoint.
-        UsageError: unknown suite, reference or kind of companions.
+        UsageError: unknown suite, reference, kind of companions, score or option of one.
         BusyError: all that is left is being measured by others, and nobody is to wait.
         Interrupted: by Ctrl-C; finished cells are kept.
     """
@@ -109,6 +112,7 @@ def evaluate(
     temperature = _temperature(run, chosen) if calibrated else None
     resources.serve(run)
     companions = listed(companions)
+    require_options(score_options or {})
     require_outliers(companions, run.config, runtime)
     given = _aliases(aliases, runtime)
     called = given.over(Aliases.of(run.config.aliases))
@@ -128,6 +132,7 @@ def evaluate(
         load=cache(partial(measured.beside, own)),
         companions=companions,
         aliases=called,
+        score_options=score_options,
     )
     contexts = [context(subject) for subject in subjects]
     with beside_others:

@@ -31,6 +31,7 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import REFERENCES_DIR, RESULTS_FILE, evaluate
 from vlmprompt.evaluation.shard import Shard
 from vlmprompt.evaluation.subjects import REFERENCES
+from vlmprompt.methods.score_config import ScoreOptions
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
@@ -53,6 +54,7 @@ def sweep(
     reference: bool = True,
     force: bool = False,
     companions: Mapping[str, Sequence[str]] | None = None,
+    score_options: ScoreOptions | None = None,
     contents: bool = False,
     resources: Resources | None = None,
     progress: Progress | None = None,
@@ -67,7 +69,7 @@ def sweep(
         out: gets `results.jsonl`, `runs/` and `references/`.
         reference: add zero-shot and linear probe, unless they are in the grid themselves.
         force: train and measure again what is done, alone in the folder.
-        companions, contents: see `runner.evaluate`.
+        companions, score_options, contents: see `runner.evaluate`.
         resources: towers and features of images to share with other sweeps.
         shard: do this part alone.
         worker: leave what other processes have to them, instead of waiting for it.
@@ -86,7 +88,7 @@ def sweep(
         progress.message(f"{shard} of the grid holds no run: there are more parts than runs")
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
     resources = resources or Resources(runtime, progress)
-    beside_data = {"companions": companions, "contents": contents}
+    beside_data = {"companions": companions, "score_options": score_options, "contents": contents}
     with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         work = _Sweep(suites, beside, resources, out, force=force, worker=worker, measured_on=beside_data)
         with kept_in(out / RESULTS_FILE), _left_to_others(worker, progress):

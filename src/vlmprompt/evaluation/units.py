@@ -12,9 +12,13 @@ from vlmprompt.errors import CapabilityError, InputError, Interrupted
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Subject, Suite
 from vlmprompt.evaluation.failures import reason
+from vlmprompt.evaluation.given import cells_of, measurement_of
 from vlmprompt.evaluation.keys import key_of, listing_of, setup_of
 from vlmprompt.evaluation.streams import stream_note
+from vlmprompt.methods.blame import blaming
+from vlmprompt.plugins import host
 from vlmprompt.progress import Progress
+from vlmprompt.registry import Entry
 from vlmprompt.results.details import Details
 from vlmprompt.results.means import mean_note
 from vlmprompt.results.rows import ResultRow, Status
@@ -76,7 +80,9 @@ def measured(unit: Unit, backbone_digest: str, progress: Progress) -> Outcome:
         return Outcome([_row(unit, setup, metric, status=status, note=note) for metric in cell.metrics])
 
     try:
-        found = cell.measure()
+        with blaming(_entry(suite)):
+            given = cell.compute()
+        found = measurement_of(_entry(suite), cell, given)
         values = _as_promised(suite, cell, found.values)
         return Outcome([_row(unit, setup, value.metric, value) for value in values], _placed(unit, found.details))
     except (KeyboardInterrupt, Interrupted, BusyError):
@@ -103,7 +109,8 @@ def _placed(unit: Unit, details: Details | None) -> Details | None:
 def _listed(suite: Suite, context: Context) -> Sequence[Cell]:
     """The cells of a suite; if it cannot even list them, one that fails in its place."""
     try:
-        return suite.cells(context)
+        with blaming(_entry(suite)):
+            return cells_of(_entry(suite), suite.cells(context))
     except (KeyboardInterrupt, Interrupted, BusyError):
         raise
     except BaseException as error:
@@ -115,13 +122,19 @@ def _listed(suite: Suite, context: Context) -> Sequence[Cell]:
         return [Cell(EVERYTHING, (EVERYTHING,), compute)]
 
 
+def _entry(suite: Suite) -> Entry:
+    """How a suite is registered."""
+    return host().suites.get(suite.name.partition(":")[0])
+
+
 def _as_promised(suite: Suite, cell: Cell, values: Sequence[MetricValue]) -> Sequence[MetricValue]:
     """Refuse metrics other than those announced: a rerun could not tell whether they are all there."""
     given = tuple(value.metric for value in values)
     if sorted(given) != sorted(cell.metrics):
         raise InputError(
-            f"suite {suite.name} announced {', '.join(cell.metrics)} for cell {cell.name}, but gave {', '.join(given)}",
-            hint="tell the suite's author",
+            f"{_entry(suite).told} announced {', '.join(cell.metrics)} for cell {cell.name}, but gave "
+            f"{', '.join(given) or 'nothing'}",
+            hint=_entry(suite).author,
         )
     return values
 

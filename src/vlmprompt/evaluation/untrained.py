@@ -24,6 +24,7 @@ from vlmprompt.evaluation.subjects import is_seeded, is_training_free, shots_and
 from vlmprompt.evaluation.variants import train_command
 from vlmprompt.methods.build import written_for
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.score_config import ScoreOptions, require_options
 from vlmprompt.progress import Progress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
@@ -43,6 +44,7 @@ def evaluate_method(
     *,
     options: Mapping[str, Any] | None = None,
     companions: Mapping[str, str | Sequence[str]] | None = None,
+    score_options: ScoreOptions | None = None,
     force: bool = False,
     runtime: Runtime | None = None,
     progress: Progress | None = None,
@@ -52,7 +54,7 @@ def evaluate_method(
 
     Args:
         method, data, backbone, options, settings: see `train`.
-        suites, companions, force: see `evaluate`.
+        suites, companions, score_options, force: see `evaluate`.
 
     Returns:
         The rows; they are kept in a folder of `runtime.runs_dir`, where `vlmprompt report` finds them.
@@ -67,7 +69,8 @@ def evaluate_method(
     towers = backbone if isinstance(backbone, Backbone) else None
     require_towers(resolved, towers)
     resources = Resources(runtime or Runtime.model_validate({}), progress, towers)
-    return measure_untrained(resolved, suites, resources, companions=companions, force=force)
+    given: dict[str, Any] = {"companions": companions, "score_options": score_options, "force": force}
+    return measure_untrained(resolved, suites, resources, **given)
 
 
 def measure_untrained(
@@ -76,6 +79,7 @@ def measure_untrained(
     resources: Resources,
     *,
     companions: Mapping[str, str | Sequence[str]] | None = None,
+    score_options: ScoreOptions | None = None,
     contents: bool = False,
     force: bool = False,
 ) -> list[ResultRow]:
@@ -85,6 +89,7 @@ def measure_untrained(
     runtime, progress = resources.runtime, resources.progress
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
     companions = listed(companions)
+    require_options(score_options or {})
     require_outliers(companions, config, runtime)
     settle_device(config, runtime)
     data = load_trainset(config, runtime)
@@ -98,6 +103,7 @@ def measure_untrained(
         load=cache(partial(load_like, config, resources=resources, contents=contents)),
         companions=companions,
         aliases=Aliases.of(config.aliases),
+        score_options=score_options,
     )
     context.method()  # what is wrong or doubtful is said once, and not for every cell
     with shared(folder, progress, alone=force):

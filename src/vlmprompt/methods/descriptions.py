@@ -66,7 +66,7 @@ class Described(PromptMethod):
             return super().classify(features, text, **method_options)
         with torch.autocast(features.global_Bd.device.type, enabled=False):
             cosines_BK = features.unit_Bd @ text.features_PKd[0].T
-        return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK)
+        return MethodOutput(self.scale * cosines_BK, self.scale, cosines_BK, aux={"image_Bd": features.unit_Bd})
 
     def renew(self, template: str | None) -> None:
         """Other classes need descriptions of their own."""

@@ -71,7 +71,7 @@ class LinearProbe(PromptMethod):
         """Logits of the regression; there is no text, and no logit scale."""
         features = images if isinstance(images, ImageFeatures) else self.encode_images(images)
         logits_BK = F.linear(features.global_Bd.float(), self.weight, self.bias)
-        return MethodOutput(logits_BK, scale=1.0, cosine_logits=False)
+        return MethodOutput(logits_BK, scale=1.0, aux={"image_Bd": features.unit_Bd}, cosine_logits=False)
 
     def frozen_text(self) -> None:
         """None: the probe reads no text."""

@@ -10,13 +10,17 @@ Shapes: B images, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from vlmprompt.backbones.types import at_least_float, exact
-from vlmprompt.errors import CapabilityError, UsageError, did_you_mean
+from vlmprompt.errors import CapabilityError, UsageError
 from vlmprompt.methods.output import LocalView, MethodOutput
 from vlmprompt.methods.score_names import SCORES
+
+if TYPE_CHECKING:
+    from vlmprompt.methods.contract import PromptMethod
 
 # Of a value for each class (B,K), already divided by the temperature.
 OF_CLASSES: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -33,9 +37,16 @@ WITHOUT_COSINES = ("max-logit", "energy", "msp")
 
 
 def ood_scores(
-    output: MethodOutput, name: str, temperature: float = 1.0, *, local_weight: float = 1.0, scaled: bool = False
+    output: MethodOutput,
+    name: str,
+    temperature: float = 1.0,
+    *,
+    local_weight: float = 1.0,
+    scaled: bool = False,
+    method: PromptMethod | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """One score of each image: (B,), higher = more in-distribution.
+    """One score of each image: (B,), higher = more in-distribution; of the core's own or of a plugin's.
 
     With c the global cosines (logits / s where a method has none) and T the temperature:
 
@@ -49,16 +60,26 @@ def ood_scores(
     - `msp`: max_k softmax(logits/T)_k (Hendrycks & Gimpel, ICLR 2017)
 
     Args:
-        name: of SCORES.
+        name: of SCORES, or a plugin's.
         local_weight: lambda of gl-mcm.
         scaled: multiply the cosines by the logit scale s first.
+        method: that gave the output, for a plugin's score that is prepared for it (here for one batch; `scorer`
+            prepares once for many).
+        options: of a plugin's score.
 
     Raises:
-        UsageError: there is no such score, or the temperature is not positive.
+        UsageError: there is no such score or option, the temperature is not positive, or an argument is not for it.
         CapabilityError: the method cannot give it.
+        PluginError: the score's own code failed.
     """
     if name not in SCORES:
-        raise UsageError(f"unknown OOD score {name!r}", hint=did_you_mean(name, SCORES))
+        if (temperature, local_weight, scaled) != (1.0, 1.0, False):
+            raise UsageError(
+                f"score {name!r} takes no temperature, local_weight or scaled", hint="a plugin's score has options"
+            )
+        return _of_plugin(output, name, method, options)
+    if options:
+        raise UsageError(f"score {name!r} has no options", hint="its arguments are temperature, local_weight, scaled")
     if not temperature > 0:
         raise UsageError(f"the temperature of an OOD score must be above 0, not {temperature}")
     factor = output.scale if scaled else 1.0
@@ -90,6 +111,17 @@ def basis(output: MethodOutput, name: str) -> str:
         return "logits"
     own = "mcm_on=logits" if output.global_cosines is None else "global cosines"
     return f"{own} and local cosines" if name == "gl-mcm" else own
+
+
+def _of_plugin(
+    output: MethodOutput, name: str, method: PromptMethod | None, options: Mapping[str, Any] | None
+) -> Tensor:
+    from vlmprompt.methods.scorer import require_method, scorer
+
+    found = scorer(name, options, method)
+    if method is None:
+        require_method(found)
+    return found(output)
 
 
 def _of_classes(name: str, values_BK: Tensor, temperature: float) -> Tensor:

@@ -20,7 +20,9 @@ from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
 from vlmprompt.methods.output import MethodOutput
 from vlmprompt.methods.score_names import SCORES
-from vlmprompt.methods.scores import basis, ood_scores
+from vlmprompt.methods.scorer import Scorer, score_type
+from vlmprompt.methods.scorer import scorer as score_of
+from vlmprompt.methods.scores import basis
 from vlmprompt.methods.streaming import blank
 from vlmprompt.predict.decoding import read_ahead
 from vlmprompt.predict.prediction import SHOWN, Prediction, joined
@@ -40,6 +42,7 @@ class Predictor:
         method: trained, in eval mode or frozen.
         temperature: see `Prediction`.
         rejection: tell unknown pictures by it; the method must be able to give its score, see `scoring`.
+        scorer: gives the score; default: that of the rejection, which is then the core's own.
         set_threshold: make prediction sets by it.
         batch_size: pictures a step; no more are held at a time, and as many are read ahead.
         workers: threads that read pictures.
@@ -59,6 +62,7 @@ class Predictor:
         *,
         temperature: float = 1.0,
         rejection: Rejection | None = None,
+        scorer: Scorer | None = None,
         set_threshold: SetThreshold | None = None,
         batch_size: int = BATCH,
         workers: int = 0,
@@ -69,8 +73,11 @@ class Predictor:
         if shown < 1:
             raise UsageError(f"top = {shown} asks for no class", hint="at least 1")
         self._classifier = Classifier(method, batch_size=batch_size, upright=upright, seed=seed)
-        if rejection is not None:
-            require_score_of(self.frozen, rejection.score)
+        if rejection is not None and scorer is None:
+            scorer = score_of(rejection.score)
+        self.scorer = None if scorer is None else scorer.of(self.frozen.method)
+        if rejection is not None and self.scorer is not None:
+            require_score_of(self.frozen, self.scorer)
         self.temperature, self.rejection, self.set_threshold = temperature, rejection, set_threshold
         self.workers, self.shown = workers, shown
 
@@ -144,8 +151,8 @@ class Predictor:
     def _said(self, names: list[str], output: MethodOutput) -> Prediction:
         logits_BK = output.logits.float().cpu()
         said = Prediction(self.class_names, logits_BK, tuple(names), self.temperature, self.rejection, shown=self.shown)
-        if self.rejection is not None:
-            scores_B = ood_scores(output, self.rejection.score).float().cpu() if names else torch.empty(0)
+        if self.rejection is not None and self.scorer is not None:
+            scores_B = self.scorer(output).float().cpu() if names else torch.empty(0)
             said = replace(said, scores_B=scores_B)
         if self.set_threshold is not None:
             said = replace(said, sets_BK=self.set_threshold.sets(said.probabilities_BK))
@@ -157,10 +164,10 @@ class Predictor:
 
 def scoring(method: PromptMethod, score: str | None) -> PromptMethod:
     """The method with what a score reads of images: GL-MCM needs local features."""
-    return method.with_local() if score in ("l-mcm", "gl-mcm") else method
+    return method.with_local() if score is not None and "local" in score_type(score).needs else method
 
 
-def require_score_of(frozen: FrozenMethod, score: str) -> None:
+def require_score_of(frozen: FrozenMethod, scorer: Scorer) -> None:
     """Refuse a score that a method cannot give, asked of a black picture.
 
     Raises:
@@ -168,10 +175,12 @@ def require_score_of(frozen: FrozenMethod, score: str) -> None:
     """
     output = frozen.stream()(blank(frozen.method, 1))
     try:
-        basis(output, score)
+        scorer.basis(output)
     except CapabilityError as error:
         able = ", ".join(name for name in SCORES if _gives(output, name))
-        raise CapabilityError(f"score {score!r} cannot be had: {error.message}", hint=f"--score of {able}") from error
+        raise CapabilityError(
+            f"score {scorer.name!r} cannot be had: {error.message}", hint=f"--score of {able}"
+        ) from error
 
 
 def _gives(output: MethodOutput, score: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from vlmprompt.errors import UsageError, did_you_mean
-from vlmprompt.methods.score_names import SCORES
+from vlmprompt.methods.score_names import known_scores
 
 DEFAULT_SCORE = "mcm"
 KNOWN, UNKNOWN = "known", "unknown"
@@ -40,7 +40,7 @@ class Rejection:
     """From which score a picture counts as one of the known classes.
 
     Attributes:
-        score: of SCORES; higher is more in-distribution.
+        score: of SCORES, or the label of a plugin's (`Scorer.label`); higher is more in-distribution.
         keep: the share of the reference images that are kept.
         threshold: a picture is known if its score is at least this.
     """
@@ -105,5 +105,5 @@ def require_score(name: str) -> None:
     Raises:
         UsageError: names those that there are.
     """
-    if name not in SCORES:
-        raise UsageError(f"unknown score {name!r}", hint=did_you_mean(name, SCORES))
+    if name not in known_scores():
+        raise UsageError(f"unknown score {name!r}", hint=did_you_mean(name, known_scores()))

@@ -15,13 +15,12 @@ from vlmprompt.data.load import load_measured, load_outliers, short_names
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import choose
 from vlmprompt.errors import InputError
+from vlmprompt.evaluation.load import load_suites, reads
 from vlmprompt.methods.build import description_use
 from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 from vlmprompt.reproduce.run import sweep_grid
 
-# What suites measure on beside the test split -> the kind of a data set's companions.
-COMPANIONS = {"domain-generalization": "domains", "cross-dataset": "targets", "ood": "ood"}
 BENCHMARK_SUITE = "ood:"
 Effect = Literal["runs skipped", "runs fail", "numbers missing"]
 
@@ -108,7 +107,8 @@ def companions(data: str, dataset: Dataset | None, suite: str) -> list[str]:
     facts = benchmark_of(data)
     if dataset is None and facts is not None:
         kinds = facts.companions
-    return list(kinds.get(COMPANIONS.get(suite, ""), ()))
+    (measuring,) = load_suites([suite])
+    return [spec for kind in reads(measuring) for spec in kinds.get(kind, ())]
 
 
 def benchmark_of(data: str) -> Benchmark | None:
@@ -134,10 +134,10 @@ def _look_beside(
 
 
 def _absent(data: str, dataset: Dataset | None, suite: str, root: Path | None) -> Iterator[tuple[str, InputError]]:
-    load = load_outliers if suite == "ood" else load_measured
+    outliers = () if dataset is None else dataset.companions.get("ood", ())
     for name in companions(data, dataset, suite):
         try:
-            load(name, root=root)
+            (load_outliers if name in outliers else load_measured)(name, root=root)
         except InputError as error:
             yield name, error
     if suite.startswith(BENCHMARK_SUITE):

@@ -16,7 +16,8 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
-from vlmprompt.methods.scores import ood_scores
+from vlmprompt.methods.score_config import ScoreOptions, require_options
+from vlmprompt.methods.scorer import Scorer, scorer
 from vlmprompt.methods.stream_order import is_streamed, stream_order
 from vlmprompt.predict.calibrated import LEAVE_OUT, Calibrated
 from vlmprompt.predict.conformal import conformal_threshold
@@ -45,25 +46,34 @@ class Wishes:
 
     Attributes:
         reject: tell unknown pictures, keeping this share of the run's own images; None: do not.
-        score: by which of SCORES.
+        score: by which of the scores.
+        score_options: of plugins' scores, by name.
         conformal: make prediction sets, of which this share may miss their class; None: do not.
         calibrated: use the temperature of calibration.json where there is one.
 
     Raises:
-        UsageError: a share is none, or there is no such score.
+        UsageError: a share is none, or there is no such score or option of one.
     """
 
     reject: float | None = None
     score: str = DEFAULT_SCORE
+    score_options: ScoreOptions | None = None
     conformal: float | None = None
     calibrated: bool = True
 
     def __post_init__(self) -> None:
         require_score(self.score)
+        require_options(self.score_options or {})
         if self.reject is not None:
             require_keep(self.reject)
         if self.conformal is not None:
             require_alpha(self.conformal)
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """Of the score; None where no picture is to be rejected."""
+        options = (self.score_options or {}).get(self.score)
+        return None if self.reject is None else scorer(self.score, options)
 
 
 def predictor_of(
@@ -91,16 +101,20 @@ def predictor_of(
     calibration = Calibrated.read(run.path, run.digest, LEAVE_OUT) if wishes.calibrated else None
     temperature = 1.0 if calibration is None else calibration.temperature
     kept = Thresholds.read(run.path, run.digest)
-    rejection = None if wishes.reject is None else kept.rejecting(wishes.score, wishes.reject)
+    scoring = wishes.scorer
+    rejection = None
+    if wishes.reject is not None and scoring is not None:
+        rejection = kept.rejecting(scoring.label, wishes.reject)
     sets = None if wishes.conformal is None else kept.covering(wishes.conformal, temperature)
     new_rejection = wishes.reject is not None and rejection is None
     new_sets = wishes.conformal is not None and sets is None
     own = OwnImages.of(run, runtime) if new_rejection or new_sets else None  # before the towers are loaded
-    score = None if wishes.reject is None else wishes.score
+    score = None if scoring is None else scoring.name
     predictor = Predictor(
         run.frozen(runtime, backbone=backbone, spec=spec, score=score),
         temperature=temperature,
         rejection=rejection,
+        scorer=scoring,
         set_threshold=sets,
         batch_size=batch_size or run.config.train.eval_batch_size,
         workers=runtime.workers,
@@ -177,24 +191,25 @@ class OwnImages:
                 f"run {self.run} has no validation images: its test images set the threshold, so what is measured on "
                 "them with it looks better than it is"
             )
-        if rejection:
-            require_score_of(predictor.frozen, wishes.score)
+        scoring = predictor.scorer if rejection else None
+        if scoring is not None:
+            require_score_of(predictor.frozen, scoring)
         scores: list[Tensor] = []
         said: list[Tensor] = []
         labels: list[int] = []
         with progress.task(f"threshold by {self.reference.words}", len(self.records), unit="img") as task:
             for named, output in predictor.outputs(self.records):
-                if rejection:
-                    scores.append(ood_scores(output, wishes.score).float().cpu())
+                if scoring is not None:
+                    scores.append(scoring(output).float().cpu())
                 said.append(probabilities(output.logits.float().cpu(), predictor.temperature))
                 labels += [record.label for _, record in named]
                 task.advance(len(named))
         found: list[Rejection | SetThreshold] = []
-        if rejection:
+        if scoring is not None:
             assert wishes.reject is not None
-            scores_N = self._finite(torch.cat(scores), f"score {wishes.score}")
+            scores_N = self._finite(torch.cat(scores), scoring.told)
             threshold = keep_threshold(scores_N.tolist(), wishes.reject)
-            found.append(Rejection(wishes.score, wishes.reject, threshold, self.reference))
+            found.append(Rejection(scoring.label, wishes.reject, threshold, self.reference))
         if sets:
             assert wishes.conformal is not None
             said_NK = self._finite(torch.cat(said), "the probability")

@@ -22,6 +22,7 @@ from vlmprompt.methods.build import build_method, written_for
 from vlmprompt.methods.classifier import Classifier
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod
+from vlmprompt.methods.score_config import ScoreOptions
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.predict.prediction import SHOWN, Prediction
 from vlmprompt.predict.predictor import Predictor, scoring
@@ -252,6 +253,7 @@ class Run:
         top: int = SHOWN,
         reject: float | None = None,
         score: str = DEFAULT_SCORE,
+        score_options: ScoreOptions | None = None,
         conformal: float | None = None,
         calibrated: bool = True,
         runtime: Runtime | None = None,
@@ -265,14 +267,16 @@ class Run:
             reject: tell pictures of unknown things, at the threshold that keeps this share of the run's validation
                 images (0.95).
             score: by which of the scores of `ood_scores`.
+            score_options: options of plugins' scores, by name.
             conformal: make prediction sets, of which this share may miss their class (0.1).
             calibrated: use the temperature of calibration.json where there is one.
 
         Raises:
             InputError: a picture cannot be read; see also `method` and `predictor_of`.
-            UsageError: a share is none, or there is no such score.
+            UsageError: a share is none, or there is no such score or option of one.
         """
         wishes: dict[str, Any] = {"reject": reject, "score": score, "conformal": conformal, "calibrated": calibrated}
+        wishes["score_options"] = score_options
         return self.predictor(runtime, backbone=backbone, top=top, **wishes)(images)
 
     def classifier(self, backbone: Backbone | None = None, runtime: Runtime | None = None) -> Classifier:

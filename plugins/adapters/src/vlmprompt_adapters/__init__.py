@@ -32,3 +32,14 @@ def register_methods(register: Register) -> None:
         schedule = f"vlmprompt_adapters:schedules/{name}.toml"
         config = f"vlmprompt_adapters.config.{name}:{cls}Config"
         register(name, target=target, config=config, summary=summary, overrides=schedule)
+
+
+@hookimpl
+def register_scores(register: Register) -> None:
+    """Scores that tell images of known classes from all others."""
+    register(
+        "neglabel",
+        target="vlmprompt_adapters.neglabel:NegLabel",
+        config="vlmprompt_adapters.config.neglabel:NegLabelConfig",
+        summary="the mass of the classes among them and many words that are none of them; no training",
+    )

@@ -79,7 +79,7 @@ class PLOT(PromptMethod):
             matched_BK = (plan_BKMN * torch.einsum("bmd,knd->bkmn", Z_BMd, W_KNd)).sum(dim=(-2, -1))
             if c.add_global:
                 matched_BK = matched_BK + features.unit_Bd @ unit(text.features_PKd.float().mean(dim=0)).T
-        aux = {"plan": plan_BKMN} if method_options.get("keep_plan") else {}
+        aux = {"image_Bd": features.unit_Bd} | ({"plan": plan_BKMN} if method_options.get("keep_plan") else {})
         return replace(output, logits=output.scale * matched_BK, global_cosines=None, aux=aux)
 
     def patch_maps(self, output: MethodOutput, labels_B: Tensor) -> Sequence[PatchMap]:

@@ -121,9 +121,9 @@ class GalLoP(PromptMethod):
 
         Returns:
             `aux` has `global_cosines_BKm` and `local_topk_BKn`, as far as the branches are used, and what local
-            prompts choose patches by: `local_text_nKd`, `local_scales_n`. The local view holds the mean of the
-            local text features (of the global ones, without local prompts): what scores make of it is dense, not
-            sparse.
+            prompts choose patches by: `local_text_nKd`, `local_scales_n`; and `image_Bd`. The local view holds the mean
+            of the local text features (of the global ones, without local prompts): what scores make of it is dense,
+            not sparse.
         """
         aux: dict[str, Tensor] = {}
         choice: dict[str, Tensor] = {}
@@ -140,7 +140,8 @@ class GalLoP(PromptMethod):
                 choice = {"local_text_nKd": local_nKd, "local_scales_n": torch.tensor(self.scales)}
         means = {name.partition("_")[0]: cosines.mean(dim=-1) for name, cosines in aux.items()}
         logits = self.scale * torch.stack(_chosen(means, branch)).mean(dim=0)
-        return MethodOutput(logits, self.scale, means.get("global"), local, aux | choice)
+        own = {"image_Bd": features.unit_Bd}
+        return MethodOutput(logits, self.scale, means.get("global"), local, aux | choice | own)
 
     def patch_maps(self, output: MethodOutput, labels_B: Tensor) -> Sequence[PatchMap]:
         """The patches that each local prompt averages (Figs. 9 and 10 of the paper), and its cosines with all."""

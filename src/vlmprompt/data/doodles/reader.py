@@ -38,6 +38,11 @@ class Doodle:
     split: str
     kept: ClassVar[bool] = True
 
+    @property
+    def key(self) -> str:
+        """All that the picture depends on, so that no two ever share it; the record's id, too."""
+        return f"v{VERSION}/{self.domain}/{self.split}/{self.name}/{self.index}"
+
     def load(self) -> Image.Image:
         """The RGB image; recent ones are kept."""
         return Image.frombytes("RGB", (SIZE, SIZE), _pixels(self))
@@ -138,12 +143,10 @@ class DoodlesReader:
 
 
 def _records(names: Sequence[str], domain: str, split: str) -> tuple[Record, ...]:
-    """Ids say all that a picture depends on, so that no two pictures ever share one."""
-    return tuple(
-        Record(f"v{VERSION}/{domain}/{split}/{name}/{index}", label, Doodle(name, index, domain, split))
-        for label, name in enumerate(names)
-        for index in range(COUNTS[split])
+    pictures = (
+        (label, Doodle(name, i, domain, split)) for label, name in enumerate(names) for i in range(COUNTS[split])
     )
+    return tuple(Record(doodle.key, label, doodle) for label, doodle in pictures)
 
 
 def _given(file: Path, root: Path | None, own: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -41,6 +41,11 @@ class HubImage:
     index: int
     name: str
 
+    @property
+    def key(self) -> str:
+        """See `ImageSource`: its row, in the table as its fingerprint says."""
+        return f"{_fingerprint([self.table])} {self.column} {self.index}"
+
     def encoded(self) -> tuple[BinaryIO | Path, str]:
         """See `EncodedSource`."""
         cell = self.table[self.index][self.column]

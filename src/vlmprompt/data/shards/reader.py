@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from vlmprompt.data.contents import file_state
 from vlmprompt.data.names import code_warning
 from vlmprompt.data.parts import gaps
 from vlmprompt.data.records import Dataset, Record
@@ -41,6 +42,11 @@ class TarImage:
 
     shard: Path
     part: Part
+
+    @property
+    def key(self) -> str:
+        """See `ImageSource`: where it lies, in the shard as it is."""
+        return f"{file_state(self.shard)} {self.part.offset} {self.part.size}"
 
     def encoded(self) -> tuple[BinaryIO, str]:
         """See `EncodedSource`."""

@@ -21,6 +21,7 @@ class CrossDatasetSuite:
 
     name = "cross-dataset"
     version = 1
+    companions = ("targets",)
 
     def cells(self, context: Context) -> Sequence[Cell]:
         """Each target, and their mean."""

@@ -25,6 +25,7 @@ class DomainGeneralizationSuite:
 
     name = "domain-generalization"
     version = 1
+    companions = ("domains",)
 
     def cells(self, context: Context) -> Sequence[Cell]:
         """The source, each domain, and the mean of the domains."""

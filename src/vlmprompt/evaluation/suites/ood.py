@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from statistics import fmean
 from typing import Any
@@ -16,8 +17,7 @@ from vlmprompt.errors import InputError, VlmPromptError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, missing
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
-from vlmprompt.evaluation.scored import Scored, score_split
-from vlmprompt.methods.score_names import SCORES
+from vlmprompt.evaluation.scored import Scored, Scorers, score_split
 from vlmprompt.results.details import Details
 from vlmprompt.results.store import EVERYTHING
 
@@ -34,10 +34,13 @@ class OodSuite:
     (Zhang et al., 2023). Cells are `<set>/<score>`; `mean/<score>` is the plain mean over the sets, `mean-near/`
     and `mean-far/` over those of a kind where there are both. Scores have temperature 1 on raw cosines (see
     `vlmprompt.api.ood_scores`); those of local features read all patches. A method without local features of
-    its own is given `value_block` ones (GL-MCM's code). A score that a method cannot give does not apply to it.
+    its own is given `value_block` ones (GL-MCM's code). A score that a method cannot give does not apply to it. Scores
+    of plugins are measured beside the core's, those that need an option where `--score-set` gives it.
     """
 
     version = 1
+    reads_scores = True
+    companions: tuple[str, ...] = ("ood",)
 
     def __init__(self) -> None:
         self.name = "ood"
@@ -52,37 +55,41 @@ class OodSuite:
         """
         suite = cls()
         suite.name, suite._benchmark = f"ood:{argument}", benchmark(argument)
+        suite.companions = ()
         return suite
 
     def cells(self, context: Context) -> Sequence[Cell]:
         """Each set by each score, then the means; at the end what is wrong with sets that cannot be read."""
         sets, problems = _readable(self._sets(context))
         own = [] if context.subject.reference else _about_sets(context, sets, problems)
-        work = _Comparison(context, self._benchmark)
+        scorers = Scorers(context)
+        work = _Comparison(context, scorers, self._benchmark)
         columns = {s.name: [s] for s in sets} if problems else _columns(sets)
         return [
             Cell(
                 f"{name}/{score}",
                 METRICS,
                 partial(work.measure, members, score),
-                work.parts(members),
+                {**work.parts(members), **scorers.parts(score)},
                 enters=_enters(members[0]) if len(members) == 1 and not problems else (),
             )
             for name, members in columns.items()
-            for score in SCORES
+            for score in scorers.names
         ] + own
 
     def _sets(self, context: Context) -> Sequence[OodSet]:
         if self._benchmark is not None:
-            return self._benchmark.ood_sets(root=context.root)
-        return sets_of({"": context.companions("ood")}, root=context.root, exif=context.subject.config.exif)
+            published = self._benchmark.ood_sets(root=context.root)
+            return [replace(one, load=lambda one=one: context.renamed(one.load())) for one in published]  # type: ignore[misc]
+        return sets_of({"": context.companions("ood")}, partial(context.companion, kind="ood"))
 
 
 class _Comparison:
     """One subject's scores of the ID images and of each set, computed when they are first needed, once."""
 
-    def __init__(self, context: Context, published: Benchmark | None) -> None:
+    def __init__(self, context: Context, scorers: Scorers, published: Benchmark | None) -> None:
         self._context = context
+        self._scorers = scorers
         self._published = published
         self._kept: dict[str, Scored | VlmPromptError] = {}
 
@@ -92,6 +99,7 @@ class _Comparison:
         Raises:
             CapabilityError: the method cannot give the score.
             InputError: a set cannot be read, or a score is not finite.
+            PluginError: the score's own code failed.
         """
         inside = self._scores(ID, lambda: self._id_part)
         outside = [self._scores(ood_set.name, partial(getattr, ood_set, "dataset")) for ood_set in members]
@@ -143,7 +151,7 @@ class _Comparison:
         """The scores of a set; why there are none is kept as well, not tried again for every cell."""
         if name not in self._kept:
             try:
-                self._kept[name] = score_split(self._context, read())
+                self._kept[name] = score_split(self._context, read(), self._scorers)
             except VlmPromptError as error:
                 self._kept[name] = error
         outcome = self._kept[name]
@@ -181,7 +189,7 @@ def _enters(ood_set: OodSet) -> tuple[str, ...]:
 def _about_sets(context: Context, sets: Sequence[OodSet], problems: Sequence[VlmPromptError]) -> list[Cell]:
     """A cell that says what is missing, if anything is; and a warning of names that both sides have."""
     for ood_set in sets:
-        if shared := shared_names(context.renamed(ood_set.dataset).class_names, context.trained.class_names):
+        if shared := shared_names(ood_set.dataset.class_names, context.trained.class_names):
             names = shortened([repr(name) for name in shared])
             context.warn(
                 f"OOD set {ood_set.name} has classes that the run was trained on, {names}: "
