@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.openclip.miniature import tiny_backbone
+from vlmprompt.backbones.digest import tensors_digest
+from vlmprompt.backbones.openclip.miniature import tiny_backbone, tiny_model
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.describe.library import DescriptionFile
@@ -56,7 +57,7 @@ def towers(precision: Precision = "fp32") -> Backbone:
 @cache
 def pristine_digest() -> str:
     """The digest of the tiny towers as nobody has touched them."""
-    return tiny_backbone().digest
+    return tensors_digest(tiny_model().state_dict())
 
 
 def images(sides: tuple[int, int], count: int = len(NAMES), seed: int = 0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -99,7 +100,13 @@ def tiny_model(*, vision_layers: int = 3, text_layers: int = 3, resnet: bool = F
 def tiny_backbone(*, resnet: bool = False, precision: Precision = "fp32") -> Backbone:
     """`tiny_model` behind the engines, under the name tiny-vit or tiny-rn; the same weights at every call."""
     name = "tiny-rn" if resnet else "tiny-vit"
-    return Backbone.from_model(tiny_model(resnet=resnet), bpe_tokenizer(), name=name, precision=precision)
+    return Backbone.from_model(tiny_model(resnet=resnet), _tokenizer(), name=name, precision=precision)
+
+
+@cache
+def _tokenizer() -> Any:
+    """Reading its vocabulary takes longer than building a tiny tower."""
+    return bpe_tokenizer()
 
 
 def _narrow(tower: Mapping[str, Any]) -> dict[str, Any]:
