@@ -14,7 +14,6 @@ import torch
 from torch.nn import functional as F
 
 from tests.baselines.cases import LABELS, NAMES, OPTIONS, SHAPES, THROUGH_IMAGES, build, images
-from tests.conftest import tiny_clip
 from tests.training.material import Hooked, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageFeatures
@@ -23,6 +22,7 @@ from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.build import build_method, method_config
 from vlmprompt.methods.requirements import CAPABILITIES
 from vlmprompt.plugins import host
+from vlmprompt.testing import tiny_clip
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.dry_run import dry_run
 from vlmprompt.training.run import train

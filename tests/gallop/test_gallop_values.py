@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from tests.conftest import tiny_clip
 from tests.gallop import plain
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.testing import tiny_clip
 from vlmprompt_gallop import topk
 from vlmprompt_gallop.topk import topk_means
 

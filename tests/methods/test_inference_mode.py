@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from tests.backbones import serving
-from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.methods.build import build_method, list_methods
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.testing import tiny_clip
 
 NAMES = ("red fox", "green frog", "blue whale", "grey wolf")
 DESCRIPTIONS = [["it has fur", "a bushy tail"], ["green skin"], ["it is large", "it swims"], ["grey fur"]]

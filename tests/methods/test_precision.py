@@ -6,10 +6,10 @@ import open_clip
 import pytest
 import torch
 
-from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.methods.build import build_method
+from vlmprompt.testing import tiny_clip
 
 
 @pytest.mark.parametrize("name", ["zeroshot", "coop", "linear_probe", "bloom"])

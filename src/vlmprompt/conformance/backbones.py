@@ -62,7 +62,9 @@ def loads_the_same_twice(case: BackboneCase) -> None:
     """The same spec gives the same weights, and nobody's random state is used."""
     before = torch.random.get_rng_state()
     again = case.load()
-    require(again.digest == case.backbone.digest, "loaded twice it has other weights", "seed random weights in fork_rng")
+    require(
+        again.digest == case.backbone.digest, "loaded twice it has other weights", "seed random weights in fork_rng"
+    )
     same = torch.equal(before, torch.random.get_rng_state())
     require(same, "torch's global random state was used", "draw within torch.random.fork_rng")
 
@@ -94,7 +96,9 @@ def both_towers_share_a_space(case: BackboneCase) -> None:
     """Features of images and of texts are finite and of one width."""
     image_Bd = case.backbone.encode_image(case.images).global_Bd
     text_Kd = case.text()
-    fits = image_Bd.shape == (len(case.images), case.backbone.text.joint_dim) and text_Kd.shape[-1] == image_Bd.shape[-1]
+    fits = (
+        image_Bd.shape == (len(case.images), case.backbone.text.joint_dim) and text_Kd.shape[-1] == image_Bd.shape[-1]
+    )
     require(fits, f"images are {tuple(image_Bd.shape)}, texts {tuple(text_Kd.shape)}", "project both into one space")
     finite = bool(image_Bd.isfinite().all() and text_Kd.isfinite().all())
     require(finite, "features are not finite", "look at the weights")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
-from vlmprompt.errors import VlmPromptError
+from vlmprompt.errors import Interrupted, VlmPromptError
 from vlmprompt.registry import one_line
 
 Case = TypeVar("Case")
@@ -17,7 +17,7 @@ Status = Literal["ok", "failed", "not applicable"]
 TAIL_LINES = 12  # of a traceback that is shown
 
 
-class BrokenRule(AssertionError):
+class BrokenRuleError(AssertionError):
     """A rule is broken.
 
     Args:
@@ -38,10 +38,10 @@ def require(holds: bool, what: str, step: str) -> None:
     """Go on if it holds.
 
     Raises:
-        BrokenRule: it does not.
+        BrokenRuleError: it does not.
     """
     if not holds:
-        raise BrokenRule(what, step)
+        raise BrokenRuleError(what, step)
 
 
 def skip(reason: str) -> NoReturn:
@@ -93,20 +93,26 @@ class Check(Generic[Case]):
         """Try it, without warnings: what a method warns of is no matter of conformance.
 
         Raises:
-            BrokenRule, NotApplicable: see there; or whatever the plugin's own code raises.
+            BrokenRuleError, NotApplicable: see there; or whatever the plugin's own code raises.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.attempt(case)
 
     def outcome(self, case: Case) -> Outcome:
-        """Try it; whatever happens is an outcome."""
+        """Try it; whatever happens is an outcome.
+
+        Raises:
+            Interrupted: by Ctrl-C.
+        """
         try:
             self(case)
         except NotApplicable as reason:
             return Outcome(self.name, self.rule, "not applicable", str(reason))
-        except BrokenRule as broken:
+        except BrokenRuleError as broken:
             return Outcome(self.name, self.rule, "failed", broken.what, broken.step)
+        except Interrupted:
+            raise
         except VlmPromptError as error:
             cause = error.__cause__
             return Outcome(self.name, self.rule, "failed", error.message, error.hint, _tail(cause) if cause else ())

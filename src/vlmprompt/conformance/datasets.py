@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from vlmprompt.conformance.check import BrokenRule, Check, checks, require, skip
+from vlmprompt.conformance.check import BrokenRuleError, Check, checks, require, skip
 from vlmprompt.data.images import read_image
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.records import SPLITS, Dataset, Record
@@ -81,7 +81,9 @@ def labels_fit_the_classes(case: DatasetCase) -> None:
     n = len(case.dataset.class_names)
     wrong = [record for _, record in case.records() if type(record.label) is not int or not 0 <= record.label < n]
     if wrong:
-        raise BrokenRule(f"image {wrong[0].id!r} has label {wrong[0].label!r} of {n} classes", "count from 0, in ints")
+        raise BrokenRuleError(
+            f"image {wrong[0].id!r} has label {wrong[0].label!r} of {n} classes", "count from 0, in ints"
+        )
     empty = sorted(set(range(n)) - {record.label for _, record in case.records()})
     require(
         not empty,
@@ -128,12 +130,14 @@ def records_reach_other_processes(case: DatasetCase) -> None:
         try:
             sent = ForkingPickler.loads(bytes(ForkingPickler.dumps(record)))
         except Exception as error:  # of whatever the image is made of
-            raise BrokenRule(
+            raise BrokenRuleError(
                 f"image {record.id!r} cannot be sent to another process: {one_line(error)}",
                 "make the class of images a dataclass at the top level of a module, without open files",
             ) from error
         same = read_image(sent).tobytes() == read_image(record).tobytes()
-        require(same, f"image {record.id!r} has other pixels in another process", "keep all that it needs in its fields")
+        require(
+            same, f"image {record.id!r} has other pixels in another process", "keep all that it needs in its fields"
+        )
 
 
 def drawn_splits_say_their_seed(case: DatasetCase) -> None:
@@ -153,7 +157,7 @@ def refuses_what_is_not_there(case: DatasetCase) -> None:
     except VlmPromptError:
         return
     except Exception as error:
-        raise BrokenRule(
+        raise BrokenRuleError(
             f"{scheme}:{ABSENT} ends in {one_line(error)}", "raise InputError with what is missing, and a hint"
         ) from error
     skip("it looks at no argument")

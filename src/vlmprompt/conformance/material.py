@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.digest import tensors_digest
-from vlmprompt.backbones.openclip.miniature import tiny_backbone, tiny_model
+from vlmprompt.backbones.openclip.miniature import tiny_backbone, tiny_clip
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.describe.library import DescriptionFile
@@ -57,7 +57,7 @@ def towers(precision: Precision = "fp32") -> Backbone:
 @cache
 def pristine_digest() -> str:
     """The digest of the tiny towers as nobody has touched them."""
-    return tensors_digest(tiny_model().state_dict())
+    return tensors_digest(tiny_clip().state_dict())
 
 
 def images(sides: tuple[int, int], count: int = len(NAMES), seed: int = 0) -> Tensor:
@@ -103,7 +103,9 @@ class TinyPhotos:
 
     counts = (("train", 3), ("val", 1), ("test", 2))
 
-    def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None) -> Dataset:
+    def load(
+        self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int | None
+    ) -> Dataset:
         """See `data.load.DatasetReader`; there is nothing to choose."""
         splits = {
             split: tuple(
@@ -132,9 +134,5 @@ def tiny_data() -> Iterator[str]:
 
 def description_file() -> DescriptionFile:
     """Descriptions of the classes of `TinyPhotos`."""
-    rows = [
-        Line(class_index=label, name=name, text=text)
-        for label, name in enumerate(NAMES)
-        for text in PHRASES[name]
-    ]
+    rows = [Line(class_index=label, name=name, text=text) for label, name in enumerate(NAMES) for text in PHRASES[name]]
     return DescriptionFile(Path("descriptions.jsonl"), dump_lines(rows), tuple(rows))

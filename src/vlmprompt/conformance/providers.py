@@ -14,8 +14,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from vlmprompt.conformance.chat import always_good, serving
-from vlmprompt.conformance.check import BrokenRule, Check, checks, require, skip
-from vlmprompt.describe.provider import KEY_VARIABLE, AnswerError, Provider, ProviderConfig, Question, Reply, RequestError
+from vlmprompt.conformance.check import BrokenRuleError, Check, checks, require, skip
+from vlmprompt.describe.provider import (
+    KEY_VARIABLE,
+    AnswerError,
+    Provider,
+    ProviderConfig,
+    Question,
+    Reply,
+    RequestError,
+)
 from vlmprompt.describe.templates import Template
 from vlmprompt.plugins import host
 from vlmprompt.registry import Entry, one_line
@@ -100,7 +108,9 @@ def describes_its_options(case: ProviderCase) -> None:
         case.model(**{**case.options, "no_such_option": 1})
     except ValidationError:
         return
-    raise BrokenRule("it takes an option that it does not have", 'derive its options from ProviderConfig: extra="forbid"')
+    raise BrokenRuleError(
+        "it takes an option that it does not have", 'derive its options from ProviderConfig: extra="forbid"'
+    )
 
 
 def identity_is_for_the_cache(case: ProviderCase) -> None:
@@ -111,7 +121,9 @@ def identity_is_for_the_cache(case: ProviderCase) -> None:
         again = dict(case.make(**address).identity()) if address or not case.asks_a_server else identity
     text = json.dumps(identity, sort_keys=True)
     require(SECRET not in text, "the key is part of identity()", "leave secrets in the environment")
-    require(again == identity, "the same options have two identities", "put nothing into it but what an answer depends on")
+    require(
+        again == identity, "the same options have two identities", "put nothing into it but what an answer depends on"
+    )
 
 
 def keeps_its_secrets(case: ProviderCase) -> None:
@@ -134,7 +146,7 @@ def answers_or_says_why_not(case: ProviderCase) -> None:
         try:
             answer = asyncio.run(all_of_it())
         except Exception as error:
-            raise BrokenRule(
+            raise BrokenRuleError(
                 f"ask ends in {one_line(error)}", "raise RequestError without an answer, AnswerError with a useless one"
             ) from error
     if isinstance(answer, RequestError | AnswerError):
@@ -143,7 +155,9 @@ def answers_or_says_why_not(case: ProviderCase) -> None:
         return
     require(isinstance(answer, Reply), f"ask gives a {type(answer).__name__}", "return a Reply")
     assert isinstance(answer, Reply)
-    require(isinstance(answer.text, str), f"text of the Reply is {answer.text!r}", "give a text, empty if there is none")
+    require(
+        isinstance(answer.text, str), f"text of the Reply is {answer.text!r}", "give a text, empty if there is none"
+    )
 
 
 def says_that_nobody_answers(case: ProviderCase) -> None:
@@ -155,7 +169,7 @@ def says_that_nobody_answers(case: ProviderCase) -> None:
         try:
             answer = asyncio.run(_ask_and_close(provider))
         except Exception as error:
-            raise BrokenRule(f"without a server ask ends in {one_line(error)}", "raise RequestError") from error
+            raise BrokenRuleError(f"without a server ask ends in {one_line(error)}", "raise RequestError") from error
     require(isinstance(answer, RequestError), f"without a server it gives {answer!r}", "raise RequestError")
 
 

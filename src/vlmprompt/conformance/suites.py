@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
 from vlmprompt.conformance import material
 from vlmprompt.conformance.check import Check, checks, require, skip
-from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
+from vlmprompt.data.load import load_dataset
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Cell, Suite
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.evaluation.subjects import run_subject
-from vlmprompt.data.load import load_dataset
 from vlmprompt.progress import SilentProgress
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.training.run import train
@@ -95,7 +95,9 @@ def _runtime(folder: str) -> Runtime:
 def says_what_it_is(case: SuiteCase) -> None:
     """A suite has its name, a version and a docstring that says the protocol."""
     suite = case.suite()
-    require(suite.name == case.name, f"its name is {suite.name!r}, and it is registered as {case.name!r}", "make them one")
+    require(
+        suite.name == case.name, f"its name is {suite.name!r}, and it is registered as {case.name!r}", "make them one"
+    )
     counted = type(suite.version) is int and suite.version >= 1
     require(counted, f"version = {suite.version!r}", "count from 1, one more when its numbers change")
     require(bool(inspect.getdoc(type(suite))), "it has no docstring", "say the protocol and its source in it")
@@ -109,7 +111,9 @@ def cells_have_names_of_their_own(case: SuiteCase) -> None:
     require(len(set(names)) == len(names), "two cells have one name", "name each after what is measured")
     same = [(cell.name, cell.metrics, dict(cell.parts)) for cell in again]
     listed = [(cell.name, cell.metrics, dict(cell.parts)) for cell in cells]
-    require(same == listed, "for the same run it lists other cells each time", "let names and parts depend on data alone")
+    require(
+        same == listed, "for the same run it lists other cells each time", "let names and parts depend on data alone"
+    )
     for cell in cells:
         require(bool(cell.metrics), f"cell {cell.name!r} names no metrics", "name those that compute will give")
         json.dumps(dict(cell.parts))
@@ -118,14 +122,20 @@ def cells_have_names_of_their_own(case: SuiteCase) -> None:
 def numbers_are_finite(case: SuiteCase) -> None:
     """What is measured is finite, counted and of the metrics that the cells name."""
     broken = [row for row in case.rows if row.status == "failed"]
-    require(not broken, f"cell {broken[0].cell!r} failed: {broken[0].note}" if broken else "", "see the reason; guard means over no images")
+    require(
+        not broken,
+        f"cell {broken[0].cell!r} failed: {broken[0].note}" if broken else "",
+        "see the reason; guard means over no images",
+    )
     done = [row for row in case.rows if row.status == "ok"]
     if not done:
         skip("it measures nothing of such a run: give it data or companions")
     named = {cell.name: cell.metrics for cell in case.cells()}
     for row in done:
         known = row.metric in named.get(row.cell, ())
-        require(known, f"cell {row.cell!r} gives a metric {row.metric!r} that it does not name", "name it in Cell.metrics")
+        require(
+            known, f"cell {row.cell!r} gives a metric {row.metric!r} that it does not name", "name it in Cell.metrics"
+        )
         require(bool(row.n), f"{row.metric} of cell {row.cell!r} is of no images", "give MetricValue the number, n=")
 
 

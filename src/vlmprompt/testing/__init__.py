@@ -10,6 +10,15 @@ pytest is not installed with vlmprompt.
 
 from __future__ import annotations
 
+from vlmprompt.backbones.openclip.miniature import tiny_backbone, tiny_clip
 from vlmprompt.testing.checks import check_backbone, check_dataset, check_method, check_provider, check_suite
 
-__all__ = ["check_backbone", "check_dataset", "check_method", "check_provider", "check_suite"]
+__all__ = [
+    "check_backbone",
+    "check_dataset",
+    "check_method",
+    "check_provider",
+    "check_suite",
+    "tiny_backbone",
+    "tiny_clip",
+]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vlmprompt.conformance.backbones import BACKBONE_CHECKS, BackboneCase
-from vlmprompt.conformance.check import BrokenRule, Check, NotApplicable
+from vlmprompt.conformance.check import BrokenRuleError, Check, NotApplicable
 from vlmprompt.conformance.datasets import DATASET_CHECKS, DatasetCase
 from vlmprompt.conformance.methods import METHOD_CHECKS
 from vlmprompt.conformance.methods.case import MethodCase
@@ -100,7 +100,7 @@ def _test(
                 check(case())
         except NotApplicable as reason:
             pytest.skip(str(reason))
-        except BrokenRule as broken:
+        except BrokenRuleError as broken:
             pytest.fail(f"{broken.what}\nrule: {check.rule}\nnext step: {broken.step}", pytrace=False)
 
     decorated: TestFunction = pytest.mark.parametrize("check", checks, ids=[check.name for check in checks])(test)

@@ -81,7 +81,7 @@ def trial_backbone() -> Backbone:
     return Backbone.from_model(model, bpe_tokenizer(), identity=Identity("a miniature", 0))
 
 
-def tiny_model(*, vision_layers: int = 3, text_layers: int = 3, resnet: bool = False, seed: int = 0) -> nn.Module:
+def tiny_clip(*, vision_layers: int = 3, text_layers: int = 3, resnet: bool = False, seed: int = 0) -> nn.Module:
     """A frozen CLIP with random weights and QuickGELU for tests: images of 32 x 32 pixels, or of 64 x 64 by a ResNet.
 
     Widths are 96 (ViT) and 64 (text), the joint width is 32.
@@ -98,9 +98,9 @@ def tiny_model(*, vision_layers: int = 3, text_layers: int = 3, resnet: bool = F
 
 
 def tiny_backbone(*, resnet: bool = False, precision: Precision = "fp32") -> Backbone:
-    """`tiny_model` behind the engines, under the name tiny-vit or tiny-rn; the same weights at every call."""
+    """`tiny_clip` behind the engines, under the name tiny-vit or tiny-rn; the same weights at every call."""
     name = "tiny-rn" if resnet else "tiny-vit"
-    return Backbone.from_model(tiny_model(resnet=resnet), _tokenizer(), name=name, precision=precision)
+    return Backbone.from_model(tiny_clip(resnet=resnet), _tokenizer(), name=name, precision=precision)
 
 
 @cache

@@ -86,7 +86,9 @@ class MethodCase:
             warnings.simplefilter("ignore")
             return self.learn(self.build())
 
-    def learn(self, method: PromptMethod, *, steps: int = STEPS, seen: Callable[[], None] = lambda: None) -> PromptMethod:
+    def learn(
+        self, method: PromptMethod, *, steps: int = STEPS, seen: Callable[[], None] = lambda: None
+    ) -> PromptMethod:
         """Take a method through what training is for it: a fit, steps, both or nothing; it is left in eval mode.
 
         Args:

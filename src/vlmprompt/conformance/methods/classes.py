@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from vlmprompt.conformance import material
-from vlmprompt.conformance.check import BrokenRule, require, skip
+from vlmprompt.conformance.check import BrokenRuleError, require, skip
 from vlmprompt.conformance.methods.case import SAME, MethodCase, changed, distance, state_of
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.class_text import SEVERAL_NAMES
@@ -51,7 +51,7 @@ def serves_new_classes(case: MethodCase) -> None:
             over(method, material.OTHER_NAMES)
         except CapabilityError:
             return
-        raise BrokenRule(
+        raise BrokenRuleError(
             "other classes are taken, though new_classes is not among the capabilities",
             "name new_classes, or leave with_classes as it is",
         )
@@ -100,7 +100,7 @@ def several_names_of_a_class(case: MethodCase) -> None:
         declared = SEVERAL_NAMES in method.capabilities
         require(not declared, f"several names are refused: {refusal.message}", f"drop {SEVERAL_NAMES}, or take them")
         return
-    raise BrokenRule(
+    raise BrokenRuleError(
         f"several names of a class are taken, though {SEVERAL_NAMES} is not among the capabilities",
         f"name {SEVERAL_NAMES}, or leave _set_classes as it is",
     )

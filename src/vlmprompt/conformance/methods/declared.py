@@ -6,10 +6,10 @@ import inspect
 
 from pydantic import ValidationError
 
-from vlmprompt.conformance.check import BrokenRule, require, skip
-from vlmprompt.conformance.methods.case import MethodCase, options_model
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.config.overrides import shipped
+from vlmprompt.conformance.check import BrokenRuleError, require, skip
+from vlmprompt.conformance.methods.case import MethodCase, options_model
 from vlmprompt.errors import UsageError
 from vlmprompt.methods.build import method_config
 from vlmprompt.methods.config import MethodConfig
@@ -50,7 +50,7 @@ def refuses_unknown_options(case: MethodCase) -> None:
             model.model_validate(given)
         except ValidationError:
             return
-        raise BrokenRule(
+        raise BrokenRuleError(
             f"{model.__name__} takes an option {UNKNOWN!r} that it does not have",
             'keep extra="forbid" of MethodConfig: leave model_config alone, or repeat it',
         )
@@ -58,7 +58,7 @@ def refuses_unknown_options(case: MethodCase) -> None:
         method_config(case.name, {UNKNOWN: 1})
     except UsageError:
         return
-    raise BrokenRule(f"an option {UNKNOWN!r} is taken", "register the class of its options with config=")
+    raise BrokenRuleError(f"an option {UNKNOWN!r} is taken", "register the class of its options with config=")
 
 
 def keeps_its_options_in_json(case: MethodCase) -> None:
@@ -89,4 +89,4 @@ def ships_valid_settings(case: MethodCase) -> None:
             method_config(case.name, options)
         except (ValidationError, UsageError) as error:
             reason = str(error).replace("\n", " ")
-            raise BrokenRule(f"{where} is not allowed: {reason}", "correct the value") from error
+            raise BrokenRuleError(f"{where} is not allowed: {reason}", "correct the value") from error

@@ -115,7 +115,9 @@ def towers_stay_as_they_are(case: MethodCase) -> None:
             "leave requires_grad of the backbone as it is",
         )
         moody = [name for name, module in model.named_modules() if module.training]
-        require(not moody, f"parts of the towers are in training mode: {', '.join(moody[:3])}", "leave them in eval mode")
+        require(
+            not moody, f"parts of the towers are in training mode: {', '.join(moody[:3])}", "leave them in eval mode"
+        )
     except AssertionError:
         material.towers.cache_clear()  # other methods are tried on clean ones
         raise
@@ -141,5 +143,7 @@ def weights_act_on_the_loss(case: MethodCase) -> None:
     plain, ones = total(None), total(torch.ones(len(material.LABELS_B)))
     uneven = total(torch.tensor([2.5, 0.5, 0.5, 0.5]))
     step = "put vlmprompt.api.cross_entropy(logits, labels, weights) where cross_entropy stands"
-    require(abs(ones - plain) <= 1e-4 * max(1.0, abs(plain)), f"weights of one change the loss: {ones} for {plain}", step)
+    require(
+        abs(ones - plain) <= 1e-4 * max(1.0, abs(plain)), f"weights of one change the loss: {ones} for {plain}", step
+    )
     require(abs(uneven - plain) > 1e-6 * max(1.0, abs(plain)), "weights of images change nothing in the loss", step)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
 from vlmprompt.conformance import material
 from vlmprompt.conformance.check import require, skip
 from vlmprompt.conformance.methods.case import MethodCase, changed, loops
-from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
 from vlmprompt.methods.build import method_config
 from vlmprompt.progress import SilentProgress, Task
 from vlmprompt.training.checkpoint import Checkpoint

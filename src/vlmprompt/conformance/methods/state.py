@@ -97,4 +97,8 @@ def learns_after_inference_mode(case: MethodCase) -> None:
     except RuntimeError as error:
         if "inference" not in str(error).lower():
             raise
-        require(False, f"training fails after a first call: {error}", "make tensors that are kept under torch.inference_mode(False)")
+        require(
+            False,
+            f"training fails after a first call: {error}",
+            "make tensors that are kept under torch.inference_mode(False)",
+        )
