@@ -127,7 +127,7 @@ def prompts_are_as_words(case: BackboneCase) -> None:
     found_Kd = engine.encode(TextPrompts(ctx_PVD), engine.class_tokens(material.NAMES))[0]
     apart = _apart(found_Kd.detach(), case.text())
     require(apart <= 5 * SAME, f"a context of words is {apart:.2g} from the words", "embed without positions")
-    found_Kd.sum().backward()  # type: ignore[no-untyped-call]
+    found_Kd.sum().backward()
     reached = ctx_PVD.grad is not None and bool((ctx_PVD.grad != 0).any())
     require(reached, "no gradient reaches the context", "run the text tower with a graph")
 
@@ -153,7 +153,7 @@ def visual_prompts_act(case: BackboneCase) -> None:
     found = case.backbone.encode_image(case.images, needs, prompts=VisualPrompts({0: prompts})).global_Bd
     plain = case.backbone.encode_image(case.images).global_Bd
     require(_apart(found.detach(), plain) > 0, "prompt tokens change nothing", "let the blocks see them")
-    found.sum().backward()  # type: ignore[no-untyped-call]
+    found.sum().backward()
     reached = prompts.grad is not None and bool((prompts.grad != 0).any())
     require(reached, "no gradient reaches prompt tokens", "run the image tower with a graph")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,7 +34,7 @@ def registered(cls: type[PromptMethod], config: type[MethodConfig] | None = None
         return
     package = target.partition(".")[0].partition(":")[0]
     source = Source(package, package, "unregistered")
-    summary = (inspect.getdoc(cls) or "").partition("\n")[0]
+    summary = (cls.__doc__ or "").strip().partition("\n")[0]
     methods.register(
         registered_name(cls),
         target=target,

@@ -1,11 +1,11 @@
-"""For the tests of plugins: checks of what they provide, as cases of pytest, and fixtures (`vlmprompt.testing.fixtures`).
+"""For tests of plugins: checks of what they provide, as cases of pytest; fixtures are in `vlmprompt.testing.fixtures`.
 
     from vlmprompt.testing import check_method
 
     test_ensemble = check_method("ensemble")
 
-Each rule is a case of its own, `test_ensemble[same_seed_same_bytes]` and so on; `vlmprompt plugins check` tries the same.
-pytest is not installed with vlmprompt.
+Each rule is a case of its own, such as `test_ensemble[same_seed_same_bytes]`. `vlmprompt plugins check` tries the same
+without pytest, which does not come with vlmprompt.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from vlmprompt.conformance.suites import SUITE_CHECKS, SuiteCase
 from vlmprompt.conformance.unregistered import registered, registered_name
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt.testing.needed import pytest_module
+from vlmprompt.testing.needed import load_pytest
 
 Case = TypeVar("Case")
 TestFunction = Callable[[Any], None]
@@ -92,7 +92,7 @@ def _test(
     case: Callable[[], Case],
     known: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> TestFunction:
-    pytest = pytest_module()
+    pytest = load_pytest()
 
     def test(check: Check[Case]) -> None:
         try:

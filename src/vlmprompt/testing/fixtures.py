@@ -1,8 +1,8 @@
 """Fixtures for tests of plugins; named in a `conftest.py` as `pytest_plugins = ["vlmprompt.testing.fixtures"]`.
 
 `tiny_backbone` and `tiny_resnet` are CLIPs of random weights that encode in milliseconds, `tiny_photos` is a folder of
-drawn pictures, `chat_server` answers as OpenAI's server does, `command` runs the command line in the test's own process,
-and `only_plugins` leaves out what else is installed.
+drawn pictures, `chat_server` answers as OpenAI's server does, `command` runs the command line within the test, and
+`only_plugins` leaves out what else is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmprompt.errors import did_you_mean
-from vlmprompt.testing.needed import pytest_module
+from vlmprompt.testing.needed import load_pytest
 
 if TYPE_CHECKING:
     import pytest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vlmprompt.conformance.chat import ChatServer
     from vlmprompt.plugins import PluginHost
 else:
-    pytest = pytest_module()
+    pytest = load_pytest()
 
 
 @dataclass(frozen=True)

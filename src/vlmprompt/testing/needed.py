@@ -8,7 +8,7 @@ from types import ModuleType
 from vlmprompt.errors import InputError
 
 
-def pytest_module() -> ModuleType:
+def load_pytest() -> ModuleType:
     """pytest.
 
     Raises:

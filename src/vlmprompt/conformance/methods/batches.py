@@ -71,7 +71,7 @@ def towers_in_bf16(case: MethodCase) -> None:
         reduced.train().start_epoch(0, 1)
         losses = case.losses(reduced)
         require(bool(losses.total.isfinite()), "the loss is not finite over towers in bf16", "compute it in fp32")
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        losses.total.backward()
         grads = {n: p.grad for n, p in reduced.named_parameters() if p.grad is not None}
         wrong = [n for n, g in grads.items() if g.dtype != torch.float32 or not g.isfinite().all()]
         require(not wrong, f"gradients of {', '.join(wrong)} are no finite fp32", "keep parameters in fp32")

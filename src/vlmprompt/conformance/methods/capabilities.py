@@ -10,7 +10,7 @@ import json
 import torch
 
 from vlmprompt.conformance import material
-from vlmprompt.conformance.check import require, skip
+from vlmprompt.conformance.check import BrokenRuleError, require, skip
 from vlmprompt.conformance.methods.case import SAME, MethodCase, changed, distance, features_of, loops, without_text
 
 DROP_CACHE = "drop feature_cache, or leave the image tower without prompts and gradients"
@@ -109,7 +109,9 @@ def closed_form_fits(case: MethodCase) -> None:
     try:
         json.dumps(dict(told), allow_nan=False)
     except (TypeError, ValueError) as error:
-        require(False, f"what fit returns is not for run.json: {error}", "return plain numbers and texts by name")
+        raise BrokenRuleError(
+            f"what fit returns is not for run.json: {error}", "return plain numbers and texts by name"
+        ) from error
     found = case.logits(method)
     require(not torch.equal(found, before), "fit changed nothing", "set what is learned in fit")
     right = (found.argmax(dim=-1) == material.LABELS_B).double().mean().item()

@@ -113,7 +113,7 @@ class MethodCase:
         method.start_epoch(0, 1)
         for _ in range(steps):
             optimizer.zero_grad()
-            self.losses(method).total.backward()  # type: ignore[no-untyped-call]
+            self.losses(method).total.backward()
             seen()
             optimizer.step()
         method.end_epoch(0, 1)

@@ -64,7 +64,7 @@ def serves_new_classes(case: MethodCase) -> None:
     apart = distance(found, case.logits(fresh), method)
     require(
         apart <= SAME,
-        f"a method that is built for other classes and given the state differs from with_classes: {apart:.2g} of a cosine",
+        f"with_classes is {apart:.2g} of a cosine from a method that is built for these classes and given the state",
         f"{RENEW}; drop new_classes where what is learned belongs to the classes",
     )
     require(torch.equal(case.logits(method), before), "with_classes changed the method itself", "change the copy alone")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vlmprompt.conformance.check import require, skip
+from vlmprompt.conformance.check import BrokenRuleError, require, skip
 from vlmprompt.conformance.methods.case import SAME, MethodCase, changed, distance, loops, own_copy, state_of
 
 IN_STATE = "make all that is learned a parameter or a persistent buffer, of the same name and shape in every new method"
@@ -94,11 +94,9 @@ def learns_after_inference_mode(case: MethodCase) -> None:
         skip("it has no training loop")
     try:
         case.learn(own_copy(method))
-    except RuntimeError as error:
+    except Exception as error:
         if "inference" not in str(error).lower():
             raise
-        require(
-            False,
-            f"training fails after a first call: {error}",
-            "make tensors that are kept under torch.inference_mode(False)",
-        )
+        raise BrokenRuleError(
+            f"training fails after a first call: {error}", "make what is kept under torch.inference_mode(False)"
+        ) from error
