@@ -90,6 +90,7 @@ def learns_after_inference_mode(case: MethodCase) -> None:
     with torch.inference_mode():
         method = case.build().eval()
         method(case.images)
+        method.frozen()(case.images)
     if not loops(method):
         skip("it has no training loop")
     try:
