@@ -305,10 +305,9 @@ class Wordless(Tiny):
         return backbone
 
 
-class Miscounted(Tiny):
-    def spoilt(self, backbone: Backbone) -> Backbone:
-        backbone.vision.n_local = 15
-        return backbone
+class Miscounted(Encoding):
+    def changed(self, features: ImageFeatures) -> ImageFeatures:
+        return features if features.local_BNc is None else replace(features, local_BNc=features.local_BNc[:, 1:])
 
 
 NAMES: dict[str, dict[str, tuple[str, str | None]]] = {

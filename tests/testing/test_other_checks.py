@@ -1,4 +1,4 @@
-"""Checks of data sets, suites, providers and backbones: those of the core pass, and each check fails where it should."""
+"""Checks of data sets, suites, providers and backbones: the core's pass, and each check fails where it should."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_broken_reader_is_found(rule: str) -> None:
 
 
 SUITES = {
-    "says_what_it_is": ("misnamed", "its name is 'other', not 'misnamed'"),
+    "says_what_it_is": ("misnamed", "its name is 'other', and it is registered as 'misnamed'"),
     "cells_have_names_of_their_own": ("twins", "two cells have one name"),
     "numbers_are_finite": ("empty", "value was not finite"),
     "numbers_are_the_same_twice": ("growing", "has other numbers"),
@@ -112,7 +112,7 @@ BACKBONES = {
     "both_towers_share_a_space": ("acme-deaf", "all inputs have one feature"),
     "batches_do_not_matter": ("acme-batched", "images in a batch"),
     "prompts_are_as_words": ("acme-wordless", "from the words"),
-    "local_features_fit": ("acme-miscounted", "local features are (4, 16, 32), not (4, 15, 32)"),
+    "local_features_fit": ("acme-miscounted", "local features are (4, 15, 32), not (4, 16, 32)"),
     "visual_prompts_act": ("acme-promptless", "prompt tokens change nothing"),
 }
 

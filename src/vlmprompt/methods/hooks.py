@@ -58,8 +58,8 @@ class Hooks(Showing, nn.Module):
     # the trained state while they hold something.
     passing: ClassVar[frozenset[str]] = frozenset()
     # Parameters that a few steps may leave without a gradient (what a random draw has not chosen), as names or patterns
-    # such as "gate_*"; conformance checks expect one of every other.
-    without_gradient: ClassVar[frozenset[str]] = frozenset()
+    # such as "gate_*"; conformance checks expect one of every other. An instance may have others.
+    without_gradient: frozenset[str] = frozenset()
     # What is learned is only made after the last epoch (an average over all): a run has no earlier state to keep.
     made_at_end: ClassVar[bool] = False
     # The data set's text with one {} for the class name. `build_method` sets it before the constructor runs, so that
