@@ -38,25 +38,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-TINY_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2}
-
-
-def tiny_clip(*, vision_layers: int = 3, text_layers: int = 3, resnet: bool = False, seed: int = 0) -> torch.nn.Module:
-    """A random open_clip CLIP of a few hundred thousand weights (plus the token table), QuickGELU on."""
-    vision = (
-        {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16}
-        if resnet
-        else {"image_size": 32, "layers": vision_layers, "width": 96, "patch_size": 8, "head_width": 48}
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = open_clip.model.CLIP(
-            embed_dim=32, vision_cfg=vision, text_cfg=TINY_TEXT | {"layers": text_layers}, quick_gelu=True
-        )
-        # open_clip's initial values leave short random towers almost linear: stir the text side a little.
-        for parameter in model.transformer.parameters():
-            parameter.data += 0.02 * torch.randn(parameter.shape)
-    return model.eval().requires_grad_(False)
+# The tiny towers, and the fixtures `tiny_backbone` and `tiny_resnet` around them, are those that plugins test with.
+pytest_plugins = ["vlmprompt.testing.fixtures"]
 
 
 @pytest.fixture(scope="session")
@@ -66,15 +49,9 @@ def tokenizer() -> open_clip.SimpleTokenizer:
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> torch.nn.Module:
-    """A tiny ViT CLIP."""
-    return tiny_clip()
-
-
-@pytest.fixture(scope="session")
-def tiny_backbone(tiny_model: torch.nn.Module, tokenizer: open_clip.SimpleTokenizer) -> Backbone:
-    """The tiny ViT CLIP behind the engines."""
-    return Backbone.from_model(tiny_model, tokenizer, name="tiny-vit")
+def tiny_model(tiny_backbone: Backbone) -> torch.nn.Module:
+    """The tiny ViT CLIP of `tiny_backbone`."""
+    return tiny_backbone.model
 
 
 @pytest.fixture
@@ -90,12 +67,6 @@ def tiny_spec() -> Iterator[None]:
 def tiny_architecture(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
     """Tiny architectures that open_clip knows by name, see `register`."""
     return register(tmp_path_factory.mktemp("architectures"), monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def tiny_resnet(tokenizer: open_clip.SimpleTokenizer) -> Backbone:
-    """A tiny ModifiedResNet CLIP behind the engines."""
-    return Backbone.from_model(tiny_clip(resnet=True), tokenizer, name="tiny-rn")
 
 
 @pytest.fixture(scope="session", autouse=True)

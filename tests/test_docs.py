@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 
 from tests.cli.tiny_loader import TinyLoader
-from tests.conftest import tiny_clip
 from tests.data.benchmark_trees import write_tree
 from tests.documents import differs, transcript
 from tests.processes import Process
@@ -27,6 +26,7 @@ from vlmprompt.api import Backbone, build_method, list_methods
 from vlmprompt.cli.main import main
 from vlmprompt.reproduce.configuration import configuration, require_known
 from vlmprompt.reproduce.recipe import load_recipe
+from vlmprompt.testing import tiny_clip
 
 ROOT = Path(__file__).parents[1]
 # In docs/plugins.md a file's text follows its name: `path` ...: fenced block.

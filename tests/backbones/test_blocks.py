@@ -10,10 +10,10 @@ from torch import nn
 
 from tests.backbones.coming_attention import ComingAttention, with_coming_attention
 from tests.backbones.test_text import close
-from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.openclip.blocks import ResidualBlock, unfit
 from vlmprompt.errors import CapabilityError
+from vlmprompt.testing import tiny_clip
 
 
 def seeded(build):

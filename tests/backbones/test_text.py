@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backbones.reference import shared_context
-from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import InputError
+from vlmprompt.testing import tiny_clip
 
 NAMES = ["horse", "tench, fish", "red_panda", "cat", "2007 Chevrolet Silverado 1500 long-bed pickup truck"]
 

@@ -9,10 +9,10 @@ import torch
 
 from tests.backbones.reference import image_features
 from tests.backbones.test_text import close
-from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.testing import tiny_clip
 
 LOCAL = ("value_block", "value_only", "tokens")
 

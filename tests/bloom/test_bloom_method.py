@@ -17,9 +17,13 @@ from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.methods.build import build_method, method_config
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.testing import check_method
 
 NAMES = ["cat", "red_panda", "tench, fish"]
 FUSIONS = ("gate", "add", "concat", "routing")
+
+test_rules = check_method("bloom")
+test_rules_of_routing = check_method("bloom", fusion="routing", gate_init="uniform")
 
 
 def images() -> torch.Tensor:
@@ -122,22 +126,6 @@ def test_gates_start_equal_or_uniform(tiny_backbone):
     assert drawn.gate_v.min() >= 0 and drawn.gate_l.max() <= 1 and drawn.gate_v.std() > 0.05
 
 
-def test_same_seed_same_bytes_and_no_global_randomness(tiny_backbone):
-    def state(seed: int) -> dict[str, bytes]:
-        method = bloom(tiny_backbone, seed, fusion="routing", gate_init="uniform")
-        named = method.trainable_state() | dict(method.sample_draws())
-        return {name: t.numpy().tobytes() for name, t in named.items()}
-
-    before = torch.random.get_rng_state()
-    first = state(1)
-    torch.manual_seed(99)
-    assert state(1) == first
-    assert state(2) != first
-    torch.random.set_rng_state(before)
-    bloom(tiny_backbone)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
 # -- where prompts stand ---------------------------------------------------------------------------------
 @settings(max_examples=40)
 @given(
@@ -208,26 +196,6 @@ def test_image_features_cannot_be_cached(tiny_backbone):
     method = bloom(tiny_backbone)
     assert method.image_needs().grad
     assert "feature_cache" not in method.capabilities
-
-
-def test_unseen_classes_under_the_same_prompts(tiny_backbone):
-    method = bloom(tiny_backbone)
-    method.gate_l.data += 1.0
-    other = method.with_classes(["fox", "owl"])
-    assert other.parameter("text_prompts") is method.parameter("text_prompts")
-    fresh = build_method("bloom", tiny_backbone, ["fox", "owl"])
-    fresh.load_trainable_state(method.trainable_state())
-    assert torch.equal(other(images()).logits, fresh(images()).logits)
-    assert other(images()).logits.shape == (2, 2)
-    assert method(images()).logits.shape == (2, 3)
-
-
-def test_text_is_encoded_once_for_evaluation(tiny_backbone):
-    method = bloom(tiny_backbone).eval()
-    torch.testing.assert_close(
-        method(images(), text=method.frozen_text()).logits, method(images()).logits, atol=1e-5, rtol=0
-    )
-    assert not method.frozen_text().features_PKd.requires_grad
 
 
 def test_training_draws_noise_and_evaluation_does_not(tiny_backbone):

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from tests.bloom import plain
-from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.testing import tiny_clip
 
 NAMES = ["horse", "tench, fish", "red_panda", "a photo of a cat"]
 LABELS = torch.tensor([0, 3])

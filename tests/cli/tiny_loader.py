@@ -6,8 +6,8 @@ from typing import Any
 
 from open_clip import SimpleTokenizer
 
-from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.testing import tiny_clip
 
 
 class TinyLoader:

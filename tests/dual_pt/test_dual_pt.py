@@ -13,10 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.api import Backbone, ImageFeatures, InputError, PromptMethod, UsageError, build_method, transport_plan
+from vlmprompt.testing import check_method
 
 NAMES = ["cat", "red_panda", "tench, fish"]
 PHRASES = [["soft fur", "long whiskers"], ["ringed tail", "red coat", "white face", "small ears", "claws"], []]
 LABELS = torch.tensor([0, 2, 1])
+test_rules = check_method("dual_pt")
+test_rules_of_codual_pt = check_method("dual_pt", conditional=True)
+
 DISTILLATIONS = ("pair_mean", "match", "centroid", "index", "wd", "ce")
 
 
@@ -289,14 +293,8 @@ def test_other_classes_need_no_descriptions(tiny_backbone):
         other.loss(other(images()), torch.tensor([0, 1, 0]))
 
 
-def test_same_seed_same_bytes(tiny_backbone):
-    def state(seed: int) -> dict[str, bytes]:
-        method = dual_pt(tiny_backbone, seed=seed, conditional=True)
-        return {n: t.numpy().tobytes() for n, t in method.trainable_state().items()}
-
-    before = torch.random.get_rng_state()
-    assert state(1) == state(1) != state(2)
-    assert torch.equal(torch.random.get_rng_state(), before)
+def test_prompts_start_small_and_apart(tiny_backbone):
+    assert not torch.equal(dual_pt(tiny_backbone, seed=1).prompts, dual_pt(tiny_backbone, seed=2).prompts)
     prompts = dual_pt(tiny_backbone, n_prompts=8, n_ctx=16).prompts
     assert 0.018 < prompts.std() < 0.022 and not torch.equal(prompts[0], prompts[1])
 

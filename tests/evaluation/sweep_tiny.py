@@ -10,7 +10,6 @@ from typing import Any
 
 import open_clip
 
-from tests.conftest import tiny_clip
 from tests.processes import reporting
 from tests.training.material import Hooked, Noisy, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -20,6 +19,7 @@ from vlmprompt.evaluation import resources
 from vlmprompt.evaluation.grid import Grid
 from vlmprompt.evaluation.sweep import sweep
 from vlmprompt.results.rows import ResultRow
+from vlmprompt.testing import tiny_clip
 
 SETS = ("n_ctx=2", "epochs=3", "batch_size=4", "checkpoint_every=2", "lr=0.02")
 

@@ -10,7 +10,6 @@ import open_clip
 import pytest
 import torch
 
-from tests.conftest import tiny_clip
 from tests.export.material import photographs
 from tests.training.material import config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -20,6 +19,7 @@ from vlmprompt.export.work import Exported, export_run
 from vlmprompt.methods.frozen import FrozenMethod
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
+from vlmprompt.testing import tiny_clip
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import Run, load_run
 

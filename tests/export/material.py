@@ -10,8 +10,8 @@ from open_clip import SimpleTokenizer
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from tests.conftest import tiny_clip
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.testing import tiny_clip
 
 TURNED = 6  # of EXIF orientations: by a quarter
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from tests.conftest import tiny_clip
 from tests.gallop import plain
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageNeeds
@@ -21,6 +20,7 @@ from vlmprompt.methods import topk
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.topk import topk_cosines, topk_means
+from vlmprompt.testing import tiny_clip
 
 NAMES = ["cat", "red_panda", "tench, fish", "2012 Audi TTS Coupe", "owl"]
 LABELS = torch.tensor([1, 4, 0])

@@ -169,13 +169,6 @@ def test_descriptions_must_be_aligned(tiny_backbone):
         build_method("coop", tiny_backbone, NAMES, descriptions=[["whiskers"]])
 
 
-def test_building_leaves_the_global_generator_alone(tiny_backbone):
-    before = torch.random.get_rng_state()
-    for name in ("coop", "zeroshot", "linear_probe"):
-        build_method(name, tiny_backbone, NAMES)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
 def test_a_parameter_may_have_a_methods_name(tiny_backbone):
     """`visual_prompts` is a stable parameter name and a method of the contract."""
     method = PromptMethod(tiny_backbone, NAMES, MethodConfig())

@@ -95,17 +95,6 @@ def test_only_the_context_trains_and_features_can_be_cached(tiny_model, tiny_bac
     assert all(p.grad is None and not p.requires_grad for p in tiny_model.parameters())
 
 
-def test_new_classes_share_the_context(tiny_backbone):
-    method = seeded(tiny_backbone, 1, n_ctx=4)
-    other = method.with_classes(["fox", "owl"])
-    assert other.ctx is method.ctx
-    assert (other.class_names, method.class_names) == (("fox", "owl"), tuple(NAMES))
-    fresh = build_method(
-        "coop", tiny_backbone, ["fox", "owl"], {"n_ctx": 4}, generator=torch.Generator().manual_seed(1)
-    )
-    assert torch.equal(other(images()).logits, fresh(images()).logits)
-
-
 def test_class_specific_contexts_serve_no_new_classes(tiny_backbone):
     method = seeded(tiny_backbone, 1, class_specific=True, n_ctx=2)
     assert method.ctx.shape == (3, 2, 64)

@@ -103,27 +103,6 @@ def test_what_is_learned_later_does_not_reach_it(tiny_backbone: Backbone) -> Non
         assert not torch.allclose(method.frozen()(images()).logits, before), variant
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_first_call_in_inference_mode_leaves_training_possible(variant: str, tiny_backbone: Backbone) -> None:
-    method = stirred(variant, tiny_backbone)
-    with torch.inference_mode():
-        frozen = method.frozen()
-        seen = frozen(images()).logits
-    assert torch.equal(frozen(images()).logits, seen)
-    kept = [*frozen.method.state_dict().values(), *([] if frozen.text is None else [frozen.text.features_PKd])]
-    assert not any(tensor.is_inference() for tensor in kept)
-    if not list(method.trainable_parameters()):
-        return
-    inputs: Tensor | ImageFeatures = images()
-    if variant == "dual_pt cam":  # it trains on features
-        raw = method.eval().encode_images(images())
-        inputs = ImageFeatures(raw.global_Bd, raw.local_BNc, method.image_extra(images(), None))
-    method.train()
-    method.loss(method(inputs), torch.tensor([0, 2, 1])).total.backward()
-    learned = [p.grad for p in method.trainable_parameters() if p.grad is not None]
-    assert learned and any(grad.abs().sum() > 0 for grad in learned)
-
-
 def test_features_and_options_go_through(tiny_backbone: Backbone) -> None:
     method = stirred("gallop", tiny_backbone).eval()
     features = method.encode_images(images())

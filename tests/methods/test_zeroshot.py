@@ -46,13 +46,6 @@ def test_logits(tiny_model, tiny_backbone, options, templates):
     torch.testing.assert_close(method(images(), text=method.frozen_text()).logits, output.logits)
 
 
-def test_nothing_is_trained(tiny_backbone):
-    method = build_method("zeroshot", tiny_backbone, NAMES)
-    assert "training_free" in method.capabilities
-    assert list(method.parameters()) == []
-    assert method.trainable_state() == {}
-
-
 def test_other_classes_come_in_their_data_sets_template(tiny_backbone):
     """Unless the option says which template to use."""
     expected = build_method("zeroshot", tiny_backbone, ["cat"], {"template": "{} texture."}).encode_text()

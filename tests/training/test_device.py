@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import tiny_clip
 from tests.processes import Process
 from tests.training.material import STEPS, Hooked, config, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.errors import InputError, Interrupted, UsageError
 from vlmprompt.methods.coop import CoOp
+from vlmprompt.testing import tiny_clip
 from vlmprompt.training import run as run_module
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.device import make_accelerator, require_precision, resolve_device

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import open_clip
 
-from tests.conftest import tiny_clip
 from tests.processes import reporting
 from tests.training.material import Hooked, Noisy, config, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import VlmPromptError
+from vlmprompt.testing import tiny_clip
 from vlmprompt.training.run import train
 
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmprompt.cli import options_help, output
+from vlmprompt.cli import options_help, output, plugin_check
 from vlmprompt.cli.options import JsonFlag
 from vlmprompt.cli.options_help import reflow, wrapped
 from vlmprompt.cli.output import Table
-from vlmprompt.errors import UsageError, did_you_mean
+from vlmprompt.errors import UsageError
 from vlmprompt.plugins import PluginInfo, host
 from vlmprompt.registry import Entry
 
@@ -48,16 +48,18 @@ def register(app: typer.Typer) -> None:
             _add_group(app, kind, about, _list_backbones, _show_backbone)
         else:
             _add_group(app, kind, about, _lister(kind), _shower(kind))
-    _add_group(app, "plugins", "Installed plugins and what they provide.", _list_plugins, _show_plugin)
+    plugins = _add_group(app, "plugins", "Installed plugins and what they provide.", _list_plugins, _show_plugin)
+    plugins.command("check", epilog=plugin_check.EPILOG)(plugin_check.check)
 
 
 def _add_group(
     app: typer.Typer, name: str, about: str, list_all: Callable[..., None], show: Callable[..., None]
-) -> None:
+) -> typer.Typer:
     group = typer.Typer(no_args_is_help=True, help=about)
     group.command("list", help=f"List the {name}.")(list_all)
     group.command("show", help="Show one in full.")(show)
     app.add_typer(group, name=name)
+    return group
 
 
 def _lister(kind: str) -> Callable[..., None]:
@@ -173,11 +175,7 @@ def plugin_table(rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _show_plugin(name: NameArgument, as_json: JsonFlag = False) -> None:
-    found = [info for info in host().plugins if name in (info.source.plugin, info.source.distribution)]
-    if not found:
-        names = [info.source.plugin for info in host().plugins]
-        raise UsageError(f"unknown plugin {name!r}", hint=did_you_mean(name, names))
-    rows = [_plugin(info) for info in found]
+    rows = [_plugin(info) for info in plugin_check.called(name)]
     text: list[Table | str] = []
     for row in rows:
         text.append(f"{row['plugin']}: {row['status']}, {row['distribution']} {row['version']}, {row['module']}")

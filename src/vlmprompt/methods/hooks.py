@@ -61,6 +61,9 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
     # Names of buffers that only training fills (a running average): None before, and perhaps after it; part of
     # the trained state while they hold something.
     passing: ClassVar[frozenset[str]] = frozenset()
+    # Parameters that a few steps may leave without a gradient (what a random draw has not chosen), as names or patterns
+    # such as "gate_*"; conformance checks expect one of every other. An instance may have others.
+    without_gradient: frozenset[str] = frozenset()
     # The data set's text with one {} for the class name. `build_method` sets it before the constructor runs, so that
     # `create` finds it; `with_classes` sets that of the other data set before it calls `renew`.
     template: str = DEFAULT_TEMPLATE

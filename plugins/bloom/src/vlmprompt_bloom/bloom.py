@@ -60,6 +60,8 @@ class Bloom(PromptMethod):
         self.add_parameter("text_prompts", self._initial_text(words_WD))
         self.v2l = self._projections(d_v, d_l) if self.into_text else nn.ModuleList()
         self.l2v = self._projections(d_l, d_v) if self.into_image else nn.ModuleList()
+        if config.fusion == "routing":  # noise chooses own or cross for each layer, which the other then has nothing of
+            self.without_gradient = frozenset({"v2l.*", "l2v.*"})
         gated = config.fusion in GATED
         self.gate_v = self._gates() if gated and self.into_image else None
         self.gate_l = self._gates() if gated and self.into_text else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,11 +16,16 @@ from vlmprompt.backbones.openclip.image_size import resize_input
 from vlmprompt.backbones.openclip.tokenizers import tokenizer_or_stand_in
 from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
 from vlmprompt.backbones.openclip.transforms import published_settings
+from vlmprompt.backbones.precision import Precision
 
 _WIDTH = 64
 # Layers, patches and context of ViT-B/16, so that what fits there fits here.
 _TRIAL_VISION = {"image_size": 112, "patch_size": 8, "layers": 12, "width": _WIDTH, "head_width": _WIDTH}
 _TRIAL_TEXT = {"context_length": 77, "vocab_size": 49408, "layers": 12, "width": _WIDTH, "heads": 1}
+# A few hundred thousand weights beside the token table, in three layers, which is where prompts of depth differ.
+_TESTED_VIT = {"image_size": 32, "width": 96, "patch_size": 8, "head_width": 48}
+_TESTED_RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16}
+_TESTED_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2}
 _TINY_VISION = {"image_size": 32, "patch_size": 32, "layers": 1, "width": _WIDTH, "head_width": _WIDTH}
 
 
@@ -73,6 +79,34 @@ def trial_backbone() -> Backbone:
     with seeded(0):
         model = described_model({"embed_dim": _WIDTH, "vision_cfg": _TRIAL_VISION, "text_cfg": _TRIAL_TEXT})
     return Backbone.from_model(model, bpe_tokenizer(), identity=Identity("a miniature", 0))
+
+
+def tiny_clip(*, vision_layers: int = 3, text_layers: int = 3, resnet: bool = False, seed: int = 0) -> nn.Module:
+    """A frozen CLIP with random weights and QuickGELU for tests: images of 32 x 32 pixels, or of 64 x 64 by a ResNet.
+
+    Widths are 96 (ViT) and 64 (text), the joint width is 32.
+    """
+    vision = _TESTED_RESNET if resnet else {**_TESTED_VIT, "layers": vision_layers}
+    text = {**_TESTED_TEXT, "layers": text_layers}
+    with seeded(seed):
+        model: Any = described_model({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text, "quick_gelu": True})
+        # open_clip's initial values leave short random towers almost linear: stir the text side a little.
+        for parameter in model.transformer.parameters():
+            parameter.data += 0.02 * torch.randn(parameter.shape)
+    frozen: nn.Module = model.eval().requires_grad_(False)
+    return frozen
+
+
+def tiny_backbone(*, resnet: bool = False, precision: Precision = "fp32") -> Backbone:
+    """`tiny_clip` behind the engines, under the name tiny-vit or tiny-rn; the same weights at every call."""
+    name = "tiny-rn" if resnet else "tiny-vit"
+    return Backbone.from_model(tiny_clip(resnet=resnet), _tokenizer(), name=name, precision=precision)
+
+
+@cache
+def _tokenizer() -> Any:
+    """Reading its vocabulary takes longer than building a tiny tower."""
+    return bpe_tokenizer()
 
 
 def _narrow(tower: Mapping[str, Any]) -> dict[str, Any]:
