@@ -14,7 +14,7 @@ from vlmprompt.cli.options_help import reflow, wrapped
 from vlmprompt.cli.output import Table
 from vlmprompt.errors import UsageError, did_you_mean
 from vlmprompt.plugins import PluginInfo, host
-from vlmprompt.registry import Entry
+from vlmprompt.registry import Entry, became
 
 KINDS = {
     "methods": "Prompt-learning methods.",
@@ -180,7 +180,7 @@ def _show_plugin(name: NameArgument, as_json: JsonFlag = False) -> None:
     for row in rows:
         text.append(f"{row['plugin']}: {row['status']}, {row['distribution']} {row['version']}, {row['module']}")
         text += [f"{kind}: {', '.join(provided)}" for kind, provided in row["provides"].items()]
-        text += [f"failed to {f['stage']}: {f['reason']} (vlmprompt doctor explains)" for f in row["failures"]]
+        text += [f"{became(f['stage'], f['reason'])} (vlmprompt doctor explains)" for f in row["failures"]]
     output.emit("plugins show", {"plugins": rows}, as_json=as_json, table=text)
 
 
