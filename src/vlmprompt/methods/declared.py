@@ -7,11 +7,12 @@ from functools import cache
 from typing import Any, get_args
 
 from vlmprompt.backbones.types import ImageNeeds, LocalKind, SpaceKind
-from vlmprompt.config.keys import FIXED_FIELDS, option_fields
+from vlmprompt.config.keys import FIXED_FIELDS, option_fields, unfit_options
 from vlmprompt.config.overrides import require_known, shipped
 from vlmprompt.errors import PluginError, nearest
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.overridden import near_miss, uncallable
 from vlmprompt.methods.requirements import CAPABILITIES, REQUIREMENTS
 from vlmprompt.registry import Entry
 
@@ -20,7 +21,8 @@ def require_type(entry: Entry) -> type[PromptMethod]:
     """The class of a registered method, what it declares checked.
 
     Raises:
-        PluginError: it cannot be loaded, is no `PromptMethod`, or names a capability or requirement that there is not.
+        PluginError: it cannot be loaded, is no `PromptMethod`, names a capability or requirement that there is not, or
+            has a hook misspelt or with arguments that it will not be given.
     """
     target = entry.load()
     if not (isinstance(target, type) and issubclass(target, PromptMethod)):
@@ -29,6 +31,7 @@ def require_type(entry: Entry) -> type[PromptMethod]:
     _require_names(entry, "capabilities", target.capabilities, CAPABILITIES)
     _require_names(entry, "requires", target.requires, REQUIREMENTS)
     _require_names(entry, "passing", target.passing)
+    _require_hooks(entry, target)
     return target
 
 
@@ -43,6 +46,9 @@ def require_config(entry: Entry) -> type[MethodConfig]:
         return MethodConfig
     if not (isinstance(config, type) and issubclass(config, MethodConfig)):
         raise _wrong(entry, f"config = {entry.config} is not a MethodConfig", "name a subclass of MethodConfig")
+    _require_spelling(entry, config, MethodConfig)
+    if reason := unfit_options(config):
+        raise _wrong(entry, reason, f"see {entry.config}")
     return config
 
 
@@ -74,6 +80,21 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
     for name in ("global_", "grad"):
         if not isinstance(getattr(needs, name), bool):
             raise _wrong(entry, f"image_needs() asks for {name} = {getattr(needs, name)!r}", "allowed: True, False")
+
+
+@cache
+def _require_hooks(entry: Entry, cls: type[PromptMethod]) -> None:
+    _require_spelling(entry, cls, PromptMethod)
+    if found := uncallable(cls):
+        raise _wrong(entry, f"{cls.__name__}.{found[0]}", f"write it like {found[1]}")
+
+
+@cache
+def _require_spelling(entry: Entry, cls: type, base: type) -> None:
+    if found := near_miss(cls, base):
+        name, meant = found
+        step = f"did you mean {meant!r}? A helper of its own begins with an underscore: '_{name}'"
+        raise _wrong(entry, f"{cls.__name__}.{name} is nothing that {base.__name__} has", step)
 
 
 def _require_names(entry: Entry, what: str, given: Any, known: Iterable[str] | None = None) -> None:
