@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmprompt.cli import options_help, output
+from vlmprompt.cli import options_help, output, plugins_new
 from vlmprompt.cli.options import JsonFlag
 from vlmprompt.cli.options_help import reflow, wrapped
 from vlmprompt.cli.output import Table
@@ -47,16 +47,18 @@ def register(app: typer.Typer) -> None:
             _add_group(app, kind, about, _list_backbones, _show_backbone)
         else:
             _add_group(app, kind, about, _lister(kind), _shower(kind))
-    _add_group(app, "plugins", "Installed plugins and what they provide.", _list_plugins, _show_plugin)
+    plugins = _add_group(app, "plugins", "Installed plugins and what they provide.", _list_plugins, _show_plugin)
+    plugins.command("new", epilog=plugins_new.EPILOG)(plugins_new.new)
 
 
 def _add_group(
     app: typer.Typer, name: str, about: str, list_all: Callable[..., None], show: Callable[..., None]
-) -> None:
+) -> typer.Typer:
     group = typer.Typer(no_args_is_help=True, help=about)
     group.command("list", help=f"List the {name}.")(list_all)
     group.command("show", help="Show one in full.")(show)
     app.add_typer(group, name=name)
+    return group
 
 
 def _lister(kind: str) -> Callable[..., None]:
