@@ -35,7 +35,7 @@ USES = {
 def try_out(tests: str, commands: list[list[str]]) -> None:
     """In a process that finds the package: its own tests, then commands that use it."""
     if find_spec("vlmprompt.testing") is not None:
-        assert pytest.main(["-q", "-p", "no:cacheprovider", "-W", "error", tests]) == 0
+        assert pytest.main(["-q", "-p", "no:cacheprovider", "--assert=plain", tests]) == 0
     for command in commands:
         assert main(command) == 0, command
 
@@ -56,6 +56,7 @@ def test_a_new_package_works_as_it_is(kind: Kind, photos: Path, tmp_path: Path) 
     assert main(["plugins", "new", NAME, "--kind", kind, "--out", str(tmp_path)]) == 0
     folder = tmp_path / f"vlmprompt-{NAME}"
     env = os.environ | {"PYTHONPATH": str(register(folder)), "VLMPROMPT_STRICT_PLUGINS": "1"}
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     process = Process(try_out, str(folder / "tests"), USES[kind], env=env, cwd=tmp_path)
     out, err = process.communicate()
     assert process.returncode == 0, out + err
