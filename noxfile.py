@@ -132,7 +132,7 @@ def gateway(session: nox.Session) -> None:
 
 @nox.session
 def release_check(session: nox.Session) -> None:
-    """Build everything, install it without the checkout, use it, un-install it (`-- --quick`: no downloads of torch)."""
+    """Build all, install it without the checkout, use it, un-install it (`-- --quick`: torch is not downloaded)."""
     environment(session)
     session.install("build", "packaging", "setuptools>=77", "twine")
     session.run("python", "-m", "release.check", "--python", str(PYTHON), *session.posargs)
