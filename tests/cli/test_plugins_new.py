@@ -18,24 +18,24 @@ from vlmprompt.cli.main import main
 from vlmprompt.cli.plugins_new import Kind, package_files
 from vlmprompt.plugins import host
 
-NAME = "my-own"
-LIMITS = ["--shots", "1", "--max-steps", "1", "--workers", "0", "--device", "cpu"]
-TRAIN = ["train", "--method", "coop", "--data", "folder:photos", "--backbone", "doodle-clip", *LIMITS, "--out", "run"]
-USES = {
-    Kind.METHOD: [[NAME if word == "coop" else word for word in TRAIN]],
-    Kind.DATASET: [[f"{NAME}:photos" if word == "folder:photos" else word for word in TRAIN]],
-    Kind.BACKBONE: [[NAME if word == "doodle-clip" else word for word in TRAIN]],
-    Kind.SUITE: [TRAIN, ["evaluate", "run", "--suite", NAME, "--no-reference", "--workers", "0", "--device", "cpu"]],
-    Kind.PROVIDER: [["describe-classes", "--data", "folder:photos", "--provider", NAME, "--template", "descriptors",
-                     "--out", "texts.jsonl"]],
-    Kind.SCORE: [TRAIN, ["predict", "run", "photos/test", "--reject", "0.9", "--score", NAME, "--device", "cpu"]],
-}  # fmt: skip
+KINDS = [
+    kind for kind in Kind if kind.registry in host().registries and (kind is not Kind.SUITE or "Context" in api.__all__)
+]
+DEVICE = ["--workers", "0", "--device", "cpu"]
+# Each kind is used by name: the method is trained on the data set over the backbone, and so on.
+COMMANDS = [
+    ["train", "--method", "my-method", "--data", "my-dataset:photos", "--backbone", "my-backbone", "--out", "run"]
+    + ["--shots", "1", "--max-steps", "1", *DEVICE],
+    ["evaluate", "run", "--suite", "my-suite", "--no-reference", *DEVICE],
+    ["predict", "run", "photos/test", "--reject", "0.9", "--score", "my-score", *DEVICE],
+    ["describe-classes", "--data", "folder:photos", "--provider", "my-provider", "--template", "features"],
+]
 
 
-def try_out(tests: str, commands: list[list[str]]) -> None:
-    """In a process that finds the package: its own tests, then commands that use it."""
+def try_out(folders: list[str], commands: list[list[str]]) -> None:
+    """In a process that finds the packages: their own tests, then commands that use them."""
     if find_spec("vlmprompt.testing") is not None:
-        assert pytest.main(["-q", "-p", "no:cacheprovider", "--assert=plain", tests]) == 0
+        assert pytest.main(["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "--assert=plain", *folders]) == 0
     for command in commands:
         assert main(command) == 0, command
 
@@ -44,26 +44,32 @@ def try_out(tests: str, commands: list[list[str]]) -> None:
 def photos(tmp_path: Path) -> Path:
     """Photographs in folders, and a list of them."""
     folder = make_photos(tmp_path / "photos", splits={"train": 2, "test": 1})
-    found = [(path.parts[-3], path.parts[-2], path.relative_to(folder)) for path in sorted(folder.glob("*/*/*.png"))]
+    found = [(*path.parts[-3:-1], path.relative_to(folder)) for path in sorted(folder.glob("*/*/*.png"))]
     (folder / "images.tsv").write_text("".join(f"{split}\t{name}\t{path}\n" for split, name, path in found))
     return folder
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_a_new_package_works_as_it_is(kind: Kind, photos: Path, tmp_path: Path) -> None:
-    if kind.registry not in host().registries or (kind is Kind.SUITE and "Context" not in api.__all__):
-        pytest.skip(f"plugins provide no {kind}s yet")
-    assert main(["plugins", "new", NAME, "--kind", kind, "--out", str(tmp_path)]) == 0
-    folder = tmp_path / f"vlmprompt-{NAME}"
-    env = os.environ | {"PYTHONPATH": str(register(folder)), "VLMPROMPT_STRICT_PLUGINS": "1"}
-    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    process = Process(try_out, str(folder / "tests"), USES[kind], env=env, cwd=tmp_path)
+def test_new_packages_work_as_they_are(photos: Path, tmp_path: Path) -> None:
+    """Of every kind one, side by side: their tests pass, they are at work, and gone when they are removed."""
+    for kind in KINDS:
+        assert main(["plugins", "new", f"my-{kind}", "--kind", kind, "--out", str(tmp_path / "packages")]) == 0
+    folders = sorted((tmp_path / "packages").iterdir())
+    assert [folder.name for folder in folders] == sorted(f"vlmprompt-my-{kind}" for kind in KINDS)
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(register(folder)) for folder in folders),
+        "VLMPROMPT_STRICT_PLUGINS": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    absent = {f"my-{kind}" for kind in Kind if kind not in KINDS}
+    commands = [command for command in COMMANDS if absent.isdisjoint(command)]
+    process = Process(try_out, [str(folder / "tests") for folder in folders], commands, env=env, cwd=tmp_path)
     out, err = process.communicate()
     assert process.returncode == 0, out + err
-    shutil.rmtree(folder)
-    shown = ["providers" if kind is Kind.PROVIDER else f"{kind}s", "show", NAME]
-    gone = Process(main, shown, env=env, cwd=tmp_path)
-    assert "unknown" in gone.communicate()[1] and gone.returncode == 2
+    assert (tmp_path / "run/run.json").exists() and list(tmp_path.glob("prompts_cache/*/my-provider--*.jsonl"))
+    shutil.rmtree(tmp_path / "packages")
+    gone = Process(main, ["evaluate", "run", "--force", *DEVICE], env=env, cwd=tmp_path)
+    assert "of vlmprompt-my-method 0.1, which is not installed" in gone.communicate()[1]
+    assert gone.returncode == 3
 
 
 @pytest.mark.parametrize("kind", Kind)
