@@ -151,6 +151,14 @@ def gateway(session: nox.Session) -> None:
     python(session, "-m", "tests.describe.gateway", str(Path(session.bin) / "litellm"), env={"OMP_NUM_THREADS": "1"})
 
 
+@nox.session
+def release_check(session: nox.Session) -> None:
+    """Build all, install it without the checkout, use it, un-install it (`-- --quick`: torch is not downloaded)."""
+    environment(session)
+    session.install("build", "packaging", "setuptools>=77", "twine")
+    session.run("python", "-m", "release.check", "--python", str(PYTHON), *session.posargs)
+
+
 def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
     """Run the shared environment's Python from the repository root."""
     environment(session)

@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import textwrap
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,12 @@ from PIL import Image
 from tests.cli.tiny_loader import TinyLoader
 from tests.data.benchmark_trees import write_tree
 from tests.documents import differs, transcript
+from tests.laid_out import lay_out
 from tests.processes import Process
 from tests.training.material import make_photos
 from vlmprompt.api import Backbone, build_method, list_methods
 from vlmprompt.cli.main import main
+from vlmprompt.cli.plugins_new import Kind, package_files
 from vlmprompt.reproduce.configuration import configuration, require_known
 from vlmprompt.reproduce.recipe import load_recipe
 from vlmprompt.testing import tiny_clip
@@ -45,30 +46,21 @@ def use() -> None:
     assert method.with_classes(["ash", "elm"])(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 2)
 
 
-@pytest.fixture
-def example(tmp_path: Path) -> Path:
-    """The plugin of docs/plugins.md as files, with the metadata that an installation would add."""
+def shown_files() -> dict[str, str]:
+    """The files of docs/plugins.md: path -> text."""
     text = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
-    files = {match["path"]: match["text"] for match in FILE.finditer(text)}
-    assert sorted(files) == [
-        "pyproject.toml",
-        "src/vlmprompt_ensemble/__init__.py",
-        "src/vlmprompt_ensemble/method.py",
-    ]
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="utf-8")
-    project = tomllib.loads(files["pyproject.toml"])["project"]
-    metadata = tmp_path / "src" / f"vlmprompt_ensemble-{project['version']}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8")
-    points = [f"{name} = {value}" for name, value in project["entry-points"]["vlmprompt"].items()]
-    (metadata / "entry_points.txt").write_text("\n".join(["[vlmprompt]", *points, ""]), encoding="utf-8")
-    return tmp_path
+    return {match["path"]: match["text"] for match in FILE.finditer(text)}
 
 
-def test_the_plugin_of_the_docs_works(example: Path) -> None:
-    env = os.environ | {"PYTHONPATH": str(example / "src"), "VLMPROMPT_STRICT_PLUGINS": "1"}
+def test_the_files_of_the_docs_are_those_of_a_new_package() -> None:
+    """One source, the templates of `plugins new`: where they differ, the page is to be written anew."""
+    shown, written = shown_files(), package_files("ensemble", Kind.METHOD)
+    assert shown.keys() == written.keys() - {"README.md"}
+    assert shown == {path: written[path] for path in shown}
+
+
+def test_the_plugin_of_the_docs_works(tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(lay_out(tmp_path, shown_files())), "VLMPROMPT_STRICT_PLUGINS": "1"}
     process = Process(use, env=env)
     _, errors = process.communicate()
     assert process.returncode == 0, errors

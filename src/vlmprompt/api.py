@@ -1,6 +1,7 @@
 """The stable names for plugin authors and for use from Python; everything else may change.
 
-Names are imported on first use: `from vlmprompt.api import hookimpl` loads no torch.
+`VERSION` is theirs, see docs/compatibility.md. Names are imported on first use: `from vlmprompt.api import hookimpl`
+loads no torch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import importlib
 import inspect
 import sys
 from typing import TYPE_CHECKING, Any
+
+from vlmprompt.compatibility import Deprecated, deprecated
 
 if TYPE_CHECKING:
     from pydantic import Field as Field
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.vision.tower import ImageBlock as ImageBlock
     from vlmprompt.backbones.vision.tower import MapTower as MapTower
     from vlmprompt.backbones.vision.tower import TokenTower as TokenTower
+    from vlmprompt.compatibility import VERSION as VERSION
     from vlmprompt.config.models import Runtime as Runtime
     from vlmprompt.config.templates import TextTemplate as TextTemplate
     from vlmprompt.data.contents import image_key as image_key
@@ -149,10 +153,13 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
+# Names that are going: they are not in the list any more, and work for two more minor versions.
+_DEPRECATED: dict[str, Deprecated] = {}
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return deprecated(__name__, name, _DEPRECATED)
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value

@@ -11,17 +11,21 @@ to load ("*": all but the core's own); `VLMPROMPT_STRICT_PLUGINS=1` makes any fa
 from __future__ import annotations
 
 import os
+import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from vlmprompt import hookspecs
-from vlmprompt.errors import PluginError, did_you_mean
-from vlmprompt.registry import DOCTOR, PluginFailure, Registry, Source, one_line
+from vlmprompt.entry_modules import UnmetError, check_hooks, fit, import_entry
+from vlmprompt.errors import PluginError
+from vlmprompt.registry import DOCTOR, REQUIRE, PluginFailure, Registry, Source, one_line
 
 if TYPE_CHECKING:
     import typer
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
 CORE = "vlmprompt"
 DISABLE = "VLMPROMPT_DISABLE_PLUGINS"
 STRICT = "VLMPROMPT_STRICT_PLUGINS"
-HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("register_"))
+SLOW_S = 0.3  # an import that every command waits for
+# What makes an entry module slow, named where it is found.
+HEAVY = ("torch", "open_clip", "transformers", "pandas", "numpy", "pydantic")
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,15 @@ class PluginInfo:
 
 
 class PluginHost:
-    """Everything that plugins registered, by kind, and what became of each plugin."""
+    """Everything that plugins registered, by kind, and what became of each plugin.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds, to tell which plugins are slow to import.
+    """
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
+        self.slow: list[str] = []
         self.failures: list[PluginFailure] = []
         self.disabled: list[Source] = []
         self.plugins: list[PluginInfo] = []
@@ -80,16 +92,18 @@ class PluginHost:
         self.plugins.append(info("ok"))
         stage = "import"
         try:
-            module = point.load()
+            module = self._timed(source, point)
             stage = "validate"
-            manager = _fit(module)
+            manager = fit(module)
             stage = "register"
             self._call_hooks(manager, source)
             # Only now, so that the names of a plugin with a misspelt hook are known when it fails.
             stage = "validate"
-            _check_hooks(manager, module)
+            check_hooks(manager, module)
         except KeyboardInterrupt:
             raise
+        except UnmetError as error:
+            self.fail(source, REQUIRE, error)
         except BaseException as error:  # a module that leaves at import must not end the program either
             self.fail(source, stage, error)
 
@@ -98,7 +112,7 @@ class PluginHost:
         names = frozenset().union(*(registry.withdraw(source) for registry in self.registries.values()))
         self.commands[:] = [(owner, app) for owner, app in self.commands if owner != source]
         details = "".join(traceback.format_exception(error))
-        hint = error.hint if isinstance(error, PluginError) else None
+        hint = _next_step(source, stage, error)
         self.failures.append(PluginFailure(source, stage, one_line(error), hint, details, names))
         self.plugins[:] = [PluginInfo(source, p.module, "failed") if p.source == source else p for p in self.plugins]
 
@@ -118,6 +132,22 @@ class PluginHost:
         """
         if self.failures and os.environ.get(STRICT, "") not in ("", "0"):
             raise PluginError(str(self.failures[0]), hint=f"{DOCTOR}; without {STRICT} the others work")
+
+    def _timed(self, source: Source, point: EntryPoint) -> Any:
+        """Import a plugin, and remember it where that takes long."""
+        there = {name for name in HEAVY if name in sys.modules}
+        start = self._clock()
+        try:
+            return import_entry(point)
+        finally:
+            seconds = self._clock() - start
+            if seconds > SLOW_S:
+                new = [name for name in HEAVY if name in sys.modules and name not in there]
+                why = f", as it imports {', '.join(new)}" if new else ""
+                self.slow.append(
+                    f"{source} takes {seconds:.1f} s to import{why}, and every command waits for it: {_author(source)} "
+                    "to import what is heavy in the modules behind target= alone"
+                )
 
     def _call_hooks(self, manager: pluggy.PluginManager, source: Source) -> None:
         for kind, registry in self.registries.items():
@@ -172,26 +202,19 @@ def loaded_host() -> PluginHost | None:
     return _host
 
 
-def _fit(module: Any) -> pluggy.PluginManager:
-    """Register a plugin, which checks the arguments of its hooks.
+def _next_step(source: Source, stage: str, error: BaseException) -> str | None:
+    """What is to be done about a failure, and by whom."""
+    if stage == REQUIRE:  # the reason says it
+        return None
+    if isinstance(error, ModuleNotFoundError):
+        package = source.distribution
+        return f"python -m pip install --upgrade {package}, which brings what it needs; or {_author(source)}"
+    own = error.hint if isinstance(error, PluginError) else None
+    return f"{own}; {_author(source)}" if own else f"{_author(source)}, or leave it out: {DISABLE}={source.plugin}"
 
-    Each plugin has a manager of its own: it cannot meet another's hooks, and nothing stays of one that fails.
-    """
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    manager.register(module)
-    return manager
 
-
-def _check_hooks(manager: pluggy.PluginManager, module: Any) -> None:
-    callers = manager.get_hookcallers(module) or []
-    try:
-        manager.check_pending()
-    except pluggy.PluginValidationError as e:
-        unknown = next(caller.name for caller in callers if not caller.has_spec())
-        raise PluginError(f"there is no hook {unknown!r}", hint=did_you_mean(unknown, HOOKS)) from e
-    if not callers:
-        raise PluginError("it implements no hook", hint="mark its functions with @vlmprompt.api.hookimpl")
+def _author(source: Source) -> str:
+    return f"tell the author of {source.distribution}"
 
 
 def _source(point: EntryPoint) -> Source:

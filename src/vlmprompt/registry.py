@@ -11,6 +11,7 @@ from typing import Any
 from vlmprompt.errors import PluginError, UsageError, did_you_mean, message_of
 
 DOCTOR = "'vlmprompt doctor' explains"
+REQUIRE = "require"  # the stage of a plugin that needs another version of the API
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _FILE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[\w.-]+(/[\w.-]+)*")
@@ -33,7 +34,7 @@ class PluginFailure:
     """Why a plugin contributes nothing.
 
     Attributes:
-        stage: "import", "validate" or "register".
+        stage: "import", "require", "validate" or "register".
         reason: one line.
         hint: the next step for the plugin's author or user.
         details: the traceback, for `doctor`.
@@ -48,7 +49,7 @@ class PluginFailure:
     names: frozenset[tuple[str, str]] = frozenset()
 
     def __str__(self) -> str:
-        return f"{self.source} failed to {self.stage}: {self.reason}"
+        return f"{self.source} {became(self.stage, self.reason)}"
 
     def provides(self, kind: str, name: str) -> bool:
         """Whether the plugin would have provided this name, as far as one can know."""
@@ -177,7 +178,7 @@ class Registry:
         if taken is not None:
             raise PluginError(
                 f"{what} is already provided by {taken.source}, and not added from {source}",
-                hint=f"rename it, or switch one off: VLMPROMPT_DISABLE_PLUGINS={source.plugin}",
+                hint=f"until one of the two is renamed, leave one out: VLMPROMPT_DISABLE_PLUGINS={source.plugin}",
             )
         self._entries[name] = Entry(self.kind, name, target, config, summary, overrides, source)
 
@@ -214,6 +215,11 @@ class Registry:
     def entries(self) -> list[Entry]:
         """All entries, sorted by name."""
         return [self._entries[name] for name in self.names()]
+
+
+def became(stage: str, reason: str) -> str:
+    """What became of a plugin that failed, in words that follow its name."""
+    return reason if stage == REQUIRE else f"failed to {stage}: {reason}"
 
 
 def one_line(error: BaseException) -> str:

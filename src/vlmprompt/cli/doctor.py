@@ -19,7 +19,7 @@ from vlmprompt.cli.output import Table
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.errors import InputError, PluginError, VlmPromptError
 from vlmprompt.plugins import DISABLE, PluginHost, load_host, loaded_host
-from vlmprompt.registry import Entry, one_line
+from vlmprompt.registry import Entry, became, one_line
 
 PACKAGES = ("torch", "open_clip_torch", "accelerate", "numpy", "pandas", "scikit-learn", "pydantic", "typer", "pluggy")
 TAIL_LINES = 12
@@ -47,7 +47,7 @@ def doctor(as_json: JsonFlag = False) -> None:
         "plugins": [p.public() | {"provides": host.provided_by(p.source)} for p in host.plugins],
         "failures": [f.public() | {"traceback": f.details.splitlines()[-TAIL_LINES:]} for f in host.failures],
         "broken": [*broken, *failed],
-        "warnings": [*host.warnings, *untried],
+        "warnings": [*host.warnings, *host.slow, *untried],
     }
     output.emit("doctor", data, as_json=as_json, table=_report(data), error=_verdict(data))
 
@@ -172,7 +172,7 @@ def _report(data: dict[str, Any]) -> list[Table | str]:
     ]
     for failure in data["failures"]:
         source = f"{failure['plugin']} ({failure['distribution']} {failure['version']})"
-        parts += _explained(f"{source} failed to {failure['stage']}: {failure['reason']}", failure)
+        parts += _explained(f"{source} {became(failure['stage'], failure['reason'])}", failure)
     for broken in data["broken"]:
         parts += _explained(f"broken: {broken['reason']}", broken)
     parts += [f"\nnote: {text}" for text in data["warnings"]]

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from vlmprompt.cli import options_help, output, plugin_check
+from vlmprompt.cli import options_help, output, plugin_check, plugins_new
 from vlmprompt.cli.options import JsonFlag
 from vlmprompt.cli.options_help import reflow, wrapped
 from vlmprompt.cli.output import Table
 from vlmprompt.errors import UsageError
 from vlmprompt.plugins import PluginInfo, host
-from vlmprompt.registry import Entry
+from vlmprompt.registry import Entry, became
 
 KINDS = {
     "methods": "Prompt-learning methods.",
@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
             _add_group(app, kind, about, _lister(kind), _shower(kind))
     plugins = _add_group(app, "plugins", "Installed plugins and what they provide.", _list_plugins, _show_plugin)
     plugins.command("check", epilog=plugin_check.EPILOG)(plugin_check.check)
+    plugins.command("new", epilog=plugins_new.EPILOG)(plugins_new.new)
 
 
 def _add_group(
@@ -180,7 +181,7 @@ def _show_plugin(name: NameArgument, as_json: JsonFlag = False) -> None:
     for row in rows:
         text.append(f"{row['plugin']}: {row['status']}, {row['distribution']} {row['version']}, {row['module']}")
         text += [f"{kind}: {', '.join(provided)}" for kind, provided in row["provides"].items()]
-        text += [f"failed to {f['stage']}: {f['reason']} (vlmprompt doctor explains)" for f in row["failures"]]
+        text += [f"{became(f['stage'], f['reason'])} (vlmprompt doctor explains)" for f in row["failures"]]
     output.emit("plugins show", {"plugins": rows}, as_json=as_json, table=text)
 
 

@@ -88,5 +88,7 @@ def type_name(annotation: Any) -> str:
         return f"[{', '.join(map(type_name, args))}]"
     if origin in (list, tuple, set, frozenset, Sequence) and args:
         return f"list of {type_name(args[0])}"
+    if fields := getattr(annotation, "model_fields", None):
+        return f"{{{', '.join(f'{name} = {type_name(field.annotation)}' for name, field in fields.items())}}}"
     name = getattr(annotation, "__name__", str(annotation))
     return _NAMES.get(name, name)

@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from vlmprompt.config.models import RunConfig, Runtime, TrainConfig
 from vlmprompt.config.toml import parse_toml
 from vlmprompt.errors import UsageError, did_you_mean
+from vlmprompt.shown import problem
 
 RUN_FIELDS: Mapping[str, FieldInfo] = MappingProxyType(
     {name: field for name, field in RunConfig.model_fields.items() if name not in ("train", "options")}
@@ -36,6 +37,31 @@ class Text(str):
 def option_fields(config: type[BaseModel] | None) -> dict[str, FieldInfo]:
     """The dotted keys of a method's options."""
     return {f"options.{name}": field for name, field in config.model_fields.items()} if config else {}
+
+
+def dumped_options(options: BaseModel) -> dict[str, Any]:
+    """Options as run.json keeps them and a command line could say them: what was set, and nothing computed from it."""
+    return options.model_dump(mode="json", round_trip=True)
+
+
+def unfit_options(config: type[BaseModel]) -> str | None:
+    """Why a model of options cannot be set by name and read back from run.json; None where it can."""
+    for name, field in config.model_fields.items():
+        if field.alias is not None or field.validation_alias is not None or field.serialization_alias is not None:
+            return f"option {name!r} has an alias, but it is set, kept and shown by one name"
+    if any(field.is_required() for field in config.model_fields.values()):
+        return None  # there is nothing to try it with
+    try:
+        default = config()
+        written = dumped_options(default)
+        again = config.model_validate(written)
+    except ValueError as error:
+        reason = problem(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        return f"its defaults do not come back from run.json: {reason}"
+    for name in config.model_fields:
+        if name not in written or getattr(default, name) != getattr(again, name):
+            return f"option {name!r} does not come back from run.json as it was"
+    return None
 
 
 def full_key(key: str, fields: Collection[str], *, source: str) -> str:
@@ -59,6 +85,10 @@ def unknown_key(key: str, fields: Iterable[str], *, source: str) -> UsageError:
     if key in Runtime.model_fields:
         flag = "--" + key.replace("_", "-")
         return UsageError(f"{key!r} ({source}) is not part of a run's configuration", hint=f"give it as {flag}")
+    whole, _, inner = key.rpartition(".")
+    if whole in fields:
+        step = f"--set '{whole}={{ {inner} = ... }}', which leaves all else in it at its default"
+        return UsageError(f"{whole} is set as a whole, not by {key!r} ({source})", hint=step)
     table = key.rpartition(".")[0]
     near = [name if table else name.rpartition(".")[2] for name in fields if not table or name.startswith(table)]
     return UsageError(f"unknown configuration key {key!r} ({source})", hint=did_you_mean(key, near or fields))
@@ -92,6 +122,8 @@ def show_value(key: str, value: Any) -> str:
         return "all" if key == "shots" else NULL
     if key == "image_size" and not isinstance(value, int | str):
         return "x".join(map(str, value))
+    if isinstance(value, BaseModel):
+        value = dumped_options(value)
     if isinstance(value, Mapping):  # JSON and TOML write all else alike
         pairs = (f"{_json(name)} = {_json(inner)}" for name, inner in value.items())
         return f"{{{', '.join(pairs)}}}"

@@ -15,12 +15,13 @@ from importlib import resources
 from pathlib import PurePath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vlmprompt.config.layers import Layer
 from vlmprompt.config.models import RunConfig
 from vlmprompt.config.toml import parse_toml
 from vlmprompt.errors import PluginError, did_you_mean
+from vlmprompt.shown import problem
 
 PROTOCOLS = "vlmprompt.config:protocols.toml"
 Fact = Literal["dataset", "shots", "setting", "protocol"]
@@ -137,7 +138,7 @@ def _read(resource: str, owner: str = "") -> list[Override]:
         content = parse_toml(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
         return _File.model_validate(content).override
     except (OSError, ImportError, ValueError) as error:
-        reason = str(error).replace("\n", " ")
+        reason = problem(error) if isinstance(error, ValidationError) else str(error).replace("\n", " ")
         raise PluginError(
             f"{_of(owner)}the overrides {resource} cannot be read: {reason}",
             hint="reinstall the plugin; if that does not help, tell its author",

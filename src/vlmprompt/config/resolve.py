@@ -22,10 +22,12 @@ from vlmprompt.config.keys import (
     RUN_FIELDS,
     TRAIN_FIELDS,
     about,
+    dumped_options,
     full_key,
     option_fields,
     read_value,
     show_value,
+    unfit_options,
     unknown_key,
 )
 from vlmprompt.config.layers import Layer, config_layer, env_layers, file_layer, flag_layers, set_layer
@@ -139,14 +141,18 @@ def resolve(
     book.add(_template_layers(run, config, book.said["templates"][-1].source))
     book.add(_except(layers, RUN_FIELDS))
     train = book.checked(TrainConfig, "train.")
-    dumped = book.checked(config, "options.").model_dump(mode="json") if config else {}
+    dumped = dumped_options(book.checked(config, "options.")) if config else {}
     said = {key: book.said[key] for key in book.fields}
     return Resolved(run.model_copy(update={"train": train, "options": dumped}), said)
 
 
 def _options_of(entry: MethodEntry) -> type[Any] | None:
     config = entry.load_config()
-    if config is None or (isinstance(config, type) and issubclass(config, BaseModel)):
+    if config is None:
+        return None
+    if isinstance(config, type) and issubclass(config, BaseModel):
+        if reason := unfit_options(config):
+            raise PluginError(f"{entry.told}: {reason}", hint="tell the plugin's author")
         return config
     raise PluginError(f"{entry.told}: its config= is not a MethodConfig", hint="tell the plugin's author")
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, get_args
 
 from vlmprompt.backbones.types import ImageNeeds, LocalKind, SpaceKind
-from vlmprompt.config.keys import FIXED_FIELDS, option_fields
+from vlmprompt.config.keys import FIXED_FIELDS, option_fields, unfit_options
 from vlmprompt.config.limits import MOST_VIEWS
 from vlmprompt.config.overrides import require_known, shipped
 from vlmprompt.errors import CapabilityError, PluginError, nearest
@@ -15,6 +15,7 @@ from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.groups import groups_of
 from vlmprompt.methods.learning import Learning
+from vlmprompt.methods.overridden import near_miss, uncallable
 from vlmprompt.methods.passes import tower_is_frozen
 from vlmprompt.methods.requirements import CAPABILITIES, REQUIREMENTS
 from vlmprompt.methods.streaming import adapts
@@ -25,7 +26,8 @@ def require_type(entry: Entry) -> type[PromptMethod]:
     """The class of a registered method, what it declares checked.
 
     Raises:
-        PluginError: it cannot be loaded, is no `PromptMethod`, or names a capability or requirement that there is not.
+        PluginError: it cannot be loaded, is no `PromptMethod`, names a capability or requirement that there is not, or
+            has a hook misspelt or with arguments that it will not be given.
     """
     target = entry.load()
     if not (isinstance(target, type) and issubclass(target, PromptMethod)):
@@ -34,6 +36,7 @@ def require_type(entry: Entry) -> type[PromptMethod]:
     _require_names(entry, "capabilities", target.capabilities, CAPABILITIES)
     _require_names(entry, "requires", target.requires, REQUIREMENTS)
     _require_names(entry, "passing", target.passing)
+    _require_hooks(entry, target)
     return target
 
 
@@ -48,6 +51,9 @@ def require_config(entry: Entry) -> type[MethodConfig]:
         return MethodConfig
     if not (isinstance(config, type) and issubclass(config, MethodConfig)):
         raise _wrong(entry, f"config = {entry.config} is not a MethodConfig", "name a subclass of MethodConfig")
+    _require_spelling(entry, config, MethodConfig)
+    if reason := unfit_options(config):
+        raise _wrong(entry, reason, f"see {entry.config}")
     return config
 
 
@@ -160,6 +166,21 @@ def _require_stream(method: PromptMethod, entry: Entry) -> None:
             else ("has observe(views), but not the capability test_time")
         )
         raise _wrong(entry, lacks, "a method that adapts at test time has both")
+
+
+@cache
+def _require_hooks(entry: Entry, cls: type[PromptMethod]) -> None:
+    _require_spelling(entry, cls, PromptMethod)
+    if found := uncallable(cls):
+        raise _wrong(entry, f"{cls.__name__}.{found[0]}", f"write it like {found[1]}")
+
+
+@cache
+def _require_spelling(entry: Entry, cls: type, base: type) -> None:
+    if found := near_miss(cls, base):
+        name, meant = found
+        step = f"did you mean {meant!r}? A helper of its own begins with an underscore: '_{name}'"
+        raise _wrong(entry, f"{cls.__name__}.{name} is nothing that {base.__name__} has", step)
 
 
 def _require_names(entry: Entry, what: str, given: Any, known: Iterable[str] | None = None) -> None:

@@ -17,6 +17,9 @@ from vlmprompt.plugins import CORE, host
 from vlmprompt.training.run_info import BackboneInfo, DataInfo, DescriptionsInfo
 from vlmprompt.training.trainset import TrainSet
 
+# What `versions` names beside the method's own package.
+LIBRARIES = ("python", CORE, "torch", "open_clip")
+
 
 def data_info(data: TrainSet) -> DataInfo:
     """What run.json keeps of the data."""

@@ -30,6 +30,7 @@ from vlmprompt.predict.rejection import DEFAULT_SCORE
 from vlmprompt.training.checkpoint import file_digest
 from vlmprompt.training.device import resolve_device
 from vlmprompt.training.folder import RunFolder
+from vlmprompt.training.made_by import require_package
 from vlmprompt.training.places import finished_runs, no_run, require_run
 from vlmprompt.training.predicting import Wishes, predictor_of
 from vlmprompt.training.run_info import RunInfo
@@ -84,6 +85,7 @@ class Run:
             InputError: its classes are others than in training, or images that were trained on are test images now.
         """
         config = self.config
+        require_package(self.info)
         dataset = load_run_dataset(config, None if runtime is None else runtime.root)
         labels, classes = self.info.data.labels, self.info.data.classes
         names = dataset.class_names
@@ -151,6 +153,7 @@ class Run:
             InputError: their weights are not there, or not those of the training.
         """
         config = self.config
+        require_package(self.info)
         backbone = load_backbone(
             spec or self.backbone_spec(),
             device=str(resolve_device((runtime or Runtime.model_validate({})).device)),
@@ -177,6 +180,7 @@ class Run:
                 towers.
         """
         self.require_finished()
+        require_package(self.info)
         self.require_backbone(backbone)
         config = self.config
         # By name: in training the file was held against the whole list of classes, which may be longer.

@@ -10,6 +10,7 @@ from torch import Tensor
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import CachedFeatures
 from vlmprompt.backbones.load import load_backbone
+from vlmprompt.config.keys import dumped_options
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.config.templates import template_values
 from vlmprompt.methods.build import build_method, method_config, template_option, written_for
@@ -108,7 +109,7 @@ def complete(config: RunConfig) -> RunConfig:
     given = config.options if config.preset is None else {"preset": config.preset, **config.options}
     taken = template_values(template_option(config.method), config.templates)
     taken = {key: value for key, value in taken.items() if given.get(key) is None}
-    options = method_config(config.method, {**given, **taken}).model_dump(mode="json")
+    options = dumped_options(method_config(config.method, {**given, **taken}))
     return config.model_copy(update={"options": options})
 
 

@@ -21,6 +21,7 @@ from vlmprompt.methods.hooks import Hooks
 from vlmprompt.plugins import host
 from vlmprompt.registry import Entry
 from vlmprompt.training.checkpoint import Checkpoint
+from vlmprompt.training.made_by import fitting, package_of
 from vlmprompt.training.run_info import RunInfo
 
 
@@ -72,9 +73,10 @@ def require_whole_optimizer(before: Checkpoint, after: Checkpoint) -> None:
         InputError: names the versions.
     """
     if len(after.optimizer) < len(before.optimizer):
+        package, version = package_of(before.header.versions)
         raise InputError(
             f"this run cannot be resumed: its method now has other tensors than those that its optimiser is amid "
-            f"({made_by(before)})",
+            f"(made with {package} {version}; installed is {code_version(package)})",
             hint="finish it with the older version, or start over with --force",
         )
 
@@ -86,19 +88,10 @@ def load_state(method: PromptMethod, checkpoint: Checkpoint) -> None:
         InputError: it does not fit, which names the version that made it and the one that is installed; or a teacher
             has other weights.
     """
-    try:
+    with fitting(checkpoint.header.versions):
         method.load_trainable_state(checkpoint.state)
-    except InputError as error:
-        raise InputError(f"{error.message} ({made_by(checkpoint)})", hint=error.hint) from error
     method.set_rng_state(checkpoint.rng["method"])
     method.teachers.expect(checkpoint.header.digests)
-
-
-def made_by(checkpoint: Checkpoint) -> str:
-    """Which version of the method's package made a checkpoint, and which is installed."""
-    package = host().methods.get(checkpoint.header.config.method).distribution
-    then = checkpoint.header.versions.get(package, "of an unknown version")
-    return f"made with {package} {then}; installed is {code_version(package)}"
 
 
 def _has_upgrade(method: str) -> bool:
