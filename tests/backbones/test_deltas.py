@@ -237,3 +237,21 @@ def test_a_tower_of_maps_takes_no_deltas(kind: str) -> None:
     deltas = TowerDeltas({0: {"q": Bias(torch.zeros(48))}})
     with pytest.raises(CapabilityError, match="deltas of an image tower need a ViT"):
         engine(kind).encode(pictures(tower(kind)), ImageNeeds(), VisualPrompts(deltas=deltas))
+
+
+def test_deltas_in_reduced_precision(tiny_backbone: Backbone, tiny_model: Any, tokenizer: Any) -> None:
+    """Towers in bf16 beside deltas in fp32: the same to bf16's three digits, with gradients in fp32."""
+    reduced = Backbone.from_model(tiny_model, tokenizer, precision="bf16")
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    image = of_tower(tiny_backbone.vision.tower.blocks)
+    text = of_tower(tiny_backbone.text.tower.blocks)
+    prompts = TextPrompts(torch.empty(1, 0, 64), words="a photo of a", deltas=text)
+    for backbone, tolerance in ((tiny_backbone, 1e-6), (reduced, 0.05)):
+        image_Bd = backbone.encode_image(images, ImageNeeds(grad=True), prompts=VisualPrompts(deltas=image)).global_Bd
+        text_Kd = backbone.text.encode(prompts, backbone.text.class_tokens(NAMES), chunk=2)[0]
+        if backbone is tiny_backbone:
+            expected = image_Bd.detach(), text_Kd.detach()
+        close(image_Bd.detach().float(), expected[0], tolerance)
+        close(text_Kd.detach().float(), expected[1], tolerance)
+    grads = torch.autograd.grad(image_Bd.float().sum() + text_Kd.float().sum(), [*image.tensors(), *text.tensors()])
+    assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in grads)
