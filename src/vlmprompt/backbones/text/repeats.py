@@ -1,10 +1,10 @@
 """What the first layer need not compute for each text: tokens that stand in several texts at one position.
 
 Their input is the same, so their queries, keys and values are, and no gradient flows to them. Only context tokens have
-their own. From the second layer on every token has attended to some context, and nothing is shared.
+their own. Behind the first layer tokens differ by what they have attended to, and nothing is shared.
 
-Shapes: P prompts, K classes, Q = P*K texts of T tokens, N = K*T tokens of one prompt, U distinct ones, S context tokens of
-all texts, D width, H heads, h = D/H.
+Shapes: P prompts, K classes, Q = P*K texts of T tokens, N = K*T tokens of one prompt, U distinct ones, S context tokens
+of all texts, D width, H heads, h = D/H.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Text towers whose texts share nothing: every position may see every other, so whole texts are run.
 
 What is still exact: embeddings of fixed tokens are looked up once for all prompts, the first layer's queries, keys and
-values once for all texts that have a token at a position (see `Repeats`), the last layer computes the position alone that
-is read (see `OwnTransformer`), and over many classes the work is cut into chunks whose activations are recomputed in
-the backward pass. Where pads are seen, a text is never cut: it would have another feature.
+values are computed once for all texts that have a token at one position (see `Repeats`), the last layer computes the
+position alone that is read (see `OwnTransformer`), and over many classes the work is cut into chunks whose activations
+are recomputed in the backward pass. Where pads are seen, a text is never cut: it would have another feature.
 
 Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a deep prompt, R inserted tokens, D width,
 d joint width.
