@@ -45,6 +45,7 @@ LEARNED: dict[str, tuple[dict[str, Any], int]] = {
     "bloom": ({}, 2),
     "gallop": ({"n_global": 2, "n_local": 1, "topk": [2]}, 3 * 4),
     "dual_pt": ({"n_ctx": 2, "n_prompts": 2}, 2 * 2),
+    "tcp": ({}, 4),
 }
 
 

@@ -60,8 +60,12 @@ class Placement:
         x_PTD = x_TD[None]
         if not len(part.slots_S):
             return x_PTD
-        slots_PSD = self.table_PJD.index_select(1, part.sources_S)
+        slots_PSD = self.slots(part)
         return x_PTD.expand(len(slots_PSD), -1, -1).index_add(1, part.slots_S, slots_PSD.to(x_TD.dtype))
+
+    def slots(self, part: Chunk) -> Tensor:
+        """The context tokens of a chunk, one for each place (P,S,D)."""
+        return self.table_PJD.index_select(1, part.sources_S)
 
     def deep_of(self, part: Chunk) -> dict[int, Tensor]:
         """Layer -> (P,K,S,D) for the classes of a chunk."""

@@ -1,7 +1,8 @@
 """Text towers whose texts share nothing: every position may see every other, so whole texts are run.
 
-What is still exact: embeddings of fixed tokens are looked up once for all prompts, the last layer computes the
-position alone that is read (see `Bidirectional`), and over many classes the work is cut into chunks whose activations
+What is still exact: embeddings of fixed tokens are looked up once for all prompts, the first layer's queries, keys and
+values are computed once for all texts that have a token at one position (see `Repeats`), the last layer computes the
+position alone that is read (see `OwnTransformer`), and over many classes the work is cut into chunks whose activations
 are recomputed in the backward pass. Where pads are seen, a text is never cut: it would have another feature.
 
 Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a deep prompt, R inserted tokens, D width,
@@ -25,6 +26,7 @@ from vlmprompt.backbones.text.chunked import WHOLE_TOKENS, most_tokens, run_layo
 from vlmprompt.backbones.text.inserting import put
 from vlmprompt.backbones.text.layout import Chunk, Frame, build_layout
 from vlmprompt.backbones.text.placement import Placement, place
+from vlmprompt.backbones.text.repeats import Repeats
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
 
@@ -42,6 +44,7 @@ class Texts:
         deltas: of the tower's blocks; of a tower that takes none, there are none.
         inserted: layer -> (Q,R,D), to be put behind the start tokens at the first layer named, and in place of those at
             further ones. They are no pads and have no position.
+        repeats: what the first layer may share, or None.
     """
 
     x_QTD: Tensor
@@ -51,6 +54,7 @@ class Texts:
     first: int
     deltas: TowerDeltas = field(default_factory=TowerDeltas)
     inserted: Mapping[int, Tensor] = field(default_factory=dict)
+    repeats: Repeats | None = None
 
     def n_inserted(self, layer: int) -> int:
         """R where inserted tokens are in this layer's input, 0 before the first layer named."""
@@ -143,6 +147,7 @@ class WholeTower:
             len(self.words.start),
             placement.deltas.keyed(1 + part.labels[0]),
             {layer: tokens.flatten(0, 1) for layer, tokens in placement.inserted_of(part).items()},
+            Repeats.found(part, length, placement.slots(part)),
         )
         return self.run(texts).unflatten(0, (n_prompts, n_classes))
 
@@ -167,7 +172,8 @@ class OwnTransformer:
 
     def __call__(self, texts: Texts) -> Tensor:
         """Pooled features (Q,d)."""
-        x_QTD = texts.x_QTD + self.positional_embedding[: texts.x_QTD.shape[1]]
+        position_TD = self.positional_embedding[: texts.x_QTD.shape[1]]
+        x_QTD = texts.x_QTD + position_TD
         mask = self._mask(texts)
         blocks = adapted(self.blocks, texts.deltas)
         for i, block in enumerate(blocks):
@@ -177,7 +183,10 @@ class OwnTransformer:
                 mask = self._mask(texts)
             if i == len(self.blocks) - 1:
                 break
-            q, k, v = block.qkv(block.norm(x_QTD))
+            if i == 0 and texts.repeats is not None and 0 not in texts.inserted:
+                q, k, v = texts.repeats.qkv(block, x_QTD, position_TD)
+            else:
+                q, k, v = block.qkv(block.norm(x_QTD))
             x_QTD = block.finish(x_QTD, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
         return self.project(self.ln_final(self._read(blocks[-1], texts, x_QTD, mask)[:, 0]))
 
