@@ -19,6 +19,7 @@ from vlmprompt.errors import PluginError
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.coop import CoOp
 from vlmprompt.training.checkpoint import Checkpoint
+from vlmprompt.training.dry_run import dry_run, report_lines
 from vlmprompt.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors, set_learning_rate
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
@@ -142,6 +143,15 @@ def test_a_run_with_groups_resumes_to_the_same_bytes(photos: Path, tiny_backbone
     assert "ctx/exp_avg" in Checkpoint.load(whole / "checkpoint.safetensors").optimizer
     assert "adam (eps 0.001), lr 0.02, cosine to 0.0001 by the step" in (whole / "MODEL_CARD.md").read_text()
     assert json.loads((whole / "run.json").read_text())["config"]["train"]["schedule_unit"] == "step"
+
+
+def test_the_dry_run_shows_them(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    with registered("under_test", Grouped, module=HERE):
+        report = dry_run(config(photos, method="under_test", views=1), runtime(tmp_path), backbone=tiny_backbone)
+    lines = report_lines(report)
+    assert "learns    adapter.weight at 10 times the rate" in lines
+    assert "learns    adapter.bias at 0.5 times the rate, weight decay 0" in lines
+    assert not any(line.startswith("learns    ctx") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,8 @@ def _require_steps(method: PromptMethod, entry: Entry) -> None:
         raise _wrong(
             entry, "reads_unlabelled is True, but there is no unlabelled_loss", "write unlabelled_loss(output)"
         )
-    loopless = sorted({"closed_form", "training_free"} & method.capabilities)
+    # Of the class: an instance that an option leaves without a loop takes nothing of this.
+    loopless = sorted({"closed_form", "training_free"} & type(method).capabilities)
     if loopless and (reads or views > 1):
         what = "reads_unlabelled" if reads else "training_views"
         raise _wrong(

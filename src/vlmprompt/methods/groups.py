@@ -25,6 +25,12 @@ class ParameterGroup:
     lr: float = 1.0
     weight_decay: float | None = None
 
+    @property
+    def words(self) -> str:
+        """For people."""
+        decay = "" if self.weight_decay is None else f", weight decay {self.weight_decay:g}"
+        return f"{self.lr:g} times the rate{decay}"
+
 
 USUAL = ParameterGroup()
 

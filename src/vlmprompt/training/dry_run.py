@@ -18,6 +18,7 @@ from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.groups import USUAL, groups_of
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.batches import ImageBatches, TrainBatch
 from vlmprompt.training.doubtful import warn
@@ -47,11 +48,11 @@ def dry_run(
         sources, backbone: see `train`.
 
     Returns:
-        A JSON-able report: `data`, `shapes`, `parameters` (by name, and `total`), `plan`, `features`, `flops`
-        (of a step: `image`, `text` and `classify`, what brings them together, forward and backward; and `step`,
-        the whole), `memory` (`activations`: saved
-        for the backward pass; peaks so far; all in bytes), `cache` (size of cached features, or None), `seconds`
-        (`step`, `features`, `total`; estimates from a few timed steps).
+        A JSON-able report: `data`, `shapes`, `parameters` (by name, `total`, and `groups` that learn otherwise),
+        `plan`, `features`, `flops` (of a step: `image`, `text` and `classify`, what brings them together, forward and
+        backward; and `step`, the whole), `memory` (`activations`: saved for the backward pass; peaks so far; all in
+        bytes), `cache` (size of cached features, or None), `seconds` (`step`, `features`, `total`; estimates from a
+        few timed steps).
 
     Raises:
         VlmPromptError: whatever `train` would say before its first step.
@@ -115,6 +116,7 @@ def _static(setup: Setup) -> dict[str, Any]:
         "parameters": {
             "tensors": {name: list(p.shape) for name, p in learned.items()},
             "total": sum(p.numel() for p in learned.values()),
+            "groups": {name: group.words for name, group in groups_of(method).items() if group != USUAL},
         },
         "plan": steps,
         "features": setup.features,
@@ -239,6 +241,7 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
         *([] if report["cache"] is None else [f"cache     {report['cache'] / 1e6:.1f} MB of features"]),
         *(f"shape     {name} {tuple(shape)}" for name, shape in report["shapes"].items()),
         *(f"trains    {name} {tuple(shape)}" for name, shape in report["parameters"]["tensors"].items()),
+        *(f"learns    {name} at {words}" for name, words in report["parameters"]["groups"].items()),
         f"trains    {report['parameters']['total']:,} parameters in all",
         f"FLOPs     {flops} (forward and backward, a step)",
         f"memory    {memory}",

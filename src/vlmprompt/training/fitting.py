@@ -42,8 +42,10 @@ def search(setup: Setup, progress: Progress) -> SearchInfo | None:
     val, method = val_features(setup, progress), setup.method.eval()
     names = tuple(method.searched)
     with method.blamed(), torch.no_grad():
-        found = method.search_on_val(val.features, val.labels)
-    return SearchInfo(names=names, val_images=len(val.labels), found=require_chosen(method.told, names, found))
+        found = method.search_on_val(val.features.to(setup.device), val.labels.to(setup.device))
+    info = SearchInfo(names=names, val_images=len(val.labels), found=require_chosen(method.told, names, found))
+    progress.message(f"chosen: {info.words}")
+    return info
 
 
 def val_use(setup: Setup) -> str | None:

@@ -199,7 +199,7 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
         plan=setup.plan,
         train=train_config,
         accelerator=accelerator,
-        image_ids=[record.id for record in records],
+        image_ids=[image.id for image in records],
         weights_K=setup.weights_K,
         validation=validation,
         header=run.header,
