@@ -18,6 +18,7 @@ from vlmprompt.config.models import RunConfig, TrainConfig
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method, method_config
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.training.dry_run import dry_run, report_lines
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 from vlmprompt_adapters import cache
@@ -209,3 +210,9 @@ def test_f_that_died_goes_on_to_the_same_bytes(tiny_backbone, photos, tmp_path):
     resumed = train(config, runtime(tmp_path), resume=True, **place).run
     ours, theirs = (path / "checkpoint.safetensors" for path in (resumed, whole))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_dry_run_says_that_the_fit_makes_the_keys(tiny_backbone, photos, tmp_path):
+    lines = report_lines(dry_run(run_config(photos, "tip_adapter_f"), runtime(tmp_path), backbone=tiny_backbone))
+    assert "trains    keys (0, 32), filled by the fit" in lines
+    assert "trains    0 parameters in all, not counting what the fit adds" in lines

@@ -15,6 +15,7 @@ import torch
 
 from tests.backbones.serving import IMAGE_KINDS, NAMES, OPTIONS, image_backbone
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.errors import CapabilityError
 from vlmprompt.export import graph
 from vlmprompt.export.agreement import Difference, difference, largest
@@ -34,9 +35,10 @@ def frozen(name: str, backbone: Backbone) -> FrozenMethod:
         CapabilityError: the backbone lacks what the method needs.
     """
     method = build_method(name, backbone, NAMES, OPTIONS.get(name), descriptions=[["a tail"], ["a mask"]])
-    if "closed_form" in method.capabilities:
+    if {"closed_form", "fit_first"} & method.capabilities:
         images = torch.randn(4, 3, *backbone.preprocess.sides, generator=torch.Generator().manual_seed(2))
-        method.fit(method.encode_images(images), torch.tensor([0, 1, 0, 1]), None)
+        views = [method.encode_images(images)] * method.fit_views
+        method.fit(ImageFeatures.cat(views), torch.tensor([0, 1, 0, 1]).repeat(method.fit_views), None)
     return method.frozen()
 
 

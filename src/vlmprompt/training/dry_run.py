@@ -234,15 +234,20 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     flops = ", ".join(f"{name} {value / 1e9:.3g} G" for name, value in report["flops"].items())
     unlabelled = f", {data['unlabelled_images']} more without labels" if data["unlabelled_images"] else ""
     memory = ", ".join(f"{name} {value / 1e6:.1f} MB" for name, value in report["memory"].items())
+    learned = report["parameters"]["tensors"]
+    grows = ", not counting what the fit adds" if any(0 in shape for shape in learned.values()) else ""
     return [
         f"run       {report['method']} on {report['backbone']}, {report['device']}, {report['precision']}",
         f"data      {data['name']}: {data['classes']} classes, {data['train_images']} training images{unlabelled}",
         f"images    {report['features']}",
         *([] if report["cache"] is None else [f"cache     {report['cache'] / 1e6:.1f} MB of features"]),
         *(f"shape     {name} {tuple(shape)}" for name, shape in report["shapes"].items()),
-        *(f"trains    {name} {tuple(shape)}" for name, shape in report["parameters"]["tensors"].items()),
+        *(
+            f"trains    {name} {tuple(shape)}{', filled by the fit' if 0 in shape else ''}"
+            for name, shape in learned.items()
+        ),
         *(f"learns    {name} at {words}" for name, words in report["parameters"]["groups"].items()),
-        f"trains    {report['parameters']['total']:,} parameters in all",
+        f"trains    {report['parameters']['total']:,} parameters in all{grows}",
         f"FLOPs     {flops} (forward and backward, a step)",
         f"memory    {memory}",
         *(f"{what:<10}{words}" for what, words in plan["in_words"].items()),
