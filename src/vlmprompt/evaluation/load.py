@@ -1,4 +1,4 @@
-"""Suites by their names."""
+"""Suites by their names; light until one is loaded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from vlmprompt.errors import UsageError
-from vlmprompt.evaluation.given import require_suite
-from vlmprompt.methods.blame import blaming
 from vlmprompt.plugins import host
 
 if TYPE_CHECKING:
@@ -36,6 +34,9 @@ def without_argument(spec: str) -> UsageError:
 
 
 def _load_suite(spec: str) -> Suite:
+    from vlmprompt.evaluation.given import require_suite  # which need torch, as suites do
+    from vlmprompt.methods.blame import blaming
+
     name, _, argument = spec.partition(":")
     entry = host().suites.get(name)
     kind: Any = entry.load()
