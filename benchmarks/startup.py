@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.frame import Mark, Row, side_by_side
+from vlmprompt.cli.plugins_new import Kind, package_files, write
 
 COUNT_TORCH = """
 import sys
@@ -28,11 +31,12 @@ SLIPS = {
     "grid": ["sweep", "--method", "coop", "--grid", "n_ctxx=4,16"],
 }
 SLIP_REPEATS = 5
+PLUGINS = 20
 
 
 def measure(repeats: int = 15) -> list[Row]:
     """Medians of whole processes, the file cache warm."""
-    return [_help(repeats), *(_slip(what, line) for what, line in SLIPS.items())]
+    return [_help(repeats), _with_plugins(repeats), *(_slip(what, line) for what, line in SLIPS.items())]
 
 
 def _help(repeats: int) -> Row:
@@ -48,6 +52,46 @@ def _help(repeats: int) -> Row:
     )
     figures = {"vlmprompt --help s": help_s, "python -c pass s": bare_s}
     return Row("startup", "vlmprompt --help", figures, marks)
+
+
+def _with_plugins(repeats: int) -> Row:
+    """Packages as `plugins new` writes them, beside none but those that are installed anyway."""
+    with tempfile.TemporaryDirectory() as place:
+        sources = [_installed(Path(place), f"startup-{number}") for number in range(PLUGINS)]
+        path = os.pathsep.join([*map(str, sources), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", "vlmprompt", "--help"]
+        run = partial(subprocess.run, command, capture_output=True, text=True, check=True)
+        found = json.loads(_printed(["plugins", "list", "--json"], path))["data"]["plugins"]
+        with_s, without_s = side_by_side(
+            {partial(run, env=os.environ | {"PYTHONPATH": path}): repeats, partial(run): repeats}
+        )
+    added = sum(row["plugin"].startswith("startup_") and row["status"] == "ok" for row in found)
+    marks = (
+        Mark("times without", with_s / without_s, 1.3, at_least=False),
+        Mark("plugins", added, PLUGINS),
+    )
+    figures = {"with s": with_s, "without s": without_s}
+    return Row("startup", f"--help with {PLUGINS} more plugins", figures, marks)
+
+
+def _installed(place: Path, name: str) -> Path:
+    """A new package and the metadata that an installation adds; gives the folder for PYTHONPATH."""
+    files = package_files(name, Kind.METHOD)
+    package = f"vlmprompt_{name.replace('-', '_')}"
+    source = place / name / "src"
+    write(place / name, files)
+    metadata = source / f"{package}-0.1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Name: vlmprompt-{name}\nVersion: 0.1\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text(f"[vlmprompt]\n{name.replace('-', '_')} = {package}\n", encoding="utf-8")
+    return source
+
+
+def _printed(line: list[str], path: str) -> str:
+    """What a command writes to stdout; this also warms the file cache."""
+    command = [sys.executable, "-m", "vlmprompt", *line]
+    env = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
 
 
 def _slip(what: str, line: list[str]) -> Row:

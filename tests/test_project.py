@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "open_clip", "openai", "pandas", "numpy", "pydantic", "rich.progress")
-LIGHT = ["api", "builtin", "errors", "hookspecs", "plugins", "progress", "registry"]
+LIGHT = ["api", "builtin", "compatibility", "entry_modules", "errors", "hookspecs", "plugins", "progress", "registry"]
 CLI = sorted(path.stem for path in (ROOT / "src/vlmprompt/cli").glob("*.py") if path.stem != "__init__")
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 
