@@ -161,16 +161,14 @@ def _require_stream(method: PromptMethod, entry: Entry) -> None:
     if type(views) is not int or views < 1:
         raise _wrong(entry, f"test_views = {views!r} is no number of views", "it is 1 or more, the plain view included")
     if adapts(method) == (type(method).observe is PromptMethod.observe):
-        lacks = (
-            "has the capability test_time, but no observe(views)"
-            if adapts(method)
-            else ("has observe(views), but not the capability test_time")
-        )
-        raise _wrong(entry, lacks, "a method that adapts at test time has both")
+        has, lacks = "the capability test_time", "observe(views)"
+        if not adapts(method):
+            has, lacks = lacks, has
+        raise _wrong(entry, f"has {has}, but not {lacks}", "a method that adapts at test time has both")
 
 
 @cache
-def _require_hooks(entry: Entry, cls: type[PromptMethod]) -> None:
+def _require_hooks(entry: Entry, cls: type) -> None:
     _require_spelling(entry, cls, PromptMethod)
     if found := uncallable(cls):
         raise _wrong(entry, f"{cls.__name__}.{found[0]}", f"write it like {found[1]}")
