@@ -206,15 +206,20 @@ class Context:
         found: dict[str, list[Tensor]] = {}
         labels: list[Tensor] = []
         for output, labels_B in self._said(method, dataset, split):
-            labels.append(labels_B.cpu())
+            labels.append(labels_B)
             for name, part in what(output).items():
+<<<<<<< HEAD
                 found.setdefault(name, []).append(part.cpu())
         n = sum(map(len, labels))
         values = {name: torch.cat(parts) for name, parts in found.items() if sum(map(len, parts)) == n}
+=======
+                found.setdefault(name, []).append(part)
+        values, labels_B = {name: torch.cat(parts).cpu() for name, parts in found.items()}, torch.cat(labels).cpu()
+>>>>>>> streams
         if not adapts(method):
-            return values, torch.cat(labels)
+            return values, labels_B
         back_B = back_in_place(self._order(dataset, split))
-        return {name: value[back_B] for name, value in values.items()}, torch.cat(labels)[back_B]
+        return {name: value[back_B] for name, value in values.items()}, labels_B[back_B]
 
     def _said(self, method: PromptMethod, dataset: Dataset, split: str) -> Iterator[tuple[MethodOutput, Tensor]]:
         """What `outputs` gives, but a stream as it is seen."""

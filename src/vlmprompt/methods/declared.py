@@ -36,7 +36,8 @@ def require_type(entry: Entry) -> type[PromptMethod]:
     _require_names(entry, "capabilities", target.capabilities, CAPABILITIES)
     _require_names(entry, "requires", target.requires, REQUIREMENTS)
     _require_names(entry, "passing", target.passing)
-    _require_hooks(entry, target)
+    loaded: Any = target
+    _require_hooks(entry, loaded)
     return target
 
 

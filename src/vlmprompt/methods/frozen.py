@@ -17,7 +17,7 @@ from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.errors import UsageError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.output import MethodOutput
-from vlmprompt.methods.streaming import adapts, observed, started
+from vlmprompt.methods.streaming import adapts, observed, same_generator, started
 
 if TYPE_CHECKING:
     from vlmprompt.data.records import Dataset
@@ -56,6 +56,8 @@ class FrozenMethod:
         """
         with _without_graph():
             own = method.copied(deep=True).eval()
+            if measured_on is not None or adapts(own):
+                own.generator = same_generator(method)  # what is drawn from here on, training must not feel
             with method.blamed():
                 if measured_on is not None:
                     own.start_evaluation(measured_on)

@@ -100,11 +100,17 @@ def require_fixed(method: PromptMethod, what: str) -> None:
 def started(method: PromptMethod) -> PromptMethod:
     """A copy of a method at the start of a stream; what happens in there reaches no other."""
     own = method.copied(deep=True)
-    own.generator = torch.Generator(method.generator.device)
-    own.generator.set_state(method.generator.get_state())
+    own.generator = same_generator(method)
     with method.blamed():
         own.start_stream()
     return own
+
+
+def same_generator(method: PromptMethod) -> torch.Generator:
+    """A generator of its own in the state of the method's."""
+    generator = torch.Generator(method.generator.device)
+    generator.set_state(method.generator.get_state())
+    return generator
 
 
 def observed(method: PromptMethod, views: Tensor | ImageFeatures) -> MethodOutput:
