@@ -208,14 +208,10 @@ class Context:
         for output, labels_B in self._said(method, dataset, split):
             labels.append(labels_B)
             for name, part in what(output).items():
-<<<<<<< HEAD
-                found.setdefault(name, []).append(part.cpu())
-        n = sum(map(len, labels))
-        values = {name: torch.cat(parts) for name, parts in found.items() if sum(map(len, parts)) == n}
-=======
                 found.setdefault(name, []).append(part)
-        values, labels_B = {name: torch.cat(parts).cpu() for name, parts in found.items()}, torch.cat(labels).cpu()
->>>>>>> streams
+        n = sum(map(len, labels))
+        values = {name: torch.cat(parts).cpu() for name, parts in found.items() if sum(map(len, parts)) == n}
+        labels_B = torch.cat(labels).cpu()
         if not adapts(method):
             return values, labels_B
         back_B = back_in_place(self._order(dataset, split))
