@@ -72,5 +72,5 @@ class Repeats:
             whole = fixed.index_select(0, self.of_N.repeat(n_texts * length // len(self.of_N)))
         context_SD = self.context_SD.to(x_QTD.dtype) + position_TD.index_select(0, self.context_S % length)
         own = block.qkv(block.norm(context_SD)).permute(2, 0, 1, 3)
-        whole = whole.index_copy(0, self.context_S, own.to(whole.dtype))
+        whole.index_copy_(0, self.context_S, own.to(whole.dtype))
         return whole.unflatten(0, (n_texts, length)).permute(2, 0, 3, 1, 4)
