@@ -132,8 +132,8 @@ def test_so_does_a_run(
 ) -> None:
     monkeypatch.setattr(Whole, "broken", hook)
     with pytest.raises(PluginError, match=r"method 'whole' .* failed in Whole\.call"):
-        out = tmp_path / "run"
-        train(config(photos, method="whole", shots=1, epochs=1), runtime(tmp_path), out=out, backbone=tiny_backbone)
+        out, settings = tmp_path / "run", config(photos, method="whole", shots=1, epochs=1, views=2)
+        train(settings, runtime(tmp_path), out=out, backbone=tiny_backbone)
         load_run(out).build_method(tiny_backbone)
 
 
@@ -161,8 +161,8 @@ def test_and_whoever_asks_for_descriptions(photos: Path, monkeypatch: pytest.Mon
 def test_and_whoever_draws_curves(
     photos: Path, tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "run"
-    train(config(photos, method="whole", shots=1, epochs=1), runtime(tmp_path), out=out, backbone=tiny_backbone)
+    out, settings = tmp_path / "run", config(photos, method="whole", shots=1, epochs=1, views=2)
+    train(settings, runtime(tmp_path), out=out, backbone=tiny_backbone)
     monkeypatch.setattr(Whole, "broken", "curves")
     with pytest.raises(PluginError, match=r"method 'whole' .* failed in Whole\.call"):
         learned_figures(load_run(out), tmp_path)

@@ -91,7 +91,7 @@ def trained(
 ) -> Run:
     """A run of a method of this module, gone on with where it has begun."""
     with registered("under_test", cls, module=HERE):
-        settings: RunConfig = config(photos, method="under_test", **changes)
+        settings: RunConfig = config(photos, method="under_test", **{"views": 1, **changes})
         place = folder / cls.__name__
         done = train(settings, runtime(folder), out=place, backbone=backbone, resume="maybe", progress=progress)
         return load_run(done.run)

@@ -66,7 +66,7 @@ def trained(
     folder: Path, photos: Path, backbone: Backbone, cls: type[CoOp], *, progress: Any = None, **changes: Any
 ) -> Run:
     with registered("under_test", cls, module=HERE):
-        settings = config(photos, method="under_test", **changes)
+        settings = config(photos, method="under_test", **{"views": 1, "epochs": 1, **changes})
         done = train(settings, runtime(folder), out=folder / "run", backbone=backbone, progress=progress)
         return load_run(done.run)
 
@@ -116,7 +116,7 @@ def test_a_search_is_repeated_where_it_was_stopped(
         patched.setattr(Searching, "search_on_val", stop)
         trained(tmp_path, photos, tiny_backbone, Searching)
     with registered("under_test", Searching, module=HERE):
-        settings = config(photos, method="under_test")
+        settings = config(photos, method="under_test", views=1, epochs=1)
         train(settings, runtime(tmp_path), out=tmp_path / "run", backbone=tiny_backbone, resume=True)
     assert load_run(tmp_path / "run").digest == whole.digest
 
