@@ -32,7 +32,7 @@ def train_a_step(method: PromptMethod) -> None:
     method.start_epoch(0, 1)
     draws = method.sample_draws()
     total = method.loss(method(images_of(method.backbone), draws=draws), torch.arange(4), draws=draws).total
-    learnt = list(method.trainable_parameters())
+    learnt = [p for p in method.trainable_parameters() if p.numel()]  # some are empty before a fit
     if learnt and total.requires_grad:
         grads = torch.autograd.grad(total, learnt, allow_unused=True)
         assert any(grad is not None and grad.abs().max() > 0 for grad in grads)
