@@ -89,12 +89,16 @@ def _require_cell(entry: Entry, cell: Any, place: int) -> None:
         raise _wrong(entry, f"cells() gives a {type(cell).__name__} in place {place}", "return a list of Cell")
     name: Any = cell.name
     metrics: Any = cell.metrics
+    compute: Any = cell.compute
     if not isinstance(name, str) or not name:
         raise _wrong(entry, f"the name of cell {place} is {name!r}", "a cell is named by a text")
     if isinstance(metrics, str) or not metrics or not all(isinstance(metric, str) for metric in metrics):
         step = "a tuple of names, such as ('top1',)"
         raise _wrong(entry, f"cell {cell.name!r} has metrics = {metrics!r}", step)
+<<<<<<< HEAD
     compute: Any = cell.compute
+=======
+>>>>>>> scores
     if not callable(compute):
         step = "a function without arguments"
         raise _wrong(entry, f"compute of cell {cell.name!r} is a {type(compute).__name__}", step)
