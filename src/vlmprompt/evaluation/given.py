@@ -95,10 +95,6 @@ def _require_cell(entry: Entry, cell: Any, place: int) -> None:
     if isinstance(metrics, str) or not metrics or not all(isinstance(metric, str) for metric in metrics):
         step = "a tuple of names, such as ('top1',)"
         raise _wrong(entry, f"cell {cell.name!r} has metrics = {metrics!r}", step)
-<<<<<<< HEAD
-    compute: Any = cell.compute
-=======
->>>>>>> scores
     if not callable(compute):
         step = "a function without arguments"
         raise _wrong(entry, f"compute of cell {cell.name!r} is a {type(compute).__name__}", step)
