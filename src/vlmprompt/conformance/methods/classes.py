@@ -26,9 +26,10 @@ def over(method: PromptMethod, names: Sequence[str]) -> PromptMethod:
 def permuted_classes_permute_logits(case: MethodCase) -> None:
     """Classes in another order have the same logits in that order."""
     method = case.learned()
-    if "new_classes" in method.capabilities:
-        expected = case.logits(method)[:, list(ORDER)]
-        found = case.logits(over(method, [material.NAMES[i] for i in ORDER]))
+    if "new_classes" in method.capabilities:  # a method may treat classes that it was trained on in another way
+        names = material.OTHER_NAMES
+        expected = case.logits(over(method, names)).flip(1)
+        found = case.logits(over(method, names[::-1]))
     elif "closed_form" in method.capabilities:
         expected = case.logits(method)[:, list(ORDER)]
         other = case.build([material.NAMES[i] for i in ORDER])
@@ -58,13 +59,15 @@ def serves_new_classes(case: MethodCase) -> None:
     other = over(method, material.OTHER_NAMES)
     shared = all(a is b for a, b in zip(method.parameters(), other.parameters(), strict=True))
     require(shared, "over other classes the learned tensors are others", "share them: with_classes copies no values")
-    found = case.logits(other)
+    require(len(case.logits(other)[0]) == len(material.OTHER_NAMES), "other classes have other columns", RENEW)
     fresh = case.build(material.OTHER_NAMES, seed=2)
     fresh.load_trainable_state(state_of(method))
-    apart = distance(found, case.logits(fresh), method)
+    # Over a third list, which is new to both: a method may treat classes that it was trained on in another way.
+    third, expected = (case.logits(over(one, material.THIRD_NAMES)) for one in (method, fresh))
+    apart = distance(third, expected, method)
     require(
         apart <= SAME,
-        f"with_classes is {apart:.2g} of a cosine from a method that is built for these classes and given the state",
+        f"with_classes is {apart:.2g} of a cosine from what it is where the same state was learned over other classes",
         f"{RENEW}; drop new_classes where what is learned belongs to the classes",
     )
     require(torch.equal(case.logits(method), before), "with_classes changed the method itself", "change the copy alone")
