@@ -118,6 +118,6 @@ def closed_form_fits(case: MethodCase) -> None:
     loss, loss_before = (float(F.cross_entropy(logits, material.LABELS_B)) for logits in (found, before))
     require(
         loss < loss_before,
-        f"the images that it was fitted on are told no better by it: cross-entropy {loss:.4g}, {loss_before:.4g} before",
+        f"fit makes nothing of the images' labels: their cross-entropy is {loss:.4g}, {loss_before:.4g} before",
         "use the labels that fit is given",
     )
