@@ -45,12 +45,12 @@ class Growing(CoOpConfig):
 class Shifted(CoOp):
     """CoOp whose logits a subclass changes."""
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         return logits
 
     def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
         output = super().classify(features, text, **method_options)
-        return replace(output, logits=self.shift(output.logits, features))
+        return replace(output, logits=self._shift(output.logits, features))
 
 
 class SaysWhatItIs(CoOp):
@@ -129,7 +129,7 @@ class StateRoundTrip(Shifted):
     def start_epoch(self, epoch: int, epochs: int) -> None:
         self.get_buffer("epochs").add_(1)
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         return logits * (1 + self.get_buffer("epochs"))
 
 
@@ -140,7 +140,7 @@ class EvaluationChangesNothing(Shifted):
         super().create()
         self.register_buffer("seen", torch.zeros(()))
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         self.get_buffer("seen").add_(1)
         return logits
 
@@ -159,66 +159,66 @@ class DeepCopiesAreIndependent(CoOp):
 
     def create(self) -> None:
         super().create()
-        self.held = [self.ctx.data]
+        self._held = [self.ctx.data]
 
     def text_prompts(
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
     ) -> TextPrompts:
-        return TextPrompts((self.ctx + self.held[0])[None])
+        return TextPrompts((self.ctx + self._held[0])[None])
 
 
 class LearnsAfterInferenceMode(CoOp):
     """Keeps a tensor of its first call."""
 
-    kept: Tensor | None = None
+    _kept: Tensor | None = None
 
     def text_prompts(
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
     ) -> TextPrompts:
-        if self.kept is None:
-            self.kept = torch.ones(self.ctx.shape)
-        return TextPrompts((self.ctx * self.kept)[None])
+        if self._kept is None:
+            self._kept = torch.ones(self.ctx.shape)
+        return TextPrompts((self.ctx * self._kept)[None])
 
 
 class LogitsAreFinite(Shifted):
     """Divides by nothing."""
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         return logits / 0
 
 
 class OneImage(Shifted):
     """Divides by the spread within the batch, which one image does not have."""
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         return logits / logits.std(dim=0).mean()
 
 
 class ImagesDoNotDependOnEachOther(Shifted):
     """Takes off the mean of the batch."""
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         return logits - logits.mean(dim=0)
 
 
 class OneClass(Shifted):
     """Divides by K - 1."""
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         return logits / (logits.shape[1] - 1)
 
 
 class TowersInBf16(Shifted):
     """Computes in the precision of the towers."""
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         return logits.to(features.global_Bd.dtype)
 
 
 class PermutedClassesPermuteLogits(Shifted):
     """Favours classes at the end of the list."""
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         return logits + torch.arange(logits.shape[1])
 
 
@@ -227,22 +227,22 @@ class ServesNewClasses(Shifted):
 
     def create(self) -> None:
         super().create()
-        self.n_classes = len(self.class_names)
+        self._n_classes = len(self.class_names)
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
-        return logits * self.n_classes
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+        return logits * self._n_classes
 
 
 class ClassListsGoThereAndBack(Shifted):
     """Counts how often its classes have changed."""
 
-    changes = 0
+    _changes = 0
 
     def renew(self, template: str | None) -> None:
-        self.changes += 1
+        self._changes += 1
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
-        return logits * (1 + self.changes)
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+        return logits * (1 + self._changes)
 
 
 class SeveralNamesOfAClass(CoOp):
@@ -268,14 +268,14 @@ class DescriptionsAreDeclared(CoOp):
 class CachedFeaturesAreAsGood(Shifted):
     """Looks at the images themselves, beside the features that are stored."""
 
-    brightness: Tensor | float = 0.0
+    _brightness: Tensor | float = 0.0
 
     def encode_images(self, images: Tensor, *, draws: Mapping[str, Tensor] | None = None) -> ImageFeatures:
-        self.brightness = 1 + images.mean(dim=(1, 2, 3))[:, None].abs()
+        self._brightness = 1 + images.mean(dim=(1, 2, 3))[:, None].abs()
         return super().encode_images(images, draws=draws)
 
-    def shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
-        factor, self.brightness = self.brightness, 0.0
+    def _shift(self, logits: Tensor, features: ImageFeatures) -> Tensor:
+        factor, self._brightness = self._brightness, 0.0
         return logits * factor
 
 
@@ -310,20 +310,20 @@ class SameRunSameCheckpoint(CoOp):
     """A fit that depends on how many there were before."""
 
     capabilities = CoOp.capabilities | {"closed_form"}
-    fits: ClassVar[int] = 0
+    _fits: ClassVar[int] = 0
 
     def fit(self, features: ImageFeatures, labels: Tensor, val: Any) -> Mapping[str, Any]:
-        type(self).fits += 1
-        self.ctx.data += self.fits
+        type(self)._fits += 1
+        self.ctx.data += self._fits
         return {}
 
 
 class ResumesBitForBit(CoOp):
     """Its loss depends on a count that is in no checkpoint."""
 
-    steps = 0
+    _steps = 0
 
     def loss(self, output: MethodOutput, labels: Tensor, **more: Any) -> Losses:
-        self.steps += 1
+        self._steps += 1
         losses = super().loss(output, labels)
-        return Losses(losses.total / self.steps)
+        return Losses(losses.total / self._steps)

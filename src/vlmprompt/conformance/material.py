@@ -28,6 +28,7 @@ from vlmprompt.registry import Source
 # With an underscore, a comma and names of several tokens, as data sets have them.
 NAMES = ("red fox", "green_frog", "blue whale, calf", "wolf")
 OTHER_NAMES = ("owl", "sea_horse", "yak, bull")
+THIRD_NAMES = ("jay", "water_gecko")
 PHRASES = {
     "red fox": ("a bushy tail", "orange fur"),
     "green_frog": ("wet skin", "bulging eyes", "long legs"),
@@ -36,6 +37,8 @@ PHRASES = {
     "owl": ("round eyes", "soft feathers"),
     "sea_horse": ("a curled tail",),
     "yak, bull": ("long hair", "two horns"),
+    "jay": ("blue feathers",),
+    "water_gecko": ("toes that stick", "a thick tail"),
 }
 COLOURS = ((200, 60, 40), (50, 190, 70), (40, 60, 200), (120, 120, 120))
 LABELS_B = torch.arange(len(NAMES))

@@ -6,7 +6,7 @@ import torch
 
 from vlmprompt.conformance import material
 from vlmprompt.conformance.check import require, skip
-from vlmprompt.conformance.methods.case import SAME, MethodCase, distance, loops
+from vlmprompt.conformance.methods.case import SAME, MethodCase, distance, loops, on_views
 from vlmprompt.errors import InputError, UsageError
 
 # bf16 moves a cosine by about 1e-2; what a method makes of it may be some times that.
@@ -60,7 +60,7 @@ def one_class(case: MethodCase) -> None:
         method.train().start_epoch(0, 1)
         inputs = case.images[:2]
         with method.blamed():
-            total = method.loss(method(inputs), torch.zeros(2, dtype=torch.int64)).total
+            total = method.loss(on_views(method, inputs), torch.zeros(2, dtype=torch.int64)).total
         require(bool(total.isfinite()), "the loss over a single class is not finite", "guard divisions by K - 1")
 
 

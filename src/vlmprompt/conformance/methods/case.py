@@ -23,7 +23,7 @@ from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.declared import require_config
 from vlmprompt.methods.given import require_losses
-from vlmprompt.methods.output import Losses
+from vlmprompt.methods.output import Losses, MethodOutput
 from vlmprompt.plugins import host
 from vlmprompt.registry import Entry
 
@@ -120,7 +120,7 @@ class MethodCase:
 
     def losses(self, method: PromptMethod) -> Losses:
         """The loss of a step on all images, its shape looked at."""
-        output = method(training_inputs(method, self.images))
+        output = on_views(method, training_inputs(method, self.images))
         with method.blamed():
             return require_losses(method.told, method.loss(output, material.LABELS_B))
 
@@ -151,6 +151,18 @@ def features_of(method: PromptMethod, images: Tensor, labels_B: Tensor | None) -
         extra = method.image_extra(images, labels_B)
         kept = ImageFeatures(found.global_Bd, found.local_BNc, extra).to("cpu", torch.float32)
     return ImageFeatures.from_tensors(kept.tensors())
+
+
+def adapts(method: PromptMethod) -> bool:
+    """Whether it adapts to test images, so that evaluation is no function of one image."""
+    return "test_time" in method.capabilities
+
+
+def on_views(method: PromptMethod, inputs: Inputs) -> MethodOutput:
+    """What it says of a training step; of one that sees several views of each image, as many equal ones."""
+    views = int(getattr(method, "training_views", 1))
+    output: MethodOutput = method(inputs) if views == 1 else getattr(method, "on_views")((inputs,) * views)  # noqa: B009
+    return output
 
 
 def training_inputs(method: PromptMethod, images: Tensor) -> Inputs:

@@ -12,7 +12,7 @@ import torch
 from vlmprompt.backbones.digest import tensors_digest
 from vlmprompt.conformance import material
 from vlmprompt.conformance.check import require, skip
-from vlmprompt.conformance.methods.case import MethodCase, changed, loops, state_of, training_inputs
+from vlmprompt.conformance.methods.case import MethodCase, changed, loops, on_views, state_of, training_inputs
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.output import Losses
 
@@ -133,7 +133,7 @@ def weights_act_on_the_loss(case: MethodCase) -> None:
     if "fit_first" in method.capabilities:
         case.fit(method)
     method.start_epoch(0, 1)
-    output = method(training_inputs(method, case.images))
+    output = on_views(method, training_inputs(method, case.images))
     rng = method.rng_state()
 
     def total(weights: torch.Tensor | None) -> float:

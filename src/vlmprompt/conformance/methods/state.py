@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from vlmprompt.conformance.check import BrokenRuleError, require, skip
-from vlmprompt.conformance.methods.case import SAME, MethodCase, changed, distance, loops, own_copy, state_of
+from vlmprompt.conformance.methods.case import SAME, MethodCase, adapts, changed, distance, loops, own_copy, state_of
 
 IN_STATE = "make all that is learned a parameter or a persistent buffer, of the same name and shape in every new method"
 
@@ -48,6 +48,8 @@ def evaluation_changes_nothing(case: MethodCase) -> None:
 def frozen_is_as_evaluated(case: MethodCase) -> None:
     """`frozen()`, its text encoded once, says what the method says in eval mode, and goes on saying it."""
     method = case.learned()
+    if adapts(method):
+        skip("frozen it adapts to the images that it is given")
     expected = case.logits(method)
     frozen = method.frozen()
     found = frozen(case.images).logits
@@ -90,7 +92,8 @@ def learns_after_inference_mode(case: MethodCase) -> None:
     with torch.inference_mode():
         method = case.build().eval()
         method(case.images)
-        method.frozen()(case.images)
+        if not adapts(method):
+            method.frozen()(case.images)
     if not loops(method):
         skip("it has no training loop")
     try:
