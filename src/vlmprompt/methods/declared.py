@@ -31,7 +31,7 @@ def require_type(entry: Entry) -> type[PromptMethod]:
     _require_names(entry, "capabilities", target.capabilities, CAPABILITIES)
     _require_names(entry, "requires", target.requires, REQUIREMENTS)
     _require_names(entry, "passing", target.passing)
-    _require_hooks(entry, target)
+    _require_hooks(entry)
     return target
 
 
@@ -83,13 +83,13 @@ def require_built(method: PromptMethod, entry: Entry) -> None:
 
 
 @cache
-def _require_hooks(entry: Entry, cls: type[PromptMethod]) -> None:
+def _require_hooks(entry: Entry) -> None:
+    cls: type[PromptMethod] = entry.load()
     _require_spelling(entry, cls, PromptMethod)
     if found := uncallable(cls):
         raise _wrong(entry, f"{cls.__name__}.{found[0]}", f"write it like {found[1]}")
 
 
-@cache
 def _require_spelling(entry: Entry, cls: type, base: type) -> None:
     if found := near_miss(cls, base):
         name, meant = found
