@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.frame import Mark, Row, side_by_side
-from vlmprompt.cli.plugins_new import Kind, package_files, write
+from vlmprompt.cli.plugins_new import Kind, package_files
 
 COUNT_TORCH = """
 import sys
@@ -57,8 +57,9 @@ def _help(repeats: int) -> Row:
 def _with_plugins(repeats: int) -> Row:
     """Packages as `plugins new` writes them, beside none but those that are installed anyway."""
     with tempfile.TemporaryDirectory() as place:
-        sources = [_installed(Path(place), f"startup-{number}") for number in range(PLUGINS)]
-        path = os.pathsep.join([*map(str, sources), os.environ.get("PYTHONPATH", "")])
+        for number in range(PLUGINS):
+            _install(Path(place), f"startup-{number}")
+        path = os.pathsep.join([place, os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", "vlmprompt", "--help"]
         run = partial(subprocess.run, command, capture_output=True, text=True, check=True)
         found = json.loads(_printed(["plugins", "list", "--json"], path))["data"]["plugins"]
@@ -74,17 +75,17 @@ def _with_plugins(repeats: int) -> Row:
     return Row("startup", f"--help with {PLUGINS} more plugins", figures, marks)
 
 
-def _installed(place: Path, name: str) -> Path:
-    """A new package and the metadata that an installation adds; gives the folder for PYTHONPATH."""
+def _install(site: Path, name: str) -> None:
+    """A new package with its metadata, in a folder that holds others, as an installation leaves it."""
+    module = name.replace("-", "_")
     files = package_files(name, Kind.METHOD)
-    package = f"vlmprompt_{name.replace('-', '_')}"
-    source = place / name / "src"
-    write(place / name, files)
-    metadata = source / f"{package}-0.1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Name: vlmprompt-{name}\nVersion: 0.1\n", encoding="utf-8")
-    (metadata / "entry_points.txt").write_text(f"[vlmprompt]\n{name.replace('-', '_')} = {package}\n", encoding="utf-8")
-    return source
+    files = {path.removeprefix("src/"): text for path, text in files.items() if path.startswith("src/")}
+    info = f"vlmprompt_{module}-0.1.dist-info"
+    files[f"{info}/METADATA"] = f"Name: vlmprompt-{name}\nVersion: 0.1\n"
+    files[f"{info}/entry_points.txt"] = f"[vlmprompt]\n{module} = vlmprompt_{module}\n"
+    for path, text in files.items():
+        (site / path).parent.mkdir(exist_ok=True)
+        (site / path).write_text(text, encoding="utf-8")
 
 
 def _printed(line: list[str], path: str) -> str:

@@ -36,8 +36,7 @@ def require_type(entry: Entry) -> type[PromptMethod]:
     _require_names(entry, "capabilities", target.capabilities, CAPABILITIES)
     _require_names(entry, "requires", target.requires, REQUIREMENTS)
     _require_names(entry, "passing", target.passing)
-    loaded: Any = target
-    _require_hooks(entry, loaded)
+    _require_hooks(entry)
     return target
 
 
@@ -169,13 +168,13 @@ def _require_stream(method: PromptMethod, entry: Entry) -> None:
 
 
 @cache
-def _require_hooks(entry: Entry, cls: type) -> None:
+def _require_hooks(entry: Entry) -> None:
+    cls: type[PromptMethod] = entry.load()
     _require_spelling(entry, cls, PromptMethod)
     if found := uncallable(cls):
         raise _wrong(entry, f"{cls.__name__}.{found[0]}", f"write it like {found[1]}")
 
 
-@cache
 def _require_spelling(entry: Entry, cls: type, base: type) -> None:
     if found := near_miss(cls, base):
         name, meant = found

@@ -10,11 +10,12 @@ from typing import Any
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.hooks import Hooks
-from vlmprompt.methods.showing import Showing
 
 _CORE = "vlmprompt."
 SHORTEST = 4  # letters of a hook that can be misspelt: `fit` is one letter from too many honest names
 LONG = 10  # from so many letters on, two slips are still the same word
+# What the toolkit sets and a method only reads, so that nobody means these by another name.
+_GIVEN = frozenset({"template", "val_search"})
 # Arguments that the toolkit gives a hook only where it takes them.
 _WELCOME = {"loss": frozenset({"draws", "weights"})}
 
@@ -89,9 +90,10 @@ def _defined(part: type) -> Iterator[str]:
 @cache
 def _public(base: type) -> tuple[str, ...]:
     """What an author may override: for a method the hooks, not what the toolkit does with it."""
-    parts = (Hooks, Showing) if base is PromptMethod else (base,)
+    ours = [part for part in Hooks.__mro__ if part.__module__.startswith(_CORE)]
+    parts = ours if base is PromptMethod else [base]
     names = dict.fromkeys(name for part in parts for name in _defined(part) if not name.startswith(("_", "model_")))
-    return tuple(names)
+    return tuple(name for name in names if name not in _GIVEN)
 
 
 def _takes(function: Any, expected: inspect.Signature, welcome: frozenset[str]) -> bool:
