@@ -93,7 +93,9 @@ def _public(base: type) -> tuple[str, ...]:
     ours = [part for part in Hooks.__mro__ if part.__module__.startswith(_CORE)]
     parts = ours if base is PromptMethod else [base]
     names = dict.fromkeys(name for part in parts for name in _defined(part) if not name.startswith(("_", "model_")))
-    return tuple(name for name in names if name not in _GIVEN)
+    if base is PromptMethod:  # what only an instance has is no hook
+        return tuple(name for name in names if hasattr(base, name) and name not in _GIVEN)
+    return tuple(names)
 
 
 def _takes(function: Any, expected: inspect.Signature, welcome: frozenset[str]) -> bool:
