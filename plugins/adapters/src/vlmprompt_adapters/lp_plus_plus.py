@@ -131,10 +131,10 @@ class LPPlusPlus(FixedText):
             weight_run.mul_(MOMENTUM).add_(residual_NK.T @ z_Nd)
             bias_run.mul_(MOMENTUM).add_(residual_NK.sum(dim=0))
             alpha_sum += (residual_NK * cosines_NK).sum(dim=0)
-            self.weight -= lr_weight * weight_run
-            self.bias -= lr_weight * bias_run
+            self.weight.sub_(lr_weight * weight_run)
+            self.bias.sub_(lr_weight * bias_run)
             if (epoch + 1) % self.config.alpha_every == 0:
-                self.alpha -= lr_alpha * alpha_sum
+                self.alpha.sub_(lr_alpha * alpha_sum)
             yield float(F.cross_entropy(logits_NK, labels_N))
 
     def _best(self, losses: Iterator[float], features: ImageFeatures, labels: Tensor) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class TipAdapter(FixedText):
         keys_Nd = averaged_keys(features.global_Bd, self.config.views).to(self.backbone.device)
         self.hold(keys_Nd, labels[: len(keys_Nd)].to(self.backbone.device))
         fitted = {"images": len(keys_Nd), "views": self.config.views}
-        return fitted if chosen_on is None else fitted | self.search_on_val(*chosen_on)
+        return fitted if chosen_on is None else {**fitted, **self.search_on_val(*chosen_on)}
 
     def search_on_val(self, features: ImageFeatures, labels: Tensor) -> Mapping[str, Any]:
         """Choose alpha and beta on validation images, and keep them.
