@@ -44,11 +44,10 @@ class CLIPLoRA(PromptMethod):
     template, logits = s * cos(z, w_k), cross-entropy. Learned are `<text or visual>.<block>.<q, k, v or o>.A` (r,in),
     which starts as a linear layer's weight does, and `.B` (out,r), which starts at 0.
 
-    Same as the official code with its dropout, but for five points. Its scale is the number 100, here that of the
+    Same as the official code with its dropout, but for four points. Its scale is the number 100, here that of the
     towers, which is 100 in OpenAI's. Without dropout it runs other code, whose gradients are wrong before the last
-    updated map; here they are right. A token that several classes share is dropped once for all of them, and the
-    learning rate falls from epoch to epoch, not from step to step, to almost 0 in place of 1e-6. Blocks are shares
-    of a tower's own depth. All stays in fp32.
+    updated map; here they are right. A token that several classes share is dropped once for all of them. Blocks
+    are shares of a tower's own depth. All stays in fp32.
     """
 
     capabilities = frozenset({"new_classes"})
