@@ -54,8 +54,8 @@ def longer(mask: Tensor | None, first: int, causal: bool) -> Tensor | None:
 
 
 @contextmanager
-def inserting(text: Any, inserted: Mapping[int, Tensor], first: int) -> Iterator[None]:
-    """Hooks on the module's own blocks; the last one's inserted outputs are taken out again.
+def inserting(text: Any, inserted: Mapping[int, Tensor], first: int) -> Iterator[list[Tensor]]:
+    """Hooks on the module's own blocks; the last one's inserted outputs are taken out again, and given.
 
     Args:
         inserted: layer -> (Q,R,D).
@@ -74,9 +74,14 @@ def inserting(text: Any, inserted: Mapping[int, Tensor], first: int) -> Iterator
     for i, block in enumerate(blocks):
         hook = lambda _, args, kwargs, i=i: enter(i, args, kwargs)  # noqa: E731
         handles.append(block.register_forward_pre_hook(hook, with_kwargs=True))
-    out = lambda _, args, x: torch.cat([x[:, :first], x[:, first + R :]], dim=1)  # noqa: E731
-    handles.append(blocks[-1].register_forward_hook(out))
-    yield
+    taken: list[Tensor] = []
+
+    def leave(_: Any, args: Any, x_QTD: Tensor) -> Tensor:
+        taken.append(x_QTD[:, first : first + R])
+        return torch.cat([x_QTD[:, :first], x_QTD[:, first + R :]], dim=1)
+
+    handles.append(blocks[-1].register_forward_hook(leave))
+    yield taken
     for handle in handles:
         handle.remove()
 
@@ -121,6 +126,29 @@ def test_values_and_gradients(kind: SmallText, case: str) -> None:
     inserted = {i: torch.randn(*own, 2, R, 64, generator=g).requires_grad_() for i in layers}
     ours, reference = both(kind, ctx, inserted, {}, position, chunk)
     grads_close(ours, reference, [ctx, *inserted.values()])
+
+
+@pytest.mark.parametrize("own", [(), (len(NAMES),)])
+def test_outputs_of_inserted_tokens(kind: SmallText, own: tuple[int, ...]) -> None:
+    """Values and gradients, through the module's last norm and projection; of all texts where those are seen."""
+    g, n = torch.Generator().manual_seed(6), len(NAMES)
+    ctx = torch.randn(2, V, 64, generator=g)
+    inserted = {1: torch.randn(*own, 2, R, 64, generator=g).requires_grad_()}
+    classes, text = kind.engine.class_tokens(NAMES), getattr(kind.model, "text", kind.model)
+    ours_PKRd = kind.engine.encode_inserted(TextPrompts(ctx, inserted=inserted), classes)
+    ids = kind.rows(NAMES, V, "end").repeat(2, 1)
+    with inserting(text, {i: by_text(t, n) for i, t in inserted.items()}, len(kind.words.start)) as taken:
+        plain(kind.model, ids, by_text(ctx, n), {}, first=0)
+    normed_QRD, projection = text.ln_final(taken[0]), text.text_projection
+    out_QRd = projection(normed_QRD) if callable(projection) else normed_QRD @ projection
+    causal_shared = text.attn_mask is not None and not own
+    assert ours_PKRd.shape[:3] == (2, 1 if causal_shared else n, R)
+    grads_close(ours_PKRd.expand(-1, n, -1, -1), out_QRd.unflatten(0, (2, n)), list(inserted.values()))
+
+
+def test_outputs_of_nothing_are_refused(kind: SmallText) -> None:
+    with pytest.raises(InputError, match="insert no tokens"):
+        kind.engine.encode_inserted(TextPrompts(torch.zeros(1, V, 64)), kind.engine.class_tokens(NAMES))
 
 
 @pytest.mark.parametrize(("own", "own_deep"), [((), ()), ((), (len(NAMES),)), ((len(NAMES),), ())])

@@ -12,15 +12,18 @@ from vlmprompt.conformance.check import Check, Outcome
 from vlmprompt.conformance.methods import METHOD_CHECKS
 from vlmprompt.conformance.methods.case import MethodCase
 from vlmprompt.conformance.providers import PROVIDER_CHECKS, ProviderCase
+from vlmprompt.conformance.scores import SCORE_CHECKS, ScoreCase
 from vlmprompt.conformance.suites import SUITE_CHECKS, SuiteCase
 from vlmprompt.errors import VlmPromptError
 from vlmprompt.methods.build import method_config
+from vlmprompt.methods.score_config import score_config
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
 
 # Kinds that need nothing of the user's, and what is tried on them.
 _TRIED: dict[str, tuple[Callable[[str], Any], Sequence[Check[Any]]]] = {
     "methods": (MethodCase, METHOD_CHECKS),
+    "scores": (ScoreCase, SCORE_CHECKS),
     "suites": (SuiteCase, SUITE_CHECKS),
     "llm_providers": (ProviderCase, PROVIDER_CHECKS),
 }
@@ -96,6 +99,8 @@ def _incomplete(case: object) -> str:
     try:
         if isinstance(case, MethodCase):
             method_config(case.name)
+        elif isinstance(case, ScoreCase):
+            score_config(case.name)
         elif isinstance(case, ProviderCase):
             with case.served():
                 pass

@@ -11,13 +11,21 @@ without pytest, which does not come with vlmprompt.
 from __future__ import annotations
 
 from vlmprompt.backbones.openclip.miniature import tiny_backbone, tiny_clip
-from vlmprompt.testing.checks import check_backbone, check_dataset, check_method, check_provider, check_suite
+from vlmprompt.testing.checks import (
+    check_backbone,
+    check_dataset,
+    check_method,
+    check_provider,
+    check_score,
+    check_suite,
+)
 
 __all__ = [
     "check_backbone",
     "check_dataset",
     "check_method",
     "check_provider",
+    "check_score",
     "check_suite",
     "tiny_backbone",
     "tiny_clip",

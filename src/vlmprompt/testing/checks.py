@@ -14,6 +14,7 @@ from vlmprompt.conformance.datasets import DATASET_CHECKS, DatasetCase
 from vlmprompt.conformance.methods import METHOD_CHECKS
 from vlmprompt.conformance.methods.case import MethodCase
 from vlmprompt.conformance.providers import PROVIDER_CHECKS, ProviderCase
+from vlmprompt.conformance.scores import SCORE_CHECKS, ScoreCase
 from vlmprompt.conformance.suites import SUITE_CHECKS, SuiteCase
 from vlmprompt.conformance.unregistered import registered, registered_name
 from vlmprompt.methods.config import MethodConfig
@@ -65,6 +66,16 @@ def check_suite(name: str, *, data: str | None = None, setting: str = "few-shot"
         companions: specs of the data sets that it is measured with: `domains=`, `targets=` or `ood=`.
     """
     return _test(SUITE_CHECKS, cache(lambda: SuiteCase(name, data, setting, companions)))
+
+
+def check_score(name: str, **options: Any) -> TestFunction:
+    """A test of a score that tells images of known classes from all others.
+
+    Args:
+        name: its registered name.
+        options: that differ from the defaults.
+    """
+    return _test(SCORE_CHECKS, cache(lambda: ScoreCase(name, options)))
 
 
 def check_provider(name: str, **options: Any) -> TestFunction:

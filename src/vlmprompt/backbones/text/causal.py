@@ -115,6 +115,21 @@ class CausalTower:
         inputs = [*placement.tensors(), *prefix]
         return run_layout(layout, run, inputs, chunk)
 
+    def inserted(self, prompts: TextPrompts, classes: ClassTokens) -> Tensor:
+        """See `TextEngine.encode_inserted`. They see the start tokens and each other alone, so no class is run."""
+        placement, n_start = place(prompts, classes, self.words, self.layers), len(self.words.start)
+        n_prompts = len(placement.table_PJD)
+        n_classes = max(tokens.shape[1] for tokens in placement.inserted.values())
+        x_QTD = self._embed_all(self.words.start, n_prompts * n_classes) + self.positional_embedding[:n_start]
+        for i, block in enumerate(adapted(self.blocks, placement.deltas.keyed(0))):
+            if i in placement.inserted:
+                tokens_QRD = placement.inserted[i].expand(-1, n_classes, -1, -1).flatten(0, 1)
+                x_QTD = put(x_QTD, n_start, tokens_QRD, over=x_QTD.shape[1] - n_start)
+            if x_QTD.shape[1]:
+                q, k, v = block.qkv(block.norm(x_QTD))
+                x_QTD = block.finish(x_QTD, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+        return self.project(self.ln_final(x_QTD[:, n_start:])).unflatten(0, (n_prompts, n_classes))
+
     def _prefix(self, placement: Placement) -> list[Tensor]:
         """Keys and values (2,P,H,M,h) of every layer for the start tokens, and what else stands before the class."""
         assembly, n_start, n_prompts = placement.assembly, len(self.words.start), len(placement.table_PJD)

@@ -186,6 +186,32 @@ class TextEngine:
             flat = replace(prompts, ctx=prompts.ctx.flatten(0, 1), scope="shared", deep=deep, inserted=inserted)
             return self.tower.encode(flat, classes, chunk).unflatten(0, prompts.ctx.shape[:2])
 
+    def encode_inserted(self, prompts: TextPrompts, classes: ClassTokens) -> Tensor:
+        """What comes out of the tower at inserted tokens, through its last norm and projection, not normalised.
+
+        Args:
+            prompts: with `inserted`; of scope "shared" or "class", with one class position.
+            classes: from `class_tokens`.
+
+        Returns:
+            (P,K,R,d); (P,1,R,d) where no class changes them: in a causal tower they see what stands before them, and
+            that is the start tokens and each other.
+
+        Raises:
+            InputError: there are none, or see `encode`.
+            CapabilityError: the tower's layers are another package's, or the contexts depend on the image.
+        """
+        if not prompts.inserted:
+            raise InputError("these prompts insert no tokens, so there are no outputs of any")
+        if prompts.scope == "image" or isinstance(prompts.position, tuple):
+            raise CapabilityError("outputs of inserted tokens are given for one class position, without the image")
+        outputs = getattr(self.tower, "inserted", None)
+        if outputs is None:
+            raise CapabilityError(f"the text tower ({self.tower.kind}) gives no outputs of inserted tokens")
+        with self._autocast():
+            found_PKRd: Tensor = outputs(prompts, classes)
+        return found_PKRd
+
     def _by_position(
         self,
         prompts: TextPrompts,

@@ -29,6 +29,7 @@ from vlmprompt.backbones.text.placement import Placement, place
 from vlmprompt.backbones.text.repeats import Repeats
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
+from vlmprompt.errors import CapabilityError
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,21 @@ class WholeTower:
 
     def encode(self, prompts: TextPrompts, classes: ClassTokens, chunk: Chunking) -> Tensor:
         """See `TextTower.encode`."""
+        return self._encode(prompts, classes, chunk, self.run)
+
+    def inserted(self, prompts: TextPrompts, classes: ClassTokens) -> Tensor:
+        """See `TextEngine.encode_inserted`. They see the whole text of each class."""
+        run = self.run
+        if not isinstance(run, OwnTransformer):
+            raise CapabilityError(f"the text tower ({self.kind}) gives no outputs of inserted tokens")
+        n = next(iter(prompts.inserted.values())).shape[-2]
+        flat_PKM = self._encode(prompts, classes, "auto", lambda texts: run.inserted(texts).flatten(1))
+        return flat_PKM.unflatten(-1, (n, -1))
+
+    def _encode(
+        self, prompts: TextPrompts, classes: ClassTokens, chunk: Chunking, run: Callable[[Texts], Tensor]
+    ) -> Tensor:
+        """What `run` gives (Q,*) of the texts of all classes: (P,K,*)."""
         words = self.words
         placement = place(prompts, classes, words, self.layers)
         layout = build_layout(
@@ -129,10 +145,10 @@ class WholeTower:
             most_tokens=most_tokens(WHOLE_TOKENS, self.device, len(placement.table_PJD)),
             device=self.device,
         )
-        return run_layout(layout, partial(self._texts, placement), placement.tensors(), chunk)
+        return run_layout(layout, partial(self._texts, placement, run), placement.tensors(), chunk)
 
-    def _texts(self, placement: Placement, part: Chunk, *inputs: Tensor) -> Tensor:
-        """The classes of one chunk: (P, K of the chunk, d)."""
+    def _texts(self, placement: Placement, run: Callable[[Texts], Tensor], part: Chunk, *inputs: Tensor) -> Tensor:
+        """The classes of one chunk: (P, K of the chunk, *)."""
         placement = placement.holding(inputs)
         n_classes, n_prompts = len(part.labels), len(placement.table_PJD)
         x_PTD = placement.context(part, self.embed(part.ids_T) * part.fixed_T[:, None])
@@ -149,7 +165,7 @@ class WholeTower:
             {layer: tokens.flatten(0, 1) for layer, tokens in placement.inserted_of(part).items()},
             Repeats.found(part, length, placement.slots(part)),
         )
-        return self.run(texts).unflatten(0, (n_prompts, n_classes))
+        return run(texts).unflatten(0, (n_prompts, n_classes))
 
 
 @dataclass(frozen=True)
@@ -172,6 +188,19 @@ class OwnTransformer:
 
     def __call__(self, texts: Texts) -> Tensor:
         """Pooled features (Q,d)."""
+        last, texts, x_QTD, mask = self._before_last(texts)
+        return self.project(self.ln_final(self._read(last, texts, x_QTD, mask)[:, 0]))
+
+    def inserted(self, texts: Texts) -> Tensor:
+        """Outputs of the inserted tokens (Q,R,d)."""
+        last, texts, x_QTD, mask = self._before_last(texts)
+        q, k, v = last.qkv(last.norm(x_QTD))
+        out_QTD = last.finish(x_QTD, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+        stop = texts.first + texts.n_inserted(len(self.blocks))
+        return self.project(self.ln_final(out_QTD[:, texts.first : stop]))
+
+    def _before_last(self, texts: Texts) -> tuple[TextBlock, Texts, Tensor, Tensor | None]:
+        """The last block with its input (Q,T,D), the texts as long as they are there, and their mask."""
         position_TD = self.positional_embedding[: texts.x_QTD.shape[1]]
         x_QTD = texts.x_QTD + position_TD
         mask = self._mask(texts)
@@ -188,7 +217,7 @@ class OwnTransformer:
             else:
                 q, k, v = block.qkv(block.norm(x_QTD))
             x_QTD = block.finish(x_QTD, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
-        return self.project(self.ln_final(self._read(blocks[-1], texts, x_QTD, mask)[:, 0]))
+        return blocks[-1], texts, x_QTD, mask
 
     def _read(self, block: TextBlock, texts: Texts, x_QTD: Tensor, mask: Tensor | None) -> Tensor:
         """The last block at the position that is read: (Q,1,D)."""

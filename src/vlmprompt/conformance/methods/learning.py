@@ -33,14 +33,15 @@ def same_seed_same_bytes(case: MethodCase) -> None:
 
 def leaves_global_randomness_alone(case: MethodCase) -> None:
     """Nobody's global random state is used: torch's, NumPy's, Python's."""
-    before = _global_states()
+    before = global_states()
     method = case.learn(case.build())
     case.logits(method)
-    for library, state in _global_states().items():
+    for library, state in global_states().items():
         require(state == before[library], f"the global random state of {library} was used", FROM_GENERATOR)
 
 
-def _global_states() -> dict[str, bytes]:
+def global_states() -> dict[str, bytes]:
+    """Library -> its global random state."""
     return {
         "torch": torch.random.get_rng_state().numpy().tobytes(),
         "numpy": repr(np.random.get_state()).encode(),  # noqa: TID251 (looked at, not used)
