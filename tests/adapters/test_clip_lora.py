@@ -75,9 +75,9 @@ def test_positions_are_shares_of_a_tower(position: Any, of_12: Any, of_24: Any, 
 
 def test_a_tower_with_too_few_blocks_is_named(tiny_backbone: Backbone) -> None:
     assert list(build(tiny_backbone, position="top3").text) == ["0", "1", "2"]
-    with pytest.raises(UsageError, match=r"position = \(3,\) names no blocks of a text tower of 3"):
+    with pytest.raises(UsageError, match=r"position = \(3,\) names no blocks of the text tower, which has 3"):
         build(tiny_backbone, position=[3])
-    with pytest.raises(UsageError, match="position = top3 names no blocks of a text tower of 2"):
+    with pytest.raises(UsageError, match="position = top3 names no blocks of the text tower, which has 2"):
         build_method("clip_lora", backbone_of(layers=2), NAMES, {"position": "top3"})
 
 

@@ -28,6 +28,7 @@ from vlmprompt.api import (
     class_text,
 )
 from vlmprompt_adapters.config.clip_lora import CLIPLoRAConfig, Position
+from vlmprompt_adapters.scale import SCALE
 
 CODE = "CLIP-LoRA's code"
 _TOWERS = {"both": ("text", "visual"), "text": ("text",), "vision": ("visual",)}
@@ -41,14 +42,13 @@ class CLIPLoRA(PromptMethod):
 
     In the chosen blocks of both towers, the chosen maps of attention (queries, keys, values, output) give
     W x + b + gamma B A drop(x) in place of W x + b, with gamma = alpha / sqrt(r). The classes are written in one
-    template, logits = s * cos(z, w_k), cross-entropy. Learned are `<text or visual>.<block>.<q, k, v or o>.A` (r,in),
+    template, logits = 100 cos(z, w_k), cross-entropy. Learned are `<text or visual>.<block>.<q, k, v or o>.A` (r,in),
     which starts as a linear layer's weight does, and `.B` (out,r), which starts at 0.
 
-    Same as the official code with its dropout, but for five points. Its scale is the number 100, here that of the
-    towers, which is 100 in OpenAI's. Without dropout it runs other code, whose gradients are wrong before the last
-    updated map; here they are right. A token that several classes share is dropped once for all of them, and the
-    learning rate falls from epoch to epoch, not from step to step, to almost 0 in place of 1e-6. Blocks are shares
-    of a tower's own depth. All stays in fp32.
+    Same as the official code with its dropout, but for four points. Without dropout it runs other code, whose gradients
+    are wrong before the last updated map; here they are right. A token that several classes share is dropped once for
+    all of them, and the learning rate falls from epoch to epoch, not from step to step, to almost 0 in place of 1e-6.
+    Blocks are shares of a tower's own depth. All stays in fp32.
     """
 
     capabilities = frozenset({"new_classes"})
@@ -61,6 +61,11 @@ class CLIPLoRA(PromptMethod):
         assert isinstance(config, CLIPLoRAConfig)
         needs = {"text": "text_deltas", "visual": "image_deltas"}
         return frozenset(needs[tower] for tower in _TOWERS[config.encoder])
+
+    @property
+    def scale(self) -> float:
+        """The official code's number, whatever the towers' own scale is."""
+        return SCALE
 
     def create(self) -> None:
         """A pair of matrices for every map, text first."""
@@ -173,7 +178,7 @@ def _chosen(tower: str, position: str | Sequence[int], layers: int) -> Sequence[
     blocks = _blocks(position, layers) if isinstance(position, str) else sorted(position)
     if not blocks or not 0 <= min(blocks) <= max(blocks) < layers:
         raise UsageError(
-            f"position = {position} names no blocks of a {tower} tower of {layers}", hint="position = all always fits"
+            f"position = {position} names no blocks of the {tower} tower, which has {layers}", hint="position = all always fits"
         )
     return blocks
 

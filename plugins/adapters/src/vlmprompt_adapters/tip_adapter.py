@@ -16,10 +16,8 @@ from vlmprompt.api import ImageFeatures, MethodOutput, TextFeatures
 from vlmprompt_adapters.cache import affinities, averaged_keys, cache_logits, grid, search
 from vlmprompt_adapters.config.tip_adapter import TipAdapterConfig
 from vlmprompt_adapters.given import require_labelled, require_views, to_search_on
+from vlmprompt_adapters.scale import SCALE
 from vlmprompt_adapters.texts import FixedText
-
-# A number of the official code, whatever the tower's own logit scale is; of OpenAI's towers that is 100, too.
-SCALE = 100.0
 
 
 class TipAdapter(FixedText):
