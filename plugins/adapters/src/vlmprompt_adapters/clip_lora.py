@@ -178,7 +178,8 @@ def _chosen(tower: str, position: str | Sequence[int], layers: int) -> Sequence[
     blocks = _blocks(position, layers) if isinstance(position, str) else sorted(position)
     if not blocks or not 0 <= min(blocks) <= max(blocks) < layers:
         raise UsageError(
-            f"position = {position} names no blocks of the {tower} tower, which has {layers}", hint="position = all always fits"
+            f"position = {position} names no blocks of the {tower} tower, which has {layers}",
+            hint="position = all always fits",
         )
     return blocks
 

@@ -62,9 +62,10 @@ class MMRL(PromptMethod):
     100 (alpha cos(f, w_k) + (1 - alpha) cos(f', w_k)), others by 100 cos(f, w_k). Learned are `representation` (R,D_r),
     `to_text.<j>`, `to_image.<j>` and `proj_rep` (C,d), P.
 
-    Same as the official code, but for this: text is encoded anew after an evaluation during training, which the code forgets; another data set whose classes are those of the
-    training, in their order (ImageNet-V2, -Sketch), is predicted as these are, where the code takes f alone. On a ViT
-    that is read by a pool, which the code does not know, a token's output goes through the pool's value path.
+    Same as the official code, but for this: text is encoded anew after an evaluation during training, which the code
+    forgets; another data set whose classes are those of the training, in their order (ImageNet-V2, -Sketch), is
+    predicted as these are, where the code takes f alone. On a ViT that is read by a pool, which the code does not know,
+    a token's output goes through the pool's value path.
     """
 
     capabilities = frozenset({"new_classes"})

@@ -90,8 +90,8 @@ class TipAdapter(FixedText):
         require_labelled(self, features, labels)
         require_views(self, labels, self.config.views)
         chosen_on = to_search_on(self, val)
-        keys_Nd = averaged_keys(features.global_Bd, self.config.views).to(self.backbone.device)
-        self.hold(keys_Nd, labels[: len(keys_Nd)].to(self.backbone.device))
+        keys_Nd = averaged_keys(features.global_Bd, self.config.views).to(self.keys)
+        self.hold(keys_Nd, labels[: len(keys_Nd)].to(self.labels))
         fitted = {"images": len(keys_Nd), "views": self.config.views}
         return fitted if chosen_on is None else {**fitted, **self.search_on_val(*chosen_on)}
 
