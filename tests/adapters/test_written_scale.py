@@ -39,6 +39,7 @@ def test_mmrl(tiny_backbone: Backbone, images: Tensor) -> None:
     output, labels = method(images), torch.tensor([2, 0, 1])
     text_Kd = method.encode_text().features_PKd[0]
     features = method.encode_images(images)
+    assert features.prompts_BLC is not None
     rep_Bd = features.prompts_BLC.mean(dim=1) @ method.proj_rep
     own_BK, rep_BK = (
         100 * F.normalize(f, dim=-1) @ F.normalize(text_Kd, dim=-1).T for f in (features.global_Bd, rep_Bd)
