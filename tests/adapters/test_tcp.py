@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.conftest import tiny_clip
 from tests.training.material import config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.resolve import resolve
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.methods.build import build_method, method_type
+from vlmprompt.testing import tiny_clip
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 

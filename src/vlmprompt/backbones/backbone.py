@@ -18,6 +18,7 @@ from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
 from vlmprompt.backbones.vision.tower import VisionEngine
 from vlmprompt.data.preprocess import PreprocessConfig, build_transform
+from vlmprompt.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -167,17 +168,44 @@ class Backbone:
         """Image features as a method needs them.
 
         Args:
-            images: (B,3,H,W) from `transform`.
+            images: (B,3,H,W) from `transform`, of any floating dtype.
             needs: default: the global feature without gradient.
             prompts: tokens for the image tower's layers.
 
         Returns:
             Global (B,d) and, if needed, local features; a graph only where `needs.grad`.
+
+        Raises:
+            InputError: the images are no such batch, or of a size that the tower does not take.
         """
         needs = ImageNeeds() if needs is None else needs
         grad: AbstractContextManager[Any] = nullcontext() if needs.grad else torch.no_grad()
-        with grad:
-            return self.vision.encode(images, needs, VisualPrompts() if prompts is None else prompts)
+        images = self._batch(images)
+        try:
+            with grad:
+                return self.vision.encode(images, needs, VisualPrompts() if prompts is None else prompts)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # Some towers take any size, so one is not refused before it was tried.
+            given, own = images.shape[-2:], self.preprocess.sides
+            if given == own:
+                raise
+            raise InputError(
+                f"images of {given[0]} x {given[1]} pixels do not go through the image tower, which is built for "
+                f"{own[0]} x {own[1]}",
+                hint="make them by the backbone's transform",
+            ) from error
+
+    def _batch(self, images: Tensor) -> Tensor:
+        """Images in the dtype of the weights; autocast takes it from there."""
+        if images.dim() != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise InputError(
+                f"images are {str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape)}, and must be "
+                "floats of shape (B,3,H,W)",
+                hint="make them by the backbone's transform, and stack them",
+            )
+        return images.to(next(self._model.parameters()).dtype)
 
     def transform(self, *, train: bool) -> Callable[[Image], Tensor]:
         """The image transform: CLIP's random crop and flip for training, resize and centre crop otherwise."""

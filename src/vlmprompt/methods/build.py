@@ -16,7 +16,7 @@ from vlmprompt.backbones.vision.tower import INSTEAD_OF_LOCAL
 from vlmprompt.data.names import read_as, spellings
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
 from vlmprompt.methods.blame import blaming
-from vlmprompt.methods.class_text import require_list
+from vlmprompt.methods.class_text import require_list, require_template
 from vlmprompt.methods.config import MethodConfig
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.declared import require_built, require_config, require_overrides, require_type
@@ -67,7 +67,7 @@ def build_method(
 
     Raises:
         UsageError: no such method or option, or a value that is not allowed.
-        InputError: empty class names, or descriptions that are not aligned with them.
+        InputError: empty class names, descriptions that are not aligned with them, or a template without one {}.
         CapabilityError: the backbone lacks what the method needs.
         PluginError: the method's plugin failed, or says something of the method that cannot be.
     """
@@ -84,6 +84,8 @@ def build_method(
     _warn_of_unknown(backbone, class_names)
     if descriptions is not None and len(descriptions) != len(class_names):
         raise InputError(f"descriptions of {len(descriptions)} classes, but there are {len(class_names)}")
+    if template is not None:
+        require_template(template)
     with outliving():
         with blaming(entry):
             method = cls.__new__(cls)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.backbones.types import unit
-from vlmprompt.config.templates import as_tuple
+from vlmprompt.config.templates import as_tuple, fault
 from vlmprompt.data.names import spellings
-from vlmprompt.errors import CapabilityError, UsageError
+from vlmprompt.errors import CapabilityError, InputError, UsageError
 
 # Of methods whose text may have several names a class; the others learn prompts around one.
 SEVERAL_NAMES = "several_names"
@@ -55,6 +55,16 @@ def require_list(names: Sequence[str]) -> None:
     """
     if isinstance(names, str):
         raise UsageError(f"class names are a list, and {names!r} is one text", hint=f"give [{names!r}]")
+
+
+def require_template(template: str) -> None:
+    """Refuse a text that class names cannot be written into.
+
+    Raises:
+        InputError: it does not hold one {}, or is no line of text.
+    """
+    if wrong := fault(template):
+        raise InputError(f"template {template!r} {wrong}", hint='such as "a photo of a {}."')
 
 
 def require_one_name(method: str, capabilities: Collection[str], names: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures
 from vlmprompt.errors import CapabilityError, InputError
 from vlmprompt.methods.blame import blaming
+from vlmprompt.methods.class_text import require_template
 from vlmprompt.methods.given import require_output
 from vlmprompt.methods.hooks import Hooks
 
@@ -176,7 +177,10 @@ class PromptMethod(Hooks):
         Raises:
             CapabilityError: the method cannot serve classes that it was not trained on.
             UsageError: the names are one text.
+            InputError: the template does not hold one {}.
         """
+        if template is not None:
+            require_template(template)
         if "new_classes" not in self.capabilities:
             raise CapabilityError(
                 f"method {type(self).__name__} cannot serve other classes than those it was trained on"

@@ -47,7 +47,7 @@ class LocalView(Shaped):
             (B,), in the precision of the features.
         """
         n_images, n_positions, _ = self.features_BNd.shape
-        part = chunk or max(1, STREAM_VALUES // (n_images * n_positions))
+        part = chunk or max(1, STREAM_VALUES // max(1, n_images * n_positions))
         peak_BN = exact(self.features_BNd.new_full((n_images, n_positions), float("-inf")))
         total_BN = torch.zeros_like(peak_BN)
         for classes in self.classes.split(part, dim=-2):

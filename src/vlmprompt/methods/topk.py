@@ -43,7 +43,7 @@ def topk_cosines(local_BNd: Tensor, text_nKd: Tensor, k: int) -> tuple[Tensor, T
     """
     n_images, n_patches, _ = local_BNd.shape
     k = min(k, n_patches)
-    part = max(1, PART_VALUES // (n_images * n_patches))
+    part = max(1, PART_VALUES // max(1, n_images * n_patches))
     found = [_chosen(local_BNd, text_nCd, k) for text_nCd in text_nKd.split(part, dim=1)]
     return torch.cat([sim for sim, _ in found], dim=1), torch.cat([index for _, index in found], dim=1)
 
@@ -62,7 +62,7 @@ def _topk_mean(local_BNd: Tensor, text_Kd: Tensor, k: int) -> Tensor:
         return local_BNd.mean(dim=1) @ text_Kd.T
     if torch.compiler.is_compiling():  # a graph is for any number of images, so it has no parts
         return _best(local_BNd @ text_Kd.T, k)
-    part = max(1, PART_VALUES // (n_images * n_patches))
+    part = max(1, PART_VALUES // max(1, n_images * n_patches))
     return torch.cat([_best(local_BNd @ text_Cd.T, k) for text_Cd in text_Kd.split(part)], dim=1)
 
 

@@ -210,7 +210,7 @@ class _Problems:
 def _parts(Z_BNd: Tensor, W_KMd: Tensor, p_BN: Tensor, rules: _Rules) -> Iterator[_Problems]:
     """The problems of all images and as many classes as are worked on at once."""
     entries = PART_ENTRIES.get(Z_BNd.device.type, PART_ENTRIES_ACCELERATOR)
-    size = max(1, entries // (p_BN.numel() * W_KMd.shape[-2]))
+    size = max(1, entries // max(1, p_BN.numel() * W_KMd.shape[-2]))
     C_z_BNN = Z_BNd @ Z_BNd.mT
     spread_BN = (C_z_BNN.square() @ p_BN[..., None])[..., 0]
     # PLOT's rule looks at the whole batch at once.

@@ -94,7 +94,7 @@ class CLAP(FixedText):
         require_labelled(self, features, labels)
         require_every_class(self, labels)
         device = self.backbone.device
-        rows, labels_n = features.to(device), labels.to(device)
+        rows, labels_n = features.to(device, self.prototypes.dtype), labels.to(device, torch.int64)
         self.prototypes.data.copy_(self.text_Kd)
         self.multipliers = self._multipliers(rows, labels_n)
         steps, loss = self._train(rows, labels_n)

@@ -28,6 +28,7 @@ from vlmprompt.api import (
     class_text,
 )
 from vlmprompt_adapters.config.clip_lora import CLIPLoRAConfig, Position
+from vlmprompt_adapters.scale import SCALE
 
 CODE = "CLIP-LoRA's code"
 _TOWERS = {"both": ("text", "visual"), "text": ("text",), "vision": ("visual",)}
@@ -41,13 +42,12 @@ class CLIPLoRA(PromptMethod):
 
     In the chosen blocks of both towers, the chosen maps of attention (queries, keys, values, output) give
     W x + b + gamma B A drop(x) in place of W x + b, with gamma = alpha / sqrt(r). The classes are written in one
-    template, logits = s * cos(z, w_k), cross-entropy. Learned are `<text or visual>.<block>.<q, k, v or o>.A` (r,in),
+    template, logits = 100 cos(z, w_k), cross-entropy. Learned are `<text or visual>.<block>.<q, k, v or o>.A` (r,in),
     which starts as a linear layer's weight does, and `.B` (out,r), which starts at 0.
 
-    Same as the official code with its dropout, but for four points. Its scale is the number 100, here that of the
-    towers, which is 100 in OpenAI's. Without dropout it runs other code, whose gradients are wrong before the last
-    updated map; here they are right. A token that several classes share is dropped once for all of them. Blocks
-    are shares of a tower's own depth. All stays in fp32.
+    Same as the official code with its dropout, but for three points. Without dropout it runs other code, whose gradients
+    are wrong before the last updated map; here they are right. A token that several classes share is dropped once for
+    all of them. Blocks are shares of a tower's own depth. All stays in fp32.
     """
 
     capabilities = frozenset({"new_classes"})
@@ -60,6 +60,11 @@ class CLIPLoRA(PromptMethod):
         assert isinstance(config, CLIPLoRAConfig)
         needs = {"text": "text_deltas", "visual": "image_deltas"}
         return frozenset(needs[tower] for tower in _TOWERS[config.encoder])
+
+    @property
+    def scale(self) -> float:
+        """The official code's number, whatever the towers' own scale is."""
+        return SCALE
 
     def create(self) -> None:
         """A pair of matrices for every map, text first."""
@@ -172,19 +177,23 @@ def _chosen(tower: str, position: str | Sequence[int], layers: int) -> Sequence[
     blocks = _blocks(position, layers) if isinstance(position, str) else sorted(position)
     if not blocks or not 0 <= min(blocks) <= max(blocks) < layers:
         raise UsageError(
-            f"position = {position} names no blocks of a {tower} tower of {layers}", hint="position = all always fits"
+            f"position = {position} names no blocks of the {tower} tower, which has {layers}",
+            hint="position = all always fits",
         )
     return blocks
 
 
 def _blocks(position: str, layers: int) -> Sequence[int]:
-    """Blocks by name: of 12, bottom is 0 to 3, mid 4 to 7, up 8 to 11, half-bottom 0 to 5, half-up 6 to 11."""
+    """Blocks by name: of 12, bottom is 0 to 3, mid 4 to 7, up 8 to 11, half-bottom 0 to 5, half-up 6 to 11.
+
+    In shallow towers bottom and up have two blocks.
+    """
     third, thirds, half = round(layers / 3), round(2 * layers / 3), layers // 2
     return {
         "all": range(layers),
-        "bottom": range(third),
+        "bottom": range(max(third, min(2, layers))),
         "mid": range(third, thirds),
-        "up": range(thirds, layers),
+        "up": range(min(thirds, max(layers - 2, 0)), layers),
         "half-bottom": range(half),
         "half-up": range(half, layers),
         "top3": range(layers - 3, layers),

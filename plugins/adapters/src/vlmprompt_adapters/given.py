@@ -14,8 +14,13 @@ def require_labelled(method: PromptMethod, features: ImageFeatures, labels: Tens
     """Refuse labels that do not fit the features or the classes.
 
     Raises:
-        InputError: there are none, not one for each row, or one that is no class.
+        InputError: there are none, not one for each row, or one that is no class; or the features are a bare tensor.
     """
+    if not isinstance(features, ImageFeatures):
+        raise InputError(
+            f"{method.told} is given {what} features that are a {type(features).__name__}",
+            hint="give what backbone.encode_image gives, or ImageFeatures(global_Bd)",
+        )
     rows, n_classes = len(features), len(method.class_names)
     if labels.shape != (rows,):
         raise InputError(

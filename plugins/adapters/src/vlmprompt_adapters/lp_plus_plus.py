@@ -77,7 +77,7 @@ class LPPlusPlus(FixedText):
         require_labelled(self, features, labels)
         require_every_class(self, labels)
         chosen_on = to_search_on(self, val)
-        z_Nd, labels_N = features.unit_Bd.to(self.weight), labels.to(self.weight.device)
+        z_Nd, labels_N = features.unit_Bd.to(self.weight), labels.to(self.weight.device, torch.int64)
         self.fitted_on = z_Nd, labels_N, self.bias.clone()
         return self._descend(*self.fitted_on, val=chosen_on)
 

@@ -36,6 +36,7 @@ from vlmprompt.api import (
     unit,
 )
 from vlmprompt_adapters.config.mmrl import MMRLConfig
+from vlmprompt_adapters.scale import SCALE
 from vlmprompt_adapters.written import parts
 
 USUAL_DEPTH = 12  # of the towers that the code was written for
@@ -53,24 +54,29 @@ class MMRL(PromptMethod):
     first of these layers they are put behind the start token of the text and beside the patches of the image, at
     further ones in place of those that are there; they have no position. The text is the hand-written template. With
     w_k the text features, f the image feature, f' the mean of the tokens' last outputs times P (C,d),
-    p = softmax(s * cos(f, w_k)), and p' the same of f', the loss is
+    p = softmax(100 cos(f, w_k)), and p' the same of f', the loss is
 
         loss = alpha CE(p) + (1 - alpha) CE(p') + reg_weight (1 - mean cos(f, f_0)) + reg_weight (1 - mean cos(w, w_0)),
 
     with f_0 and w_0 CLIP's own features of the same crops and texts. Classes that it was trained on are predicted by
-    s (alpha cos(f, w_k) + (1 - alpha) cos(f', w_k)), others by s cos(f, w_k). Learned are `representation` (R,D_r),
+    100 (alpha cos(f, w_k) + (1 - alpha) cos(f', w_k)), others by 100 cos(f, w_k). Learned are `representation` (R,D_r),
     `to_text.<j>`, `to_image.<j>` and `proj_rep` (C,d), P.
 
-    Same as the official code, but for this: s is the model's own (there 100, which is CLIP's); text is encoded anew
-    after an evaluation during training, which the code forgets; another data set whose classes are those of the
-    training, in their order (ImageNet-V2, -Sketch), is predicted as these are, where the code takes f alone. On a ViT
-    that is read by a pool, which the code does not know, a token's output goes through the pool's value path.
+    Same as the official code, but for this: text is encoded anew after an evaluation during training, which the code
+    forgets; another data set whose classes are those of the training, in their order (ImageNet-V2, -Sketch), is
+    predicted as these are, where the code takes f alone. On a ViT that is read by a pool, which the code does not know,
+    a token's output goes through the pool's value path.
     """
 
     capabilities = frozenset({"new_classes"})
     requires = frozenset({"visual_prompts", "deep_text_prompts"})
     config: MMRLConfig
     teacher_text_Kd: Tensor
+
+    @property
+    def scale(self) -> float:
+        """The official code's number, whatever the towers' own scale is."""
+        return SCALE
 
     def create(self) -> None:
         """The tokens, a map of each layer and tower, all alike at the start, and CLIP's own text features."""

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from vlmprompt.api import Backbone, InputError, MethodOutput, PromptMethod, Score, TextEngine, class_text
 from vlmprompt_adapters.config.neglabel import NegLabelConfig
+from vlmprompt_adapters.scale import SCALE
 from vlmprompt_adapters.words import Words, read_words
 
 NOUN, ADJECTIVE = "the nice {}", "This is a {} photo"
 QUANTILE = 0.95
-SCALE = 100.0
 SEED = 0  # of the permutation before negatives are grouped
 AT_ONCE = 2**22  # cosines of candidates that a quantile is taken of at a time
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vlmprompt.api import ImageFeatures, MethodOutput, PromptMethod, TextFeatures, class_text
 from vlmprompt_adapters.config.tda import TDAConfig
+from vlmprompt_adapters.scale import SCALE
 from vlmprompt_adapters.sure import entropy, entropy_of_mean, surest
 from vlmprompt_adapters.views import RandomView
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class TDA(PromptMethod):
     """Efficient Test-Time Adaptation of Vision-Language Models (Karmanov et al., CVPR 2024).
 
-    logits = s * cos(z, w_k) + P_k - N_k for an image z of unit length, with w_k zero-shot CLIP's text of class k and
+    logits = 100 cos(z, w_k) + P_k - N_k for an image z of unit length, with w_k zero-shot CLIP's text of class k and
 
         P_k = alpha_p * sum of exp(-beta_p (1 - z.f)) over images f kept for class k,
         N_k = alpha_n * sum of exp(-beta_n (1 - z.f)) over images f kept as not of class k.
@@ -38,8 +39,7 @@ class TDA(PromptMethod):
 
     Read beside the official code, whose numbers were not reproduced: caches, formulas and constants are its, and so are
     entropies in nats divided by log2 K. Its values for single data sets are shipped; others have those of ImageNet.
-    Differs from it in fp32 in place of fp16, and in the logit scale, which is the model's own in place of 100. OOD
-    scores are computed on the adapted logits.
+    Differs from it in fp32 in place of fp16. OOD scores are computed on the adapted logits.
     """
 
     capabilities = frozenset({"new_classes", "feature_cache", "training_free", "several_names", "test_time"})
@@ -50,6 +50,11 @@ class TDA(PromptMethod):
     neg_KCd: Tensor
     neg_entropy_KC: Tensor
     neg_mask_KCK: Tensor
+
+    @property
+    def scale(self) -> float:
+        """The official code's number, whatever the towers' own scale is."""
+        return SCALE
 
     def create(self) -> None:
         """Places for the text and the caches, which are no trained state."""

@@ -16,10 +16,8 @@ from vlmprompt.api import ImageFeatures, MethodOutput, TextFeatures
 from vlmprompt_adapters.cache import affinities, averaged_keys, cache_logits, grid, search
 from vlmprompt_adapters.config.tip_adapter import TipAdapterConfig
 from vlmprompt_adapters.given import require_labelled, require_views, to_search_on
+from vlmprompt_adapters.scale import SCALE
 from vlmprompt_adapters.texts import FixedText
-
-# A number of the official code, whatever the tower's own logit scale is; of OpenAI's towers that is 100, too.
-SCALE = 100.0
 
 
 class TipAdapter(FixedText):
@@ -92,8 +90,8 @@ class TipAdapter(FixedText):
         require_labelled(self, features, labels)
         require_views(self, labels, self.config.views)
         chosen_on = to_search_on(self, val)
-        keys_Nd = averaged_keys(features.global_Bd, self.config.views).to(self.backbone.device)
-        self.hold(keys_Nd, labels[: len(keys_Nd)].to(self.backbone.device))
+        keys_Nd = averaged_keys(features.global_Bd, self.config.views).to(self.keys)
+        self.hold(keys_Nd, labels[: len(keys_Nd)].to(self.labels))
         fitted = {"images": len(keys_Nd), "views": self.config.views}
         return fitted if chosen_on is None else {**fitted, **self.search_on_val(*chosen_on)}
 

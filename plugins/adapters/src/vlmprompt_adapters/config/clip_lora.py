@@ -43,9 +43,9 @@ class CLIPLoRAConfig(MethodConfig):
         0.25, ge=0, lt=1, description="share of a map's input that the update does not see in training; paper: 0.25"
     )
     template: TextTemplate | None = Field(
-        "a photo of a {}.",
-        description="text with one {} for the class name; code: this one for every data set; none: the data set's own. "
-        "Set by --templates FILE",
+        None,
+        description="text with one {} for the class name; none: the data set's own; code: 'a photo of a {}.' for every "
+        "data set, which the shipped overrides set. Set by --templates FILE",
     )
 
     @field_validator("params")
