@@ -60,7 +60,7 @@ def test_parameter_counts_at_vit_b_16(options: dict[str, Any], expected: int) ->
         ("all", range(12), range(24), range(4)),
         ("bottom", range(4), range(8), [0]),
         ("mid", range(4, 8), range(8, 16), [1, 2]),
-        ("up", range(8, 12), range(16, 24), [3]),
+        ("up", range(8, 12), range(16, 24), [2, 3]),
         ("half-bottom", range(6), range(12), [0, 1]),
         ("half-up", range(6, 12), range(12, 24), [2, 3]),
         ("top3", [9, 10, 11], [21, 22, 23], [1, 2, 3]),

@@ -13,7 +13,7 @@ from vlmprompt.api import Backbone, PromptMethod, build_method
 
 VARIANTS = {  # the code's own tables are for 12 blocks; these are the blocks of 3 that the reference took
     "both_qkv_all": {"position": "all"},
-    "vision_qkvo_up": {"position": [1, 2]},
+    "vision_qkvo_up": {"position": "up"},
     "text_v_bottom": {"position": "bottom"},
 }
 

@@ -45,8 +45,8 @@ class CLIPLoRA(PromptMethod):
     template, logits = 100 cos(z, w_k), cross-entropy. Learned are `<text or visual>.<block>.<q, k, v or o>.A` (r,in),
     which starts as a linear layer's weight does, and `.B` (out,r), which starts at 0.
 
-    Same as the official code with its dropout, but for three points. Without dropout it runs other code, whose gradients
-    are wrong before the last updated map; here they are right. A token that several classes share is dropped once for
+    Same as the official code with its dropout, but for three points. Without dropout it runs other code, whose
+    gradients are wrong before the last updated map; here they are right. A token that several classes share is dropped once for
     all of them. Blocks are shares of a tower's own depth. All stays in fp32.
     """
 
@@ -186,12 +186,12 @@ def _chosen(tower: str, position: str | Sequence[int], layers: int) -> Sequence[
 def _blocks(position: str, layers: int) -> Sequence[int]:
     """Blocks by name: of 12, bottom is 0 to 3, mid 4 to 7, up 8 to 11, half-bottom 0 to 5, half-up 6 to 11.
 
-    In shallow towers bottom and up have two blocks.
+    In a tower of less than five blocks, up is the last two.
     """
     third, thirds, half = round(layers / 3), round(2 * layers / 3), layers // 2
     return {
         "all": range(layers),
-        "bottom": range(max(third, min(2, layers))),
+        "bottom": range(third),
         "mid": range(third, thirds),
         "up": range(min(thirds, max(layers - 2, 0)), layers),
         "half-bottom": range(half),
