@@ -81,7 +81,7 @@ def test_a_broken_rule_fails_in_words() -> None:
 
 @pytest.mark.parametrize("name", ["loss_is_a_finite_scalar", "towers_in_bf16", "resumes_bit_for_bit"])
 def test_the_tiny_towers_stand_in_for_a_teacher(name: str, tiny_backbone: Backbone) -> None:
-    with pytest.raises(InputError, match="teacher 'nowhere/to-be-found' cannot be loaded"):
+    with pytest.raises(UsageError, match="teacher 'nowhere/to-be-found' cannot be loaded"):
         Taught(tiny_backbone, ["cat"], CoOpConfig()).teacher("nowhere/to-be-found")
     check_method(Taught, config=CoOpConfig, n_ctx=2)(CHECKS[name])
 
