@@ -136,7 +136,9 @@ class PromptMethod(Hooks):
                 empty = not own[name].numel()  # a fit decides its size
                 raise InputError(
                     f"tensor {name!r} has shape {tuple(tensor.shape)} in the checkpoint, {tuple(own[name].shape)} here",
-                    hint=f"load_trainable_state of {type(self).__name__} must give {name!r} its size" if empty else None,
+                    hint=f"load_trainable_state of {type(self).__name__} must give {name!r} its size"
+                    if empty
+                    else None,
                 )
         self.load_state_dict(dict(state))
 
