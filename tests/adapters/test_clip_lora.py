@@ -273,6 +273,7 @@ def test_five_hundred_steps_a_shot(shots: int | None, steps: int) -> None:
     for layer in override_layers("vlmprompt_adapters:schedules/clip_lora.toml", run, known=known):
         values |= layer.values
     expected = {"optimizer": "adamw", "lr": 2e-4, "weight_decay": 0.01, "batch_size": 32, "warmup_epochs": 0}
+    expected |= {"schedule_unit": "step", "min_lr": 1e-6}
     assert values.pop("options.template") == "a photo of a {}."
     assert values == {f"train.{key}": value for key, value in expected.items()} | {
         "train.epochs": 100_000,

@@ -87,6 +87,15 @@ def test_a_crash_is_told_with_its_traceback(host: PluginHost, capsys: pytest.Cap
     assert "is registered without options" in crash["reason"] and "AttributeError" in crash["trace"][-1]
 
 
+def test_a_plugin_is_found_however_its_hyphens_are_written(
+    host: PluginHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.plugins[:] = [PluginInfo(Source("my_method", "vlmprompt-my-method", "0.1"), "my_method", "ok")]
+    for name in ("my-method", "my_method", "vlmprompt_my_method", "Vlmprompt.My-Method"):
+        assert check(capsys, name, code=0)["data"]["plugin"] == name
+    assert "'my_method'" in check(capsys, "my-methods", code=2)["error"]["hint"]
+
+
 def test_a_plugin_that_provides_nothing(host: PluginHost, capsys: pytest.CaptureFixture[str]) -> None:
     host.methods.withdraw(ACME)
     host.datasets.withdraw(ACME)

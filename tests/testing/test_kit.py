@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.testing.broken_methods import GradientsReachAllItLearns, StateRoundTrip
 from vlmprompt import plugins
-from vlmprompt.api import Backbone, CapabilityError, CoOp, CoOpConfig, InputError, UsageError, build_method
+from vlmprompt.api import (
+    Backbone,
+    CapabilityError,
+    CoOp,
+    CoOpConfig,
+    InputError,
+    Losses,
+    MethodOutput,
+    UsageError,
+    build_method,
+    class_text,
+)
 from vlmprompt.conformance.methods import METHOD_CHECKS
 from vlmprompt.describe.provider import Question
 from vlmprompt.testing import check_method, fixtures
@@ -33,6 +45,23 @@ class Choosy(CoOp):
         self.rare_token = torch.nn.Parameter(torch.ones(2))
 
 
+class Taught(CoOp):
+    """Text held near that of a second model, whose weights nobody has."""
+
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        teacher = self.teacher("nowhere/to-be-found")
+        theirs_Kd = class_text(teacher.text, "a {}.", self.class_names)
+        total = super().loss(output, labels, weights=weights).total
+        return Losses(total + (theirs_Kd - output.aux["text_PKd"].mean(dim=0)).abs().mean())
+
+
 CHECKS = {check.name: check for check in METHOD_CHECKS}
 test_a_class_that_is_not_registered = check_method(Fine, config=CoOpConfig, n_ctx=2)
 
@@ -48,6 +77,13 @@ def test_a_broken_rule_fails_in_words() -> None:
     test = check_method(StateRoundTrip, config=CoOpConfig, n_ctx=2)
     with pytest.raises(pytest.fail.Exception, match=r"(?s)logits differ by .*rule: A new method.*next step: make all"):
         test(CHECKS["state_round_trip"])
+
+
+@pytest.mark.parametrize("name", ["loss_is_a_finite_scalar", "towers_in_bf16", "resumes_bit_for_bit"])
+def test_the_tiny_towers_stand_in_for_a_teacher(name: str, tiny_backbone: Backbone) -> None:
+    with pytest.raises(UsageError, match="teacher 'nowhere/to-be-found' cannot be loaded"):
+        Taught(tiny_backbone, ["cat"], CoOpConfig()).teacher("nowhere/to-be-found")
+    check_method(Taught, config=CoOpConfig, n_ctx=2)(CHECKS[name])
 
 
 def test_what_does_not_apply_is_skipped() -> None:

@@ -146,7 +146,10 @@ def adapted(blocks: Sequence[Block], deltas: TowerDeltas | None) -> Sequence[Blo
     out: list[Any] = list(blocks)
     for block, parts in deltas.items():
         if not 0 <= block < len(out):
-            raise InputError(f"deltas name block {block}; the tower has blocks 0 to {len(out) - 1}")
+            raise InputError(
+                f"deltas name block {block}; the tower has blocks 0 to {len(out) - 1}",
+                hint="take blocks of range(backbone.text.layers), of an image tower range(backbone.vision.layers)",
+            )
         if not getattr(out[block], "places", None):
             raise CapabilityError(f"block {block} of the tower takes no deltas: it cannot be taken apart")
         for part, delta in parts.items():

@@ -80,6 +80,10 @@ Delta = LowRank | Bias | Norm | Bottleneck
 class TowerDeltas(Mapping[int, Mapping[str, Delta]]):
     """Block (0 = first) -> part -> delta.
 
+    Parts: `q`, `k`, `v`, `o` (attention), `fc` and `proj` (MLP) take a `LowRank` or a `Bias`; `ln_1` and `ln_2` a
+    `Norm`; `adapter_attn` and `adapter_mlp` a `Bottleneck`. Towers have `backbone.text.layers` and
+    `backbone.vision.layers` blocks of `width`.
+
     Dropout is off without a seed. With one, a mask is drawn for each part of each block at each pass over tokens, from
     the seed alone, so that a pass that is computed again for its gradients drops the same. Work that is done once is
     dropped once: where texts share a prefix, all classes see one mask of it, and every chunk of classes has its own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -27,16 +28,22 @@ NameArgument = Annotated[
 
 
 def called(name: str) -> list[PluginInfo]:
-    """The plugins of a name, which may be that of their package.
+    """The plugins of a name, which may be that of their package; hyphens are as good as underscores, as for pip.
 
     Raises:
         UsageError: there is none; the nearest names are suggested.
     """
-    found = [info for info in host().plugins if name in (info.source.plugin, info.source.distribution)]
+    wanted = _plain(name)
+    found = [info for info in host().plugins if wanted in map(_plain, (info.source.plugin, info.source.distribution))]
     if not found:
         names = {name for info in host().plugins for name in (info.source.plugin, info.source.distribution)}
         raise UsageError(f"unknown plugin {name!r}", hint=did_you_mean(name, names))
     return found
+
+
+def _plain(name: str) -> str:
+    """A name as pip compares it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def check(name: NameArgument, as_json: JsonFlag = False) -> None:

@@ -134,8 +134,12 @@ class PromptMethod(Hooks):
                 what = "holds NaN or infinite values" if isinstance(tensor, Tensor) else f"is a {type(tensor).__name__}"
                 raise InputError(f"tensor {name!r} of the checkpoint {what}")
             if own[name].shape != tensor.shape:
+                empty = not own[name].numel()  # a fit decides its size
                 raise InputError(
-                    f"tensor {name!r} has shape {tuple(tensor.shape)} in the checkpoint, {tuple(own[name].shape)} here"
+                    f"tensor {name!r} has shape {tuple(tensor.shape)} in the checkpoint, {tuple(own[name].shape)} here",
+                    hint=f"load_trainable_state of {type(self).__name__} must give {name!r} its size"
+                    if empty
+                    else None,
                 )
         self.load_state_dict(dict(state))
 

@@ -46,8 +46,8 @@ class CLIPLoRA(PromptMethod):
     which starts as a linear layer's weight does, and `.B` (out,r), which starts at 0.
 
     Same as the official code with its dropout, but for three points. Without dropout it runs other code, whose
-    gradients are wrong before the last updated map; here they are right. A token that several classes share is dropped once for
-    all of them. Blocks are shares of a tower's own depth. All stays in fp32.
+    gradients are wrong before the last updated map; here they are right. A token that several classes share is dropped
+    once for all of them. Blocks are shares of a tower's own depth. All stays in fp32.
     """
 
     capabilities = frozenset({"new_classes"})
