@@ -20,8 +20,8 @@ from benchmarks.names import SHORT, WORDS
 from benchmarks.text_engine import CONTEXT, PROMPTS, engine_step, inputs
 from vlmprompt.api import Backbone, PromptMethod, build_method, load_backbone
 from vlmprompt.config.models import RunConfig, Runtime
-from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.load import load_dataset
+from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.records import Record
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.training.run import train
@@ -42,7 +42,7 @@ def towers(setting: Setting) -> Backbone:
 
 
 def steps(setting: Setting) -> Iterator[Row]:
-    """Text engine, GalLoP and Bloom: seconds, peak memory and the share of the matmul rate, of FLOPs strictly needed."""
+    """Text engine, GalLoP and Bloom: seconds, peak memory, FLOPs strictly needed as a share of the matmul rate."""
     backbone, rate = towers(setting), setting.matmul_rate()
     yield _text(setting, backbone, rate)
     for name, needed in (("gallop", gallop_step.needed_step), ("bloom", bloom_step.needed_step)):
