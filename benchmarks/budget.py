@@ -86,7 +86,7 @@ class Budget:
             for row in part.rows():
                 yield Line(part.name, "ok" if row.passed else "missed", row)
                 if self.clock() > end:
-                    yield Line(part.name, "skipped", reason=f"what would follow: its {part.share:.0f} s are over")
+                    yield Line(part.name, "skipped", reason=f"anything further: its {part.share:.0f} s are over")
                     return
         except Exception as error:  # whatever fails in one part must not hide what the others measure
             yield Line(part.name, "failed", reason=f"{type(error).__name__}: {error}")

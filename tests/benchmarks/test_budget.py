@@ -55,12 +55,12 @@ def test_a_part_is_asked_for_no_more_than_its_share() -> None:
     clock = Clock()
     lines = Budget(60, clock).measure([part(clock, "a", 10, 6, 6, 6), part(clock, "b", 40, 1)])
     assert said(lines) == [("a", "ok"), ("a", "ok"), ("a", "skipped"), ("b", "ok")]
-    assert lines[2].reason == "what would follow: its 10 s are over" and clock.now == 100 + 12 + 1
+    assert lines[2].reason == "anything further: its 10 s are over" and clock.now == 100 + 12 + 1
 
 
 def test_a_part_that_does_not_fit_is_skipped_and_a_smaller_one_measured() -> None:
     clock = Clock()
     parts = [part(clock, "late", 10, 45), part(clock, "large", 20, 1), part(clock, "small", 15, 1)]
     lines = Budget(60, clock).measure(parts)
-    assert said(lines) == [("late", "ok"), ("large", "skipped"), ("small", "ok")]
-    assert lines[1].reason == "needs 20 s, 15 s are left"
+    assert said(lines) == [("late", "ok"), ("late", "skipped"), ("large", "skipped"), ("small", "ok")]
+    assert lines[2].reason == "needs 20 s, 15 s are left"
