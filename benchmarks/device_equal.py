@@ -6,6 +6,7 @@ Shapes: B images, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def reduced_precision(setting: Setting) -> Iterator[Row]:
         method = build_method("zeroshot", towers, SHORT[:10]).eval()
         with torch.no_grad():
             logits.append(method(images).logits.float())
-            seconds.append(setting.seconds(lambda method=method: method(images)))
+            seconds.append(setting.seconds(partial(method, images)))
     apart = float((logits[0] - logits[1]).abs().max()) / full.scale
     figures = {"fp32 s": seconds[0], "bf16 s": seconds[1], "fp32 over bf16": seconds[0] / seconds[1]}
     mark = Mark("difference of cosines", apart, NEAR, at_least=False)
