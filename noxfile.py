@@ -87,6 +87,18 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """Measure one CUDA card in eight minutes: numbers, steps, reading; to gpu-out/ (`-- --device cpu`: in small)."""
+    python(session, "-m", "benchmarks.on_device", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def scale(session: nox.Session) -> None:
+    """Measure what grows with a data set: 10,000 and 100,000 images, 2,000 and 20,000 classes; to bench-out/."""
+    python(session, "-m", "benchmarks.run", "large_data", "many_classes", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def faults(session: nox.Session) -> None:
     """Kill, fill disks, run four at once: prints what was tried and what was lost (20 minutes; root for the disks)."""
     python(session, "-m", "faults.run", *session.posargs, env={"OMP_NUM_THREADS": "1"})

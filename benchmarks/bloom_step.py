@@ -68,13 +68,25 @@ def plain_logits(method: PromptMethod, model: Any, images: Tensor, ids: Tensor) 
 
 def arithmetic_ratio(method: PromptMethod) -> float:
     """FLOPs of the straightforward step over those strictly needed."""
-    text, vision, classes = method.backbone.text, method.backbone.vision, method.classes
-    text_tower = Tower(text.width, text.layers, text.joint_dim)
-    image_tower = Tower(vision.width, vision.layers, vision.joint_dim)
+    text = method.backbone.text
+    spent = plain_text(Tower(text.width, text.layers, text.joint_dim), len(method.classes))
+    spent += plain_image(*_image(method, IMAGES))
+    return spent / needed_step(method, IMAGES)
+
+
+def needed_step(method: PromptMethod, n_images: int) -> float:
+    """FLOPs that a step needs."""
+    text, classes = method.backbone.text, method.classes
     prompts = method.text_prompts()
     assert prompts is not None
     prefix = prompts.ctx.shape[1] + len(text.embed_words(prompts.words))
     suffixes = [len(name) + len(tail) for name, tail in zip(classes.name_ids, classes.tail_ids, strict=True)]
-    image = (image_tower, IMAGES, vision.n_local, len(method.visual_prompts()[0]), 3 * 16 * 16)
-    spent = plain_text(text_tower, len(classes)) + plain_image(*image)
-    return spent / (needed_text(text_tower, 1, prefix, suffixes) + needed_image(*image))
+    tower = Tower(text.width, text.layers, text.joint_dim)
+    return needed_text(tower, 1, prefix, suffixes) + needed_image(*_image(method, n_images))
+
+
+def _image(method: PromptMethod, n_images: int) -> tuple[Tower, int, int, int, int]:
+    """What `plain_image` and `needed_image` ask for."""
+    vision = method.backbone.vision
+    tower = Tower(vision.width, vision.layers, vision.joint_dim)
+    return tower, n_images, vision.n_local, len(method.visual_prompts()[0]), 3 * 16 * 16

@@ -103,21 +103,31 @@ def plain_features(model: Any, images: Tensor) -> ImageFeatures:
 
 def arithmetic_ratios(method: PromptMethod) -> tuple[float, float]:
     """FLOPs of the straightforward step over those strictly needed, with the image tower and without."""
-    text, classes = method.backbone.text, method.classes
+    text, vision = method.backbone.text, method.backbone.vision
     tower = Tower(text.width, text.layers, text.joint_dim)
-    suffixes = [len(name) + len(tail) for name, tail in zip(classes.name_ids, classes.tail_ids, strict=True)]
-    vision, prompts = method.backbone.vision, 8
-    n, c, d, sims = vision.n_local, vision.width, vision.joint_dim, IMAGES * len(classes) * text.joint_dim
+    n, c, d, sims = vision.n_local, vision.width, vision.joint_dim, IMAGES * len(method.classes) * text.joint_dim
     # The map and the projection forward and backward (features are constants), similarities of 4 prompts.
-    spent = plain_text(tower, prompts * len(classes)) + _image(vision, whole=True)
+    spent = plain_text(tower, 8 * len(method.classes)) + IMAGES * _image(vision, whole=True)
     spent += IMAGES * n * (4 * c * c + 4 * c * d) + 6 * sims * n * 4
-    needed = needed_text(tower, prompts, 4, suffixes)
-    needed += IMAGES * n * 4 * c * d + 6 * c * c * d + sims * (2 * n * 4 + 4 * sum((5, 10, 15, 20)))
-    return spent / (needed + _image(vision, whole=False)), spent / needed
+    return spent / needed_step(method, IMAGES), spent / needed_step(method, IMAGES, cached=True)
+
+
+def needed_step(method: PromptMethod, n_images: int, *, cached: bool = False) -> float:
+    """FLOPs that a step needs with the default prompts and scales.
+
+    Args:
+        cached: image features are there already.
+    """
+    text, vision, classes = method.backbone.text, method.backbone.vision, method.classes
+    suffixes = [len(name) + len(tail) for name, tail in zip(classes.name_ids, classes.tail_ids, strict=True)]
+    n, c, d, sims = vision.n_local, vision.width, vision.joint_dim, n_images * len(classes) * text.joint_dim
+    needed = needed_text(Tower(text.width, text.layers, text.joint_dim), 8, 4, suffixes)
+    needed += n_images * n * 4 * c * d + 6 * c * c * d + sims * (2 * n * 4 + 4 * sum((5, 10, 15, 20)))
+    return needed if cached else needed + n_images * _image(vision, whole=False)
 
 
 def _image(vision: Any, *, whole: bool) -> float:
-    """FLOPs of a forward pass of the image tower with the value path of the last block.
+    """FLOPs of an image's forward pass through the tower with the value path of the last block.
 
     Args:
         whole: the last block for all tokens, not keys and values of all and the rest of the class token.
@@ -127,4 +137,4 @@ def _image(vision: Any, *, whole: bool) -> float:
     last = inner + 2 * n * c**2 if whole else (tokens * KEYS_VALUES + BLOCK - KEYS_VALUES) * c**2 + 4 * c * tokens
     value_path = n * 18 * c**2  # output map and MLP
     edges = 2 * n * PATCH_VALUES * c + 2 * c * vision.joint_dim
-    return float(IMAGES * (edges + (vision.layers - 1) * inner + last + value_path))
+    return float(edges + (vision.layers - 1) * inner + last + value_path)

@@ -28,11 +28,13 @@ BENCHES = (
     "lora_step",
     "ot",
     "classes_scale",
+    "many_classes",
     "doodles",
     "export",
     "describe",
     "pictures",
     "reading",
+    "large_data",
     "predict",
     "tip_adapter",
 )

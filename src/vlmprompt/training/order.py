@@ -49,13 +49,13 @@ def balanced(labels_n: Tensor, generator: torch.Generator) -> Order:
     Args:
         labels_n: (n,) on the CPU; classes without an image have no part in it.
     """
-    present_C = labels_n.unique()
+    present_C, images_C = labels_n.unique(return_counts=True)
+    own_C = labels_n.argsort(stable=True).split(images_C.tolist())  # each class's positions, ascending
     share, rest = divmod(len(labels_n), len(present_C))
     one_more_C = torch.zeros(len(present_C), dtype=torch.int64)
     one_more_C[torch.randperm(len(present_C), generator=generator)[:rest]] = 1
     parts = []
-    for label, draws in zip(present_C, (share + one_more_C).tolist(), strict=True):
-        own = (labels_n == label).nonzero().flatten()
+    for own, draws in zip(own_C, (share + one_more_C).tolist(), strict=True):
         turns = -(-draws // len(own))
         index = torch.cat([own[torch.randperm(len(own), generator=generator)] for _ in range(turns)])[:draws]
         parts.append(Order(index, torch.arange(draws) // len(own)))

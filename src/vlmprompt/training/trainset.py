@@ -111,7 +111,8 @@ def _unlabelled(dataset: Dataset, split: FewShotSplit, labels: Sequence[int]) ->
 
     All of them where each is trained on with its label.
     """
-    there = [record for record in dataset.splits.get("train", ()) if record.label in set(labels)]
+    kept = set(labels)
+    there = [record for record in dataset.splits.get("train", ()) if record.label in kept]
     drawn = {record.id for record in split.train}
     used = drawn | {record.id for record in split.val}
     others = there if drawn.issuperset(record.id for record in there) else [r for r in there if r.id not in used]
