@@ -52,8 +52,9 @@ def reflow(doc: str) -> str:
 
 
 def wrapped(text: str, *, indent: int) -> str:
-    """One long line as several that fit the terminal, the later ones indented twice as much."""
-    return textwrap.fill(text, _width(), initial_indent=" " * indent, subsequent_indent=" " * 2 * indent)
+    """One long line as several that fit the terminal, the later ones indented twice as much; names stay whole."""
+    margins = {"initial_indent": " " * indent, "subsequent_indent": " " * 2 * indent}
+    return textwrap.fill(text, _width(), break_on_hyphens=False, break_long_words=False, **margins)
 
 
 def _width() -> int:
@@ -66,7 +67,7 @@ def _row(name: str, field: FieldInfo) -> dict[str, Any]:
     base, optional, _ = type_name(field.annotation).partition(" or none")
     return {
         "name": name,
-        "type": " ".join([base, *bounds]) + optional,
+        "type": f"{base} {' and '.join(bounds)}".rstrip() + optional,
         "required": required,
         "default": None if required else field.get_default(call_default_factory=True),
         "description": field.description or "",
