@@ -204,5 +204,7 @@ def test_docstrings_are_refilled_but_lists_are_kept(monkeypatch: pytest.MonkeyPa
 
 def test_names_with_hyphens_are_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
-    assert options_help.wrapped("dataset=photos|imagenet-sketch|pets", indent=2) == "  dataset=photos|imagenet-sketch|pets"
+    assert (
+        options_help.wrapped("dataset=photos|imagenet-sketch|pets", indent=2) == "  dataset=photos|imagenet-sketch|pets"
+    )
     assert options_help.wrapped("always: a=one-two, b=three-four", indent=2) == "  always: a=one-two,\n    b=three-four"

@@ -66,7 +66,9 @@ def test_a_column_of_something_measured(grid: dict[str, Any], column: dict[str, 
     require_columns(recipe(grid, column=column), runtime(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["doodles-full", "doodles-short", "doodles-adapters", "gallop-ood", "dualpt-fewshot-rn50"])
+@pytest.mark.parametrize(
+    "name", ["doodles-full", "doodles-short", "doodles-adapters", "gallop-ood", "dualpt-fewshot-rn50"]
+)
 def test_columns_of_shipped_recipes(name: str, tmp_path: Path) -> None:
     require_columns(load_recipe(name), runtime(tmp_path))
 
