@@ -53,8 +53,11 @@ def reflow(doc: str) -> str:
 
 def wrapped(text: str, *, indent: int) -> str:
     """One long line as several that fit the terminal, the later ones indented twice as much; names stay whole."""
-    margins = {"initial_indent": " " * indent, "subsequent_indent": " " * 2 * indent}
-    return textwrap.fill(text, _width(), break_on_hyphens=False, break_long_words=False, **margins)
+    first, later = " " * indent, " " * 2 * indent
+    whole = textwrap.TextWrapper(
+        _width(), initial_indent=first, subsequent_indent=later, break_on_hyphens=False, break_long_words=False
+    )
+    return whole.fill(text)
 
 
 def _width() -> int:
