@@ -178,7 +178,7 @@ def test_a_plugins_backbone_is_loaded_to_be_shown(capsys: pytest.CaptureFixture[
 def test_options_of_every_shape() -> None:
     rows = {row["name"]: row for row in options_help.describe(Options)}
     assert {name: row["type"] for name, row in rows.items()} == {
-        "n": "integer >= 1 < 9",
+        "n": "integer >= 1 and < 9",
         "rate": "number > 0 or none",
         "kind": "gate | add",
         "flag": "true | false",
@@ -189,7 +189,7 @@ def test_options_of_every_shape() -> None:
     assert [name for name, row in rows.items() if row["required"]] == ["needed"]
     assert (rows["n"]["default"], rows["rate"]["default"], rows["many"]["default"]) == (4, None, [])
     page = options_help.page(options_help.describe(Options))
-    assert "  n  (integer >= 1 < 9; default 4)\n      how many; paper: 4\n" in page
+    assert "  n  (integer >= 1 and < 9; default 4)\n      how many; paper: 4\n" in page
     assert "  needed  (text length >= 2; required)" in page
     assert "  rate  (number > 0 or none; default none)" in page
 
@@ -200,3 +200,11 @@ def test_docstrings_are_refilled_but_lists_are_kept(monkeypatch: pytest.MonkeyPa
     assert options_help.reflow(doc) == (
         "A plain paragraph that is\nlonger than the line.\n\n* one\n* two\n\nArgs:\n    x: kept"
     )
+
+
+def test_names_with_hyphens_are_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    assert (
+        options_help.wrapped("dataset=photos|imagenet-sketch|pets", indent=2) == "  dataset=photos|imagenet-sketch|pets"
+    )
+    assert options_help.wrapped("always: a=one-two, b=three-four", indent=2) == "  always: a=one-two,\n    b=three-four"

@@ -11,6 +11,7 @@ from tests.training.material import make_photos, runtime
 from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation import sweep
+from vlmprompt.reproduce.configuration import require_known
 from vlmprompt.reproduce.offers import require_columns
 from vlmprompt.reproduce.recipe import Recipe, load_recipe
 from vlmprompt.reproduce.run import reproduce
@@ -65,9 +66,43 @@ def test_a_column_of_something_measured(grid: dict[str, Any], column: dict[str, 
     require_columns(recipe(grid, column=column), runtime(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["doodles-full", "doodles-short", "gallop-ood", "dualpt-fewshot-rn50"])
+@pytest.mark.parametrize(
+    "name", ["doodles-full", "doodles-short", "doodles-adapters", "gallop-ood", "dualpt-fewshot-rn50"]
+)
 def test_columns_of_shipped_recipes(name: str, tmp_path: Path) -> None:
     require_columns(load_recipe(name), runtime(tmp_path))
+
+
+OOD = {"data": ["doodles-animals"], "backbone": "doodle-clip", "suites": ["ood"]}
+WORDS = {"negatives": "demo", "groups": 2}
+
+
+def test_a_score_that_needs_options_is_measured_where_a_grid_gives_them(tmp_path: Path) -> None:
+    column = {"suite": "ood", "cell": "mean/neglabel", "metric": "auroc"}
+    require_columns(recipe(OOD | {"scores": {"neglabel": WORDS}}, column=column), runtime(tmp_path))
+    require_columns(recipe(OOD, OOD | {"scores": {"neglabel": WORDS}}, column=column), runtime(tmp_path))
+    with pytest.raises(InputError, match="no grid of the recipe measures cell 'mean/neglabel' of suite ood"):
+        require_columns(recipe(OOD, column=column), runtime(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ({"neglabl": WORDS}, "unknown OOD score 'neglabl'"),
+        ({"neglabel": {"groups": 2}}, "score 'neglabel' needs option negatives"),
+        ({"neglabel": WORDS | {"group": 2}}, "score 'neglabel' has no option 'group'"),
+    ],
+)
+def test_wrong_options_of_scores_are_found_first(scores: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        require_known(recipe(OOD | {"scores": scores}), tmp_path)
+
+
+def test_the_options_of_scores_reach_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr("vlmprompt.reproduce.run.sweep", lambda *a, **k: given.append(k["score_options"]) or [])
+    reproduce(recipe(OOD, OOD | {"scores": {"neglabel": WORDS}}), runtime(tmp_path), out=tmp_path / "out", seeds=[1])
+    assert given == [{}, {"neglabel": WORDS}]
 
 
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])

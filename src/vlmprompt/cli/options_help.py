@@ -52,8 +52,12 @@ def reflow(doc: str) -> str:
 
 
 def wrapped(text: str, *, indent: int) -> str:
-    """One long line as several that fit the terminal, the later ones indented twice as much."""
-    return textwrap.fill(text, _width(), initial_indent=" " * indent, subsequent_indent=" " * 2 * indent)
+    """One long line as several that fit the terminal, the later ones indented twice as much; names stay whole."""
+    first, later = " " * indent, " " * 2 * indent
+    whole = textwrap.TextWrapper(
+        _width(), initial_indent=first, subsequent_indent=later, break_on_hyphens=False, break_long_words=False
+    )
+    return whole.fill(text)
 
 
 def _width() -> int:
@@ -66,7 +70,7 @@ def _row(name: str, field: FieldInfo) -> dict[str, Any]:
     base, optional, _ = type_name(field.annotation).partition(" or none")
     return {
         "name": name,
-        "type": " ".join([base, *bounds]) + optional,
+        "type": f"{base} {' and '.join(bounds)}".rstrip() + optional,
         "required": required,
         "default": None if required else field.get_default(call_default_factory=True),
         "description": field.description or "",

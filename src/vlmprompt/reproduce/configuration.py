@@ -13,6 +13,7 @@ from vlmprompt.config.keys import show_value
 from vlmprompt.config.resolve import Resolved, resolve
 from vlmprompt.data.load import require_there
 from vlmprompt.errors import InputError
+from vlmprompt.methods.score_config import require_options
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
 
 
@@ -24,7 +25,7 @@ def configuration(spec: GridSpec, flags: dict[str, Any]) -> Resolved:
 
 
 def require_known(recipe: Recipe, root: Path | None, seeds: Sequence[int] = ()) -> None:
-    """Find misspelt names and settings of a recipe; data that are merely not there are no slip.
+    """Find misspelt names, settings and options of scores in a recipe; data that are merely not there are no slip.
 
     Raises:
         UsageError: a name that nobody provides, or a configuration that is not allowed.
@@ -35,6 +36,7 @@ def require_known(recipe: Recipe, root: Path | None, seeds: Sequence[int] = ()) 
             seed = recipe.seeds_of(spec, seeds)[0]
             run = configuration(spec, {"method": method, "data": data, "shots": shots, "seed": seed}).run
             require_backbone(run.backbone, random_weights=run.random_weights)
+        require_options(spec.scores)
         for data in spec.data:
             with suppress(InputError):
                 require_there(data, root=root)

@@ -15,6 +15,7 @@ from vlmprompt.evaluation.contract import Subject, Suite
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.methods.contract import PromptMethod
+from vlmprompt.methods.score_config import ScoreOptions
 from vlmprompt.progress import SilentProgress
 from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import Column, GridSpec, Recipe
@@ -68,14 +69,14 @@ def offers(recipe: Recipe, runtime: Runtime) -> Iterator[Offer]:
     listed: set[object] = set()  # grids that differ in methods and their options alone measure the same
     for spec in recipe.grid:
         for data, suite in product(spec.data, load_suites(spec.suites)):
-            work = (data, suite.name, spec.setting, spec.protocol, *spec.shots)
+            work = (data, suite.name, spec.setting, spec.protocol, *spec.scores, *spec.shots)
             if work in listed:
                 continue
             listed.add(work)
             configs = _configurations(spec, data)
             if data not in datasets:
                 datasets[data] = _dataset(configs[0], runtime)
-            yield from _of_suite(suite, datasets[data], configs, resources)
+            yield from _of_suite(suite, datasets[data], configs, resources, spec.scores)
 
 
 def _configurations(spec: GridSpec, data: str) -> list[RunConfig]:
@@ -93,12 +94,14 @@ def _dataset(config: RunConfig, runtime: Runtime) -> Dataset | None:
         return None
 
 
-def _of_suite(suite: Suite, dataset: Dataset | None, configs: list[RunConfig], resources: Resources) -> Iterator[Offer]:
+def _of_suite(
+    suite: Suite, dataset: Dataset | None, configs: list[RunConfig], resources: Resources, scores: ScoreOptions
+) -> Iterator[Offer]:
     shots = {config.shots: _subject(config) for config in configs}
     trained = next(iter(shots.values()))
     reference = Subject("", trained.config, None, None, "", _unbuilt, reference=True)
     for subject in (trained, reference):
-        cells = None if dataset is None else _cells(suite, subject, dataset, resources)
+        cells = None if dataset is None else _cells(suite, subject, dataset, resources, scores)
         for number in shots if subject is trained else [None]:
             if dataset is None or cells is None:
                 yield Offer(suite.name, None, number, None, None, subject.reference)
@@ -114,7 +117,9 @@ def _unbuilt() -> PromptMethod:
     raise InputError("nothing is measured yet")
 
 
-def _cells(suite: Suite, subject: Subject, dataset: Dataset, resources: Resources) -> list[tuple[str, str]] | None:
+def _cells(
+    suite: Suite, subject: Subject, dataset: Dataset, resources: Resources, scores: ScoreOptions
+) -> list[tuple[str, str]] | None:
     """(cell, metric) of all; None where something that they are named after is not there."""
     absent: list[str] = []
 
@@ -125,7 +130,7 @@ def _cells(suite: Suite, subject: Subject, dataset: Dataset, resources: Resource
             absent.append(spec)
             raise
 
-    context = Context(subject, dataset, resources.bank(subject.config), load=load)
+    context = Context(subject, dataset, resources.bank(subject.config), load=load, score_options=scores)
     try:
         cells = [(cell.name, metric) for cell in suite.cells(context) for metric in cell.metrics]
     except Exception:

@@ -39,6 +39,7 @@ class GridSpec(_Model):
     protocol: str | None = None
     preset: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict, description="as after --set, such as depth = 9")
+    scores: dict[str, dict[str, Any]] = Field(default_factory=dict, description="options, as after --score-set")
     label: str | None = Field(None, description="name of these runs in the table, in place of the method's")
     reference: bool = Field(True, description="zero-shot and linear probe beside them")
 

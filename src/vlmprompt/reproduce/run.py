@@ -70,6 +70,7 @@ def reproduce(
             out=folder_of(spec, out),
             reference=spec.reference,
             force=force,
+            score_options=spec.scores,
             resources=resources,
             progress=progress,
             shard=None if shard is None else shard.after(seen),
