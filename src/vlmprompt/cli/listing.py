@@ -1,4 +1,4 @@
-"""`vlmprompt methods|datasets|suites|scores|backbones|reporters|trackers|plugins list|show`: what there is."""
+"""`vlmprompt methods|datasets|suites|scores|backbones|reporters|trackers|executors|plugins list|show`: what there is."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ KINDS = {
     "backbones": "Backbone loaders.",
     "reporters": "Ways to show results.",
     "trackers": "Who is told of a run while it trains.",
+    "executors": "Who carries out the runs of a sweep.",
     "providers": "Providers of class descriptions.",
 }
 _REGISTRIES = {"providers": "llm_providers"}  # where hooks have another word than users

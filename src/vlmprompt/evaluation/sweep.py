@@ -1,6 +1,6 @@
 """A grid of runs, each trained and measured, into one results file.
 
-In one process, so towers are loaded and test images read once. A rerun of the same sweep goes on where the
+In one process, so towers are loaded and test images read once; or by an executor in several. A rerun of the same sweep goes on where the
 last one stopped: finished trainings and measurements are skipped, an unfinished training is resumed.
 
 Any number of processes may carry out one sweep in one folder: each takes a run that nobody has, trains or measures
@@ -10,14 +10,17 @@ folder take a part of the grid each, by arithmetic.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vlmprompt.claims.work import shared
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import Resolved
+from vlmprompt.errors import UsageError
 from vlmprompt.evaluation.contract import Suite
+from vlmprompt.evaluation.executors.contract import Executor
+from vlmprompt.evaluation.executors.elsewhere import carried_out
+from vlmprompt.evaluation.executors.tasks import Plan
 from vlmprompt.evaluation.failures import kept_in
 from vlmprompt.evaluation.grid import Grid, Job, jobs
 from vlmprompt.evaluation.load import load_suites
@@ -31,7 +34,6 @@ from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.rows import ResultRow
 
 RUNS_DIR = "runs"
-log = logging.getLogger(__name__)
 
 
 def sweep(
@@ -50,6 +52,7 @@ def sweep(
     progress: Progress | None = None,
     shard: Shard | None = None,
     worker: bool = False,
+    executor: Executor | None = None,
 ) -> list[ResultRow]:
     """Train and measure every run of a grid.
 
@@ -63,17 +66,26 @@ def sweep(
         resources: towers and features of images to share with other sweeps.
         shard: do this part alone.
         worker: leave what other processes have to them, instead of waiting for it.
+        executor: has the runs carried out elsewhere; None: they are in this process.
 
     Returns:
         The rows of what was done of the grid, each number once, references last. A run whose training failed has a
         failed row for each suite (see `incomplete`).
 
     Raises:
-        UsageError: an empty axis, a configuration that is not allowed, an unknown suite, or two precisions.
+        UsageError: an empty axis, a configuration that is not allowed, an unknown suite, or two precisions; or an
+            executor with `force`.
+        InputError, PluginError: the executor cannot go on.
         Interrupted: by Ctrl-C; everything finished is kept.
     """
     progress = progress or SilentProgress()
-    groups = chosen(jobs(grid, resolve, out / RUNS_DIR), load_suites(suites), shard)
+    if executor is not None and force:
+        raise UsageError(
+            "--force has the folder of a sweep to itself, and workers share it",
+            hint="leave the executor out, give another --out, or remove the folder first",
+        )
+    loaded = load_suites(suites)
+    groups = chosen(jobs(grid, resolve, out / RUNS_DIR), loaded, shard)
     if not groups:
         progress.message(f"{shard} of the grid holds no run: there are more parts than runs")
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
@@ -82,7 +94,12 @@ def sweep(
     with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
         work = SweepWork(suites, beside, resources, out, force=force, worker=worker, measured_on=beside_data)
         with kept_in(out / RESULTS_FILE):
-            for job in work.carry_out(groups):
+            if executor is None:
+                done = work.carry_out(groups)
+            else:
+                plan = Plan(Path.cwd(), out, resources.runtime, suites, beside, worker, beside_data)
+                done = carried_out(executor, plan, groups, work, progress, together=needs_siblings(loaded))
+            for job in done:
                 task.advance(run=job.folder.name)
     order = {method: place for place, method in enumerate(grid.methods)}
     return sorted(work.rows(groups), key=lambda row: order.get(row.method, len(order)))
@@ -95,5 +112,9 @@ def chosen(groups: list[list[Job]], suites: Sequence[Suite], shard: Shard | None
     """
     if shard is None:
         return [*groups]
-    together = any(getattr(suite, "needs_siblings", False) for suite in suites)
-    return shard.of(groups if together else [[job] for group in groups for job in group])
+    return shard.of(groups if needs_siblings(suites) else [[job] for group in groups for job in group])
+
+
+def needs_siblings(suites: Sequence[Suite]) -> bool:
+    """Whether a suite reads runs that differ in shots alone beside one another."""
+    return any(getattr(suite, "needs_siblings", False) for suite in suites)
