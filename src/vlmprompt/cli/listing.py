@@ -1,4 +1,4 @@
-"""`vlmprompt methods|datasets|suites|scores|backbones|reporters|trackers|executors|plugins list|show`: what there is."""
+"""`vlmprompt methods|datasets|suites|...|plugins list|show`: what there is, of every kind."""
 
 from __future__ import annotations
 

@@ -68,9 +68,9 @@ class Executor:
     ) -> Generator[tuple[SweepTask, SweepOutcome], None, None]:
         """Have every task carried out, in any order, and yield each with its outcome once it is done.
 
-        A task may be begun again, by anybody: what is finished of it is found, an unfinished training is resumed. So one
-        whose worker is gone is given to another. When the iteration is stopped early (by Ctrl-C), all workers are to
-        stop, after they have saved what they have.
+        A task may be begun again, by anybody: what is finished of it is found, an unfinished training is resumed. So
+        one whose worker is gone is given to another. When the iteration is stopped early (by Ctrl-C), all workers are
+        to stop, after they have saved what they have.
 
         Args:
             progress: is told what workers say, see `Retold`.
