@@ -1,7 +1,8 @@
 """A grid of runs, each trained and measured, into one results file.
 
-In one process, so towers are loaded and test images read once; or by an executor in several. A rerun of the same sweep goes on where the
-last one stopped: finished trainings and measurements are skipped, an unfinished training is resumed.
+In one process, so towers are loaded and test images read once; or by an executor in several. A rerun of the same
+sweep goes on where the last one stopped: finished trainings and measurements are skipped, an unfinished training is
+resumed.
 
 Any number of processes may carry out one sweep in one folder: each takes a run that nobody has, trains or measures
 it, and takes the next, until none is left. What a process that died has left is taken over. Processes that share no

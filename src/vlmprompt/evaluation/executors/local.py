@@ -101,10 +101,9 @@ class LocalExecutor(Executor):
         del self._children[child.number]
         how, task = child.end(), child.take_back()
         if not child.ready:
+            words = f"; its last words: {child.last_line}" if child.last_line else ""
             raise InputError(
-                f"{child.name} cannot work: it {how}"
-                + (f"; its last words: {child.last_line}" * bool(child.last_line)),
-                hint="without --executor the sweep runs in this process",
+                f"{child.name} cannot work: it {how}{words}", hint="without --executor the sweep runs in this process"
             )
         if task is None:
             return
