@@ -27,7 +27,8 @@ class Worker:
 
     Args:
         method: of METHODS.
-        deadly: `breaking` kills the process in its third step, unless there is this file, which it makes before.
+        deadly: `breaking` kills the process in its third step, unless there is this file, which it makes before; where
+            its folder is not there, in every first step.
     """
 
     def __init__(self, method: str, environment: Mapping[str, str], deadly: Path | None) -> None:
@@ -83,5 +84,7 @@ def _serve(method: str, deadly: Path | None, tasks: Connection, events: Connecti
             os.kill(os.getpid(), signal.SIGKILL)
 
     Breaking.act = staticmethod(die)
+    if deadly is not None and not deadly.parent.is_dir():
+        Breaking.steps = 2
     with registered(method, METHODS[method]):
         return serve(Channel(_opened(tasks, "r"), _opened(events, "w")))
