@@ -24,6 +24,7 @@ class Actor:
         """Yield the events of a task, and its outcome as the last."""
         done = threading.Thread(target=self._do, args=(SweepTask(name, spec),), daemon=True)
         done.start()
+        yield {"kind": "ready"}
         while (event := self._events.get()) is not None:
             yield event
         done.join()

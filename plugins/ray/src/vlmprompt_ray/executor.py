@@ -19,12 +19,15 @@ Done = tuple[SweepTask, SweepOutcome]
 
 
 class _Work:
-    """A task that an actor is at, or the beginnings of both."""
+    """A task that an actor is at.
+
+    Attributes:
+        begun: the actor has said something, so it has a place in the cluster.
+    """
 
     def __init__(self, actor: Any, task: SweepTask, progress: Progress) -> None:
-        self.actor, self.task = actor, task
+        self.actor, self.task, self.begun = actor, task, False
         self.retold = Retold(progress, task.name)
-        # One more call than `carry_out` may run at once: `stop`.
         self.events = actor.carry_out.options(num_returns="streaming").remote(task.name, dict(task.spec))
 
 
@@ -51,6 +54,7 @@ class RayExecutor(Executor):
         waiting, losses = deque(tasks), Counter[int]()
         try:
             while waiting or self._at_work:
+                waiting.extend(self._taken_back())
                 while waiting and len(self._at_work) < most:
                     actor = self._idle.pop() if self._idle else self._actor(gpu)
                     work = _Work(actor, waiting.popleft(), progress)
@@ -76,17 +80,16 @@ class RayExecutor(Executor):
         remote = self._ray.remote(Actor).options(
             num_cpus=self.config.cpu,
             num_gpus=gpu,
-            max_concurrency=2,
+            max_concurrency=2,  # `stop` is called while `carry_out` is at work
             runtime_env={"env_vars": environment(self.config)},
         )
         return remote.remote()
 
-    def _hear(
-        self, work: _Work, waiting: deque[SweepTask], losses: Counter[int], progress: Progress
-    ) -> Iterator[Done]:
+    def _hear(self, work: _Work, waiting: deque[SweepTask], losses: Counter[int], progress: Progress) -> Iterator[Done]:
         """Take one event of an actor; or it has ended its task, or is lost."""
         try:
             event: Mapping[str, Any] = self._ray.get(next(work.events))
+            work.begun = True
         except StopIteration:
             self._end(work, reuse=True)
             return
@@ -100,6 +103,13 @@ class RayExecutor(Executor):
             yield from self._lose(work, event["text"], waiting, losses, progress)
         else:
             work.retold.tell(event)
+
+    def _taken_back(self) -> list[SweepTask]:
+        """Tasks of actors that have no place yet, for those that are idle: they may hold the very place."""
+        found = [work for work in self._at_work.values() if not work.begun][: len(self._idle)]
+        for work in found:
+            self._end(work, reuse=False)
+        return [work.task for work in found]
 
     def _lose(
         self, work: _Work, why: str, waiting: deque[SweepTask], losses: Counter[int], progress: Progress
