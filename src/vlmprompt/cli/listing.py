@@ -128,7 +128,7 @@ def _described(kind: str, name: str) -> tuple[dict[str, Any], list[Table | str]]
         data["presets"] = {key: dict(values) for key, values in getattr(config, "presets", {}).items()}
     if kind == "methods":
         data["shipped"] = _shipped(entry)
-    flags = {"providers": "--set NAME", "scores": f"--score-set {name}.NAME"}
+    flags = {"providers": "--set NAME", "scores": f"--score-set {name}.NAME", "executors": "--executor-set NAME"}
     return data, _page(data, flags.get(kind, "--set options.NAME"))
 
 
