@@ -17,9 +17,7 @@ class RayConfig(ExecutorConfig):
     jobs: int | None = Field(
         None, ge=1, description="runs at once; none: as many as the cluster has room for when the sweep begins"
     )
-    cpu: float = Field(
-        1.0, gt=0, description="CPU cores of a run, by which Ray places it; it has as many threads"
-    )
+    cpu: float = Field(1.0, gt=0, description="CPU cores of a run, by which Ray places it; it has as many threads")
     gpu: float | None = Field(
         None, ge=0, description="GPUs of a run, such as 0.5 for two on one; none: 1 where the cluster has any"
     )
