@@ -156,7 +156,7 @@ def gateway(session: nox.Session) -> None:
 def ray(session: nox.Session) -> None:
     """Run a sweep on a Ray of two nodes, in an environment of its own, and kill one in the middle (minutes)."""
     session.install("-e", ".", "-e", "plugins/ray", "pytest>=8.2")
-    session.run("python", "-m", "tests.ray.cluster", env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "-m", "tests.ray_cluster.cluster", env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
