@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 from vlmprompt.errors import InputError, Interrupted, VlmPromptError
@@ -79,7 +80,7 @@ def _stand_in(plan: Plan) -> None:
     for folder in (plan.cwd, plan.out):
         if not (plan.cwd / folder).is_dir():
             raise InputError(
-                f"{os.uname().nodename if hasattr(os, 'uname') else 'a worker'} does not have the folder {folder}",
+                f"{socket.gethostname()} does not have the folder {folder}",
                 hint="all workers need the sweep's folder under one path, such as that of a network drive; "
                 "machines that share nothing take --shard",
             )
