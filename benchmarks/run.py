@@ -35,6 +35,7 @@ BENCHES = (
     "reading",
     "predict",
     "tip_adapter",
+    "workers",
 )
 
 
