@@ -82,7 +82,7 @@ def require_refused(address: str) -> None:
 def main() -> int:
     """The whole check; an assertion says what is wrong."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    require_refused("auto")  # no Ray runs here yet
+    require_refused("127.0.0.1:9")  # the port of `discard`, where no Ray is
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

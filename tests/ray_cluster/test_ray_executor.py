@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,11 +107,20 @@ def test_statistics_are_off_here_and_there(ray: StandIn, monkeypatch: pytest.Mon
 
 
 def test_no_ray_at_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", StandIn(unreachable="no GCS there"))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ray", StandIn(unreachable="could not find any"))  # type: ignore[arg-type]
     monkeypatch.setenv(TELEMETRY, "0")
-    with pytest.raises(InputError, match="no Ray can be reached at address head:6379: no GCS there") as caught:
-        RayExecutor(RayConfig(address="head:6379"))
+    with pytest.raises(InputError, match="no Ray can be reached at address auto: could not find any") as caught:
+        RayExecutor(RayConfig(address="auto"))
     assert "ray start --head" in str(caught.value.hint)
+
+
+def test_nobody_listens_at_an_address(ray: StandIn) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"  # bound, and deaf
+        with pytest.raises(InputError, match=f"no Ray can be reached at address {address}"):
+            RayExecutor(RayConfig(address=address))
+    assert ray.said == []
 
 
 def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

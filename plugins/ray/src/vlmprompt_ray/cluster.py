@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from types import ModuleType
 from typing import Any
 
@@ -43,6 +44,7 @@ def connect(ray: Any, config: RayConfig) -> bool:
     if ray.is_initialized():
         return False
     try:
+        _knock(config.address)
         ray.init(address=config.address or "local", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -51,6 +53,13 @@ def connect(ray: Any, config: RayConfig) -> bool:
             hint="start one with 'ray start --head', give another address, or leave it out for a Ray of this machine",
         ) from error
     return True
+
+
+def _knock(address: str | None) -> None:
+    """Fail at once where nobody listens: Ray itself goes on trying for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=SECONDS).close()
 
 
 def environment(config: RayConfig) -> dict[str, str]:
