@@ -81,7 +81,7 @@ def require_refused(address: str) -> None:
 
 def main() -> int:
     """The whole check; an assertion says what is wrong."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}  # of a busy machine
     require_refused("127.0.0.1:9")  # the port of `discard`, where no Ray is
     from ray.cluster_utils import Cluster
 
