@@ -60,8 +60,9 @@ class Process:
         self._process.kill()
 
     def join(self) -> None:
-        """Wait for its end."""
+        """Wait for its end; what it wrote is of no interest."""
         self._process.join()
+        self._folder.cleanup()
 
     def communicate(self) -> tuple[str, str]:
         """Wait for its end; gives what it wrote to stdout and stderr. To be called once."""

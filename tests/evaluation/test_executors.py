@@ -97,7 +97,7 @@ def test_a_killed_worker_is_replaced_and_its_run_resumed(photos: Path, tmp_path:
             rows = run(photos, out, executor, progress, methods=["breaking"])
         expected = run(photos, whole, methods=["breaking"])
     require_same(rows, out, expected, whole)
-    assert len(start.workers) == 3
+    assert len(start.workers) in (2, 3)  # the other one takes over if it is free by then
     (warning,) = progress.warnings
     assert "was killed by SIGKILL; another goes on with breaking-photos-tiny-vit-" in warning
 
