@@ -51,6 +51,8 @@ class LocalExecutor(Executor):
                     task = waiting.popleft()
                     child.give(task, Retold(progress, task.name))
                 child, said = self._heard.get()
+                if self._children.get(child.number) is not child:
+                    continue  # of a sweep before, which was stopped
                 if said is None:
                     yield from self._bury(child, waiting, deaths, progress)
                 elif isinstance(said, str):
@@ -96,8 +98,6 @@ class LocalExecutor(Executor):
         self, child: Child, waiting: deque[SweepTask], deaths: Counter[int], progress: Progress
     ) -> Iterator[tuple[SweepTask, SweepOutcome]]:
         """A worker has ended: another is to take over what it was at, unless that has cost too many."""
-        if self._children.get(child.number) is not child:
-            return  # one that was dismissed
         del self._children[child.number]
         how, task = child.end(), child.take_back()
         if not child.ready:
