@@ -25,6 +25,7 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / ".installed"  # digest of what was installed from
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+APART = {"ray"}  # plugins that the environment has without what they need, which is tried in one of its own
 GROUPS = ("test", "lint", "types", "imports")
 LITELLM = "litellm[proxy]==1.100.4"  # later ones ask for packages of their own that are not published
 
@@ -164,6 +165,13 @@ def gateway(session: nox.Session) -> None:
 
 
 @nox.session
+def ray(session: nox.Session) -> None:
+    """Run a sweep on a Ray of two nodes, in an environment of its own, and kill one in the middle (minutes)."""
+    session.install("-e", ".", "-e", "plugins/ray", "pytest>=8.2")
+    session.run("python", "-m", "tests.ray_cluster.cluster", env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def release_check(session: nox.Session) -> None:
     """Build all, install it without the checkout, use it, un-install it (`-- --quick`: torch is not downloaded)."""
     environment(session)
@@ -188,9 +196,11 @@ def environment(session: nox.Session) -> None:
     if STAMP.exists() and STAMP.read_text(encoding="utf-8") == digest:
         return
     # One command, so that the plugins' requirement "vlmprompt" is met by this checkout.
-    packages = [part for folder in (ROOT, *PLUGINS) for part in ("-e", str(folder))]
+    packages = [part for folder in (ROOT, *PLUGINS) if folder.name not in APART for part in ("-e", str(folder))]
     groups = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), *GROUPS)
     installed = session.run_install(str(PYTHON), "-m", "pip", "install", *packages, *groups, external=True)
+    apart = [part for folder in PLUGINS if folder.name in APART for part in ("-e", str(folder))]
+    session.run_install(str(PYTHON), "-m", "pip", "install", "--no-deps", *apart, external=True)
     if installed is not None:  # None: skipped, by nox --no-install
         STAMP.write_text(digest, encoding="utf-8")
 

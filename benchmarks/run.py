@@ -37,6 +37,7 @@ BENCHES = (
     "large_data",
     "predict",
     "tip_adapter",
+    "workers",
 )
 
 

@@ -45,14 +45,24 @@ class Process:
         """None: it runs; -N: signal N ended it."""
         return self._process.exitcode
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def send_signal(self, number: int) -> None:
         """Send a signal."""
-        assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL."""
         self._process.kill()
+
+    def join(self) -> None:
+        """Wait for its end; what it wrote is of no interest."""
+        self._process.join()
+        self._folder.cleanup()
 
     def communicate(self) -> tuple[str, str]:
         """Wait for its end; gives what it wrote to stdout and stderr. To be called once."""

@@ -76,6 +76,12 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.contract import Suite as Suite
     from vlmprompt.evaluation.contract import impossible as impossible
     from vlmprompt.evaluation.contract import missing as missing
+    from vlmprompt.evaluation.executors.contract import Executor as Executor
+    from vlmprompt.evaluation.executors.contract import ExecutorConfig as ExecutorConfig
+    from vlmprompt.evaluation.executors.contract import SweepOutcome as SweepOutcome
+    from vlmprompt.evaluation.executors.contract import SweepTask as SweepTask
+    from vlmprompt.evaluation.executors.told import Retold as Retold
+    from vlmprompt.evaluation.executors.worker import SweepWorker as SweepWorker
     from vlmprompt.evaluation.images import Predictions as Predictions
     from vlmprompt.evaluation.ood_metrics import ood_metrics as ood_metrics
     from vlmprompt.evaluation.runner import evaluate as evaluate
@@ -132,6 +138,7 @@ if TYPE_CHECKING:
     from vlmprompt.predict.calibrated import Calibrated as Calibrated
     from vlmprompt.predict.prediction import Prediction as Prediction
     from vlmprompt.predict.predictor import Predictor as Predictor
+    from vlmprompt.progress import Progress as Progress
     from vlmprompt.results.rows import ResultRow as ResultRow
     from vlmprompt.results.tables import SummaryTable as SummaryTable
     from vlmprompt.results.tables import summarise as summarise

@@ -149,3 +149,15 @@ def register_trackers(register: Register) -> None:
         target=f"{trackers}.tensorboard:TensorBoardTracker",
         summary="event files for TensorBoard in the run's folder; needs the extra tensorboard",
     )
+
+
+@hookimpl
+def register_executors(register: Register) -> None:
+    """Who carries out the runs of a sweep."""
+    executors = "vlmprompt.evaluation.executors"
+    register(
+        "local",
+        target=f"{executors}.local:LocalExecutor",
+        config=f"{executors}.local_config:LocalConfig",
+        summary="processes of this machine, one a CUDA device where there are several",
+    )

@@ -83,5 +83,10 @@ def register_trackers(register: Register) -> None:
 
 
 @hookspec
+def register_executors(register: Register) -> None:
+    """Who carries out the runs of a sweep elsewhere than in its process: subclasses of `Executor`."""
+
+
+@hookspec
 def register_commands(app: typer.Typer) -> None:
     """Commands: `app` is a fresh application whose commands join `vlmprompt` once the hook has returned."""

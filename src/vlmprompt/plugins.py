@@ -79,6 +79,7 @@ class PluginHost:
         self.llm_providers = Registry("llm provider", self.failures, self.disabled)
         self.reporters = Registry("reporter", self.failures, self.disabled)
         self.trackers = Registry("tracker", self.failures, self.disabled)
+        self.executors = Registry("executor", self.failures, self.disabled)
 
     @property
     def registries(self) -> dict[str, Registry]:

@@ -42,6 +42,7 @@ def run_json(*args: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> d
         ("backbones", {"open_clip"}),
         ("reporters", {"csv", "json", "latex", "markdown", "terminal"}),
         ("trackers", {"csv", "tensorboard"}),
+        ("executors", {"local"}),
     ],
 )
 def test_list(kind: str, names: set[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +83,7 @@ def test_show_prints_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
     assert doc.split() == page.split()[page.split().index(doc.split()[0]) :][: len(doc.split())]
 
 
-@pytest.mark.parametrize("kind", ["methods", "datasets", "suites", "backbones", "reporters", "trackers"])
+@pytest.mark.parametrize("kind", ["methods", "datasets", "suites", "backbones", "reporters", "trackers", "executors"])
 def test_everything_that_is_listed_can_be_shown(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name in plugins.host().registries[kind].names():
         assert run_json(kind, "show", name, capsys=capsys)["data"]["doc"]

@@ -19,12 +19,12 @@ from tests.training.material import Exploding, Hooked, Noisy, log_lines, registe
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.claim import BusyError, claim
 from vlmprompt.claims.place import FOLDER
-from vlmprompt.evaluation import sweep as sweeps
 from vlmprompt.evaluation.contract import MetricValue
 from vlmprompt.evaluation.grid import Grid, jobs
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import RESULTS_FILE, evaluate
 from vlmprompt.evaluation.subjects import References, reference_config
+from vlmprompt.evaluation.sweep_work import SweepWork
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
@@ -176,7 +176,7 @@ def test_a_training_that_failed_elsewhere_meanwhile_is_not_tried_once_more(photo
         groups = jobs(grid, resolver(*SETS), tmp_path / "sweep" / "runs")
         resources = Resources(runtime(tmp_path), progress)
         both = [
-            sweeps._Sweep(["accuracy"], (), resources, tmp_path / "sweep", force=False, measured_on={})
+            SweepWork(["accuracy"], (), resources, tmp_path / "sweep", force=False, worker=False, measured_on={})
             for _ in range(2)
         ]
         found = []

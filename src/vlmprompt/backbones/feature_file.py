@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from vlmprompt.atomic import replacing
 from vlmprompt.backbones.digest import tensors_digest
+from vlmprompt.claims.claim import BusyError, claim
 from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress
 from vlmprompt.regular import regular
@@ -63,6 +65,30 @@ class FeatureFile:
         except UnfitError as error:
             progress.warn(f"cached features {self.path} {error}: {self._move_aside()}; they are computed anew")
             return None
+
+    def state(self) -> tuple[int, int] | None:
+        """By which another file in its place is known; None where there is none."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Be the one who computes what goes there; where nothing can be written there is nothing to share.
+
+        Raises:
+            BusyError: somebody else is.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(claim(self.path.parent, self.path.stem, f"computing of {self.path.name}"))
+            except BusyError:
+                raise
+            except InputError:  # `write` will warn
+                pass
+            yield
 
     def write(self, tensors: Mapping[str, Tensor], progress: Progress) -> None:
         """Keep tensors; where that fails they are not kept, and `progress` gets a warning."""

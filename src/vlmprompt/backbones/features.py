@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.feature_file import LABELS, FeatureFile
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds
+from vlmprompt.claims.work import take
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.contents import file_state, image_key, says_which
 from vlmprompt.data.images import VERSION
@@ -97,18 +98,40 @@ def extract(
     if method.image_needs().grad:
         raise InputError("this method trains through the image tower, its features cannot be cached")
     shown: Progress = progress or SilentProgress()
+
+    def computed() -> CachedFeatures:
+        shown.message(_cost(method, backbone, len(records), views))
+        rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, shown, description, labelled))
+        return CachedFeatures(ImageFeatures.cat(f for f, _ in rows), torch.cat([y for _, y in rows]), views)
+
     file = _cache_file(method, records, backbone, runtime, views, seed, shown)
-    named = None if file is None else file.read(shown)
-    if file is not None and named is not None:
-        labels = named.pop(LABELS)
-        return CachedFeatures(ImageFeatures.from_tensors(named), labels, views, str(file.path))
-    shown.message(_cost(method, backbone, len(records), views))
-    computed = _compute(method, records, backbone, runtime, views, seed, batch_size, shown, description, labelled)
-    rows = list(computed)
-    cached = CachedFeatures(ImageFeatures.cat(f for f, _ in rows), torch.cat([y for _, y in rows]), views)
-    if file is not None:
-        file.write({**cached.features.tensors(), LABELS: cached.labels}, shown)
-    return cached
+    return computed() if file is None else _kept(file, views, computed, shown)
+
+
+def _kept(file: FeatureFile, views: int, compute: Callable[[], CachedFeatures], progress: Progress) -> CachedFeatures:
+    """Features from their file; of many processes that want the same, one computes them, and the others wait."""
+    found: list[CachedFeatures] = []
+
+    def read() -> bool:
+        named = file.read(progress)
+        if named is not None:
+            labels = named.pop(LABELS)
+            found.append(CachedFeatures(ImageFeatures.from_tensors(named), labels, views, str(file.path)))
+        return named is not None
+
+    def attempt(file: FeatureFile) -> None:
+        if read():
+            return
+        before = file.state()  # not None: it cannot be used
+        with file.claimed():
+            if file.state() not in (None, before) and read():  # made by whoever had the claim until now
+                return
+            found.append(compute())
+            file.write({**found[0].features.tensors(), LABELS: found[0].labels}, progress)
+
+    for _ in take([file], attempt, progress):
+        pass
+    return found[0]
 
 
 def feature_bytes(needs: ImageNeeds, backbone: Backbone, n_rows: int) -> int:

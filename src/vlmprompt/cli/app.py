@@ -40,6 +40,7 @@ COMMANDS = (
     Late("backbones", "listing", "Backbone loaders.", THERE),
     Late("reporters", "listing", "Ways to show results.", THERE),
     Late("trackers", "listing", "Who is told of a run while it trains.", THERE),
+    Late("executors", "listing", "Who carries out the runs of a sweep.", THERE),
     Late("providers", "listing", "Providers of class descriptions.", THERE),
     Late("cache", "cache", "Answers that describe-classes has paid for.", THERE),
     Late("plugins", "listing", "Installed plugins and what they provide.", THERE),

@@ -1,4 +1,4 @@
-"""`vlmprompt methods|datasets|suites|scores|backbones|reporters|trackers|plugins list|show`: what there is."""
+"""`vlmprompt methods|datasets|suites|...|plugins list|show`: what there is, of every kind."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ KINDS = {
     "backbones": "Backbone loaders.",
     "reporters": "Ways to show results.",
     "trackers": "Who is told of a run while it trains.",
+    "executors": "Who carries out the runs of a sweep.",
     "providers": "Providers of class descriptions.",
 }
 _REGISTRIES = {"providers": "llm_providers"}  # where hooks have another word than users
@@ -127,7 +128,7 @@ def _described(kind: str, name: str) -> tuple[dict[str, Any], list[Table | str]]
         data["presets"] = {key: dict(values) for key, values in getattr(config, "presets", {}).items()}
     if kind == "methods":
         data["shipped"] = _shipped(entry)
-    flags = {"providers": "--set NAME", "scores": f"--score-set {name}.NAME"}
+    flags = {"providers": "--set NAME", "scores": f"--score-set {name}.NAME", "executors": "--executor-set NAME"}
     return data, _page(data, flags.get(kind, "--set options.NAME"))
 
 

@@ -19,7 +19,18 @@ from vlmprompt.cli.options import (
 )
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.cli.sweep_shared import ShardOption, StatusFlag, WorkerFlag, shard_of, show_status
+from vlmprompt.cli.sweep_shared import (
+    Elsewhere,
+    ExecutorOption,
+    ExecutorSetOption,
+    JobsOption,
+    ShardOption,
+    StatusFlag,
+    WorkerFlag,
+    elsewhere,
+    shard_of,
+    show_status,
+)
 
 if TYPE_CHECKING:
     from vlmprompt.config.models import Runtime
@@ -50,6 +61,9 @@ def reproduce(
     partly: Annotated[
         bool, typer.Option("--so-far", help="Show what has been measured by now; nothing is run.")
     ] = False,
+    executor: ExecutorOption = None,
+    jobs: JobsOption = None,
+    executor_set: ExecutorSetOption = None,
     worker: WorkerFlag = False,
     shard: ShardOption = None,
     status: StatusFlag = False,
@@ -76,6 +90,7 @@ def reproduce(
     from vlmprompt.reproduce.configuration import require_known
 
     part = shard_of(shard, force=force)
+    others = elsewhere(executor, jobs, executor_set, force=force)
     require(suites=(suite for spec in chosen.grid for suite in spec.suites))
     require_device(device)
     require_known(chosen, root, seed or ())
@@ -94,7 +109,7 @@ def reproduce(
         return
     runtime = Runtime(device=device, workers=workers, root=root, feature_cache=feature_cache)
     shared: dict[str, Any] = {"seeds": seed or (), "force": force, "shard": part, "worker": worker}
-    _run(recipe, chosen, runtime, folder, shared, as_json=as_json)
+    _run(recipe, chosen, runtime, folder, shared, others, as_json=as_json)
 
 
 def _status(
@@ -108,7 +123,14 @@ def _status(
 
 
 def _run(
-    name: str, recipe: Recipe, runtime: Runtime, folder: Path, shared: Mapping[str, Any], *, as_json: bool
+    name: str,
+    recipe: Recipe,
+    runtime: Runtime,
+    folder: Path,
+    shared: Mapping[str, Any],
+    others: Elsewhere,
+    *,
+    as_json: bool,
 ) -> None:
     from vlmprompt.evaluation.runner import RESULTS_FILE
     from vlmprompt.reproduce.missing import look, without
@@ -121,7 +143,8 @@ def _run(
     for one in present.missing:
         progress.warn(f"not there: {one.line}")
     able = without(recipe, present)
-    rows = run_recipe(able, runtime, out=folder, progress=progress, **shared)
+    with others.started() as executor:
+        rows = run_recipe(able, runtime, out=folder, progress=progress, executor=executor, **shared)
     text = _write_table(recipe, rows, present, folder)
     progress.message(f"table: {folder / TABLE_FILE}; all numbers: {folder / RESULTS_FILE}")
     data = {"recipe": name, "table": folder / TABLE_FILE, "rows": [row.public() for row in rows]}

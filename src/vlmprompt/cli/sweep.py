@@ -31,11 +31,15 @@ from vlmprompt.cli.run_flags import BaseFlags, command_with, mention_defaults
 from vlmprompt.cli.slurm import script_of, settings_of
 from vlmprompt.cli.sweep_plan import show_plan
 from vlmprompt.cli.sweep_shared import (
+    ExecutorOption,
+    ExecutorSetOption,
+    JobsOption,
     ShardOption,
     SlurmOption,
     StatusFlag,
     SubmitFlag,
     WorkerFlag,
+    elsewhere,
     give_array,
     shard_of,
     show_status,
@@ -157,6 +161,9 @@ def sweep(
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; nothing is run.")] = False,
+    executor: ExecutorOption = None,
+    jobs: JobsOption = None,
+    executor_set: ExecutorSetOption = None,
     worker: WorkerFlag = False,
     shard: ShardOption = None,
     status: StatusFlag = False,
@@ -181,17 +188,19 @@ def sweep(
     require_parts(flags.runs(), flags.runtime())
     require_data((spec for specs in companions.values() for spec in specs), flags.root)
     part = shard_of(shard, force=force)
+    others = elsewhere(executor, jobs, executor_set, force=force)
     array = None if slurm is None else settings_of(slurm)
     mention_defaults(flags.first)
     from vlmprompt.evaluation.failures import incomplete
-    from vlmprompt.evaluation.grid import Grid, jobs
+    from vlmprompt.evaluation.grid import Grid
+    from vlmprompt.evaluation.grid import jobs as jobs_of
     from vlmprompt.evaluation.runner import RESULTS_FILE
     from vlmprompt.evaluation.status import grid_status
     from vlmprompt.evaluation.sweep import sweep as run_sweep
 
     grid = Grid(**flags.axes)
     if array is not None:
-        runs = sum(map(len, jobs(grid, flags.resolve, out)))
+        runs = sum(map(len, jobs_of(grid, flags.resolve, out)))
         script = script_of(output.arguments(), array, runs=runs, out=out, worker=worker)
         give_array(script, out, submit=submit, dry_run=dry_run, as_json=as_json)
         return
@@ -202,21 +211,23 @@ def sweep(
         show_plan(grid, flags.resolve, out, as_json=as_json)
         return
     progress = CliProgress()
-    rows = run_sweep(
-        grid,
-        flags.resolve,
-        suites,
-        flags.runtime(),
-        out=out,
-        reference=not no_reference,
-        force=force,
-        companions=companions,
-        score_options=of_scores,
-        contents=contents,
-        progress=progress,
-        shard=part,
-        worker=worker,
-    )
+    with others.started() as started:
+        rows = run_sweep(
+            grid,
+            flags.resolve,
+            suites,
+            flags.runtime(),
+            out=out,
+            reference=not no_reference,
+            force=force,
+            companions=companions,
+            score_options=of_scores,
+            contents=contents,
+            progress=progress,
+            shard=part,
+            worker=worker,
+            executor=started,
+        )
     progress.message(f"results: {out / RESULTS_FILE}")
     emit_rows(
         "sweep",

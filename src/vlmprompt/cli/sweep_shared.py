@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +17,12 @@ from vlmprompt.cli.output import Table, emit
 from vlmprompt.errors import UsageError
 
 if TYPE_CHECKING:
+    from vlmprompt.evaluation.executors.contract import Executor
     from vlmprompt.evaluation.shard import Shard
     from vlmprompt.evaluation.status import GridStatus
 
 _PANEL = "How it is shared"
+LOCAL = "local"  # the executor of --jobs
 
 WorkerFlag = Annotated[
     bool,
@@ -51,6 +55,77 @@ SlurmOption = Annotated[
     ),
 ]
 SubmitFlag = Annotated[bool, typer.Option("--submit", help="Give the array to sbatch.", rich_help_panel=_PANEL)]
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="NAME",
+        help="Have the runs carried out elsewhere than in this process; see 'vlmprompt executors list'.",
+        rich_help_panel=_PANEL,
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", metavar="INT", help="Runs at once; without --executor, in processes here.", rich_help_panel=_PANEL
+    ),
+]
+ExecutorSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--executor-set",
+        metavar="OPTION=VALUE",
+        help="One option of the executor; may be repeated. See 'vlmprompt executors show'.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The executor that is asked for, by name, and its options; without a name the runs are carried out here."""
+
+    name: str | None
+    options: Mapping[str, Any]
+
+    @contextmanager
+    def started(self) -> Iterator[Executor | None]:
+        """The executor.
+
+        Raises:
+            UsageError, PluginError, InputError: see `make_executor`.
+        """
+        if self.name is None:
+            yield None
+            return
+        from vlmprompt.evaluation.executors.options import make_executor
+
+        with make_executor(self.name, self.options) as executor:
+            yield executor
+
+
+def elsewhere(name: str | None, jobs: int | None, assignments: Sequence[str] | None, *, force: bool) -> Elsewhere:
+    """What the three options say, checked before anything heavy is loaded.
+
+    Raises:
+        UsageError: no such executor or option, options without an executor, or --force beside them.
+        PluginError: the executor's plugin failed.
+    """
+    name = name or (None if jobs is None else LOCAL)
+    if name is None:
+        if assignments:
+            raise UsageError(f"--executor-set {assignments[0]} without --executor", hint="such as --executor local")
+        return Elsewhere(None, {})
+    from vlmprompt.evaluation.executors.options import executor_config, read_settings
+
+    if force:
+        raise UsageError(
+            "--force has the folder of a sweep to itself, and workers share it",
+            hint="leave --executor and --jobs out, give another --out, or remove the folder first",
+        )
+    options = read_settings(name, assignments or ()) | ({} if jobs is None else {"jobs": jobs})
+    executor_config(name, options)
+    return Elsewhere(name, options)
 
 
 def shard_of(text: str | None, *, force: bool) -> Shard | None:

@@ -16,7 +16,8 @@ from vlmprompt.evaluation.grid import Grid, Job, jobs
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.runner import RESULTS_FILE
 from vlmprompt.evaluation.shard import Shard
-from vlmprompt.evaluation.sweep import RUNS_DIR, chosen, measuring, training
+from vlmprompt.evaluation.sweep import RUNS_DIR, chosen
+from vlmprompt.evaluation.sweep_work import measuring, training
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore, current
 from vlmprompt.training.run_info import RunInfo

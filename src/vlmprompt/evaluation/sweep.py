@@ -1,7 +1,8 @@
 """A grid of runs, each trained and measured, into one results file.
 
-In one process, so towers are loaded and test images read once. A rerun of the same sweep goes on where the
-last one stopped: finished trainings and measurements are skipped, an unfinished training is resumed.
+In one process, so towers are loaded and test images read once; or by an executor in several. A rerun of the same
+sweep goes on where the last one stopped: finished trainings and measurements are skipped, an unfinished training is
+resumed.
 
 Any number of processes may carry out one sweep in one folder: each takes a run that nobody has, trains or measures
 it, and takes the next, until none is left. What a process that died has left is taken over. Processes that share no
@@ -10,38 +11,30 @@ folder take a part of the grid each, by arithmetic.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from vlmprompt.claims.claim import BusyError, claim
-from vlmprompt.claims.work import shared, take
+from vlmprompt.claims.work import shared
 from vlmprompt.config.models import Runtime
 from vlmprompt.config.resolve import Resolved
-from vlmprompt.errors import Interrupted
+from vlmprompt.errors import UsageError
 from vlmprompt.evaluation.contract import Suite
-from vlmprompt.evaluation.failures import failure_key, failure_rows, kept_in, reason
+from vlmprompt.evaluation.executors.contract import Executor
+from vlmprompt.evaluation.executors.elsewhere import carried_out
+from vlmprompt.evaluation.executors.tasks import Plan
+from vlmprompt.evaluation.failures import kept_in
 from vlmprompt.evaluation.grid import Grid, Job, jobs
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
-from vlmprompt.evaluation.runner import REFERENCES_DIR, RESULTS_FILE, evaluate
+from vlmprompt.evaluation.runner import RESULTS_FILE
 from vlmprompt.evaluation.shard import Shard
 from vlmprompt.evaluation.subjects import REFERENCES
+from vlmprompt.evaluation.sweep_work import SweepWork
 from vlmprompt.methods.score_config import ScoreOptions
 from vlmprompt.progress import Progress, SilentProgress
-from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
-from vlmprompt.results.store import EVERYTHING, ResultStore
-from vlmprompt.training.folder import RunFolder
-from vlmprompt.training.run import train
-from vlmprompt.training.start import hold, is_finished
 
 RUNS_DIR = "runs"
-log = logging.getLogger(__name__)
 
 
 def sweep(
@@ -60,6 +53,7 @@ def sweep(
     progress: Progress | None = None,
     shard: Shard | None = None,
     worker: bool = False,
+    executor: Executor | None = None,
 ) -> list[ResultRow]:
     """Train and measure every run of a grid.
 
@@ -73,28 +67,41 @@ def sweep(
         resources: towers and features of images to share with other sweeps.
         shard: do this part alone.
         worker: leave what other processes have to them, instead of waiting for it.
+        executor: has the runs carried out elsewhere; None: they are in this process.
 
     Returns:
         The rows of what was done of the grid, each number once, references last. A run whose training failed has a
         failed row for each suite (see `incomplete`).
 
     Raises:
-        UsageError: an empty axis, a configuration that is not allowed, an unknown suite, or two precisions.
+        UsageError: an empty axis, a configuration that is not allowed, an unknown suite, or two precisions; or an
+            executor with `force`.
+        InputError, PluginError: the executor cannot go on.
         Interrupted: by Ctrl-C; everything finished is kept.
     """
     progress = progress or SilentProgress()
-    groups = chosen(jobs(grid, resolve, out / RUNS_DIR), load_suites(suites), shard)
+    if executor is not None and force:
+        raise UsageError(
+            "--force has the folder of a sweep to itself, and workers share it",
+            hint="leave the executor out, give another --out, or remove the folder first",
+        )
+    loaded = load_suites(suites)
+    groups = chosen(jobs(grid, resolve, out / RUNS_DIR), loaded, shard)
     if not groups:
         progress.message(f"{shard} of the grid holds no run: there are more parts than runs")
     beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
     resources = resources or Resources(runtime, progress)
     beside_data = {"companions": companions, "score_options": score_options, "contents": contents}
     with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
-        work = _Sweep(suites, beside, resources, out, force=force, worker=worker, measured_on=beside_data)
-        with kept_in(out / RESULTS_FILE), _left_to_others(worker, progress):
-            for step in take(work.steps(groups), lambda step: step.act(step.job), progress, patient=not worker):
-                if step.last:
-                    task.advance(run=step.job.folder.name)
+        work = SweepWork(suites, beside, resources, out, force=force, worker=worker, measured_on=beside_data)
+        with kept_in(out / RESULTS_FILE):
+            if executor is None:
+                done = work.carry_out(groups)
+            else:
+                plan = Plan(Path.cwd(), out, resources.runtime, suites, beside, worker, beside_data)
+                done = carried_out(executor, plan, groups, work, progress, together=needs_siblings(loaded))
+            for job in done:
+                task.advance(run=job.folder.name)
     order = {method: place for place, method in enumerate(grid.methods)}
     return sorted(work.rows(groups), key=lambda row: order.get(row.method, len(order)))
 
@@ -106,148 +113,9 @@ def chosen(groups: list[list[Job]], suites: Sequence[Suite], shard: Shard | None
     """
     if shard is None:
         return [*groups]
-    together = any(getattr(suite, "needs_siblings", False) for suite in suites)
-    return shard.of(groups if together else [[job] for group in groups for job in group])
+    return shard.of(groups if needs_siblings(suites) else [[job] for group in groups for job in group])
 
 
-def training(job: Job) -> str:
-    """The name of the claim of whoever trains a run."""
-    return f"train {job.folder.name}"
-
-
-def measuring(job: Job) -> str:
-    """The name of the claim of whoever measures it."""
-    return f"measure {job.folder.name}"
-
-
-@contextmanager
-def _left_to_others(worker: bool, progress: Progress) -> Iterator[None]:
-    """A worker ends where others hold all that is left."""
-    try:
-        yield
-    except BusyError as error:
-        if not worker:
-            raise
-        progress.message(f"what is left is in other hands, such as {error.thing}: {error.owner} has it")
-
-
-@dataclass(frozen=True)
-class _Step:
-    """Something to do for a run; raises BusyError where it cannot be done now.
-
-    Attributes:
-        last: nothing comes after it.
-    """
-
-    job: Job
-    act: Callable[[Job], None]
-    last: bool
-
-
-class _Sweep:
-    """What the runs of a sweep share, and what came of each."""
-
-    def __init__(
-        self,
-        suites: Sequence[str],
-        references: Sequence[str],
-        resources: Resources,
-        out: Path,
-        *,
-        force: bool,
-        worker: bool,
-        measured_on: Mapping[str, Any],
-    ) -> None:
-        self._ledger = Ledger(ResultStore(out / RESULTS_FILE), fresh=force)
-        self._rows: dict[Path, Sequence[ResultRow]] = {}
-        self._trained: set[Path] = set()
-        self._looked: set[Path] = set()
-        self._suites = load_suites(suites)
-        self._references = references
-        self._resources = resources
-        self._out = out
-        self._force = force
-        self._worker = worker
-        self._measured_on = measured_on
-
-    def steps(self, groups: Sequence[Sequence[Job]]) -> Iterator[_Step]:
-        """Train the runs of each group, then measure each: a curve over shots needs them all."""
-        for group in groups:
-            yield from (_Step(job, self._train, False) for job in group)
-            yield from (_Step(job, partial(self._measure, group), True) for job in group)
-
-    def rows(self, groups: Sequence[Sequence[Job]]) -> list[ResultRow]:
-        """Every number once, in the order of the grid, beside the first run that has it: whoever measured it."""
-        found: dict[tuple[str, str], ResultRow] = {}
-        for job in (job for group in groups for job in group):
-            for row in self._rows.get(job.folder, ()):  # a worker leaves some to others
-                found.setdefault((row.key, row.metric), row.model_copy(update={"run": job.folder.name}))
-        return list(found.values())
-
-    def _train(self, job: Job) -> None:
-        with claim(self._out, training(job), f"training of {job.folder.name}"):
-            self._attempt(job, self._do_train)
-        self._trained.add(job.folder)
-
-    def _measure(self, group: Sequence[Job], job: Job) -> None:
-        for other in group:
-            if other.folder not in self._trained:
-                raise BusyError(f"training of {other.folder.name}", None)
-        with claim(self._out, measuring(job), f"measuring of {job.folder.name}"):
-            self._attempt(job, self._do_measure)
-
-    def _attempt(self, job: Job, step: Callable[[Job], None]) -> None:
-        """Do one step, unless the run has failed by now, here or elsewhere; an error becomes its rows."""
-        failures = self._failures(job)
-        if failures is not None:
-            self._rows[job.folder] = failures
-            return
-        try:
-            step(job)
-        except (KeyboardInterrupt, Interrupted, BusyError):
-            raise
-        except BaseException as error:  # a plugin that calls sys.exit ends its run, and not the work of hours
-            log.debug("run %s failed", job.folder, exc_info=True)
-            self._resources.progress.warn(f"run {job.folder.name} failed: {reason(error)}")
-            self._rows[job.folder] = failure_rows(job, self._suites, error)
-            self._ledger.append(self._rows[job.folder])
-
-    def _do_train(self, job: Job) -> None:
-        folder = RunFolder(job.folder)
-        done = is_finished(folder) and not self._force  # and needs no towers
-        if not done:
-            with hold(folder):  # else data would be read at every look at a run that somebody has
-                pass
-        train(
-            job.config,
-            self._resources.runtime,
-            out=job.folder,
-            resume="maybe",
-            force=self._force,
-            progress=self._resources.progress,
-            sources=job.resolved.sources,
-            backbone=None if done else self._resources.backbone(job.config),
-        )
-
-    def _do_measure(self, job: Job) -> None:
-        patient = job.folder in self._looked and not self._worker  # first to the other runs, then wait here
-        self._looked.add(job.folder)
-        self._rows[job.folder] = evaluate(
-            job.folder,
-            [suite.name for suite in self._suites],
-            self._resources.runtime,
-            reference=self._references,
-            force=self._force,
-            ledger=self._ledger,
-            patient=patient,
-            references_dir=self._out / REFERENCES_DIR,
-            **self._measured_on,
-            resources=self._resources,
-            progress=self._resources.progress,
-        )
-
-    def _failures(self, job: Job) -> list[ResultRow] | None:
-        """Rows of a run that has failed as a whole since this sweep began."""
-        self._ledger.refresh()
-        found = [self._ledger.rows(failure_key(job, suite), [EVERYTHING]) for suite in self._suites]
-        return [row for rows in found for row in rows or ()] if all(found) else None
+def needs_siblings(suites: Sequence[Suite]) -> bool:
+    """Whether a suite reads runs that differ in shots alone beside one another."""
+    return any(getattr(suite, "needs_siblings", False) for suite in suites)

@@ -13,6 +13,7 @@ from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.config.resolve import Resolved
 from vlmprompt.data.load import short_names
 from vlmprompt.errors import UsageError
+from vlmprompt.evaluation.executors.contract import Executor
 from vlmprompt.evaluation.grid import Grid, run_names
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
@@ -39,13 +40,14 @@ def reproduce(
     progress: Progress | None = None,
     shard: Shard | None = None,
     worker: bool = False,
+    executor: Executor | None = None,
 ) -> list[ResultRow]:
     """Train and measure everything that a recipe asks for.
 
     Args:
         out: gets `results.jsonl`, `runs/` and `references/`, for labelled grids in a folder of their own.
         seeds: in place of the recipe's and of its grids'.
-        shard, worker: see `sweep`.
+        shard, worker, executor: see `sweep`.
 
     Returns:
         All rows, those of labelled grids under their label.
@@ -75,6 +77,7 @@ def reproduce(
             progress=progress,
             shard=None if shard is None else shard.after(seen),
             worker=worker,
+            executor=executor,
         )
         seen += len(list(grid.groups()))
         rows += [labelled(row, spec) for row in measured]

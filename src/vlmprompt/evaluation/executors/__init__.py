@@ -1,0 +1,1 @@
+"""Executors: who carries out the runs of a sweep elsewhere than in this process."""
