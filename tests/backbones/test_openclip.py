@@ -130,6 +130,8 @@ def test_capabilities_are_told_by_the_towers(tiny_backbone, tiny_resnet):
         visual_prompts=True,
         image_layers=3,
         joint_dim=32,
+        text_deltas=True,
+        image_deltas=True,
     )
     resnet = capabilities(tiny_resnet)
     assert (resnet.image, resnet.grid, resnet.visual_prompts) == ("ResNet", (2, 2), False)

@@ -14,7 +14,7 @@ import pytest
 from tests.evaluation.material import Scripted, fails, gives
 from tests.training.material import Hooked, config, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.errors import CapabilityError, InputError, Interrupted, PluginError, UsageError
+from vlmprompt.errors import CapabilityError, InputError, Interrupted, UsageError
 from vlmprompt.evaluation.classified import CALIBRATION
 from vlmprompt.evaluation.contract import MetricValue
 from vlmprompt.evaluation.failures import incomplete
@@ -369,7 +369,7 @@ def test_one_suite_may_be_given_by_itself(run: Path, tiny_backbone: Backbone) ->
 def test_a_run_of_a_method_that_is_gone(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     with registered("own", CoOp):
         folder = train(config(photos, method="own"), runtime(tmp_path), backbone=tiny_backbone).run
-    with pytest.raises((UsageError, PluginError), match="own"):
+    with pytest.raises(InputError, match="was trained by method 'own' of made-up unknown, which is not installed"):
         measure(folder, tiny_backbone, "accuracy")
 
 

@@ -45,7 +45,7 @@ def test_tensors_are_shown_by_their_shapes(tiny_backbone: Backbone) -> None:
     method = build_method("gallop", tiny_backbone, MANY[:5], {"topk": [1, 2]})
     features = method.encode_images(torch.zeros(2, 3, 32, 32))
     output = method(features)
-    assert repr(features) == "ImageFeatures(global_Bd=(2, 32), local_BNc=(2, 16, 96), extra={})"
+    assert repr(features) == "ImageFeatures(global_Bd=(2, 32), local_BNc=(2, 16, 96), extra={}, prompts_BLC=None)"
     assert repr(method.frozen_text()) == "TextFeatures(features_PKd=(6, 5, 32))"
     assert repr(output.local) == "LocalView(features_BNd=(2, 16, 32), classes=(5, 32))"
     assert "logits=(2, 5)" in repr(output) and "'local_topk_BKn': (2, 5, 2)" in repr(output)

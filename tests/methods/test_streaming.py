@@ -213,7 +213,7 @@ def test_outputs_are_joined_and_picked() -> None:
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        ("Silent", r"has the capability test_time, but no observe\(views\)"),
+        ("Silent", r"has the capability test_time, but not observe\(views\)"),
         ("Hidden", r"has observe\(views\), but not the capability test_time"),
         ("NoViews", "test_views = 0 is no number of views"),
     ],

@@ -140,7 +140,7 @@ def register() -> Iterator[Register]:
     [
         ("NewClases", "capabilities holds an unknown name 'new_clases'", "did you mean 'new_classes'? allowed: "),
         ("OneText", "capabilities = 'new_classes' is no set of names", "write capabilities = frozenset({...})"),
-        ("VisualPromts", "requires holds an unknown name 'visual_promts'", "allowed: deep_text_prompts, local_feat"),
+        ("VisualPromts", "requires holds an unknown name 'visual_promts'", "allowed: deep_text_prompts, image_deltas"),
         ("LaterTypo", "capabilities holds an unknown name 'locl'", "did you mean 'local'?"),
         (
             "Patches",

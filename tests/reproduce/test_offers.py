@@ -10,7 +10,7 @@ import pytest
 from tests.training.material import make_photos, runtime
 from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
-from vlmprompt.evaluation import sweep
+from vlmprompt.evaluation import sweep_work
 from vlmprompt.reproduce.configuration import require_known
 from vlmprompt.reproduce.offers import require_columns
 from vlmprompt.reproduce.recipe import Recipe, load_recipe
@@ -109,7 +109,7 @@ def test_the_options_of_scores_reach_the_sweep(tmp_path: Path, monkeypatch: pyte
 def test_nothing_is_trained_before_columns_are_held_against_the_grid(
     more: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "train", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr(sweep_work, "train", lambda *a, **k: pytest.fail("trained"))
     Path("mine.toml").write_text(
         'title = "t"\nabout = "a"\n[[grid]]\nmethods = ["coop"]\ndata = ["folder:photos"]\nbackbone = "tiny-vit"\n'
         'suites = ["accuracy"]\n[[column]]\nheader = "H"\nsuite = "base-to-new"\ncell = "h"\n'

@@ -26,7 +26,7 @@ SAID = {
     "says_what_it_is": ("class SaysWhatItIs has no docstring", "its formula and its paper"),
     "describes_its_options": ("no description of the options colour", "Field(default, description=...)"),
     "refuses_unknown_options": ("Lenient takes an option 'no_such_option'", 'extra="forbid"'),
-    "keeps_its_options_in_json": ("'count': 2", "validators"),
+    "keeps_its_options_in_json": ("option 'count' does not come back from run.json", ""),
     "ships_valid_settings": ("overrides.toml [dataset=photos] is not allowed: 1 validation error", "correct the value"),
     "same_seed_same_bytes": ("initial values of 'ctx' differ", "self.generator"),
     "leaves_global_randomness_alone": ("global random state of random was used", "self.generator"),

@@ -26,7 +26,7 @@ def test_report(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
         "text_features": [1, 4, 32],
         "logits": [4, 4],
     }
-    assert report["parameters"] == {"tensors": {"ctx": [2, 64]}, "total": 128}
+    assert report["parameters"] == {"tensors": {"ctx": [2, 64]}, "total": 128, "groups": {}}
     plan = {"epochs": 5, "steps_per_epoch": 3, "steps": 15, "batch_size": 4, "first_lr": 1e-5}
     plan |= {"warmup_epochs": 1, "warmup_steps": 3, "schedule": "cosine"}
     assert {key: report["plan"][key] for key in plan} == plan

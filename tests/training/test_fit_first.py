@@ -110,7 +110,8 @@ def test_the_loop_starts_from_the_fit(photos: Path, tiny_backbone: Backbone, tmp
     assert fitted.info.features.endswith("before the loop a fit on features of one deterministic view of each image, "
                                          "computed once")  # fmt: skip
     [(features, labels, val)] = Fitted.given
-    shots = {record.id: record for record in fitted.load_dataset().splits["train"]}
+    with registered("under_test", Fitted, module=HERE):
+        shots = {record.id: record for record in fitted.load_dataset().splits["train"]}
     for row, name in enumerate(fitted.info.data.train_ids):
         image = tiny_backbone.transform(train=False)(read_image(shots[name]))[None]
         expected = tiny_backbone.encode_image(image, ImageNeeds()).global_Bd[0]
@@ -133,7 +134,8 @@ def test_random_views_one_after_the_other(
         monkeypatch.setattr(cls, "fit_views", 2)
     run = trained(tmp_path, photos, tiny_backbone, cls, epochs=1)
     [(features, labels, _)] = Fitted.given
-    records = {record.id: record for record in run.load_dataset().splits["train"]}
+    with registered("under_test", cls, module=HERE):
+        records = {record.id: record for record in run.load_dataset().splits["train"]}
     shots = [records[name] for name in run.info.data.train_ids]
     method = build_method("coop", tiny_backbone, run.class_names)
     expected = extract(method, shots, backbone=tiny_backbone, runtime=runtime(tmp_path), views=2, seed=1)

@@ -96,7 +96,8 @@ def test_views_of_a_step_by_hand(photos: Path, tiny_backbone: Backbone, tmp_path
     first, second = TwoViews.given[0]
     assert isinstance(first, Tensor) and isinstance(second, Tensor) and len(TwoViews.given) == (4 if cls is Both else 2)
     order = torch.randperm(8, generator=epoch_generator(1, 0))
-    records = {record.id: record for record in run.load_dataset().splits["train"]}
+    with registered("under_test", cls, module=HERE):
+        records = {record.id: record for record in run.load_dataset().splits["train"]}
     transform = tiny_backbone.transform(train=True)
     for row, index in enumerate(order[:4].tolist()):
         image = read_image(records[run.info.data.train_ids[index]])

@@ -13,7 +13,6 @@ from open_clip import SimpleTokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.conftest import tiny_clip
 from tests.training.material import Hooked, config, registered, runtime
 from vlmprompt.api import require_width
 from vlmprompt.backbones.backbone import Backbone
@@ -26,6 +25,7 @@ from vlmprompt.methods.output import Losses, MethodOutput
 from vlmprompt.methods.trial import try_methods
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
+from vlmprompt.testing import tiny_clip
 from vlmprompt.training.checkpoint import Checkpoint
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run

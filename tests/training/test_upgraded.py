@@ -18,7 +18,7 @@ from vlmprompt.errors import InputError, PluginError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
-from vlmprompt.training import provenance
+from vlmprompt.training import made_by, provenance
 from vlmprompt.training import upgraded as upgraded_module
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
@@ -92,7 +92,11 @@ class Silent(New):
     def create(self) -> None:
         self.ctx = nn.Parameter(self.initial(self.config.n_tokens))
 
-    upgrade = PromptMethod.upgrade  # type: ignore[assignment]
+    @classmethod
+    def upgrade(
+        cls, options: Mapping[str, Any], tensors: Mapping[str, Tensor], version: str | None
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+        return options, tensors
 
 
 class Wrong(New):
@@ -109,7 +113,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
         host().methods.register(
             "renamed", target=f"{__name__}:{cls.__name__}", config=f"{__name__}:{options.__name__}", source=source
         )
-        for module in (provenance, upgraded_module):
+        for module in (made_by, provenance, upgraded_module):
             monkeypatch.setattr(module, "code_version", lambda name: version if name == "renamed-prompts" else "0")
 
     Old.seen.clear()
@@ -196,8 +200,8 @@ def test_what_does_not_fit_names_both_versions(
     with pytest.raises(InputError) as caught:
         load_run(path).build_method(tiny_backbone)
     assert caught.value.message == (
-        "the checkpoint holds an unknown tensor 'context' for method Silent "
-        "(made with renamed-prompts 1.0; installed is 2.0)"
+        "the checkpoint holds an unknown tensor 'context' for method Silent; "
+        "it was written with renamed-prompts 1.0, installed is 2.0"
     )
 
 
