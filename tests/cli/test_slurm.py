@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,20 @@ SLURM = ["--slurm", "partition=gpu,time=2:00:00,gpus=1"]
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def stand_in_for_sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts an sbatch that does what it is told to do first on the PATH."""
+
+    def put(does: str) -> None:
+        stand_in = tmp_path / "bin/sbatch"
+        stand_in.parent.mkdir()
+        stand_in.write_text(f"#!/bin/sh\n{does}\n")
+        stand_in.chmod(0o755)
+        monkeypatch.setenv("PATH", str(stand_in.parent), prepend=os.pathsep)
+
+    return put
 
 
 def script_of(capsys: pytest.CaptureFixture[str], *args: str) -> list[str]:
@@ -65,13 +80,9 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script stands in for sbatch")
 def test_the_script_is_submitted(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, stand_in_for_sbatch: Callable[[str], None]
 ) -> None:
-    stand_in = tmp_path / "bin/sbatch"
-    stand_in.parent.mkdir()
-    stand_in.write_text('#!/bin/sh\ncp "$1" submitted\necho Submitted batch job 17\n')
-    stand_in.chmod(0o755)
-    monkeypatch.setenv("PATH", str(stand_in.parent), prepend=os.pathsep)
+    stand_in_for_sbatch('cp "$1" submitted\necho Submitted batch job 17')
     assert main([*SWEEP, *SLURM, "--submit"]) == 0
     assert capsys.readouterr().out == "Submitted batch job 17\n"
     script = tmp_path / "sweep/slurm/sweep.sh"
@@ -81,13 +92,9 @@ def test_the_script_is_submitted(
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script stands in for sbatch")
 def test_what_sbatch_refuses_is_told(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], stand_in_for_sbatch: Callable[[str], None]
 ) -> None:
-    stand_in = tmp_path / "bin/sbatch"
-    stand_in.parent.mkdir()
-    stand_in.write_text("#!/bin/sh\necho invalid partition specified: gpu >&2\nexit 1\n")
-    stand_in.chmod(0o755)
-    monkeypatch.setenv("PATH", str(stand_in.parent), prepend=os.pathsep)
+    stand_in_for_sbatch("echo invalid partition specified: gpu >&2\nexit 1")
     assert main([*SWEEP, *SLURM, "--submit"]) == 3
     assert "invalid partition specified: gpu" in capsys.readouterr().err
 

@@ -5,7 +5,6 @@ Shapes: B images, V views of an image, 3 colours, H x W pixels.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import signal
 import warnings
@@ -23,7 +22,7 @@ from vlmprompt.data.images import read_image
 from vlmprompt.data.levels import GUESSED, WARNING
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
-from vlmprompt.data.views import Views
+from vlmprompt.data.views import Views, mixed_seed
 from vlmprompt.errors import InputError
 
 # Up to so many images, starting workers costs about what they save; spawned ones first import torch, for seconds.
@@ -182,9 +181,10 @@ class _Images(TorchDataset[Any]):
     def _view(self, transform: Transform, image: Image.Image, view: int, index: int, again: int) -> Tensor:
         """One view of an image; further ones have seeds that no position can give, as theirs holds a number below 0."""
         seed = (*self._seed, -view) if view else self._seed
+        parts = (*seed, index, again) if again else (*seed, index)
         with torch.random.fork_rng(devices=[]):
             # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
-            torch.default_generator.manual_seed(_sample_seed(seed, index, again))
+            torch.default_generator.manual_seed(mixed_seed(*parts))
             return transform(image)
 
 
@@ -192,12 +192,6 @@ def _in_process() -> int:
     """The number of images that are not worth starting workers for."""
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     return IN_PROCESS if method == "fork" else IN_PROCESS_SPAWN
-
-
-def _sample_seed(seed: tuple[int, ...], index: int, again: int) -> int:
-    """64 well-mixed bits; neighbouring seeds, positions or repetitions share nothing."""
-    parts = (*seed, index, again) if again else (*seed, index)
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
 
 
 def _collate(items: list[_Item | _Failure]) -> list[Tensor] | _Failure:

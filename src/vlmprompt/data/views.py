@@ -42,7 +42,7 @@ class Views:
         with torch.random.fork_rng(devices=[]):
             for view in range(1, self.count):
                 # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
-                torch.default_generator.manual_seed(_seed(self.seed, name, view))
+                torch.default_generator.manual_seed(mixed_seed(self.seed, name, view))
                 views.append(self.random(image))
         return torch.stack(views)
 
@@ -52,6 +52,6 @@ def pixels_id(image: Image) -> str:
     return hashlib.blake2b(image.tobytes(), digest_size=16, person=repr(image.size).encode()[:16]).hexdigest()
 
 
-def _seed(*parts: object) -> int:
-    """64 well-mixed bits."""
+def mixed_seed(*parts: object) -> int:
+    """64 well-mixed bits: neighbouring seeds, positions or repetitions share nothing."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")

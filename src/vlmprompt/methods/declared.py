@@ -102,9 +102,7 @@ def _require_fit(method: PromptMethod, entry: Entry) -> None:
         raise _wrong(entry, f"capabilities holds {' and '.join(map(repr, ways))}", step)
     if "fit_first" in ways and type(method).fit is Learning.fit:
         raise _wrong(entry, "capabilities holds 'fit_first', but there is no fit", "write fit(features, labels, val)")
-    if type(method.fit_views) is not int or not 1 <= method.fit_views <= MOST_VIEWS:
-        step = f"a whole number from 1 to {MOST_VIEWS}"
-        raise _wrong(entry, f"fit_views = {method.fit_views!r} is no number of views", step)
+    _require_views(entry, "fit_views", method.fit_views)
     if "fit_first" in ways:
         _require_frozen_tower(method, entry, "fits")
 
@@ -126,10 +124,7 @@ def _require_search(method: PromptMethod, entry: Entry) -> None:
 def _require_steps(method: PromptMethod, entry: Entry) -> None:
     """What a step of the loop is given, of a method that has a loop and takes it."""
     views = method.training_views
-    if type(views) is not int or not 1 <= views <= MOST_VIEWS:
-        raise _wrong(
-            entry, f"training_views = {views!r} is no number of views", f"a whole number from 1 to {MOST_VIEWS}"
-        )
+    _require_views(entry, "training_views", views)
     reads = type(method).reads_unlabelled
     if type(reads) is not bool or method.reads_unlabelled is not reads:
         raise _wrong(entry, "reads_unlabelled is not said by the class", "write reads_unlabelled = True in the class")
@@ -144,6 +139,11 @@ def _require_steps(method: PromptMethod, entry: Entry) -> None:
         raise _wrong(
             entry, f"{what} is for a training loop, and capabilities holds {loopless[0]!r}", f"leave {what} out"
         )
+
+
+def _require_views(entry: Entry, what: str, views: Any) -> None:
+    if type(views) is not int or not 1 <= views <= MOST_VIEWS:
+        raise _wrong(entry, f"{what} = {views!r} is no number of views", f"a whole number from 1 to {MOST_VIEWS}")
 
 
 def _require_frozen_tower(method: PromptMethod, entry: Entry, does: str) -> None:
