@@ -34,6 +34,11 @@ class Text(str):
     """A value as typed in the environment or after `--set key=`: TOML, or a bare string."""
 
 
+def reason_of(message: str) -> str:
+    """What pydantic says of a value in one line, to follow "it"."""
+    return message.removeprefix("Value error, ").removeprefix("Input ").replace("\n", " ")
+
+
 def option_fields(config: type[BaseModel] | None) -> dict[str, FieldInfo]:
     """The dotted keys of a method's options."""
     return {f"options.{name}": field for name, field in config.model_fields.items()} if config else {}

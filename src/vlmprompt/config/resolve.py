@@ -26,6 +26,7 @@ from vlmprompt.config.keys import (
     full_key,
     option_fields,
     read_value,
+    reason_of,
     show_value,
     unfit_options,
     unknown_key,
@@ -197,7 +198,7 @@ class _Book:
         """The first wrong key in one line: value, source, what is allowed."""
         problems = error.errors(include_url=False)
         location = problems[0]["loc"]
-        reasons = dict.fromkeys(_reason(p["msg"]) for p in problems if p["loc"][:1] == location[:1])
+        reasons = dict.fromkeys(reason_of(p["msg"]) for p in problems if p["loc"][:1] == location[:1])
         if not location:
             return UsageError(f"the {prefix.rstrip('.') or 'run'} values do not fit together: {' or '.join(reasons)}")
         key = f"{prefix}{location[0]}"
@@ -207,10 +208,6 @@ class _Book:
         said = self.said[key][-1]
         text = f"{key} = {show_value(key, said.value)} ({said.source}) is not allowed: it {' or '.join(reasons)}"
         return UsageError(text, hint=about(key, field))
-
-
-def _reason(message: str) -> str:
-    return message.removeprefix("Value error, ").removeprefix("Input ").replace("\n", " ")
 
 
 def _reject_unknown(layers: Iterable[Layer]) -> None:

@@ -13,6 +13,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.capabilities import lacking
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.vision.tower import INSTEAD_OF_LOCAL
+from vlmprompt.config.keys import reason_of
 from vlmprompt.data.names import read_as, spellings
 from vlmprompt.errors import CapabilityError, InputError, PluginError, UsageError, did_you_mean
 from vlmprompt.methods.blame import blaming
@@ -218,7 +219,7 @@ def _preset(name: str, model: type[MethodConfig], preset: Any) -> Mapping[str, A
 def _explained(name: str, model: type[MethodConfig], error: ValidationError) -> UsageError:
     """The first wrong option in one line; the hint is what the option means."""
     problem = error.errors(include_url=False)[0]
-    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("\n", " ")
+    reason = reason_of(problem["msg"])
     if not problem["loc"]:
         return UsageError(f"the options of method {name!r} do not fit together: {reason}")
     key = str(problem["loc"][0])

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vlmprompt.config.keys import read_value
+from vlmprompt.config.keys import read_value, reason_of
 from vlmprompt.errors import PluginError, UsageError, did_you_mean
 from vlmprompt.methods.score_names import known_scores, score_entry
 
@@ -102,7 +102,7 @@ def _is_incomplete(name: str) -> bool:
 def _explained(name: str, model: type[ScoreConfig], error: ValidationError) -> UsageError:
     """The first wrong option in one line; the hint is what the option means."""
     problem = error.errors(include_url=False)[0]
-    reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("\n", " ")
+    reason = reason_of(problem["msg"])
     if not problem["loc"]:
         return UsageError(f"the options of score {name!r} do not fit together: {reason}")
     key = str(problem["loc"][0])

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from vlmprompt.config.keys import read_value
+from vlmprompt.config.keys import read_value, reason_of
 from vlmprompt.config.layers import set_layer
 from vlmprompt.errors import PluginError, UsageError, did_you_mean
 from vlmprompt.evaluation.executors.contract import Executor, ExecutorConfig
@@ -49,7 +49,7 @@ def executor_config(name: str, options: Mapping[str, Any]) -> ExecutorConfig:
         return model.model_validate(dict(options))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("\n", " ")
+        reason = reason_of(problem["msg"])
         key = str(problem["loc"][0]) if problem["loc"] else ""
         field = model.model_fields.get(key)
         about = None if field is None else f"{key}: {field.description}"
