@@ -73,12 +73,14 @@ class StandIn:
 
     def _actor(self, actor: Any, number: int) -> Any:
         def carry_out(*task: Any) -> Events:
-            return Events(self._events(actor.carry_out(*task), number))
+            # To its end, before anything else is done: the thread that an actor works in shares this process, and
+            # torch's random state with it. A lost actor must not go on beside the one that takes its place.
+            return Events(self._events(list(actor.carry_out(*task)), number))
 
         call = SimpleNamespace(options=lambda **options: SimpleNamespace(remote=carry_out))
         return SimpleNamespace(carry_out=call, stop=SimpleNamespace(remote=actor.stop))
 
-    def _events(self, events: Iterator[Any], number: int) -> Iterator[Any]:
+    def _events(self, events: list[Any], number: int) -> Iterator[Any]:
         for event in events:
             if self.lose(number, event):
                 raise RayError("the node is gone")
