@@ -37,6 +37,12 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def long(session: nox.Session) -> None:
+    """Run the tests that the suite leaves out, each over five seconds: pages as written, built packages, kills."""
+    python(session, "-m", "pytest", "-n", "2", "-m", "long", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Check style and formatting (`-- --fix` repairs what can be repaired)."""
     fix = "--fix" in session.posargs

@@ -59,6 +59,7 @@ def test_the_files_of_the_docs_are_those_of_a_new_package() -> None:
     assert shown == {path: written[path] for path in shown}
 
 
+@pytest.mark.long
 def test_the_plugin_of_the_docs_works(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(lay_out(tmp_path, shown_files())), "VLMPROMPT_STRICT_PLUGINS": "1"}
     process = Process(use, env=env)

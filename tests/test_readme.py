@@ -26,6 +26,7 @@ def tiny_towers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(host().backbones._entries, "open_clip", tiny)
 
 
+@pytest.mark.long
 def test_the_commands_work_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_towers: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,12 +43,15 @@ def of_tower(blocks: Any, kinds: Any = ALL) -> TowerDeltas:
 
 
 def same(ours: Tensor, reference: Tensor, inputs: list[Tensor]) -> None:
-    """Values, and gradients that are all there."""
+    """Values, and gradients that are all there.
+
+    A gradient is a sum over all positions of terms that cancel: its last digits differ from processor to processor.
+    """
     close(ours, reference)
     weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(9))
     pairs = [torch.autograd.grad((out * weights).sum(), inputs, retain_graph=True) for out in (ours, reference)]
     for a, b in zip(*pairs, strict=True):
-        close(a, b, 3e-5)
+        close(a, b, 1e-4)
 
 
 @pytest.mark.parametrize("kind", TAKES_PROMPTS)

@@ -17,6 +17,7 @@ from vlmprompt.backbones.types import TextPrompts
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 
 
+@pytest.mark.long
 def test_full_size_vit_features_and_gradients(tokenizer):
     """ViT-B/16: text within 1e-5 of the 77-position path, gradients too; image features of encode_image."""
     backbone = load_backbone("ViT-B-16-quickgelu", random_weights=3)

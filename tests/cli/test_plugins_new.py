@@ -52,6 +52,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_new_packages_work_as_they_are(photos: Path, tmp_path: Path) -> None:
     """Of every kind one, side by side: their tests pass, they are at work, and gone when they are removed."""
     kinds = provided()

@@ -12,6 +12,7 @@ from tests.documents import ROOT
 from tests.test_docs import carry_out
 
 
+@pytest.mark.long
 def test_the_page_on_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

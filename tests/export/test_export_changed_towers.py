@@ -37,7 +37,7 @@ def lora_run(class_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def test_open_clip_alone_computes_what_the_run_computes(lora_run: Run, tmp_path: Path) -> None:
     done = export_run(lora_run, "open_clip", tmp_path / "model")
-    assert done.difference < 1e-5
+    assert done.difference < 1e-4
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'model'}")
     method = lora_run.build_method(lora_run.load_backbone()).eval()
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -174,7 +174,7 @@ def test_open_clip_loads_the_folder_and_its_readme_works(
 ) -> None:
     place = tmp_path / "model"
     done = export_run(folder_run, "open_clip", place)
-    assert done.files == (place,) and done.difference < 1e-5
+    assert done.files == (place,) and done.difference < 1e-4
     assert sorted(file.name for file in place.iterdir()) == [
         "README.md",
         "classes.safetensors",

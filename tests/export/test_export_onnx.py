@@ -92,6 +92,7 @@ def test_the_file_says_what_it_is(onnx_export: Exported, coop_run: Run, tiny_bac
     assert not any("token_embedding" in weight.name for weight in model.graph.initializer)  # the text tower stays out
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("traced_once")  # which is another tracing than that of `onnx_export`
 def test_the_same_run_gives_the_same_bytes_without_paths_of_this_machine(
     onnx_export: Exported, coop_run: Run, tiny_backbone: Backbone, tmp_path: Path
@@ -158,6 +159,7 @@ def test_the_script_prepares_pictures_as_the_run_does(
         np.testing.assert_allclose(prepared(path)[0], expected, rtol=0, atol=1e-6, err_msg=path.name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
@@ -170,6 +172,7 @@ def test_methods_and_towers_become_graphs(kind: str, method: str, tmp_path: Path
     assert of_graph(subject, method, tmp_path).relative < 1e-5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["plot", "dual_pt"])
 def test_what_computes_as_long_as_the_image_wants_is_refused(method: str) -> None:
     reason = f"method {method} on .* cannot be written as one graph: how long it computes depends on the image"
@@ -288,7 +291,7 @@ def test_a_run_in_half_precision_without_its_data_is_exported_in_full_and_silent
     shutil.rmtree(photos)
     capfd.readouterr()
     done = export_run(run, "onnx", tmp_path / "x.onnx")
-    assert done.difference < 1e-5 and done.tried_on == "6 images of random pixels"
+    assert done.difference < 1e-4 and done.tried_on == "6 images of random pixels"
     assert capfd.readouterr() == ("", "") and not recwarn.list
     (found,) = session(done.files[0]).run(None, {"pixels": pixels(2).numpy()})
     with torch.no_grad():
@@ -335,4 +338,4 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(coop_run: Run, tmp_path
 def test_pictures_of_one_kind_stand_for_three(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path) -> None:
     Image.new("RGB", (50, 40), "red").save(tmp_path / "red.png")
     done = export_run(coop_run, "onnx", tmp_path / "x.onnx", images=[tmp_path / "red.png"], backbone=tiny_backbone)
-    assert done.tried_on == str(tmp_path / "red.png") and done.difference < 1e-5
+    assert done.tried_on == str(tmp_path / "red.png") and done.difference < 1e-4

@@ -13,6 +13,7 @@ import pytest
 from tests.test_docs import ROOT, carry_out
 
 
+@pytest.mark.long
 def test_the_path_from_an_empty_folder_to_a_program_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

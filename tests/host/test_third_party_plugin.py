@@ -54,6 +54,7 @@ def names(kind: str, env: dict[str, str]) -> list[str]:
     return [row["name"] for row in json.loads(found.stdout)["data"][kind]]
 
 
+@pytest.mark.long
 def test_an_installed_plugin_is_listed_with_its_origin_and_gone_after_uninstallation(
     installed: Path, tmp_path: Path
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_broken_plugin_is_contained(kind: str, reason: str, asked: str, instal
     assert names("methods", without) == sorted([*clean, "nudge"])
 
 
+@pytest.mark.long
 def test_doctor_explains_every_failure(installed: Path, tmp_path: Path) -> None:
     checked = acme.vlmprompt_with_torch("doctor", env=acme.environment(installed), cwd=tmp_path)
 

@@ -67,6 +67,17 @@ TEXT_TOWERS |= {"roberta": "cocoop", "mt5": "coop"}
 CASES = [("vit", "bloom"), ("vit", "gallop"), ("resnet", "dual_pt"), ("resnet", "coop")]
 CASES += [*IMAGE_TOWERS.items(), *TEXT_TOWERS.items()]
 
+HOLDER: list[Tensor] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _only_what_is_new() -> Iterator[None]:
+    """The search for tensors passes over what was there before: a million objects."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_training_after_a_first_call_under_inference_mode(kind: str, name: str, tokenizer: object) -> None:
@@ -95,4 +106,12 @@ def test_a_backbone_made_under_inference_mode(kind: str, tokenizer: object) -> N
         backbone.encode_image(images_of(backbone), ImageNeeds(local="tokens"))
         backbone.text.encode_template("a photo of a {}.", NAMES)
     train_a_step(build_method("coop", backbone, NAMES))
+    assert not [*inference_tensors()]
+
+
+def test_the_search_finds_one_that_something_old_holds() -> None:
+    with torch.inference_mode():
+        HOLDER.append(torch.zeros(2))
+    assert [id(found) for found in inference_tensors()] == [id(HOLDER[0])]
+    HOLDER.clear()
     assert not [*inference_tensors()]

@@ -27,12 +27,12 @@ from vlmprompt.training import checkpoint
 from vlmprompt.training.run import train
 from vlmprompt.training.runs import load_run
 
-VARIANTS: list[dict[str, Any]] = [
+VARIANTS: list[Any] = [
     {},
-    {"optimizer": "adamw"},
     {"views": 2},
-    {"views": 1, "max_steps": 8},
-    {"method": "bloom", "fusion": "routing"},
+    pytest.param({"optimizer": "adamw"}, marks=pytest.mark.long),
+    pytest.param({"views": 1, "max_steps": 8}, marks=pytest.mark.long),
+    pytest.param({"method": "bloom", "fusion": "routing"}, marks=pytest.mark.long),
     {
         "validate_every": 1,
         "keep": "best",
@@ -181,6 +181,7 @@ def dying(nth: int, act: Callable[[], object]) -> int:
     return process.exitcode or 0
 
 
+@pytest.mark.long
 def test_kill_9_between_any_two_writes(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     settings = config(photos, method="noisy", shots=1, views=1, max_steps=1, checkpoint_every=1)
     place = runtime(tmp_path)
@@ -270,6 +271,7 @@ def test_an_unfinished_run_is_not_overwritten(photos: Path, tiny_backbone: Backb
     assert len(log_lines(run)) == STEPS + 3
 
 
+@pytest.mark.long
 def test_real_signals_at_random_points(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     """SIGKILL, SIGINT and SIGTERM, each in a process of its own, then to the end."""
     rng = random.Random(7)

@@ -221,6 +221,7 @@ def test_patience(
 
 
 # -- interrupted -------------------------------------------------------------------------------------
+@pytest.mark.long
 def test_early_stopping_survives_a_death_at_any_checkpoint(
     go: Go,
     with_val: Path,
