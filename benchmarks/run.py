@@ -32,6 +32,7 @@ BENCHES = (
     "doodles",
     "export",
     "describe",
+    "review",
     "pictures",
     "reading",
     "large_data",

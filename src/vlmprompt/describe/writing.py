@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from vlmprompt.atomic import unwritable
 from vlmprompt.describe.answers import Answer
 from vlmprompt.describe.library import FOLDER, SUFFIX, DescriptionFile, bounded, folder_name
 from vlmprompt.describe.lines import Line, written
+from vlmprompt.describe.naming import OtherNames
 from vlmprompt.describe.templates import Template
 from vlmprompt.describe.work import ClassList, Job
 from vlmprompt.errors import InputError
@@ -119,23 +120,6 @@ def flags(lines: Iterable[Line]) -> list[dict[str, object]]:
         for line in lines
         if line.model_extra and FLAG in line.model_extra
     ]
-
-
-class OtherNames:
-    """Finds the names of other classes in a text, as whole words; the longest counts."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._own = [written(name) for name in names]
-        self._spelt: Mapping[str, str] = dict(zip(self._own, names, strict=True))
-        every = "|".join(re.escape(name) for name in sorted(self._spelt, key=len, reverse=True))
-        self._pattern = re.compile(rf"(?<!\w)({every})(?:e?s)?(?!\w)")
-
-    def named_in(self, text: str, index: int) -> str | None:
-        """The first name of another class in a text on class `index`."""
-        own = f" {self._own[index]} "
-        found = (match.group(1) for match in self._pattern.finditer(written(text)))
-        # "fox" in a text on a "fox terrier" is no other class.
-        return next((self._spelt[name] for name in found if f" {name} " not in own), None)
 
 
 def _line(job: Job, answer: Answer, text: str, classes: ClassList, origin: Origin) -> Line:
