@@ -33,6 +33,7 @@ BENCHES = (
     "export",
     "describe",
     "review",
+    "report",
     "pictures",
     "reading",
     "large_data",

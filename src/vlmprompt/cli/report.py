@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
 # The runner's name for it; importing the runner would import torch, and a table needs none.
 RESULTS_FILE = "results.jsonl"
 DEFAULT_REPORTER, LATEX = "terminal", "latex"
+Args = ParamSpec("Args")
 _NEXT = "measure a run with 'vlmprompt evaluate'; a sweep's results are in its own folder: 'vlmprompt report sweep'"
 
 
 def register(app: typer.Typer) -> None:
     """Add `report`."""
-    app.command("report")(report)
+    app.command("report")(_uncollected(report))
 
 
 def report(
@@ -68,6 +71,22 @@ def report(
         made["figures"], lacking = write_figures(figures, figure_format, stored, places)
         error = error or lacking
     emit_rows("report", rows, reporter=reporter, as_json=as_json, error=error, **made)
+
+
+def _uncollected(command: Callable[Args, None]) -> Callable[Args, None]:
+    """The command without Python's search for garbage: among a million objects, none of it, that takes half the time."""
+
+    @wraps(command)
+    def wrapped(*args: Args.args, **named: Args.kwargs) -> None:
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            command(*args, **named)
+        finally:
+            if was_on:
+                gc.enable()
+
+    return wrapped
 
 
 def _reporter(named: str, latex: bool) -> str:

@@ -31,4 +31,5 @@ def emit_rows(
     if as_json and reporter != "terminal":
         warn(f"--reporter {reporter} has no effect with --json, which has all rows")
     text = None if as_json else host().reporters.get(reporter).load()().render(rows)
-    emit(command, data | {"rows": [row.public() for row in rows]}, as_json=as_json, table=text, error=error)
+    shown = data | ({"rows": [row.public() for row in rows]} if as_json else {})
+    emit(command, shown, as_json=as_json, table=text, error=error)

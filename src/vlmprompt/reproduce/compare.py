@@ -10,9 +10,9 @@ from statistics import fmean, stdev
 
 from vlmprompt.reproduce.recipe import Column, PublishedSpec, Recipe
 from vlmprompt.results.cells import DDOF, behind
-from vlmprompt.results.frame import MISSING
 from vlmprompt.results.harmonic import h
 from vlmprompt.results.means import with_means_of_what_is_shown
+from vlmprompt.results.numbers import MISSING
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING, current
 from vlmprompt.results.tables import SummaryTable

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from statistics import fmean
 
-import numpy as np
-import pandas as pd
-
-from vlmprompt.results.frame import MISSING, Column
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW, h
 from vlmprompt.results.layout import Layout
+from vlmprompt.results.numbers import MISSING, Column, Number, grouped
+from vlmprompt.results.rows import ResultRow
 
-_FIELDS = ("column", "value", "status", "note", "n", "of")  # of a row, those that cells are made from
+ByColumn = Mapping[Column, Sequence[Number]]
 DDOF = 1  # sample standard deviation; CoOp's scripts use numpy's default, 0
 # What a number that cannot be shown stands as, by the row's status.
 STATES = {"failed": "failed", "not_applicable": "n/a", "missing": "missing"}
@@ -25,7 +24,7 @@ class Notes:
 
     texts: list[str] = field(default_factory=list)
 
-    def marks(self, rows: Iterable[Any]) -> str:
+    def marks(self, rows: Iterable[Number]) -> str:
         """References such as "[1][2]" to the notes of rows without a number."""
         numbers = dict.fromkeys(self._number(row) for row in rows)
         return "".join(f"[{number}]" for number in numbers)
@@ -34,7 +33,7 @@ class Notes:
         """The reference to a note of one's own."""
         return f"[{self._place(text)}]"
 
-    def _number(self, row: Any) -> int:
+    def _number(self, row: Number) -> int:
         return self._place(f"{row.status.replace('_', ' ')}: {row.note or 'no reason given'}")
 
     def _place(self, text: str) -> int:
@@ -43,76 +42,88 @@ class Notes:
         return self.texts.index(text) + 1
 
 
-def by_column(part: pd.DataFrame) -> dict[Column, list[Any]]:
-    """The rows of each column, as named tuples: to ask pandas for each cell of a table by itself takes it long."""
-    found: dict[Column, list[Any]] = {}
-    row: Any  # pandas does not know what is in it
-    for row in part[list(_FIELDS)].itertuples(index=False):
-        found.setdefault(row.column, []).append(row)
-    return found
+def by_column(numbers: Iterable[Number]) -> dict[Column, list[Number]]:
+    """The numbers of each column."""
+    return grouped(numbers, lambda number: number.column)
 
 
-def cells(part: pd.DataFrame, layout: Layout, notes: Notes) -> list[str]:
-    """What stands in the columns of one line of a table.
-
-    Args:
-        part: the rows of that line.
-    """
-    rows = by_column(part)
-    return [_cell(part, rows.get(column, []), column, layout, notes) for column in layout.headers]
+def values(numbers: Iterable[Number]) -> list[float]:
+    """Of those that have one."""
+    return [number.value for number in numbers if number.value is not None]
 
 
-def _cell(part: pd.DataFrame, mine: Sequence[Any], column: Column, layout: Layout, notes: Notes) -> str:
+def cells(line: Sequence[Number], layout: Layout, notes: Notes) -> list[str]:
+    """What stands in the columns of one line of a table."""
+    columns = by_column(line)
+    return [_cell(columns, column, layout, notes) for column in layout.headers]
+
+
+def _cell(columns: ByColumn, column: Column, layout: Layout, notes: Notes) -> str:
     """Mean and spread of the numbers, and references to what is said of those that are missing."""
-    values = [row.value for row in mine if pd.notna(row.value)]
-    lacking = [row for row in mine if row.status != "ok"]
+    mine = columns.get(column, ())
+    known, lacking = values(mine), [number for number in mine if number.status != "ok"]
     marks = notes.marks(lacking)
-    if not values:
-        found = {row.status for row in lacking}
+    if not known:
+        found = {number.status for number in lacking}
         states = [text for status, text in STATES.items() if status in found]
         return f"{states[0]} {marks}" if states else MISSING
     percent = layout.percent[column]
-    averaged = column[1] == H_OF_MEANS
-    text = _number(_mean(part, column) if averaged else float(np.mean(values)), percent)
-    if len(values) > 1 and not averaged:
-        text += f" ± {_number(float(np.std(values, ddof=DDOF)), percent)}"
+    text = _number(_mean(columns, column), percent)
+    if len(known) > 1 and column[1] != H_OF_MEANS:
+        text += f" ± {_number(_spread(known), percent)}"
     return f"{text} {marks}".rstrip()
 
 
-def average_cell(groups: Sequence[pd.DataFrame], column: Column, layout: Layout, needed: int) -> str:
+def average_cell(datasets: Sequence[ByColumn], column: Column, layout: Layout, needed: int) -> str:
     """The mean over data sets of the means over seeds, if all of the data sets that are needed have one."""
-    complete = [g for g in groups if g["value"][g["column"] == column].notna().any()]
+    complete = [columns for columns in datasets if values(columns.get(column, ()))]
     if len(complete) < needed:
         return MISSING
     if column[1] == H_OF_MEANS:
-        base, new = (sum(_mean(g, (half, "top1")) for g in complete) / needed for half in (BASE, NEW))
+        base, new = (sum(_mean(columns, (half, "top1")) for columns in complete) / needed for half in (BASE, NEW))
         return _number(h(base, new), layout.percent[column])
-    return _number(sum(_mean(g, column) for g in complete) / needed, layout.percent[column])
+    return _number(sum(_mean(columns, column) for columns in complete) / needed, layout.percent[column])
 
 
-def _mean(part: pd.DataFrame, column: Column) -> float:
+def _mean(columns: ByColumn, column: Column) -> float:
     """The mean over runs; H of means is taken from the means of the runs that have both halves."""
     if column[1] != H_OF_MEANS:
-        return float(part["value"][part["column"] == column].mean())
-    halves = part[part["metric"] == "top1"].pivot_table(index="run", columns="cell", values="value")
-    base, new = halves[[BASE, NEW]].dropna().mean()
-    return h(float(base), float(new))
+        return fmean(values(columns[column]))
+    top1 = [number for numbers in columns.values() for number in numbers if number.metric == "top1"]
+    base, new = (_of_runs(number for number in top1 if number.cell == half) for half in (BASE, NEW))
+    both = base.keys() & new.keys()
+    if not both:
+        return math.nan
+    return h(*(fmean(half[run] for run in both) for half in (base, new)))
+
+
+def _of_runs(numbers: Iterable[Number]) -> dict[str, float]:
+    """The mean value of each run."""
+    return {
+        run: fmean(found) for run, own in grouped(numbers, lambda number: number.run).items() if (found := values(own))
+    }
+
+
+def _spread(known: Sequence[float]) -> float:
+    """The sample standard deviation of several."""
+    mean = fmean(known)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (len(known) - DDOF))
 
 
 def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.2f}" if percent else f"{value:.4g}"
 
 
-def behind(datasets: Sequence[Sequence[Any]]) -> str:
+def behind(datasets: Sequence[Sequence[Number | ResultRow]]) -> str:
     """Images behind numbers, a range where they differ; of a mean over sets, how many sets.
 
     Args:
-        datasets: the rows of each data set, whose images are added up.
+        datasets: the numbers of each data set, whose images are added up.
     """
-    sets = {len(row.of) for rows in datasets for row in rows if row.of}
+    sets = {len(number.of) for numbers in datasets for number in numbers if number.of}
     if sets:
         return f"mean of {_range(sets)}"
-    counts = [{int(row.n) for row in rows if pd.notna(row.value) and pd.notna(row.n)} for rows in datasets]
+    counts = [{one.n for one in numbers if one.value is not None and one.n is not None} for numbers in datasets]
     known = [n for n in counts if n]
     return _range({sum(map(min, known)), sum(map(max, known))}) if known else MISSING
 

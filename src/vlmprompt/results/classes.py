@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vlmprompt.results.details import Details
-from vlmprompt.results.frame import MISSING
+from vlmprompt.results.numbers import MISSING
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.tables import SummaryTable
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from vlmprompt import shown
-from vlmprompt.results.frame import MISSING
+from vlmprompt.results.numbers import MISSING
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.tables import SummaryTable, summarise
 

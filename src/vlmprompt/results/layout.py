@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import pandas as pd
-
 from vlmprompt.results.calibration import CALIBRATION_METRICS
-from vlmprompt.results.frame import MISSING, SETUP, Column
+from vlmprompt.results.numbers import MISSING, SETUP, Column, Number, grouped
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST
 from vlmprompt.results.store import EVERYTHING
 
@@ -38,24 +36,24 @@ class Layout:
         return tuple(name.rpartition(".")[2] if name.startswith(SETUP) else name for name in self.index)
 
     @classmethod
-    def of(cls, part: pd.DataFrame) -> Layout:
-        measured = part[part["cell"] != EVERYTHING]
-        by_cell = _same_partition(measured, "shots", "cell")
-        index = ["method", "shots"] if not by_cell and set(part["shots"]) != {MISSING} else ["method"]
+    def of(cls, part: Sequence[Number]) -> Layout:
+        measured = [number for number in part if number.cell != EVERYTHING]
+        by_cell = _same_partition(measured)
+        index = ["method"] if by_cell or {number.shots for number in part} == {MISSING} else ["method", "shots"]
         index += differing(measured)
-        index += ["score"] if measured["score"].any() else []
-        if measured.duplicated([*index, "dataset", "column", "seed"]).any():
+        index += ["score"] if any(number.score for number in measured) else []
+        places = [(number.fields(index), number.dataset, number.column, number.seed) for number in measured]
+        if len(set(places)) < len(places):
             index.append("run")
-        ordered = measured.sort_values("shots", key=_order, kind="stable") if by_cell else measured
-        all_columns: list[Column] = list(dict.fromkeys(ordered["column"]))
-        hidden = _hidden({metric for _, metric in all_columns}, set(part["suite"]))
-        columns = [c for c in all_columns if c[1] not in hidden]
-        lower = {c for c, up in zip(measured["column"], measured["higher_is_better"], strict=True) if not up}
-        percent = {c: is_fraction(c, measured["value"][measured["column"] == c]) for c in columns}
-        names = _names(columns)
-        signs = dict.fromkeys(columns, "") if all(percent.values()) else _signs(percent)
-        headers = {c: f"{names[c]}{signs[c]}{' ↓' if c in lower else ''}".replace("_", " ") for c in columns}
-        return cls(index, headers, percent, list(dict.fromkeys(m for c, m in all_columns if (c, m) not in headers)))
+        ordered = sorted(measured, key=lambda number: _order(number.shots)) if by_cell else measured
+        columns = grouped(ordered, lambda number: number.column)
+        hidden = _hidden({metric for _, metric in columns}, {number.suite for number in part})
+        shown = [column for column in columns if column[1] not in hidden]
+        percent = {column: is_fraction(column, columns[column]) for column in shown}
+        names = _names(shown)
+        signs = dict.fromkeys(shown, "") if all(percent.values()) else _signs(percent)
+        headers = {c: f"{names[c]}{signs[c]}{down(columns[c])}".replace("_", " ") for c in shown}
+        return cls(index, headers, percent, list(dict.fromkeys(m for c, m in columns if (c, m) not in headers)))
 
     def title(self, text: str) -> str:
         """A title that also says what all columns have in common: metric, cell, or that they are percent."""
@@ -66,12 +64,20 @@ class Layout:
         return f"{text}{only}{' (%)' if all(self.percent.values()) else ''}"
 
 
-def differing(measured: pd.DataFrame) -> list[str]:
-    """The columns of settings in which rows of one method and shots differ: they are no seeds of one thing."""
-    told_by_title = {SETUP + key for key in (DATA, DATA_DIGEST, BACKBONE_DIGEST)}
-    settings = [name for name in measured.columns if name.startswith(SETUP) and name not in told_by_title]
-    alike = measured.groupby(["dataset", "method", "shots"])
-    return [name for name in settings if (alike[name].nunique() > 1).any()]
+def differing(measured: Iterable[Number]) -> list[str]:
+    """The settings in which numbers of one method and shots differ: they are no seeds of one thing."""
+    alike = grouped(measured, lambda number: (number.dataset, number.method, number.shots))
+    # Each setup once: a run has as many numbers as there are metrics and cells.
+    setups = [list({tuple(one.setup.items()): one for one in numbers}.values()) for numbers in alike.values()]
+    keys = dict.fromkeys(key for numbers in setups for number in numbers for key in number.setup)
+    told_by_title = {DATA, DATA_DIGEST, BACKBONE_DIGEST}
+    names = [SETUP + key for key in keys if key not in told_by_title]
+    return [name for name in names if any(len({one.field(name) for one in numbers}) > 1 for numbers in setups)]
+
+
+def down(numbers: Iterable[Number]) -> str:
+    """What a header says of numbers of which the lower are better."""
+    return "" if all(number.higher_is_better for number in numbers) else " ↓"
 
 
 def _hidden(metrics: set[str], suites: set[str]) -> set[str]:
@@ -80,25 +86,25 @@ def _hidden(metrics: set[str], suites: set[str]) -> set[str]:
     return found | {"ece_15"} if "top1" in metrics and suites <= WITHOUT_ECE else found
 
 
-def is_fraction(column: Column, values: pd.Series[float]) -> bool:
+def is_fraction(column: Column, numbers: Iterable[Number]) -> bool:
     """Whether all numbers of a column are such as are shown in percent."""
-    return column[1] not in NO_FRACTIONS and bool(values.dropna().between(0, 1).all())
+    return column[1] not in NO_FRACTIONS and all(one.value is None or 0 <= one.value <= 1 for one in numbers)
 
 
 def _signs(percent: dict[Column, bool]) -> dict[Column, str]:
     return {column: " %" if is_percent else "" for column, is_percent in percent.items()}
 
 
-def _order(shots: pd.Series[str]) -> pd.Series[float]:
+def _order(shots: str) -> float:
     """Nothing trained, then by number, then all images."""
     known = {MISSING: 0.0, "all": float("inf")}
-    return shots.map(lambda text: known[text] if text in known else float(text))
+    return known[shots] if shots in known else float(shots)
 
 
-def _same_partition(frame: pd.DataFrame, a: str, b: str) -> bool:
-    """Whether two fields with several values say the same: each value of one goes with one of the other."""
-    pairs = frame[[a, b]].drop_duplicates()
-    return len(pairs) > 1 and len(pairs) == frame[a].nunique() == frame[b].nunique()
+def _same_partition(numbers: Iterable[Number]) -> bool:
+    """Whether shots and cells, several of each, say the same: each value of one goes with one of the other."""
+    pairs = {(number.shots, number.cell) for number in numbers}
+    return len(pairs) > 1 and all(len({pair[i] for pair in pairs}) == len(pairs) for i in (0, 1))
 
 
 def _names(columns: Sequence[Column]) -> dict[Column, str]:

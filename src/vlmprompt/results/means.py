@@ -18,11 +18,10 @@ def with_means_of_what_is_shown(rows: Iterable[ResultRow]) -> list[ResultRow]:
     """
     shown = {(identity(row), row.cell, row.metric): row for row in rows}
     entering: dict[tuple[Identity, str, str], list[ResultRow]] = {}
-    for row in shown.values():
-        score = row.cell.partition("/")[2]
+    for (own, cell, metric), row in shown.items():
+        score = cell.partition("/")[2]
         for mean in row.enters:
-            place = identity(row), f"{mean}/{score}" if score else mean, row.metric
-            entering.setdefault(place, []).append(row)
+            entering.setdefault((own, f"{mean}/{score}" if score else mean, metric), []).append(row)
     means = {
         place: _mean(place[1], parts, shown.pop(place, None)) for place, parts in entering.items() if len(parts) > 1
     }

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
-from vlmprompt.results.frame import frame_of
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW
-from vlmprompt.results.layout import Layout, differing, is_fraction
+from vlmprompt.results.layout import Layout, differing, down, is_fraction
+from vlmprompt.results.numbers import MISSING, Number, grouped, numbers_of
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING
 from vlmprompt.results.tables import SummaryTable, table_of
@@ -38,32 +36,30 @@ def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> Su
 
     Where columns are for certain numbers of shots there is one row a method, else one for each number of shots.
     """
-    frame = frame_of(rows)
-    parts = [_picked(frame, i, pick) for i, pick in enumerate(picks)]
+    numbers = numbers_of(rows)
     # H of means is taken from both halves, whether or not they are shown.
     halves = [Pick("", pick.suite, half, "top1") for pick in picks if pick.metric == H_OF_MEANS for half in (BASE, NEW)]
-    parts += [_picked(frame, len(picks), half) for half in dict.fromkeys(halves)]
-    chosen = pd.concat(parts) if parts else frame.head(0)
+    places = [*enumerate(picks), *((len(picks), half) for half in dict.fromkeys(halves))]
+    chosen = [number for place, pick in places for number in _picked(numbers, place, pick)]
     columns = [(f"{i}", pick.metric) for i, pick in enumerate(picks)]
-    trained = set(chosen["shots"]) - {"–"}
+    trained = {number.shots for number in chosen} - {MISSING}
     index = ["method"] if len(trained) < 2 or all(pick.shots for pick in picks) else ["method", "shots"]
-    index += differing(chosen[chosen["cell"] != EVERYTHING])
-    lower = {c for c, up in zip(chosen["column"], chosen["higher_is_better"], strict=True) if not up}
-    headers = {c: f"{pick.header}{' ↓' if c in lower else ''}" for c, pick in zip(columns, picks, strict=True)}
-    percent = {c: is_fraction(c, chosen["value"][chosen["column"] == c]) for c in columns}
+    index += differing(number for number in chosen if number.cell != EVERYTHING)
+    found = grouped(chosen, lambda number: number.column)
+    headers = {c: f"{pick.header}{down(found.get(c, ()))}" for c, pick in zip(columns, picks, strict=True)}
+    percent = {column: is_fraction(column, found.get(column, ())) for column in columns}
     return table_of(title, chosen, Layout(index, headers, percent))
 
 
-def _picked(frame: pd.DataFrame, place: int, pick: Pick) -> pd.DataFrame:
-    """The rows of one column, marked with its place."""
+def _picked(numbers: Iterable[Number], place: int, pick: Pick) -> list[Number]:
+    """Those of one column, in its place."""
     cell, _, score = pick.cell.partition("/")
-    wanted = (frame["suite"] == pick.suite) & (frame["cell"] == cell) & (frame["metric"] == pick.metric)
-    wanted &= frame["score"] == score
-    if pick.data is not None:
-        wanted &= frame["dataset"] == pick.data
-    if pick.shots is not None:
-        wanted &= frame["shots"].isin([str(pick.shots), "–"])
-    mine = frame[wanted].copy()
-    # As objects: of no rows pandas would make numbers, which compare with a pair element by element.
-    mine["column"] = pd.Series([(f"{place}", pick.metric)] * len(mine), index=mine.index, dtype=object)
-    return mine
+    wanted = pick.suite, cell, pick.metric, score
+    shots = None if pick.shots is None else {str(pick.shots), MISSING}
+    return [
+        number.at((f"{place}", pick.metric))
+        for number in numbers
+        if (number.suite, number.cell, number.metric, number.score) == wanted
+        and pick.data in (None, number.dataset)
+        and (shots is None or number.shots in shots)
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from math import isfinite
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -57,17 +58,14 @@ class ResultRow(BaseModel):
     of: tuple[str, ...] = ()
     listing: str = ""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_nan(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            value = data.get("value")
-            if value is not None and not (float("-inf") < float(value) < float("inf")):
-                data = data | {"value": None, "status": "failed"}
-                data["note"] = f"{data.get('note', '')} value was not finite".strip()
-            if data.get("status", "ok") != "ok":
-                data = data | {"value": None}
-        return data
+    @model_validator(mode="after")
+    def _no_nan(self) -> Self:
+        """Behind the fields' own checks: one ahead of them would turn each line of a file into a dict first."""
+        if self.value is not None and (self.status != "ok" or not isfinite(self.value)):
+            if not isfinite(self.value):
+                self.__dict__ |= {"status": "failed", "note": f"{self.note} value was not finite".strip()}
+            self.__dict__["value"] = None
+        return self
 
     def __repr__(self) -> str:
         number = self.status if self.value is None else f"{self.value:.4g}"

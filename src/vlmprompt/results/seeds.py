@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-import pandas as pd
-
-from vlmprompt.results.frame import MISSING, SETUP, frame_of
 from vlmprompt.results.layout import differing
+from vlmprompt.results.numbers import MISSING, SETUP, Number, by_fields, grouped, numbers_of
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING
 
@@ -62,19 +60,21 @@ def over_seeds(rows: Iterable[ResultRow], suite: str, metrics: Iterable[str]) ->
 
     As in tables, seeds are rows that differ in nothing else.
     """
-    frame = frame_of(row for row in rows if row.suite == suite)
-    frame = frame[(frame["cell"] != EVERYTHING) & frame["value"].notna() & frame["metric"].isin(list(metrics))]
+    wanted = set(metrics)
+    numbers = [
+        number
+        for number in numbers_of(row for row in rows if row.suite == suite)
+        if number.cell != EVERYTHING and number.value is not None and number.metric in wanted
+    ]
     found: list[Seeds] = []
-    for (dataset, backbone), part in frame.groupby(["dataset", "backbone"], sort=False):
+    for part in grouped(numbers, lambda number: (number.dataset, number.backbone)).values():
         settings = differing(part)
         index = ["method", "shots", *settings, "cell", "score", "metric"]
-        if part.duplicated([*index, "seed"]).any():  # runs that nothing tells apart but their names
+        places = {(number.fields(index), number.seed) for number in part}
+        if len(places) < len(part):  # runs that nothing tells apart but their names
             settings.append("run")
             index.append("run")
-        for names, group in part.groupby(index, sort=False):
-            said = dict(zip(index, map(str, names), strict=True))
-            setting = ", ".join(f"{_plain(key)} {said[key]}" for key in settings if said[key] != MISSING)
-            found.append(_seeds(group, suite, str(dataset), str(backbone), said, setting))
+        found += [_seeds(group, settings) for group in by_fields(part, index).values()]
     return found
 
 
@@ -82,16 +82,20 @@ def _plain(key: str) -> str:
     return key.removeprefix(SETUP).rpartition(".")[2]
 
 
-def _seeds(group: pd.DataFrame, suite: str, dataset: str, backbone: str, said: dict[str, str], setting: str) -> Seeds:
-    rows = list(group.itertuples())
-    keys = [(str(row.run), None if pd.isna(row.seed) else int(row.seed)) for row in rows]  # type: ignore[arg-type]
+def _seeds(group: list[Number], settings: list[str]) -> Seeds:
+    first = group[0]
+    said = [(_plain(name), first.field(name)) for name in settings]
     return Seeds(
-        suite=suite,
-        dataset=dataset,
-        backbone=backbone,
-        setting=setting,
-        values=dict(zip(keys, (float(value) for value in group["value"]), strict=True)),
-        images=tuple(int(n) for n in group["n"] if pd.notna(n)),
-        of=tuple(group["of"].iloc[0]),
-        **{name: said[name] for name in ("method", "shots", "cell", "score", "metric")},
+        suite=first.suite,
+        dataset=first.dataset,
+        backbone=first.backbone,
+        method=first.method,
+        shots=first.shots,
+        setting=", ".join(f"{name} {text}" for name, text in said if text != MISSING),
+        cell=first.cell,
+        score=first.score,
+        metric=first.metric,
+        values={(number.run, number.seed): number.value for number in group if number.value is not None},
+        images=tuple(number.n for number in group if number.n is not None),
+        of=first.of,
     )

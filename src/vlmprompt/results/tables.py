@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from vlmprompt.results.calibration import CALIBRATION_METRICS
-from vlmprompt.results.cells import DDOF, Notes, average_cell, behind, by_column, cells
-from vlmprompt.results.frame import MISSING, SETUP, frame_of
+from vlmprompt.results.cells import DDOF, ByColumn, Notes, average_cell, behind, by_column, cells
 from vlmprompt.results.harmonic import H_OF_MEANS, MEAN_OF_H
 from vlmprompt.results.layout import Layout
+from vlmprompt.results.numbers import MISSING, SETUP, Number, by_fields, grouped, numbers_of
 from vlmprompt.results.rows import DATA, ResultRow
 from vlmprompt.results.store import EVERYTHING
 
@@ -53,34 +51,32 @@ def summarise(rows: Iterable[ResultRow]) -> list[SummaryTable]:
     (ddof=1), a single one never does. Seeds are rows that differ in nothing else: what tells the others apart
     (a setting, the code's version) becomes a column, data sets and towers of one name get tables of their own.
     """
-    frame = frame_of(rows)
     tables = []
-    for (suite, backbone), part in frame.groupby(["suite", "backbone"], sort=False):
+    kinds = grouped(numbers_of(rows), lambda number: (number.suite, number.backbone))
+    for (suite, backbone), part in kinds.items():
         layout = Layout.of(part)
-        for dataset, group in part.groupby("dataset", sort=False):
+        datasets = grouped(part, lambda number: number.dataset)
+        for dataset, group in datasets.items():
             tables.append(table_of(f"{suite} on {dataset}, {backbone}", group, layout))
-        if part["dataset"].nunique() > 1 and "run" not in layout.index and not _in_two_states(part):
+        if len(datasets) > 1 and "run" not in layout.index and not _in_two_states(part):
             tables.append(_average(f"{suite}, mean over data sets, {backbone}", part, layout))
     return tables
 
 
-def _in_two_states(part: pd.DataFrame) -> bool:
+def _in_two_states(part: Iterable[Number]) -> bool:
     """Whether one data set is there twice: changed in its place, or with other names for its classes."""
-    spec = SETUP + DATA
-    if spec not in part:
-        return False
-    return bool((part[part[spec] != MISSING].groupby(spec)["dataset"].nunique() > 1).any())
+    by_spec = grouped((number for number in part if DATA in number.setup), lambda number: number.setup[DATA])
+    return any(len({number.dataset for number in numbers}) > 1 for numbers in by_spec.values())
 
 
-def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:
-    """The table of one group of rows, a row of it for each value of the layout's index."""
+def table_of(title: str, group: Sequence[Number], layout: Layout) -> SummaryTable:
+    """The table of one group of numbers, a line of it for each value of the layout's index."""
     notes = Notes()
-    by_row = list(group.groupby(layout.index, sort=False))
-    several = max((_seeds(part) for _, part in by_row), default=0) > 1
+    lines = by_fields(group, layout.index)
+    several = max((_seeds(part) for part in lines.values()), default=0) > 1
     body = []
-    for names, part in by_row:
-        untrained = notes.marks(part[part["cell"] == EVERYTHING].itertuples())
-        head, *others = (str(name) for name in names)
+    for (head, *others), part in lines.items():
+        untrained = notes.marks(number for number in part if number.cell == EVERYTHING)
         marks = untrained + _kept(part, notes)
         texts = cells(part, layout, notes)
         seeds = [str(_seeds(part) or MISSING)] if several else []
@@ -89,45 +85,44 @@ def table_of(title: str, group: pd.DataFrame, layout: Layout) -> SummaryTable:
     caption = _caption(layout, group, spread)
     columns = (*layout.labels, *(["seeds"] if several else []), *layout.headers.values())
     labels = len(columns) - len(layout.headers)
-    images = _images(layout, labels, [group])
+    images = _images(layout, labels, [by_column(group)])
     return SummaryTable(layout.title(title), columns, labels, tuple(body), caption, tuple(notes.texts), images)
 
 
-def _kept(part: pd.DataFrame, notes: Notes) -> str:
+def _kept(part: Iterable[Number], notes: Notes) -> str:
     """A reference to what is said of runs that are measured in another state than their last."""
-    chosen = KEEP in part and (part[KEEP] == "best").any()
+    chosen = any(number.field(KEEP) == "best" for number in part)
     return notes.mark("measured in the state that was best on the validation images (keep = best)") if chosen else ""
 
 
-def _seeds(part: pd.DataFrame) -> int:
-    return int(part[part["cell"] != EVERYTHING]["seed"].nunique())
+def _seeds(part: Iterable[Number]) -> int:
+    return len({number.seed for number in part if number.cell != EVERYTHING} - {None})
 
 
-def _average(title: str, part: pd.DataFrame, layout: Layout) -> SummaryTable:
+def _average(title: str, part: Sequence[Number], layout: Layout) -> SummaryTable:
     """Unweighted means over data sets of the means over seeds, for methods that have them all."""
-    datasets = part["dataset"].nunique()
+    datasets = {name: by_column(own) for name, own in grouped(part, lambda number: number.dataset).items()}
     body = []
-    for names, mine in part.groupby(layout.index, sort=False):
-        per_dataset = [group for _, group in mine.groupby("dataset", sort=False)]
-        texts = [average_cell(per_dataset, column, layout, datasets) for column in layout.headers]
-        body.append((*(str(name) for name in names), *texts))
-    how = [f"unweighted mean over {datasets} data sets of the mean over seeds"]
+    for names, mine in by_fields(part, layout.index).items():
+        per_dataset = [by_column(own) for own in grouped(mine, lambda number: number.dataset).values()]
+        texts = [average_cell(per_dataset, column, layout, len(datasets)) for column in layout.headers]
+        body.append((*names, *texts))
+    how = [f"unweighted mean over {len(datasets)} data sets of the mean over seeds"]
     if any(MISSING in row[len(layout.index) :] for row in body):
         how.append(f"{MISSING} not measured on all of them")
     caption = _caption(layout, part, how)
     columns = (*layout.labels, *layout.headers.values())
-    images = _images(layout, len(layout.index), [group for _, group in part.groupby("dataset", sort=False)])
+    images = _images(layout, len(layout.index), list(datasets.values()))
     return SummaryTable(layout.title(title), columns, len(layout.index), tuple(body), caption, images=images)
 
 
-def _images(layout: Layout, labels: int, datasets: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+def _images(layout: Layout, labels: int, datasets: Sequence[ByColumn]) -> tuple[str, ...]:
     """A last row that says how many images are behind the numbers of each column, over all data sets."""
-    found = [by_column(part) for part in datasets]
-    texts = [behind([rows.get(column, []) for rows in found]) for column in layout.headers]
+    texts = [behind([columns.get(column, ()) for columns in datasets]) for column in layout.headers]
     return ("images", *[""] * (labels - 1), *texts) if set(texts) - {MISSING} else ()
 
 
-def _caption(layout: Layout, rows: pd.DataFrame, how: list[str]) -> str:
+def _caption(layout: Layout, numbers: Iterable[Number], how: list[str]) -> str:
     """How the numbers came about, and what is noted of every one of them."""
     parts = list(how)
     parts += [f"{header}: {HOW[metric]}" for (_, metric), header in layout.headers.items() if metric in HOW]
@@ -138,6 +133,6 @@ def _caption(layout: Layout, rows: pd.DataFrame, how: list[str]) -> str:
         parts.append(f"also measured, see --reporter csv or --json: {', '.join(others)}")
     if len(others) < len(layout.unshown):
         parts.append("also measured: 'vlmprompt report --calibration'")
-    notes = [note.split("; ") for note in rows["note"][rows["status"] == "ok"]]
+    notes = [note.split("; ") for note in dict.fromkeys(number.note for number in numbers if number.status == "ok")]
     parts += [part for part in (notes[0] if notes else ()) if part and all(part in note for note in notes)]
     return "; ".join(parts)
