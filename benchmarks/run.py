@@ -34,6 +34,7 @@ BENCHES = (
     "describe",
     "review",
     "report",
+    "linear_probe",
     "pictures",
     "reading",
     "large_data",

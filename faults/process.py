@@ -20,6 +20,7 @@ from vlmprompt.data.images import read_image
 from vlmprompt.data.load import load_dataset
 
 POLL_S = 0.001
+HEAVY = ("open_clip", "sklearn.metrics", "sklearn.model_selection", "accelerate", "vlmprompt.methods.linear_probe")
 IMPORTED = ("evaluation.runner", "evaluation.sweep", "reproduce.report", "reproduce.run", "training.run", "builtin")
 
 
@@ -27,7 +28,13 @@ def warm_up(data: str) -> None:
     """Import what the commands need, and draw the test pictures; no thread may be started before a fork."""
     for name in IMPORTED:
         importlib.import_module(f"vlmprompt.{name}")
-    for name in ("open_clip", "sklearn.linear_model", "accelerate", "vlmprompt.methods.linear_probe"):
+    for name in (
+        "open_clip",
+        "sklearn.metrics",
+        "sklearn.model_selection",
+        "accelerate",
+        "vlmprompt.methods.linear_probe",
+    ):
         importlib.import_module(name)
     for record in load_dataset(data).split("test"):
         read_image(record)  # a drawn one is kept

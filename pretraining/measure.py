@@ -18,7 +18,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.doodles.domains import DOMAINS
 from vlmprompt.data.doodles.parse import GROUPS
 from vlmprompt.data.doodles.pictures import COUNTS, DEFAULT_DOMAIN, members, picture
-from vlmprompt.methods.linear_probe import fit_optimum
+from vlmprompt.methods.logistic import Regression
 
 TEMPLATE = "a photo of a {}."
 _BATCH = 128
@@ -83,8 +83,8 @@ def _small(split: str, count: int | None) -> tuple[Tensor, Tensor]:
 
 
 def _probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], c: float) -> float:
-    fitted = fit_optimum(train[0].numpy(), train[1].numpy(), c)
-    return float(fitted.score(test[0].numpy(), test[1].numpy()))
+    weight_Kd, bias_K, _ = Regression(*train, int(train[1].max()) + 1).fit(c)
+    return _accuracy((test[0].double() @ weight_Kd.T + bias_K).argmax(dim=-1), test[1])
 
 
 def _accuracy(predicted: Tensor, labels: Tensor) -> float:

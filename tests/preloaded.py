@@ -6,7 +6,8 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 import accelerate  # noqa: F401
-import sklearn.linear_model  # noqa: F401
+import sklearn.metrics
+import sklearn.model_selection  # noqa: F401
 
 import tests.evaluation.sweep_tiny
 import tests.training.train_tiny  # noqa: F401
