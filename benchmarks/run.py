@@ -32,6 +32,7 @@ BENCHES = (
     "gallop_memory",
     "lora_step",
     "ot",
+    "dual_pt_step",
     "classes_scale",
     "many_classes",
     "doodles",
