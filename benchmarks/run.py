@@ -1,4 +1,8 @@
-"""Run benchmarks: `python -m benchmarks.run [NAME ...]`. Exit 1 where a mark is missed."""
+"""Run benchmarks: `python -m benchmarks.run [NAME ...]`. Exit 1 where a mark is missed.
+
+`python -m benchmarks.run NAME --against DIR` runs one here and with the packages of another checkout, and prints
+ratios.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.against import compare
 from benchmarks.frame import Row
 
 BENCHES = (
@@ -27,6 +32,7 @@ BENCHES = (
     "gallop_memory",
     "lora_step",
     "ot",
+    "dual_pt_step",
     "classes_scale",
     "many_classes",
     "doodles",
@@ -50,9 +56,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)} (default: all)")
     parser.add_argument("--repeats", type=int, help="in place of each benchmark's own number")
     parser.add_argument("--out", type=Path, default=Path("bench-out"), help="folder for the report (bench-out)")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout to compare with, in turns")
+    parser.add_argument("--rounds", type=int, default=3, help="with --against: runs of each checkout (3)")
+    parser.add_argument("--own-code", action="store_true", help="with --against: each checkout's own benchmarks")
     args = parser.parse_args()
     if unknown := set(args.names) - set(BENCHES):
         parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are {', '.join(BENCHES)}")
+    if args.against is not None:
+        return _against(parser, args)
     rows: list[Row] = []
     for name in args.names or BENCHES:
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -63,6 +74,17 @@ def main() -> int:
         write(args.out, rows)
     print(markdown(rows))
     return 0 if all(row.passed for row in rows) else 1
+
+
+def _against(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    """Print how the benchmarks named differ from another checkout's."""
+    if not (args.against / "src" / "vlmprompt").is_dir():
+        parser.error(f"{args.against} is no checkout: it has no src/vlmprompt")
+    if not args.names:
+        parser.error("say which benchmarks are to be compared")
+    for name in args.names:
+        print(compare(name, args.against, rounds=args.rounds, repeats=args.repeats, own_code=args.own_code))
+    return 0
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:

@@ -202,6 +202,36 @@ def test_nothing_is_held_for_each_pair_of_positions_and_classes(monkeypatch):
     assert largest.numel == max(B * K * N * M, B * N * N)
 
 
+class Waits(TorchDispatchMode):
+    """Counts where a device would be waited for: a value or a number of values that the host asks for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        if func == torch.ops.aten.index.Tensor:
+            self.count += any(index is not None and index.dtype == torch.bool for index in args[1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("outer", [5, 10])
+def test_the_device_is_waited_for_once_an_outer_step(outer):
+    """Beside the looks of the last balance, the halvings of 12 problems, of three waits each, and two totals."""
+    with Waits() as waits:
+        transport_plan(
+            *both(3, 4, 20, 4, spread=0.5), alpha=0.5, lambda_=0.1, max_outer=outer, caps=TransportCaps(1, 1)
+        )
+    assert 0 < waits.count <= outer + 12
+
+
+def test_a_few_iterations_a_step_lead_to_the_plan_of_all_of_them(monkeypatch):
+    Z_BNd, W_KMd = both(2, 5, 20, 4, spread=0.5, dtype=torch.float64)
+    plans = transport_plan(Z_BNd, W_KMd, alpha=0.3, lambda_=0.08, max_outer=200)
+    monkeypatch.setattr(transport, "STEPS", 2000)
+    expected = transport_plan(Z_BNd, W_KMd, alpha=0.3, lambda_=0.08, max_outer=200)
+    torch.testing.assert_close(plans, expected, atol=1e-12, rtol=0)
+
+
 # -- lambda --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("lambda_", [0.049, 0.02, 0.01])
 @pytest.mark.parametrize("alpha", [0.0, 0.2, 1.0])

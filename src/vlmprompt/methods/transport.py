@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from vlmprompt.errors import UsageError
-from vlmprompt.methods.sinkhorn import Leaving, sinkhorn, sinkhorn_plot
+from vlmprompt.methods.sinkhorn import LOGS_BELOW, Leaving, sinkhorn, sinkhorn_plot, sinkhorn_steps
 
 Stop = Literal["marginal", "plot"]
 
 # Entries of the plans that are worked on at once: few enough for a core's cache, many enough for an accelerator.
 PART_ENTRIES = {"cpu": 2**18}
 PART_ENTRIES_ACCELERATOR = 2**24
+# Sinkhorn iterations of an outer step that is not the last: a plan that still moves need not be balanced to the end.
+STEPS = 8
 
 
 def transport_plan(
@@ -43,7 +45,8 @@ def transport_plan(
 
     With C_WD = 1 - Z W^T, C_z = Z Z^T, C_w = W W^T and C_zw = (C_z^2 p) 1^T + 1 (C_w^2 q)^T (squares of
     entries), from T = p q^T on, an outer step takes C = alpha (C_zw - 2 C_z T C_w^T) + (1 - alpha) C_WD and from
-    b = 1 on iterates a = p / (K b), b = q / (K^T a) with K = exp(-C / lambda); then T = diag(a) K diag(b).
+    b = 1 on iterates a = p / (K b), b = q / (K^T a) with K = exp(-C / lambda); then T = diag(a) K diag(b). Unless
+    tolerances are 0, later outer steps begin with the last b, and those before the end make a few iterations.
     C_z is held once an image, C_w once a class, and classes are worked on in parts.
 
     DUAL-PT (Hu et al., AAAI 2024), Algorithm 1, its slips mended: p has N entries and q = 1/M has M, b (not a)
@@ -177,6 +180,7 @@ class _Problems:
         C_z_BNN: of all images.
         images_P: the image of each problem, ascending.
         p_PN: weights of the positions.
+        counts: problems of each image.
     """
 
     fixed_PMN: Tensor
@@ -184,6 +188,7 @@ class _Problems:
     C_z_BNN: Tensor
     images_P: Tensor
     p_PN: Tensor
+    counts: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.images_P)
@@ -194,17 +199,19 @@ class _Problems:
 
     def cost(self, T_PMN: Tensor) -> Tensor:
         """alpha (C_zw - 2 C_w T C_z) + (1 - alpha) C_WD: (P,M,N)."""
-        counts = torch.bincount(self.images_P, minlength=len(self.C_z_BNN)).tolist()
-        # One product for all problems of an image: C_z is never repeated for its classes.
-        parts = zip(T_PMN.split(counts), self.C_z_BNN, strict=True)
-        TC_PMN = torch.cat([(T.flatten(0, 1) @ C_z_NN).view_as(T) for T, C_z_NN in parts])
+        if len(set(self.counts)) == 1:  # nobody has left
+            TC_PMN = (T_PMN.unflatten(0, (len(self.counts), -1)).flatten(1, 2) @ self.C_z_BNN).view_as(T_PMN)
+        else:  # one product for all problems of an image: C_z is never repeated for its classes
+            parts = zip(T_PMN.split(self.counts), self.C_z_BNN, strict=True)
+            TC_PMN = torch.cat([(T.flatten(0, 1) @ C_z_NN).view_as(T) for T, C_z_NN in parts])
         return torch.baddbmm(self.fixed_PMN, self.edges_PMM, TC_PMN, alpha=-1)
 
     def where(self, kept_P: Tensor) -> _Problems:
         """Some of them."""
         own = (x[kept_P] for x in (self.fixed_PMN, self.edges_PMM, self.images_P, self.p_PN))
         fixed_PMN, edges_PMM, images_P, p_PN = own
-        return _Problems(fixed_PMN, edges_PMM, self.C_z_BNN, images_P, p_PN)
+        counts = torch.bincount(images_P, minlength=len(self.C_z_BNN)).tolist()
+        return _Problems(fixed_PMN, edges_PMM, self.C_z_BNN, images_P, p_PN, tuple(counts))
 
 
 def _parts(Z_BNd: Tensor, W_KMd: Tensor, p_BN: Tensor, rules: _Rules) -> Iterator[_Problems]:
@@ -223,7 +230,8 @@ def _parts(Z_BNd: Tensor, W_KMd: Tensor, p_BN: Tensor, rules: _Rules) -> Iterato
         edges_BkMM = (2 * rules.alpha * C_w_kMM).expand(len(p_BN), -1, -1, -1)
         images_P = torch.arange(len(p_BN), device=p_BN.device).repeat_interleave(classes)
         p_PN = p_BN.repeat_interleave(classes, dim=0)
-        yield _Problems(fixed_BkMN.flatten(0, 1), edges_BkMM.flatten(0, 1), C_z_BNN, images_P, p_PN)
+        counts = (classes,) * len(p_BN)
+        yield _Problems(fixed_BkMN.flatten(0, 1), edges_BkMM.flatten(0, 1), C_z_BNN, images_P, p_PN, counts)
 
 
 @dataclass(frozen=True)
@@ -238,26 +246,96 @@ class _Solved:
 def _solve(problems: _Problems, rules: _Rules) -> _Solved:
     """Outer steps; a plan that has come to rest is not touched again."""
     done = Leaving(len(problems), problems.p_PN.device)
-    T_PMN = problems.product()
     last = rules.max_outer if rules.alpha > 0 else 1  # without edges the cost does not depend on the plan
-    step = 0
-    while len(problems):
-        step += 1
-        before_PMN, cost_PMN = T_PMN, problems.cost(T_PMN) if rules.alpha > 0 else problems.fixed_PMN
-        T_PMN, balanced_P = _balance(cost_PMN, problems.p_PN, rules)
-        moved_P = (T_PMN - before_PMN).abs().amax(dim=(1, 2))
-        resting_P = (moved_P < rules.tol_outer * T_PMN.amax(dim=(1, 2))) | (rules.alpha == 0)
-        leaving_P = resting_P if step < last else torch.ones_like(resting_P)
-        if leaving_P.any():
-            done.take(leaving_P, T_PMN, balanced_P, resting_P)
-            problems, T_PMN = problems.where(~leaving_P), T_PMN[~leaving_P]
+    state = _Plans.start(problems)
+    for step in range(1, last + 1):
+        cost_PMN = problems.cost(state.T_PMN) if rules.alpha > 0 else problems.fixed_PMN
+        state = state.after(cost_PMN, problems.p_PN, rules, last=step == last)
+        moving = int(len(problems) - state.resting_P.sum()) if step < last else 0
+        if not moving:
+            done.take_all(state.T_PMN, state.balanced_P, state.resting_P)
+            break
+        if moving <= len(problems) // 2:
+            kept_P = done.take(state.resting_P, state.T_PMN, state.balanced_P, state.resting_P)
+            problems, state = problems.where(kept_P), state.where(kept_P)
+            moving = len(problems)
+        state = replace(state, any_rests=moving < len(problems))
     T_PMN, balanced_P, resting_P = done.sorted()
     # Where a tolerance is 0, its cap is what was asked for.
     inner, outer = (rules.tol_inner > 0) & ~balanced_P, (rules.tol_outer > 0) & ~resting_P
     return _Solved(T_PMN, int(inner.sum()), int(outer.sum()))
 
 
-def _balance(cost_PMN: Tensor, p_PN: Tensor, rules: _Rules) -> tuple[Tensor, Tensor]:
-    """Plans of fixed costs, and which of them reached their tolerance."""
-    iterate = sinkhorn_plot if rules.stop == "plot" else sinkhorn
-    return iterate(cost_PMN, p_PN, lambda_=rules.lambda_, tolerance=rules.tol_inner, max_steps=rules.max_inner)
+@dataclass(frozen=True)
+class _Plans:
+    """Plans between two outer steps.
+
+    Attributes:
+        balanced_P: whether a plan's rows reached their tolerance.
+        resting_P: whether its last step moved it by no more than the tolerance.
+        b_PM: factors of the columns that the last Sinkhorn iterations ended with; None before the first ones.
+        any_rests: whether any plan is at rest.
+    """
+
+    T_PMN: Tensor
+    balanced_P: Tensor
+    resting_P: Tensor
+    b_PM: Tensor | None = None
+    any_rests: bool = False
+
+    @classmethod
+    def start(cls, problems: _Problems) -> _Plans:
+        none_P = torch.zeros(len(problems), dtype=torch.bool, device=problems.p_PN.device)
+        return cls(problems.product(), none_P, none_P)
+
+    def after(self, cost_PMN: Tensor, p_PN: Tensor, rules: _Rules, *, last: bool) -> _Plans:
+        """One step later, those at rest as they were."""
+        T_PMN, balanced_P, b_PM = _balance(cost_PMN, p_PN, rules, self.b_PM, last=last)
+        moved_P = (T_PMN - self.T_PMN).abs().amax(dim=(1, 2))
+        resting_P = (moved_P < rules.tol_outer * T_PMN.amax(dim=(1, 2))) | (rules.alpha == 0)
+        if not last and rules.tol_inner > 0 and rules.stop == "marginal":
+            resting_P = resting_P & balanced_P
+        if self.any_rests:
+            T_PMN = torch.where(self.resting_P[:, None, None], self.T_PMN, T_PMN)
+            balanced_P = torch.where(self.resting_P, self.balanced_P, balanced_P)
+        return _Plans(T_PMN, balanced_P, self.resting_P | resting_P, b_PM)
+
+    def where(self, kept_P: Tensor) -> _Plans:
+        """Some of them."""
+        assert self.b_PM is not None
+        T_PMN, balanced_P, resting_P, b_PM = (
+            x[kept_P] for x in (self.T_PMN, self.balanced_P, self.resting_P, self.b_PM)
+        )
+        return _Plans(T_PMN, balanced_P, resting_P, b_PM)
+
+
+def _balance(
+    cost_PMN: Tensor, p_PN: Tensor, rules: _Rules, b_PM: Tensor | None, *, last: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Plans of fixed costs, which of them reached their tolerance, and their factors of columns.
+
+    Until the last step a few iterations do, as the next step's costs are nearly the same and its iterations begin where
+    these ended: a plan rests once it neither moves nor has wrong rows. Where steps are counted, by a tolerance of 0,
+    all iterations are made and each step begins anew, as Algorithm 1 does.
+
+    Args:
+        b_PM: of the step before; None in the first.
+    """
+    if not last and rules.tol_inner > 0 and rules.stop == "marginal" and rules.lambda_ >= LOGS_BELOW:
+        return sinkhorn_steps(
+            cost_PMN,
+            p_PN,
+            lambda_=rules.lambda_,
+            tolerance=rules.tol_inner,
+            steps=min(STEPS, rules.max_inner),
+            b_PM=b_PM,
+        )
+    limits: dict[str, Any] = {
+        "lambda_": rules.lambda_,
+        "tolerance": rules.tol_inner,
+        "max_steps": rules.max_inner,
+    }
+    if rules.stop == "plot":
+        T_PMN, settled_P = sinkhorn_plot(cost_PMN, p_PN, **limits)
+        return T_PMN, settled_P, T_PMN[..., 0]
+    return sinkhorn(cost_PMN, p_PN, **limits, b_PM=b_PM if rules.tol_inner > 0 else None)

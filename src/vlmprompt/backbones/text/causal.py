@@ -4,8 +4,7 @@ Plain prompt learning runs all positions of every (prompt, class) text. Three ex
 here (same numbers to rounding, gradients included): nothing behind the end-of-text token is computed; the
 class-independent prefix `[SOT, ctx, words]`, deep and inserted prompts included, runs once a prompt and every class
 attends to its keys and values; in the last layer only the position that is read is computed. Over many
-classes the work is cut into chunks whose activations are recomputed in the backward pass, so memory does
-not grow with the number of classes.
+classes the work is cut into chunks; beyond a budget of memory, their activations are recomputed in the backward pass.
 
 Shapes: P prompts (times B images where the text depends on the image), K classes, T suffix tokens of a
 chunk, M prefix tokens, V context tokens, S slots of a deep prompt, R inserted
@@ -24,9 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.backbones.adapting import adaptable, adapted
+from vlmprompt.backbones.text.attention import attend, attend_ends
 from vlmprompt.backbones.text.chunked import SUFFIX_TOKENS, most_tokens, run_layout
 from vlmprompt.backbones.text.inserting import Widened, put
-from vlmprompt.backbones.text.layout import Chunk, ClassToken, Frame, Group, build_layout
+from vlmprompt.backbones.text.layout import Chunk, ClassToken, Frame, build_layout
 from vlmprompt.backbones.text.placement import Placement, place, with_prefix
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words, ids_tensor
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
@@ -103,7 +103,7 @@ class CausalTower:
             placement.assembly,
             frame,
             chunk=chunk,
-            most_tokens=most_tokens(SUFFIX_TOKENS, self.device, len(placement.table_PJD)),
+            most_tokens=most_tokens(SUFFIX_TOKENS, self.device, len(placement.table_PJD), self.width),
             device=self.device,
         )
         prefix = self._prefix(placement)
@@ -179,8 +179,8 @@ class CausalTower:
                 x_PTD = _replaced(x_PTD, deep[i], part)
             if i == self.layers - 1:
                 break
-            q, k, v = block.qkv(block.norm(x_PTD))
-            x_PTD = block.finish(x_PTD, _attend(q, k, v, kv, part))
+            heads = attend(block.qkv(block.norm(x_PTD)), kv, part.windows)
+            x_PTD = block.finish(x_PTD, heads)
         x_PKD = _last_block(blocks[-1], part, x_PTD, prefix[-1])
         return self.project(self.ln_final(x_PKD))
 
@@ -194,14 +194,9 @@ class CausalTower:
 def _last_block(block: TextBlock, part: Chunk, x_PTD: Tensor, prefix_kv: Tensor) -> Tensor:
     """The last layer at the positions that are read only: (P,K,D)."""
     normed = block.norm(x_PTD)
-    k, v = block.kv(normed)
+    kv = block.kv(normed)
     q = block.q(normed.index_select(1, part.ends_K))
-    ends = []
-    first = 0
-    for g in part.groups:
-        ends.append(replace(g, start=first, length=1))
-        first += g.count
-    heads = _attend(q, k, v, prefix_kv, part, queries=tuple(ends))
+    heads = attend_ends(q, kv, prefix_kv, part.end_windows)
     return block.finish(x_PTD.index_select(1, part.ends_K), heads)
 
 
@@ -210,50 +205,3 @@ def _replaced(x_PTD: Tensor, deep_PKSD: Tensor, part: Chunk) -> Tensor:
     at_KS = part.first_K[:, None] + torch.arange(deep_PKSD.shape[2], device=part.first_K.device)
     tokens_PSD = deep_PKSD.flatten(1, 2).to(x_PTD.dtype)
     return x_PTD.expand(len(tokens_PSD), -1, -1).index_copy(1, at_KS.flatten(), tokens_PSD)
-
-
-def _attend(
-    q: Tensor, k: Tensor, v: Tensor, prefix_kv: Tensor, part: Chunk, queries: Sequence[Group] | None = None
-) -> Tensor:
-    """Attention of suffix tokens to `[prefix | own text]`, one softmax, prefix keys never copied per class.
-
-    Args:
-        q: (P or 1, H, T, h), or one query a class where `queries` is given; k, v: (P or 1, H, T, h).
-        prefix_kv: (2, P, H, M, h).
-        part: its groups are suffixes of equal length.
-        queries: where each group's queries lie, its last token's; default: where its keys lie.
-
-    Returns:
-        (P, H, number of queries, h).
-    """
-    k_pre, v_pre = prefix_kv
-    q = q * q.shape[-1] ** -0.5
-    to_prefix = q @ k_pre.transpose(-1, -2)  # (P,H,T,M)
-    out = []
-    for own, ask in zip(part.groups, queries or part.groups, strict=True):
-        q_g = _runs(q, ask)
-        scores = q_g @ _runs(k, own).transpose(-1, -2)  # (P,H,count,query length,length)
-        if ask.length > 1 or not own.sees_itself:
-            scores = scores + _causal_bias(own, scores)[-ask.length :]
-        if part.hidden_T is not None:
-            scores = scores + part.hidden_T[own.start : own.stop].view(own.count, 1, own.length).to(scores.dtype)
-        pre_g = _runs(to_prefix, ask)
-        joint = torch.cat([pre_g, scores.expand(*pre_g.shape[:-1], -1)], dim=-1).softmax(dim=-1)
-        w_pre, w_own = joint.split([pre_g.shape[-1], own.length], dim=-1)
-        attended = (w_own @ _runs(v, own)).flatten(2, 3) + w_pre.flatten(2, 3) @ v_pre
-        out.append(attended)
-    return torch.cat(out, dim=2)
-
-
-def _runs(x_PHTh: Tensor, g: Group) -> Tensor:
-    """The tokens of a group, one row a class: (P,H,count,length,h)."""
-    return x_PHTh[:, :, g.start : g.stop].unflatten(2, (g.count, g.length))
-
-
-def _causal_bias(group: Group, like: Tensor) -> Tensor:
-    """(T,T) additive mask: 0 on and below the diagonal, -inf above."""
-    shape = (group.length, group.length)
-    bias = torch.full(shape, float("-inf"), device=like.device, dtype=like.dtype).triu_(1)
-    if not group.sees_itself:
-        bias[-1, -1] = float("-inf")
-    return bias

@@ -1,10 +1,10 @@
-"""Run a function over parts of a label space with the memory of one part, gradients included.
+"""Run a function over parts of a label space with bounded memory, gradients included.
 
-The forward pass keeps no activations; the backward pass computes each part again and adds up the gradients
-of the shared inputs. It is one function over all parts rather than a checkpoint around each: results go
-into one buffer made in advance and nothing long-lived lies between the large temporary tensors, so the
-allocator can reuse their memory from part to part (with a checkpoint a part, resident memory was seen to
-grow with their number).
+As many parts as a budget has room for keep their activations for the backward pass, as any graph does. The others keep
+none: the backward pass computes each of them again and adds up the gradients of the shared inputs. That is one
+function over all of them rather than a checkpoint around each: results go into one buffer made in advance and nothing
+long-lived lies between the large temporary tensors, so the allocator can reuse their memory from part to part (with a
+checkpoint a part, resident memory was seen to grow with their number).
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.text.budget import counting, kept_bytes
 from vlmprompt.backbones.text.layout import Layout
 from vlmprompt.backbones.text.tower import Chunking
 
 Part = Callable[..., Tensor]
 
-# Tokens (times prompts) whose activations are held at once, on a CPU and elsewhere; ViT-B text: about 0.3 MB a token.
+# Tokens (times prompts) of a part, on a CPU and elsewhere, of a tower of this width; ViT-B text: 0.25 MB a token.
+WIDTH = 512
 SUFFIX_TOKENS = (2048, 16384)  # where texts share their beginning
-WHOLE_TOKENS = (6400, 16384)  # of whole texts: 100 classes of 64 positions fit without recomputation
+WHOLE_TOKENS = (6400, 16384)  # of whole texts: 100 classes of 64 positions are one part
 
 
-def most_tokens(held: tuple[int, int], device: torch.device, n_prompts: int) -> int:
-    """Tokens that a chunk of classes may have, where each is run with so many prompts."""
+def most_tokens(held: tuple[int, int], device: torch.device, n_prompts: int, width: int) -> int:
+    """Tokens that a chunk of classes may have, where each is run with so many prompts by a tower of this width."""
     on_cpu, elsewhere = held
-    return (on_cpu if device.type == "cpu" else elsewhere) // n_prompts
+    return (on_cpu if device.type == "cpu" else elsewhere) * WIDTH // (width * n_prompts)
 
 
 def run_parts(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence[Tensor]) -> Tensor:
@@ -51,15 +53,35 @@ def run_layout(layout: Layout, run: Part, inputs: Sequence[Tensor], chunk: Chunk
 
     Args:
         run: maps a chunk and `inputs` to (P, K of the chunk, d).
-        chunk: what was asked for; "auto" keeps the activations for the backward pass where all are in one chunk.
+        chunk: what was asked for; "auto" keeps activations for the backward pass as far as the budget goes.
     """
-    recompute = chunk != "auto" or len(layout.chunks) > 1
-    if recompute and torch.is_grad_enabled():
-        parts = [partial(run, part) for part in layout.chunks]
-        features = run_parts(parts, [len(part.labels) for part in layout.chunks], inputs)
+    parts = [partial(run, part) for part in layout.chunks]
+    sizes = [len(part.labels) for part in layout.chunks]
+    if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in inputs):
+        features = torch.cat([part(*inputs) for part in parts], dim=1)
+    elif chunk != "auto":
+        features = run_parts(parts, sizes, inputs)
     else:
-        features = torch.cat([run(part, *inputs) for part in layout.chunks], dim=1)
+        features = _within_budget(parts, sizes, inputs)
     return features.index_select(1, layout.restore_K)
+
+
+def _within_budget(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence[Tensor]) -> Tensor:
+    """The parts' results side by side; the first one says how much a part keeps, as none after it is larger."""
+    if len(parts) == 1:
+        return parts[0](*inputs)
+    budget = kept_bytes(inputs[0].device)
+    first, held = counting(lambda: parts[0](*inputs))
+    # A part that is computed again needs the room of one.
+    kept = len(parts) if held * len(parts) <= budget else int(budget // held) - 1
+    if kept < 1:
+        del first
+        return run_parts(parts, sizes, inputs)
+    # The backward pass goes from the newest to the oldest, so what is kept is released before anything is computed
+    # again: parts in the middle run before those at the end.
+    again = slice(1, 1 + len(parts) - kept)
+    middle = [run_parts(parts[again], sizes[again], inputs)] if kept < len(parts) else []
+    return torch.cat([first, *middle, *(part(*inputs) for part in parts[again.stop :])], dim=1)
 
 
 class _Recomputed(torch.autograd.Function):

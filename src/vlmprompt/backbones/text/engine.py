@@ -155,8 +155,8 @@ class TextEngine:
         Args:
             prompts: see `TextPrompts`.
             classes: from `class_tokens`.
-            chunk: classes a chunk, with activations recomputed in the backward pass; "auto" chunks (and
-                recomputes) only where a label space needs it.
+            chunk: classes a chunk, with activations recomputed in the backward pass; "auto" chunks only where a
+                label space needs it, and recomputes what is beyond a budget (see `budget.kept_bytes`).
 
         Returns:
             (P,K,d); (B,P,K,d) for image-conditioned contexts.

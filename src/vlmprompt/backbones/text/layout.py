@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.text.limit import require_fitting
 from vlmprompt.backbones.text.tower import Chunking
+from vlmprompt.backbones.text.windows import Group, Windows
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
 
 # An entry of a text: a token id, or the index of a context token as (index,).
@@ -96,25 +97,6 @@ class Assembly:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Classes of one suffix length: `count` runs of `length` tokens from flat position `start`.
-
-    Attributes:
-        sees_itself: whether the last token of a run attends to itself.
-    """
-
-    start: int
-    count: int
-    length: int
-    sees_itself: bool = True
-
-    @property
-    def stop(self) -> int:
-        """One past the last flat position."""
-        return self.start + self.count * self.length
-
-
-@dataclass(frozen=True)
 class Chunk:
     """The suffixes of some classes, flat.
 
@@ -141,6 +123,20 @@ class Chunk:
     first_K: Tensor
     ends_K: Tensor
     hidden_T: Tensor | None
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Where all tokens ask for attention."""
+        return self._windows(ends=False)
+
+    @cached_property
+    def end_windows(self) -> Windows:
+        """Where the last token of each class asks."""
+        return self._windows(ends=True)
+
+    @outliving()
+    def _windows(self, *, ends: bool) -> Windows:
+        return Windows.of(self.groups, self.hidden_T, ends=ends, device=self.ids_T.device)
 
 
 @dataclass(frozen=True)

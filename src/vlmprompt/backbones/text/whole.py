@@ -2,8 +2,9 @@
 
 What is still exact: embeddings of fixed tokens are looked up once for all prompts, the first layer's queries, keys and
 values are computed once for all texts that have a token at one position (see `Repeats`), the last layer computes the
-position alone that is read (see `OwnTransformer`), and over many classes the work is cut into chunks whose activations
-are recomputed in the backward pass. Where pads are seen, a text is never cut: it would have another feature.
+position alone that is read (see `OwnTransformer`), and over many classes the work is cut into chunks, whose
+activations are recomputed in the backward pass beyond a budget of memory. Where pads are seen, a text is never cut: it
+would have another feature.
 
 Shapes: P prompts, K classes, Q = P*K texts, T tokens of a text, S slots of a deep prompt, R inserted tokens, D width,
 d joint width.
@@ -142,7 +143,7 @@ class WholeTower:
             placement.assembly,
             Frame(words.start, self.context_length, self.fill, words.pad, words.final),
             chunk=chunk,
-            most_tokens=most_tokens(WHOLE_TOKENS, self.device, len(placement.table_PJD)),
+            most_tokens=most_tokens(WHOLE_TOKENS, self.device, len(placement.table_PJD), self.width),
             device=self.device,
         )
         return run_layout(layout, partial(self._texts, placement, run), placement.tensors(), chunk)
