@@ -33,8 +33,10 @@ class Environment:
 
     def pip(self, *arguments: str | Path) -> None:
         """Run pip for it."""
-        quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
-        own = [sys.executable, "-m", "pip", "--python", self.python, arguments[0], *quiet, *arguments[1:]]
+        # Not --quiet, which would also hide why requirements conflict; nothing is shown unless it fails.
+        plain = ["--progress-bar", "off"] if arguments[0] == "install" else []
+        plain += ["--disable-pip-version-check", "--no-input"]
+        own = [sys.executable, "-m", "pip", "--python", self.python, arguments[0], *plain, *arguments[1:]]
         run(own, cwd=self.folder)
 
 
