@@ -14,6 +14,7 @@ from vlmprompt.config.places import user_cache
 from vlmprompt.shown import size
 
 FOLDER, PREFIX, SUFFIX = "features", "features-", ".safetensors"
+USED = "used"  # empty files, touched when those of their names are read
 OFF = "off"
 # Whoever adds to the store or takes from it holds this for the moment: its size is then what it was found to be.
 ROOM = "room"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from vlmprompt.atomic import replacing
 from vlmprompt.backbones.digest import tensors_digest
-from vlmprompt.backbones.store.place import PREFIX, SUFFIX, Store
+from vlmprompt.backbones.store.place import PREFIX, SUFFIX, USED, Store
 from vlmprompt.claims.claim import BusyError, claim
 from vlmprompt.errors import InputError
 from vlmprompt.regular import regular
@@ -127,9 +126,14 @@ class Shard:
             yield
 
     def touch(self) -> None:
-        """Note that it is used now: files that were not for longest are the first to be pruned."""
+        """Note that it is used now: files that were not for longest are the first to be pruned.
+
+        The time of an empty file beside it: times of access change with whoever looks, and not on every file system.
+        """
         with suppress(OSError):
-            os.utime(self.path, ns=(time.time_ns(), self.path.stat().st_mtime_ns))
+            stamp = self.folder / USED / self.path.name
+            stamp.parent.mkdir(exist_ok=True)
+            stamp.touch()
 
     def move_aside(self) -> str:
         """Give the file another name, for whoever wants to look at it; says so."""

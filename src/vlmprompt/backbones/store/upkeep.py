@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmprompt.backbones.store.in_use import in_use
-from vlmprompt.backbones.store.place import SUFFIX, Store, files_in
+from vlmprompt.backbones.store.place import SUFFIX, USED, Store, files_in
 from vlmprompt.backbones.store.shard import UnfitError, opened
 from vlmprompt.errors import InputError, UsageError
 
@@ -99,8 +99,8 @@ def prune(store: Store, most: float) -> dict[str, Any]:
 def _files(store: Store) -> Iterator[Held]:
     for entry in files_in(store.folder):
         with suppress(OSError):  # it has gone meanwhile
-            seen = entry.stat(follow_symlinks=False)
-            yield Held(Path(entry.path), seen.st_size, max(seen.st_atime, seen.st_mtime))
+            seen, path = entry.stat(follow_symlinks=False), Path(entry.path)
+            yield Held(path, seen.st_size, max(seen.st_mtime, _stamp(path)))
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -111,8 +111,17 @@ def _about(path: Path) -> dict[str, Any]:
     return about if isinstance(about, dict) else {"tower": OTHER}
 
 
+def _stamp(path: Path) -> float:
+    """When it was last read; 0 if it was not."""
+    try:
+        return (path.parent / USED / path.name).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
+        (path.parent / USED / path.name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot delete {path}: {error.strerror}") from error
