@@ -64,14 +64,19 @@ def measured(runs: Sequence[Path], others: Path, backbone: Backbone, **more: Any
     return evaluate_each(runs, ["accuracy", "ood"], where, backbone=backbone, **told, **more)
 
 
-@pytest.mark.parametrize("which", [[0], [1], [0, 1]])
+@pytest.mark.parametrize(("which", "reference"), [([0], "zeroshot"), ([1], "linear_probe"), ([0, 1], "zeroshot")])
 def test_each_image_goes_through_the_tower_once(
-    which: list[int], runs: list[Path], tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    which: list[int],
+    reference: str,
+    runs: list[Path],
+    tiny_backbone: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     others, chosen = make_others(tmp_path, "noise", ["a"]), [runs[i] for i in which]
     with monkeypatch.context() as patch:
         seen = Seen(tiny_backbone, patch)
-        rows = measured(chosen, others, tiny_backbone)
+        rows = measured(chosen, others, tiny_backbone, reference=reference)
     tested = {file: n for file, n in seen.files.items() if "/test/" in file or "/noise/" in file}
     assert len(tested) == 12 + 3 and set(tested.values()) == {1}
     assert seen.through == seen.files.total()  # the rest are images that the probes are fitted on
@@ -79,5 +84,5 @@ def test_each_image_goes_through_the_tower_once(
         patch.setattr(ImageBank, "_together", lambda self, method, *_: [method])
         patch.setattr(ImageBank, "_from_kept", lambda *_: None)
         apart = Seen(tiny_backbone, patch)
-        assert measured(chosen, others, tiny_backbone) == rows
+        assert measured(chosen, others, tiny_backbone, reference=reference) == rows
     assert apart.through > seen.through
