@@ -77,8 +77,7 @@ def _trained(folder: Path, backbone: Backbone) -> Path:
         for i, name in enumerate(CLASSES):
             _write(folder / "photos" / split / name, n, 40 + 10 * i)
     _write(folder / "others" / "thing", OTHERS, 90)
-    settings = {"shots": 1, "max_steps": 1, "runtime": _runtime(folder)}
-    return train("gallop", f"folder:{folder / 'photos'}", backbone, **settings).path
+    return train("gallop", f"folder:{folder / 'photos'}", backbone, shots=1, max_steps=1, runtime=_runtime(folder)).path
 
 
 def _runtime(folder: Path) -> Runtime:

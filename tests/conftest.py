@@ -5,6 +5,7 @@ No test depends on time: hypothesis has one profile here, without any limit of t
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 
 # Read when torch, NumPy and huggingface_hub are imported. The models of the tests are tiny: a second thread only spins.
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-# For what fixtures of a session or a module cache, such as features of a trained run; each test has a folder of its own.
+# For what fixtures of a session or a module cache, such as features of a run; each test has a folder of its own.
 os.environ |= {"VLMPROMPT_CACHE_DIR": tempfile.mkdtemp(prefix="vlmprompt-tests-")}
 
 import hypothesis
@@ -28,7 +29,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
 
-CACHE = Path(os.environ["VLMPROMPT_CACHE_DIR"])
+atexit.register(shutil.rmtree, os.environ["VLMPROMPT_CACHE_DIR"], ignore_errors=True)
 
 hypothesis.settings.register_profile(
     "tests",
@@ -77,10 +78,9 @@ def tiny_architecture(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 @pytest.fixture(scope="session", autouse=True)
 def _process_server() -> Iterator[None]:
-    """Ends with the tests, and so does their cache."""
+    """Ends with the tests."""
     yield
     stop_server()
-    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from vlmprompt.errors import InputError
 from vlmprompt.progress import Progress, Task
 
 CPU = torch.device("cpu")
+# Stores that could not be written to, of which this process has told.
+_told: set[Path] = set()
 
 
 class StoreWork:
@@ -101,7 +104,9 @@ class StoreWork:
         except InputError as error:
             reason = error.message
         self.writes = False
-        self._progress.warn(f"features are not kept on disk: {reason}; the run goes on with them in memory")
+        if self._store.folder not in _told:
+            _told.add(self._store.folder)
+            self._progress.warn(f"features are not kept on disk: {reason}; the run goes on with them in memory")
         return False
 
     def _about(self, part: Part, number: int) -> dict[str, object]:
