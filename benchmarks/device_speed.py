@@ -151,7 +151,8 @@ def evaluating(setting: Setting) -> Iterator[Row]:
         for name in ("thing", "other"):
             write_images(base / "photos" / "train" / name, setting, count=1)
         backbone = towers(setting)
-        runtime = Runtime(device=str(setting.device), workers=setting.workers, runs_dir=base / "runs")
+        where = {"device": str(setting.device), "workers": setting.workers, "runs_dir": base / "runs"}
+        runtime = Runtime(**where, feature_cache="off")  # each repeat runs the tower
         config = RunConfig(
             method="zeroshot", data=f"folder:{base / 'photos'}", backbone=backbone.spec, random_weights=0
         )

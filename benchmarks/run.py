@@ -47,6 +47,8 @@ BENCHES = (
     "predict",
     "tip_adapter",
     "workers",
+    "one_pass",
+    "feature_store",
 )
 
 

@@ -28,7 +28,7 @@ IMPORTS = "import vlmprompt.cli.sweep, vlmprompt.evaluation.sweep, open_clip, sk
 
 def measure(repeats: int = 1) -> list[Row]:
     """Medians of CPU seconds of whole commands."""
-    bare = median(_cpu([sys.executable, "-c", IMPORTS]) for _ in range(3))
+    bare = median(cpu_of([sys.executable, "-c", IMPORTS]) for _ in range(3))
     alone, shared = [], []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as place:
@@ -50,10 +50,10 @@ def measure(repeats: int = 1) -> list[Row]:
 def _sweep(out: Path, seeds: int, *more: str) -> float:
     given = [part for seed in range(1, seeds + 1) for part in ("--seed", str(seed))]
     where = ["--out", str(out), "--feature-cache", str(out) + "-features", "--workers", "0", "--device", "cpu"]
-    return _cpu([sys.executable, "-m", "vlmprompt", "sweep", *SWEEP, *given, *where, "--no-reference", *more])
+    return cpu_of([sys.executable, "-m", "vlmprompt", "sweep", *SWEEP, *given, *where, "--no-reference", *more])
 
 
-def _cpu(command: Sequence[str]) -> float:
+def cpu_of(command: Sequence[str]) -> float:
     """CPU seconds of a command and of the processes that it waited for."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

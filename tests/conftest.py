@@ -5,13 +5,18 @@ No test depends on time: hypothesis has one profile here, without any limit of t
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 # Read when torch, NumPy and huggingface_hub are imported. The models of the tests are tiny: a second thread only spins.
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+# For what fixtures of a session or a module cache, such as features of a run; each test has a folder of its own.
+os.environ |= {"VLMPROMPT_CACHE_DIR": tempfile.mkdtemp(prefix="vlmprompt-tests-")}
 
 import hypothesis
 import open_clip
@@ -23,6 +28,8 @@ from tests.tiny_architectures import register
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
+
+atexit.register(shutil.rmtree, os.environ["VLMPROMPT_CACHE_DIR"], ignore_errors=True)
 
 hypothesis.settings.register_profile(
     "tests",

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.contract import Cell as Cell
     from vlmprompt.evaluation.contract import Measurement as Measurement
     from vlmprompt.evaluation.contract import MetricValue as MetricValue
+    from vlmprompt.evaluation.contract import Reading as Reading
     from vlmprompt.evaluation.contract import Subject as Subject
     from vlmprompt.evaluation.contract import Suite as Suite
     from vlmprompt.evaluation.contract import impossible as impossible

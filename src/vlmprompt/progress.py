@@ -49,3 +49,12 @@ class SilentProgress:
     def warn(self, text: str) -> None:
         """Kept in `warnings`."""
         self.warnings.append(text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `4.2 s`, `3:07` or `2:03:07`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

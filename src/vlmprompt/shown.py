@@ -40,6 +40,11 @@ def several(count: int, one: str, more: str) -> str:
     return f"{count} {one if count == 1 else more}"
 
 
+def size(count: float) -> str:
+    """A number of bytes: "20.1 GB", "3.4 MB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def problem(error: ValidationError) -> str:
     """The first thing that a model refuses of a file: where it stands, and what is wrong with it."""
     first = error.errors(include_url=False)[0]

@@ -131,7 +131,7 @@ def test_a_dry_run_trains_nothing(
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls([row(), row(metric="ece_15", value=0.125, higher_is_better=False)])
-    monkeypatch.setattr(runner, "evaluate", calls)
+    monkeypatch.setattr(runner, "evaluate_each", calls)
     monkeypatch.setattr(runs, "load_run", lambda path: SimpleNamespace(path=path))
     monkeypatch.setattr(runs, "newest_run", lambda runs_dir: runs_dir / "newest")
     return calls
@@ -142,21 +142,19 @@ def test_evaluate_takes_the_newest_run_and_says_so(measured: Calls, capsys: pyte
     captured = capsys.readouterr()
     assert f"newest run: {Path('there/newest')}" in captured.err
     assert "25.00" in captured.out
-    subject, suites, runtime = measured.args[0]
+    (subject,), suites, runtime = measured.args[0]
     assert (subject.path, suites, runtime.runs_dir) == (Path("there/newest"), ["accuracy"], Path("there"))
     assert (measured.kwargs[0]["reference"], measured.kwargs[0]["force"]) == (True, False)
 
 
-def test_evaluate_shares_towers_between_runs(measured: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_measures_runs_together(measured: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--suite", "few-shot", "--suite", "accuracy", "--no-reference", "--force", "--json"]
     assert main(["evaluate", "a", "b", *flags]) == 0
-    assert [args[0].path for args in measured.args] == [Path("a"), Path("b")]
-    assert measured.args[0][1] == ["few-shot", "accuracy"]
-    first, second = measured.kwargs
-    assert (first["reference"], first["force"]) == (False, True)
-    assert first["resources"] is second["resources"]
+    ((together, suites, _),) = measured.args
+    assert [run.path for run in together] == [Path("a"), Path("b")] and suites == ["few-shot", "accuracy"]
+    assert (measured.kwargs[0]["reference"], measured.kwargs[0]["force"]) == (False, True)
     rows = document(capsys)["data"]["rows"]
-    assert len(rows) == 4
+    assert len(rows) == 2
     assert rows[0] == row().public()
 
 

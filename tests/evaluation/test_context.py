@@ -122,7 +122,7 @@ def test_suites_that_ask_for_the_same_share_predictions(tiny_backbone: Backbone)
     assert len(reads) == 9
     other = make_context(dataset, bank, Seeing(tiny_backbone, dataset.class_names, CoOpConfig(n_ctx=2)), seed=2)
     assert other.predict(other.method(), dataset) is not first
-    assert first.bytes == 9 * 3 * 4 + 9 * 8
+    assert first.held == 9 * 3 * 4 + 9 * 8
 
 
 def test_data_sets_of_one_content_are_not_mixed_up(tiny_backbone: Backbone) -> None:

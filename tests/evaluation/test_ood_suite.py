@@ -27,8 +27,9 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.errors import CapabilityError, InputError, UsageError
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.failures import incomplete
+from vlmprompt.evaluation.measuring import Runner
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
-from vlmprompt.evaluation.runner import Runner, evaluate
+from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.evaluation.scored import score_split
 from vlmprompt.evaluation.suites.ood import OodSuite
 from vlmprompt.methods.build import build_method

@@ -24,8 +24,8 @@ from vlmprompt.data.ood_sets import OodSet
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import CapabilityError, PluginError, UsageError, VlmPromptError
 from vlmprompt.evaluation.context import Context
+from vlmprompt.evaluation.measuring import Runner
 from vlmprompt.evaluation.ood_metrics import ood_metrics
-from vlmprompt.evaluation.runner import Runner
 from vlmprompt.evaluation.scored import score_split
 from vlmprompt.evaluation.suites.ood import OodSuite
 from vlmprompt.methods.contract import PromptMethod

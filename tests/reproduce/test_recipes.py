@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from tests.training.material import make_photos, runtime
-from vlmprompt.backbones.features import CachedFeatures, extract
+from vlmprompt.backbones.cached import CachedFeatures
+from vlmprompt.backbones.extraction import Extraction
+from vlmprompt.backbones.features import carry_out
 from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation import images
 from vlmprompt.evaluation.load import load_suites
+from vlmprompt.progress import Progress
 from vlmprompt.reproduce.missing import Present
 from vlmprompt.reproduce.recipe import REFERENCE_NAMES, Recipe, load_recipe, recipe_names
 from vlmprompt.reproduce.report import report
@@ -120,7 +123,7 @@ def test_a_table_of_somebody_elses_is_not_replaced(
 def test_a_second_run_measures_nothing(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, out = load_recipe(str(small)), tmp_path / "out"
     first = reproduce(recipe, runtime(tmp_path), out=out, seeds=[1])
-    monkeypatch.setattr("vlmprompt.evaluation.runner.measured", lambda *a: pytest.fail("measured again"))
+    monkeypatch.setattr("vlmprompt.evaluation.measuring.measured", lambda *a: pytest.fail("measured again"))
     assert reproduce(recipe, runtime(tmp_path), out=out, seeds=[1]) == first
 
 
@@ -241,11 +244,11 @@ def test_images_are_read_once_for_all_grids(small: Path, tmp_path: Path, monkeyp
     small.write_text(same, encoding="utf-8")
     computed: list[str] = []
 
-    def counted(*args: Any, **kwargs: Any) -> CachedFeatures:
-        computed.append(kwargs["description"])
-        return extract(*args, **kwargs)
+    def counted(work: Extraction, progress: Progress, description: str) -> list[CachedFeatures]:
+        computed.append(description)
+        return carry_out(work, progress, description)
 
-    monkeypatch.setattr(images, "extract", counted)
+    monkeypatch.setattr(images, "carry_out", counted)
     rows = reproduce(load_recipe(str(small)), runtime(tmp_path), out=tmp_path / "out", seeds=[1])
     assert {row.method for row in rows} == {"coop", "coop, 4 tokens", "zeroshot", "linear_probe"}
     assert computed == ["test images of photos"]

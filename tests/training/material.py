@@ -160,8 +160,9 @@ class Hooked(SilentProgress):
 
     @contextmanager
     def task(self, description: str, total: int | None, *, unit: str = "it") -> Iterator[Task]:
-        self._description = description
+        outer, self._description = self._description, description
         yield self
+        self._description = outer
 
     def advance(self, amount: int = 1, **fields: float | str) -> None:
         self.fields = fields

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -179,11 +179,32 @@ class Backbone:
             InputError: the images are no such batch, or of a size that the tower does not take.
         """
         needs = ImageNeeds() if needs is None else needs
-        grad: AbstractContextManager[Any] = nullcontext() if needs.grad else torch.no_grad()
+        with self._passing(images, grad=needs.grad) as batch_B3HW:
+            return self.vision.encode(batch_B3HW, needs, VisualPrompts() if prompts is None else prompts)
+
+    def encode_image_each(self, images: Tensor, needs: Sequence[ImageNeeds]) -> list[ImageFeatures]:
+        """What `encode_image` gives for each of several needs, to the bit, of one pass through the tower.
+
+        Args:
+            images: (B,3,H,W).
+            needs: none of them with gradients.
+
+        Raises:
+            InputError: see `encode_image`.
+        """
+        if len(needs) == 1:
+            return [self.encode_image(images, needs[0])]
+        with self._passing(images, grad=False) as batch_B3HW:
+            return self.vision.encode_each(batch_B3HW, needs)
+
+    @contextmanager
+    def _passing(self, images: Tensor, *, grad: bool) -> Iterator[Tensor]:
+        """Images on their way through the tower; one that does not take their size says so."""
+        mode: AbstractContextManager[Any] = nullcontext() if grad else torch.no_grad()
         images = self._batch(images)
         try:
-            with grad:
-                return self.vision.encode(images, needs, VisualPrompts() if prompts is None else prompts)
+            with mode:
+                yield images
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

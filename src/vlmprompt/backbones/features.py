@@ -1,77 +1,40 @@
 """Image features computed once: for methods whose image tower is frozen, an epoch is then a walk over tensors.
 
-Either one deterministic view of each image (exact), or V recorded random views. Kept in memory, and with a
-cache folder also on disk (see `feature_file`); the key is a digest of the tower's weights, its arithmetic, its
-transform, what was read of it, the views and the images (ids, and files by size and modification time, others by their
-keys).
+Either one deterministic view of each image (exact), or V recorded random views. They are kept in a store on disk that
+all commands share (see `store`), and read from there; where there is none, or it has no room, they are kept in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.feature_file import LABELS, FeatureFile
+from vlmprompt.backbones.cached import CachedFeatures as CachedFeatures
+from vlmprompt.backbones.extraction import Extraction, is_keyed
+from vlmprompt.backbones.extraction import FeatureReader as FeatureReader
+from vlmprompt.backbones.extraction import PlainReader as PlainReader
+from vlmprompt.backbones.extraction import feature_bytes as feature_bytes
 from vlmprompt.backbones.outliving import outliving
-from vlmprompt.backbones.types import ImageFeatures, ImageNeeds
-from vlmprompt.claims.work import take
+from vlmprompt.backbones.store.keys import nameless
+from vlmprompt.backbones.store.place import GB, Store
+from vlmprompt.backbones.store.work import StoreWork
+from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.config.models import Runtime
-from vlmprompt.data.contents import file_state, image_key, says_which
-from vlmprompt.data.images import VERSION
-from vlmprompt.data.loader import ImageLoader
-from vlmprompt.data.records import Record, records_digest
+from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
-from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.progress import Progress, SilentProgress, Task, duration
+from vlmprompt.shown import size
 
 # Below this size features stay on the device that computed them; above, in main memory.
 ON_DEVICE_BYTES = 4 * 2**30
+# From here on what is computed is large: how long it will take is said as well, after the first batch.
+LARGE_BYTES, LARGE_ROWS = GB, 10_000
 
 
-class FeatureReader(Protocol):
-    """The part of a method that decides what is read of an image."""
-
-    def image_needs(self) -> ImageNeeds:
-        """See `PromptMethod.image_needs`."""
-
-    def image_extra(self, images: Tensor, labels: Tensor | None) -> Mapping[str, Tensor]:
-        """See `PromptMethod.image_extra`."""
-
-    def feature_key(self) -> str:
-        """See `PromptMethod.feature_key`."""
-
-
-@dataclass(frozen=True)
-class CachedFeatures:
-    """Features of V views of n images, view after view: row v*n + i is view v of record i.
-
-    Attributes:
-        features: raw features of all V*n rows.
-        labels: (V*n,).
-        views: V.
-        bytes: their size.
-        source: "computed" or the file they were read from.
-    """
-
-    features: ImageFeatures
-    labels: Tensor
-    views: int
-    source: str = "computed"
-
-    @property
-    def bytes(self) -> int:
-        """Size of all tensors."""
-        return sum(t.numel() * t.element_size() for t in self.features.tensors().values())
-
-
-@outliving()
 def extract(
     method: FeatureReader,
     records: Sequence[Record],
@@ -87,6 +50,8 @@ def extract(
 ) -> CachedFeatures:
     """Features of records as a method needs them.
 
+    Any number of processes may ask for the same: each computes what no other one is computing, and reads the rest.
+
     Args:
         views: 1 = the deterministic test view; V > 1 = V random training views, recorded by `seed`.
         batch_size: images a step of the tower.
@@ -95,142 +60,133 @@ def extract(
     Raises:
         InputError: the method needs gradients through the tower, or an image cannot be read.
     """
-    if method.image_needs().grad:
+    work = Extraction((method,), records, backbone, runtime, views, seed, batch_size, labelled)
+    return carry_out(work, progress or SilentProgress(), description)[0]
+
+
+def extract_each(
+    readers: Sequence[FeatureReader],
+    records: Sequence[Record],
+    *,
+    backbone: Backbone,
+    runtime: Runtime,
+    batch_size: int = 100,
+    progress: Progress | None = None,
+    description: str = "image features",
+) -> list[CachedFeatures]:
+    """Features of the test view of records as each of several readers needs them, of one pass through the tower.
+
+    To the bit what `extract` gives for each.
+
+    Raises:
+        InputError: see `extract`.
+    """
+    work = Extraction(tuple(readers), records, backbone, runtime, 1, 0, batch_size, True)
+    return carry_out(work, progress or SilentProgress(), description)
+
+
+@outliving()
+def carry_out(work: Extraction, progress: Progress, description: str) -> list[CachedFeatures]:
+    """The features of each reader. Raises: InputError, see `extract`."""
+    if any(reader.image_needs().grad for reader in work.readers):
         raise InputError("this method trains through the image tower, its features cannot be cached")
-    shown: Progress = progress or SilentProgress()
-
-    def computed() -> CachedFeatures:
-        shown.message(_cost(method, backbone, len(records), views))
-        rows = list(_compute(method, records, backbone, runtime, views, seed, batch_size, shown, description, labelled))
-        return CachedFeatures(ImageFeatures.cat(f for f, _ in rows), torch.cat([y for _, y in rows]), views)
-
-    file = _cache_file(method, records, backbone, runtime, views, seed, shown)
-    return computed() if file is None else _kept(file, views, computed, shown)
-
-
-def _kept(file: FeatureFile, views: int, compute: Callable[[], CachedFeatures], progress: Progress) -> CachedFeatures:
-    """Features from their file; of many processes that want the same, one computes them, and the others wait."""
-    found: list[CachedFeatures] = []
-
-    def read() -> bool:
-        named = file.read(progress)
-        if named is not None:
-            labels = named.pop(LABELS)
-            found.append(CachedFeatures(ImageFeatures.from_tensors(named), labels, views, str(file.path)))
-        return named is not None
-
-    def attempt(file: FeatureFile) -> None:
-        if read():
-            return
-        before = file.state()  # not None: it cannot be used
-        with file.claimed():
-            if file.state() not in (None, before) and read():  # made by whoever had the claim until now
-                return
-            found.append(compute())
-            file.write({**found[0].features.tensors(), LABELS: found[0].labels}, progress)
-
-    for _ in take([file], attempt, progress):
-        pass
-    return found[0]
+    store = _store(work, progress)
+    if store is None:
+        with _watched(work, progress, description, work.rows, "") as task:
+            return _in_memory(work, task)
+    stored = StoreWork(work, store, progress)
+    missing = stored.missing_rows
+    if not missing:
+        progress.message(f"features of {_what(work)} are read from {store.folder}")
+        return _at_home(work, stored.features())
+    kept = f", kept in {store.folder}" if stored.writes else f", kept in memory: {store.words}"
+    if missing < work.rows:
+        kept = f", {work.rows - missing:,} of {work.rows:,} are there{kept}"
+    with _watched(work, progress, description, missing, kept) as task:
+        stored.carry_out(task)
+    return _at_home(work, stored.features())
 
 
-def feature_bytes(needs: ImageNeeds, backbone: Backbone, n_rows: int) -> int:
-    """Size of fp32 features of n rows, known before they are computed."""
-    vision = backbone.vision
-    width = vision.joint_dim if needs.space == "joint" else vision.local_width
-    return 4 * n_rows * (vision.joint_dim + (vision.n_local * width if needs.local else 0))
+def fits_store(work: Extraction, progress: Progress) -> bool:
+    """Whether the features are in the store, or may be."""
+    store = _store(work, SilentProgress())
+    return store is not None and StoreWork(work, store, progress).writes
 
 
-def _cost(method: FeatureReader, backbone: Backbone, n: int, views: int) -> str:
-    size = feature_bytes(method.image_needs(), backbone, n * views)
-    kind = "1 deterministic view" if views == 1 else f"{views} random views"
-    return f"computing features of {n} images, {kind}: {size / 1e6:.1f} MB"
-
-
-def _compute(
-    method: FeatureReader,
-    records: Sequence[Record],
-    backbone: Backbone,
-    runtime: Runtime,
-    views: int,
-    seed: int,
-    batch_size: int,
-    progress: Progress,
-    description: str,
-    labelled: bool,
-) -> Iterator[tuple[ImageFeatures, Tensor]]:
-    """Batches of features and labels, on the device where they are small enough together."""
-    needs = method.image_needs()
-    small = feature_bytes(needs, backbone, len(records) * views) <= ON_DEVICE_BYTES
-    home = backbone.device if small else torch.device("cpu")
-    with progress.task(description, len(records) * views, unit="img") as task:
-        for view in range(views):
-            loader = ImageLoader(
-                records,
-                backbone.transform(train=views > 1),
-                batch_size,
-                device=backbone.device,
-                workers=runtime.workers,
-                augment_seed=(seed, view) if views > 1 else None,
-            )
-            for batch in loader:
-                features = backbone.encode_image(batch.images_B3HW, needs)
-                extra = method.image_extra(batch.images_B3HW, batch.labels_B if labelled else None)
-                kept = replace(features, extra=extra)
-                yield kept.to(home, torch.float32), batch.labels_B.to(home)
-                task.advance(len(batch.labels_B))
-
-
-def _cache_file(
-    method: FeatureReader,
-    records: Sequence[Record],
-    backbone: Backbone,
-    runtime: Runtime,
-    views: int,
-    seed: int,
-    progress: Progress,
-) -> FeatureFile | None:
-    if runtime.feature_cache is None:
+def _store(work: Extraction, progress: Progress) -> Store | None:
+    """The store, unless there is none, or it could not be told later what was computed of which image."""
+    store = Store.of(work.runtime)
+    if store is None or not all(map(is_keyed, work.readers)):
         return None
-    unknown = next((record for record in records if not says_which(record)), None)
-    if unknown is not None:
-        kind = type(unknown.image).__name__
+    unknown = nameless(work.records)
+    if unknown is None:
+        return store
+    if store.asked:
         progress.warn(
-            f"features are not kept on disk: image {unknown.id} is no file, and its {kind} has no key that says which "
-            "image it is"
+            f"features are not kept on disk: image {unknown.id} is no file, and its {type(unknown.image).__name__} has "
+            "no key that says which image it is"
         )
-        return None
-    key = {
-        "backbone": backbone.digest,
-        "transform": asdict(backbone.preprocess),
-        "needs": _read(method.image_needs()),
-        "method": method.feature_key(),
-        "views": views,
-        "seed": seed if views > 1 else None,
-        "records": records_digest(records),
-        "pixels": [VERSION, any(record.upright for record in records)],
-        "files": [_state(record) for record in records],
-        **_arithmetic(backbone),
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
-    labels = torch.tensor([record.label for record in records]).repeat(views)
-    return FeatureFile(runtime.feature_cache / f"features-{digest[:32]}.safetensors", digest, labels)
+    return None
 
 
-def _read(needs: ImageNeeds) -> dict[str, object]:
-    """What is read of the tower; without what most methods do not ask for, as it always was."""
-    read = asdict(needs)
-    return read if needs.prompt_outputs else {k: v for k, v in read.items() if k != "prompt_outputs"}
+def _in_memory(work: Extraction, task: Task) -> list[CachedFeatures]:
+    """Computed now, on the device where they are small enough together."""
+    home = work.backbone.device if work.bytes <= ON_DEVICE_BYTES else torch.device("cpu")
+    parts: list[list[ImageFeatures]] = []
+    for part in work.whole:
+        for found in work.batches(part, work.hosts, home):
+            parts.append(found)
+            task.advance(len(found[0]))
+    whole = [ImageFeatures.cat(features).tensors() for features in zip(*parts, strict=True)]
+    labels = work.labels.to(home)
+
+    def own(number: int) -> ImageFeatures:
+        host = work.hosts.index(work.host_of[number])
+        return ImageFeatures.from_tensors(work.narrowed(whole[host], number))
+
+    return [CachedFeatures(own(number), labels, work.views) for number in range(len(work.readers))]
 
 
-def _arithmetic(backbone: Backbone) -> dict[str, object]:
-    """What equal weights compute otherwise by; empty as most towers are, whose keys stay what they were."""
-    precision = backbone.identity.precision
-    return ({} if precision == "fp32" else {"precision": precision}) | ({"quick": True} if backbone.is_quick else {})
+def _at_home(work: Extraction, found: list[CachedFeatures]) -> list[CachedFeatures]:
+    """On a device of its own if they are small enough; in main memory they are read as they are asked for.
+
+    What a reader adds of its own is read now: it may have changed when somebody finds it damaged.
+    """
+    device = work.backbone.device
+    if device.type != "cpu" and work.bytes <= ON_DEVICE_BYTES:
+        return [CachedFeatures(f.features.to(device), f.labels.to(device), f.views, f.source) for f in found]
+    for reader, features in zip(work.readers, found, strict=True):
+        if reader.feature_key():
+            features.features  # noqa: B018
+    return found
 
 
-def _state(record: Record) -> object:
-    """What an image is known by; None where its id says it all."""
-    if isinstance(record.image, Path):
-        return file_state(record.image)
-    return None if getattr(record.image, "key", None) == record.id else image_key(record)
+@contextmanager
+def _watched(work: Extraction, progress: Progress, description: str, rows: int, kept: str) -> Iterator[Task]:
+    """A task for computing some rows; their size is said first, and the time of many once it can be told."""
+    total = work.bytes * rows / work.rows * work.stored_share
+    progress.message(f"computing features of {_what(work)}: {size(total)}{kept}")
+    with progress.task(description, rows, unit="img") as task:
+        large = total >= LARGE_BYTES or rows >= LARGE_ROWS
+        yield _Outlook(task, rows, progress) if large else task
+
+
+def _what(work: Extraction) -> str:
+    kind = "1 deterministic view" if work.views == 1 else f"{work.views} random views"
+    return f"{len(work.records)} images, {kind}"
+
+
+class _Outlook:
+    """A task that says after its first batch how long it will take."""
+
+    def __init__(self, task: Task, rows: int, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self._task, self._rows, self._progress, self._clock = task, rows, progress, clock
+        self._start: float | None = clock()
+
+    def advance(self, amount: int = 1, **fields: float | str) -> None:
+        """See `Task.advance`."""
+        self._task.advance(amount, **fields)
+        if self._start is not None and amount < self._rows:
+            seconds = (self._clock() - self._start) * self._rows / amount
+            self._progress.message(f"about {duration(seconds)} for {self._rows:,} rows, by the first batch of {amount}")
+        self._start = None

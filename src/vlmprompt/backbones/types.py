@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LocalKind = Literal["value_block", "tokens", "value_only", "value_attention"]
 SpaceKind = Literal["pre_proj", "joint"]
 ContextScope = Literal["shared", "class", "image"]
+# The tensor of image features that all readers read; see `ImageFeatures.tensors`.
+GLOBAL = "global"
 
 
 def at_least_float(values: Tensor) -> Tensor:
@@ -110,7 +112,7 @@ class ImageFeatures(Shaped):
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name (`global`, `local`, `prompts`, `extra.<name>`), for storing."""
-        named = {"global": self.global_Bd}
+        named = {GLOBAL: self.global_Bd}
         if self.local_BNc is not None:
             named["local"] = self.local_BNc
         if self.prompts_BLC is not None:
@@ -121,7 +123,7 @@ class ImageFeatures(Shaped):
     def from_tensors(cls, named: Mapping[str, Tensor]) -> ImageFeatures:
         """Inverse of `tensors`."""
         extra = {name.removeprefix("extra."): t for name, t in named.items() if name.startswith("extra.")}
-        return cls(named["global"], named.get("local"), extra, named.get("prompts"))
+        return cls(named[GLOBAL], named.get("local"), extra, named.get("prompts"))
 
     @classmethod
     def cat(cls, parts: Iterable[ImageFeatures]) -> ImageFeatures:

@@ -42,7 +42,7 @@ COMMANDS = (
     Late("trackers", "listing", "Who is told of a run while it trains.", THERE),
     Late("executors", "listing", "Who carries out the runs of a sweep.", THERE),
     Late("providers", "listing", "Providers of class descriptions.", THERE),
-    Late("cache", "cache", "Answers that describe-classes has paid for.", THERE),
+    Late("cache", "cache", "Answers that describe-classes has paid for, and image features.", THERE),
     Late("plugins", "listing", "Installed plugins and what they provide.", THERE),
     Late("doctor", "doctor", "Check the installation: versions, devices, folders, plugins, and why one failed.", THERE),
 )

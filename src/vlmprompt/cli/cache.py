@@ -1,4 +1,4 @@
-"""`vlmprompt cache list|export|verify|prune`: the answers of language models that were paid for."""
+"""`vlmprompt cache`: the answers of language models that were paid for, and image features that were computed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlmprompt.cli.options import ForceFlag, JsonFlag
+from vlmprompt.cli.options import FeatureCacheOption, ForceFlag, JsonFlag
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.errors import InputError, UsageError
+from vlmprompt.shown import several, size
 
 if TYPE_CHECKING:
+    from vlmprompt.backbones.store.place import Store
     from vlmprompt.describe.cache import DescriptionCache
 
 _DatasetOption = Annotated[str | None, typer.Option("--dataset", help="Only of this data set.")]
@@ -24,11 +26,15 @@ _TemplateOption = Annotated[str | None, typer.Option("--template", help="Only to
 
 def register(app: typer.Typer) -> None:
     """Add `cache`."""
-    group = typer.Typer(no_args_is_help=True, help="Answers that describe-classes has paid for.")
+    group = typer.Typer(no_args_is_help=True, help="Answers that describe-classes has paid for, and image features.")
     group.command("list")(list_answers)
     group.command("export")(export)
     group.command("verify")(verify)
     group.command("prune")(prune)
+    features = typer.Typer(no_args_is_help=True, help="Image features that were stored.")
+    features.command("list")(list_features)
+    features.command("prune")(prune_features)
+    group.add_typer(features, name="features")
     app.add_typer(group, name="cache")
 
 
@@ -117,6 +123,52 @@ def prune(
         counts = upkeep.prune(cache, which)
     lines = f"deleted {counts['answers']} answers, {counts['damaged']} damaged ones and {counts['foreign']} other rows"
     emit("cache prune", counts, as_json=as_json, table=lines)
+
+
+def list_features(feature_cache: FeatureCacheOption = None, as_json: JsonFlag = False) -> None:
+    """Show what is stored, by tower, what was read of it, view and type."""
+    from vlmprompt.backbones.store.upkeep import COLUMNS, groups
+
+    store = _store(feature_cache)
+    rows = groups(store)
+    columns = (*COLUMNS, "images", "files", "MB", "used")
+    cells = [[f"{row['bytes'] / 1e6:.1f}" if name == "MB" else row[name] for name in columns] for row in rows]
+    total = sum(row["bytes"] for row in rows)
+    lines: list[Table | str] = [Table(columns, cells), "", f"{size(total)} in {store.folder}"]
+    data = {"folder": store.folder, "groups": rows, "bytes": total}
+    emit("cache features list", data, as_json=as_json, table=lines if rows else f"no features in {store.folder}")
+
+
+def prune_features(
+    max_size: Annotated[str, typer.Option("--max-size", metavar="SIZE", help="What may stay, such as 5GB.")],
+    feature_cache: FeatureCacheOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete stored features, those that were not used for longest first.
+
+    Files that a process is using stay. What is deleted is computed anew when it
+    is needed again.
+    """
+    from vlmprompt.backbones.store.upkeep import prune as prune_store
+    from vlmprompt.backbones.store.upkeep import size_in_bytes
+
+    most, store = size_in_bytes(max_size), _store(feature_cache)
+    counts = prune_store(store, most)
+    line = f"deleted {several(counts['deleted'], 'file', 'files')}, {size(counts['freed'])}"
+    kept = f"; {several(counts['in_use'], 'file is', 'files are')} in use" if counts["in_use"] else ""
+    left = f"; {size(counts['left'])} left in {store.folder}"
+    emit("cache features prune", {"folder": store.folder, **counts}, as_json=as_json, table=line + left + kept)
+
+
+def _store(feature_cache: str | None) -> Store:
+    from vlmprompt.backbones.store.place import OFF, Store
+    from vlmprompt.config.models import Runtime
+
+    if feature_cache == OFF:
+        raise UsageError("--feature-cache off names no folder", hint="leave it out, or name the folder")
+    store = Store.of(Runtime.model_validate({"feature_cache": feature_cache}))
+    assert store is not None
+    return store
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from vlmprompt.cli.options import (
     BackboneOption,
     DeviceOption,
     FeatureCacheOption,
+    FeatureDtypeOption,
+    FeatureLimitOption,
     JsonFlag,
     RootOption,
     RunsDirOption,
@@ -50,6 +52,8 @@ def calibrate(
     root: RootOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     feature_cache: FeatureCacheOption = None,
+    feature_limit: FeatureLimitOption = 10.0,
+    feature_dtype: FeatureDtypeOption = "fp32",
 ) -> None:
     """Fit a temperature to a run, so that its probabilities mean what they say.
 
@@ -70,7 +74,8 @@ def calibrate(
     from vlmprompt.evaluation.calibrate import calibrate as fit
     from vlmprompt.predict.calibrated import CALIBRATION_FILE
 
-    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
+    stored = {"feature_cache": feature_cache, "feature_limit": feature_limit, "feature_dtype": feature_dtype}
+    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, **stored)
     fitted = fit(run, runtime, split=split, backbone=backbone, progress=progress)
     progress.message(f"kept in {run / CALIBRATION_FILE}")
     output.emit("calibrate", fitted.model_dump(mode="json") | {"run": run}, as_json=as_json, table=_tables(fitted))

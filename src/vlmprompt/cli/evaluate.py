@@ -16,6 +16,8 @@ from vlmprompt.cli.options import (
     DeviceOption,
     DomainOption,
     FeatureCacheOption,
+    FeatureDtypeOption,
+    FeatureLimitOption,
     ForceFlag,
     JsonFlag,
     OodOption,
@@ -87,6 +89,8 @@ def evaluate(
     root: RootOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     feature_cache: FeatureCacheOption = None,
+    feature_limit: FeatureLimitOption = 10.0,
+    feature_dtype: FeatureDtypeOption = "fp32",
 ) -> None:
     """Measure trained runs, beside zero-shot CLIP and a linear probe on the same images.
 
@@ -122,11 +126,12 @@ def evaluate(
     require_data([*([data] if data else ()), *(spec for specs in companions.values() for spec in specs)], root)
     from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.resources import Resources
-    from vlmprompt.evaluation.runner import evaluate as measure
+    from vlmprompt.evaluation.runner import evaluate_each
     from vlmprompt.training.runs import load_run, newest_run
 
     progress = CliProgress()
-    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, feature_cache=feature_cache)
+    stored = {"feature_cache": feature_cache, "feature_limit": feature_limit, "feature_dtype": feature_dtype}
+    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, **stored)
     shared = Resources(runtime, progress, spec=None if configs else flags.backbone)
     beside: dict[str, Any] = {
         "force": force,
@@ -144,7 +149,7 @@ def evaluate(
     loaded = [load_run(path) for path in runs]
     own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, **files}
     shares: dict[str, Any] = {**beside, **own, "calibrated": calibrated, "resources": shared, "progress": progress}
-    rows = [row for run in loaded for row in measure(run, suites, runtime, **shares)]
+    rows = evaluate_each(loaded, suites, runtime, **shares)
     emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
 
 

@@ -111,11 +111,33 @@ RunsDirOption = Annotated[
     ),
 ]
 FeatureCacheOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--feature-cache",
+        metavar="DIR|off",
         envvar="VLMPROMPT_FEATURE_CACHE",
-        help="Folder for cached image features; without it they stay in memory.",
+        help="Folder of stored image features; default: in the user's cache folder. off: none are stored.",
+        rich_help_panel=_WHERE,
+    ),
+]
+FeatureLimitOption = Annotated[
+    float,
+    typer.Option(
+        "--feature-limit",
+        metavar="GB",
+        min=0,
+        envvar="VLMPROMPT_FEATURE_LIMIT",
+        help="What that folder may hold; features that do not fit stay in memory.",
+        rich_help_panel=_WHERE,
+    ),
+]
+FeatureDtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--feature-dtype",
+        metavar="fp32|fp16|bf16",
+        envvar="VLMPROMPT_FEATURE_DTYPE",
+        help="Round features of frozen image towers to this type, and store them in it.",
         rich_help_panel=_WHERE,
     ),
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vlmprompt import shown
 from vlmprompt.cli import output
+from vlmprompt.progress import duration as duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -131,15 +132,6 @@ class CliProgress:
             if outermost:
                 bars.stop()
                 self._bars = None
-
-
-def duration(seconds: float) -> str:
-    """Seconds as `4.2 s`, `3:07` or `2:03:07`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _rich_bars() -> RichProgress:

@@ -12,6 +12,8 @@ from vlmprompt.cli.names import require
 from vlmprompt.cli.options import (
     DeviceOption,
     FeatureCacheOption,
+    FeatureDtypeOption,
+    FeatureLimitOption,
     ForceFlag,
     JsonFlag,
     RootOption,
@@ -73,6 +75,8 @@ def reproduce(
     workers: WorkersOption = 2,
     root: RootOption = None,
     feature_cache: FeatureCacheOption = None,
+    feature_limit: FeatureLimitOption = 10.0,
+    feature_dtype: FeatureDtypeOption = "fp32",
 ) -> None:
     """Train and measure all that a table needs, and print it.
 
@@ -107,7 +111,8 @@ def reproduce(
     if partly:
         _so_far(recipe, chosen, root, folder, seed or (), as_json)
         return
-    runtime = Runtime(device=device, workers=workers, root=root, feature_cache=feature_cache)
+    stored = {"feature_cache": feature_cache, "feature_limit": feature_limit, "feature_dtype": feature_dtype}
+    runtime = Runtime(device=device, workers=workers, root=root, **stored)
     shared: dict[str, Any] = {"seeds": seed or (), "force": force, "shard": part, "worker": worker}
     _run(recipe, chosen, runtime, folder, shared, others, as_json=as_json)
 

@@ -23,6 +23,8 @@ from vlmprompt.cli.options import (
     DataOption,
     DeviceOption,
     FeatureCacheOption,
+    FeatureDtypeOption,
+    FeatureLimitOption,
     ImageSizeOption,
     MethodOption,
     PresetOption,
@@ -138,6 +140,8 @@ class BaseFlags:
     workers: WorkersOption = 2
     root: RootOption = None
     feature_cache: FeatureCacheOption = None
+    feature_limit: FeatureLimitOption = 10.0
+    feature_dtype: FeatureDtypeOption = "fp32"
     tracker: TrackerOption = None
 
     def resolve(self, *, base: RunConfig | None = None, layers: Sequence[Layer] = (), **more: Any) -> Resolved:

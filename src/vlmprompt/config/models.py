@@ -26,6 +26,7 @@ from vlmprompt.errors import UsageError, did_you_mean
 Setting = Literal["few-shot", "base-to-new", "cross-dataset"]
 Protocol = Literal["coop", "gallop-code"]
 ClassPosition = Literal["end", "middle", "front"]
+FeatureDtype = Literal["fp32", "fp16", "bf16"]
 
 
 def _plain(text: str) -> str:
@@ -223,7 +224,7 @@ class RunConfig(BaseModel):
 
 
 class Runtime(BaseModel):
-    """Where and how a command runs; nothing here may change a result on one kind of device."""
+    """Where and how a command runs; nothing but `feature_dtype` may change a result on one kind of device."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -233,7 +234,19 @@ class Runtime(BaseModel):
     )
     root: Path | None = Field(None, description="parent folder of the data sets' folders (VLMPROMPT_ROOT)")
     runs_dir: Path = Field(Path("runs"), description="parent folder of run folders")
-    feature_cache: Path | None = Field(None, description="folder for cached image features; none: memory only")
+    feature_cache: Literal["off"] | Path | None = Field(
+        None,
+        description="folder of the store of image features; none: in the user's cache folder; off: features are kept "
+        "in memory only",
+    )
+    feature_limit: float = Field(
+        10, ge=0, description="GB that the store of features may hold; what does not fit is computed each time"
+    )
+    feature_dtype: FeatureDtype = Field(
+        "fp32",
+        description="type that features of frozen image towers are rounded to and stored in: fp32 (as computed), fp16 "
+        "or bf16 (half the size, other last digits)",
+    )
     tracker: Annotated[tuple[str, ...], BeforeValidator(lambda names: () if names is None else names)] = Field(
         (), description="trackers that are told of runs beside log.jsonl and log.csv, such as tensorboard"
     )

@@ -5,15 +5,14 @@ An answer was paid for. So what keeps them from being read is an error, and no r
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from vlmprompt.claims.owner import Owner
+from vlmprompt.config.places import user_cache
 from vlmprompt.describe.database import RefusedRowError, connected, guarded, open_database
-from vlmprompt.errors import InputError
 
 FOLDER = "descriptions"
 REPLY, CLAIM = "reply:", "claim:"
@@ -140,11 +139,4 @@ def cache_folder() -> Path:
     Raises:
         InputError: the variable names the home of nobody.
     """
-    from platformdirs import user_cache_dir
-
-    named = os.environ.get("VLMPROMPT_CACHE_DIR")
-    try:
-        # Resolved here, as diskcache would do it by itself.
-        return Path(os.path.expandvars(named or user_cache_dir("vlmprompt"))).expanduser() / FOLDER
-    except RuntimeError as error:
-        raise InputError(f"VLMPROMPT_CACHE_DIR is {named!r}: {error}", hint="name a folder with it") from error
+    return user_cache(FOLDER)  # resolved here, as diskcache would do it by itself

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from statistics import fmean
 
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import KINDS, Cell, Measurement, MetricValue, missing
+from vlmprompt.evaluation.contract import KINDS, Cell, Measurement, MetricValue, Reading, missing
 
 MEAN = "mean"
 Measure = Callable[[Dataset], Measurement]
@@ -37,6 +38,7 @@ def companion_cells(
     measure: Measure,
     *,
     prepare: Callable[[Dataset], Dataset] = lambda dataset: dataset,
+    reads: Callable[[Dataset], Dataset] = lambda dataset: dataset,
 ) -> list[Cell]:
     """One cell for each companion of a kind, and "mean": their plain average, as the field reports it.
 
@@ -46,6 +48,7 @@ def companion_cells(
         metrics: what it gives.
         measure: the numbers on one of them; raises CapabilityError where the method cannot serve it.
         prepare: applied to each once it is read; such as `Context.described`.
+        reads: what of each is read.
     """
     specs = context.companions(kind)
     if not specs:
@@ -55,11 +58,13 @@ def companion_cells(
     once = cache(lambda i: _measured(found[i], measure))
     names = _names(specs, found)
     digests = [_digest(one) if isinstance(one, Dataset) else None for one in found]
+    readings = [_readings(one, reads) for one in found]
     cells = [
-        Cell(name, metrics, lambda i=i: once(i), {"data": digests[i]}, enters=(MEAN,))  # type: ignore[misc]
+        Cell(name, metrics, lambda i=i: once(i), {"data": digests[i]}, enters=(MEAN,), reads=readings[i])  # type: ignore[misc]
         for i, name in enumerate(names)
     ]
-    return [*cells, Cell(MEAN, metrics, lambda: _means(names, [once(i) for i in range(len(names))]), {"data": digests})]
+    mean = partial(_means_of, names, once)
+    return [*cells, Cell(MEAN, metrics, mean, {"data": digests}, reads=tuple(chain(*readings)))]
 
 
 def _found(context: Context, spec: str, prepare: Callable[[Dataset], Dataset]) -> Dataset | VlmPromptError:
@@ -68,6 +73,14 @@ def _found(context: Context, spec: str, prepare: Callable[[Dataset], Dataset]) -
         return prepare(context.companion(spec))
     except VlmPromptError as error:
         return error
+
+
+def _readings(found: Dataset | VlmPromptError, reads: Callable[[Dataset], Dataset]) -> tuple[Reading, ...]:
+    """What is read of it; nothing where that fails, as its cell will tell."""
+    try:
+        return () if isinstance(found, VlmPromptError) else (Reading(reads(found)),)
+    except VlmPromptError:
+        return ()
 
 
 def _digest(dataset: Dataset) -> str | list[object]:
@@ -88,8 +101,9 @@ def _names(specs: Sequence[str], found: Sequence[Dataset | VlmPromptError]) -> l
     return [spec if names.count(name) > 1 else name for spec, name in zip(specs, names, strict=True)]
 
 
-def _means(names: Sequence[str], measured: Sequence[Measurement]) -> list[MetricValue]:
+def _means_of(names: Sequence[str], once: Callable[[int], Measurement]) -> list[MetricValue]:
     """Of each metric."""
+    measured = [once(number) for number in range(len(names))]
     return [_mean(names, values) for values in zip(*(one.values for one in measured), strict=True)]
 
 

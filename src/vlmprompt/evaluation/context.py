@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.types import ImageNeeds
+from vlmprompt.config.models import FeatureDtype
 from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.classes import base_new_labels
 from vlmprompt.data.load import load_measured, load_outliers
@@ -76,6 +78,15 @@ class Context:
     def root(self) -> Path | None:
         """The parent folder of data sets."""
         return self._bank.root
+
+    @property
+    def feature_dtype(self) -> FeatureDtype:
+        """The type that image features are rounded to."""
+        return self._bank.feature_dtype
+
+    def expect(self, needs: ImageNeeds, dataset: Dataset, split: str) -> None:
+        """Say beforehand what will be read of images, so that one pass of the image tower gives all."""
+        self._bank.expect(needs, dataset, split)
 
     def warn(self, text: str) -> None:
         """Say something doubtful."""

@@ -13,6 +13,7 @@ from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.results.details import Details
 
 if TYPE_CHECKING:
+    from vlmprompt.data.records import Dataset
     from vlmprompt.evaluation.context import Context
 
 
@@ -98,6 +99,19 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Images that a cell will have its subject's method read.
+
+    Attributes:
+        local: with the local features that scores are given, see `PromptMethod.with_local`.
+    """
+
+    dataset: Dataset
+    split: str = "test"
+    local: bool = False
+
+
+@dataclass(frozen=True)
 class Cell:
     """A unit of work: done, skipped, or failed as a whole.
 
@@ -111,6 +125,7 @@ class Cell:
         subject: who is measured, if not the context's own subject.
         enters: means that its numbers are a part of, by the names of their cells (up to a slash): a table shows
             the mean of what it shows, also where several evaluations measured it.
+        reads: what it will read: then images that others read, too, go through the image tower once for all.
     """
 
     name: str
@@ -119,6 +134,7 @@ class Cell:
     parts: Mapping[str, Any] = field(default_factory=dict)
     subject: Subject | None = None
     enters: tuple[str, ...] = ()
+    reads: tuple[Reading, ...] = ()
 
     def measure(self) -> Measurement:
         """What `compute` gives, with or without details; raises what it raises."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlmprompt.digests import digest_of
 from vlmprompt.errors import PluginError
-from vlmprompt.evaluation.contract import KINDS, Cell, Measurement, MetricValue, Subject
+from vlmprompt.evaluation.contract import KINDS, Cell, Measurement, MetricValue, Reading, Subject
 from vlmprompt.registry import Entry
 from vlmprompt.results.details import Details
 
@@ -98,6 +98,9 @@ def _require_cell(entry: Entry, cell: Any, place: int) -> None:
     if not callable(compute):
         step = "a function without arguments"
         raise _wrong(entry, f"compute of cell {cell.name!r} is a {type(compute).__name__}", step)
+    reads: Any = cell.reads
+    if not isinstance(reads, tuple) or not all(isinstance(one, Reading) for one in reads):
+        raise _wrong(entry, f"cell {cell.name!r} has reads = {reads!r}", "a tuple of Reading, or nothing")
     parts: Any = cell.parts
     try:
         if not isinstance(parts, Mapping):

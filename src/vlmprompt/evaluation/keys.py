@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlmprompt.config.models import FeatureDtype
 from vlmprompt.digests import digest_of
 from vlmprompt.distributions import code_version
 from vlmprompt.evaluation.contract import Cell, Subject, Suite
@@ -13,8 +14,19 @@ from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, TEMPERATU
 _DIGITS = 12  # of digests that only tell a few things apart
 
 
-def key_of(subject: Subject, suite: Suite, cell: Cell, data_digest: str, backbone_digest: str) -> str:
-    """SHA-256 of everything that the numbers of a cell depend on."""
+def key_of(
+    subject: Subject,
+    suite: Suite,
+    cell: Cell,
+    data_digest: str,
+    backbone_digest: str,
+    features: FeatureDtype = "fp32",
+) -> str:
+    """SHA-256 of everything that the numbers of a cell depend on.
+
+    Args:
+        features: type that image features are rounded to.
+    """
     content = {
         "config": subject.config.model_dump(mode="json"),
         "learned": subject.digest,
@@ -27,6 +39,8 @@ def key_of(subject: Subject, suite: Suite, cell: Cell, data_digest: str, backbon
         "parts": cell.parts,
         **stream_parts(subject.config),
     }
+    if features != "fp32":
+        content["features"] = features
     if subject.temperature is not None:
         content["temperature"] = subject.temperature
     return digest_of(content)
@@ -37,7 +51,14 @@ def listing_of(cells: list[str]) -> str:
     return digest_of(cells)[:_DIGITS]
 
 
-def setup_of(subject: Subject, suite: Suite, data: str, data_digest: str, backbone_digest: str) -> dict[str, str]:
+def setup_of(
+    subject: Subject,
+    suite: Suite,
+    data: str,
+    data_digest: str,
+    backbone_digest: str,
+    features: FeatureDtype = "fp32",
+) -> dict[str, str]:
     """See `ResultRow.setup`; `data` is the spec of what is measured on."""
     config = subject.config
     code = ", ".join(f"{name} {version}" for name, version in sorted(_code(config.method, suite).items()))
@@ -46,7 +67,8 @@ def setup_of(subject: Subject, suite: Suite, data: str, data_digest: str, backbo
         digests["descriptions"] = subject.descriptions.digest
     short = {name: digest[:_DIGITS] for name, digest in digests.items()}
     at = {} if subject.temperature is None else {TEMPERATURE: f"{subject.temperature:.6g}"}
-    return unusual(config) | {DATA: data, "code": code} | short | at
+    rounded = {} if features == "fp32" else {"features": features}
+    return unusual(config) | {DATA: data, "code": code} | short | at | rounded
 
 
 def _code(method: str, suite: Suite) -> dict[str, str]:

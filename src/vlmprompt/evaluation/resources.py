@@ -92,6 +92,11 @@ class Resources:
             self._banks[key] = ImageBank(load, self.runtime, batch_size=batch_size, progress=self.progress)
         return self._banks[key]
 
+    def expect_no_more(self) -> None:
+        """All that was expected to be read of images has been."""
+        for bank in self._banks.values():
+            bank.expect_no_more()
+
 
 def _key(config: RunConfig) -> tuple[object, ...]:
     train = config.train

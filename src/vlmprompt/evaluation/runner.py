@@ -1,18 +1,16 @@
-"""Runs suites: lists their cells, skips what is done, keeps what each gives, goes on after a failure.
-
-Any number of processes may measure into one results file: each cell is measured by one of them.
-"""
+"""Measures trained runs, and the references beside them: by which suites, on which data, into which file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.claims.claim import claim
-from vlmprompt.claims.work import shared, take
+from vlmprompt.claims.work import shared
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.data.aliases import Aliases
 from vlmprompt.data.load import load_outliers
@@ -22,22 +20,18 @@ from vlmprompt.errors import InputError
 from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
-from vlmprompt.evaluation.failures import kept_in
-from vlmprompt.evaluation.kept_details import keep_details, remove_details
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
+from vlmprompt.evaluation.measuring import Runner
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
-from vlmprompt.evaluation.units import Unit, measured, units_of
 from vlmprompt.methods.score_config import ScoreOptions, require_options
 from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
-from vlmprompt.shown import several
-from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.runs import Run, load_run
 
 RESULTS_FILE = "results.jsonl"
@@ -100,16 +94,102 @@ def evaluate(
         BusyError: all that is left is being measured by others, and nobody is to wait.
         Interrupted: by Ctrl-C; finished cells are kept.
     """
-    runtime, progress = runtime or Runtime(), progress or SilentProgress()
-    run = run if isinstance(run, Run) else load_run(run)
-    chosen = load_suites([suites] if isinstance(suites, str) else suites)
+    return evaluate_each(
+        [run],
+        suites,
+        runtime or Runtime(),
+        backbone=backbone,
+        resources=resources,
+        progress=progress or SilentProgress(),
+        reference=reference,
+        force=force,
+        ledger=ledger,
+        patient=patient,
+        references_dir=references_dir,
+        companions=companions,
+        score_options=score_options,
+        data=data,
+        aliases=aliases,
+        contents=contents,
+        allow_overlap=allow_overlap,
+        calibrated=calibrated,
+        descriptions=descriptions,
+    )
+
+
+def evaluate_each(
+    runs: Sequence[Run | Path | str],
+    suites: str | Sequence[str],
+    runtime: Runtime,
+    *,
+    backbone: Backbone | str | None = None,
+    resources: Resources | None = None,
+    progress: Progress,
+    **settings: Any,
+) -> list[ResultRow]:
+    """Measure runs one after the other; images that several of them read go through the image tower once.
+
+    Args:
+        settings: see `evaluate`, as are the others.
+
+    Raises:
+        VlmPromptError: see `evaluate`; nothing is measured before all runs and their data are found sound.
+    """
     resources = resources or Resources(
         runtime,
         progress,
         None if isinstance(backbone, str) else backbone,
         spec=backbone if isinstance(backbone, str) else None,
     )
-    temperature = _temperature(run, chosen) if calibrated else None
+    chosen = load_suites([suites] if isinstance(suites, str) else suites)
+    prepared = [_prepared(run, chosen, runtime, resources, progress, **settings) for run in runs]
+    try:
+        for one in prepared:
+            one.runner.expect(one.contexts, chosen)
+        return [row for one in prepared for row in one.carry_out(chosen)]
+    finally:
+        resources.expect_no_more()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run that is about to be measured."""
+
+    runner: Runner
+    contexts: Sequence[Context]
+    aliases: Aliases
+    beside_others: AbstractContextManager[None]
+
+    def carry_out(self, suites: Sequence[Suite]) -> list[ResultRow]:
+        """Its rows."""
+        with self.beside_others:
+            return self.runner.carry_out(self.contexts, suites, self.aliases)
+
+
+def _prepared(
+    run: Run | Path | str,
+    suites: Sequence[Suite],
+    runtime: Runtime,
+    resources: Resources,
+    progress: Progress,
+    *,
+    reference: bool | str | Sequence[str] = True,
+    force: bool = False,
+    ledger: Ledger | None = None,
+    patient: bool = True,
+    references_dir: Path | None = None,
+    companions: Mapping[str, str | Sequence[str]] | None = None,
+    score_options: ScoreOptions | None = None,
+    data: str | None = None,
+    aliases: Path | str | Mapping[str, str] | None = None,
+    contents: bool = False,
+    allow_overlap: bool = False,
+    calibrated: bool = False,
+    descriptions: Path | str | None = None,
+) -> _Prepared:
+    """What there is to measure of a run. Raises: see `evaluate`."""
+    run = run if isinstance(run, Run) else load_run(run)
+    temperature = _temperature(run, suites) if calibrated else None
     resources.serve(run)
     companions = listed(companions)
     require_options(score_options or {})
@@ -124,7 +204,6 @@ def evaluate(
     subjects = _subjects(run, own, kept, _references(reference), temperature)
     beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
     ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
-    runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
     context = partial(
         Context,
         dataset=dataset,
@@ -135,8 +214,8 @@ def evaluate(
         score_options=score_options,
     )
     contexts = [context(subject) for subject in subjects]
-    with beside_others:
-        return runner.carry_out(contexts, chosen, given)
+    runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
+    return _Prepared(runner, contexts, given, beside_others)
 
 
 def require_outliers(companions: Mapping[str, Sequence[str]], config: RunConfig, runtime: Runtime) -> None:
@@ -175,113 +254,3 @@ def _subjects(
     measured = run_subject(run, references.resources, temperature=temperature)
     others = [name for name in names if name != run.config.method]
     return [measured, *references.beside(measured, others, dataset)]
-
-
-class Runner:
-    """Measures cells into a ledger, those that no other process is measuring first.
-
-    Args:
-        ledger: what it knows is not measured again.
-        backbone_digest: of the towers' weights, a part of every key.
-        folder: of the run that is measured, if it has one; it must stay where it is.
-        patient: wait for what others are measuring.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        backbone_digest: str,
-        *,
-        folder: Path | None = None,
-        progress: Progress,
-        patient: bool = True,
-    ) -> None:
-        self._ledger = ledger
-        self._backbone_digest = backbone_digest
-        self._folder = folder
-        self._progress = progress
-        self._patient = patient
-        self._skipped = 0
-        self._rows: dict[str, list[ResultRow]] = {}
-        if ledger.warning:
-            progress.warn(ledger.warning)
-            ledger.warning = None
-
-    def carry_out(self, contexts: Sequence[Context], suites: Sequence[Suite], given: Aliases) -> list[ResultRow]:
-        """Measure, and say where numbers are kept, what was done before, and which aliases no data set has asked for.
-
-        Raises:
-            Interrupted: by Ctrl-C; finished cells are kept.
-            BusyError, InputError: see `measure`.
-        """
-        try:
-            with kept_in(self._ledger.store.path):
-                return self.measure(contexts, suites)
-        finally:
-            self.report()
-            for name in given.unused:
-                self._progress.warn(
-                    f"alias {name!r} of {given.where} has no effect: no other data set calls a class so"
-                )
-
-    def measure(self, contexts: Sequence[Context], suites: Sequence[Suite]) -> list[ResultRow]:
-        """The rows of all cells of suites for some subjects; new ones are stored cell by cell.
-
-        Raises:
-            BusyError: all that is left is being measured by others, and nobody is to wait.
-            InputError: the run's folder is gone.
-        """
-        listings = [units_of(context, suite, self._backbone_digest) for context in contexts for suite in suites]
-        units = [unit for listing in listings for unit in listing]
-        self._announce(units)
-        for _ in take(units, self._settle, self._progress, patient=self._patient):
-            pass
-        for listing in listings:
-            rows = [row for unit in listing for row in self._rows[unit.key]]
-            self._ledger.show([row.model_copy(update={"listing": listing[0].listing}) for row in rows])
-        found = [row for unit in units for row in self._rows[unit.key]]
-        remove_details(self._ledger, found)
-        return found
-
-    def _announce(self, units: Sequence[Unit]) -> None:
-        """Say which cells are measured again although they were done, and why."""
-        lacking = [found for unit in units if (found := self._ledger.lacking(unit.key, unit.cell.metrics))]
-        if lacking:
-            names = ", ".join(dict.fromkeys(name for found in lacking for name in found))
-            self._progress.message(
-                f"{several(len(lacking), 'cell was', 'cells were')} measured before without {names}: measured again"
-            )
-
-    def _settle(self, unit: Unit) -> None:
-        """Have a unit's rows, measured by whomever."""
-        ledger, metrics = self._ledger, unit.cell.metrics
-        rows = ledger.rows(unit.key, metrics)
-        if rows is None:
-            with claim(ledger.store.path.parent, unit.key, str(unit)) as held:
-                ledger.refresh()
-                rows = ledger.rows(unit.key, metrics)
-                if rows is None:
-                    outcome = measured(unit, self._backbone_digest, self._progress)
-                    held.check()
-                    keep_details(ledger, unit.key, outcome.details)
-                    ledger.append(outcome.rows)
-                    rows = outcome.rows
-                    self._require_run()
-        elif ledger.was_there(unit.key):
-            self._skipped += 1
-        self._rows[unit.key] = rows
-
-    def _require_run(self) -> None:
-        """Stop when the run has vanished; asked once its rows are kept, for which the folder is made anew."""
-        if self._folder is not None and not (self._folder / RUN_FILE).exists():
-            raise InputError(
-                f"{self._folder} was removed, renamed or emptied while it was being measured; what was measured "
-                f"since is in {self._ledger.store.path}",
-                hint="put the run back; the same command goes on from there",
-            )
-
-    def report(self) -> None:
-        """Say how much was done before."""
-        if self._skipped:
-            cells = several(self._skipped, "cell was", "cells were")
-            self._progress.message(f"{cells} measured before (--force measures again)")

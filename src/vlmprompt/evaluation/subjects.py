@@ -124,7 +124,9 @@ class References:
     def _method(self, config: RunConfig, data_digest: str, descriptions: DescriptionFile | None) -> PromptMethod:
         resources = self.resources
         backbone = resources.backbone(config)
-        digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+        dtype = resources.runtime.feature_dtype
+        settings = config.model_dump_json() + ("" if dtype == "fp32" else dtype)
+        digest = hashlib.sha256(settings.encode()).hexdigest()
         path = self.folder / f"{config.method}-{digest[:12]}"
         digests = data_digest, backbone.digest, None if descriptions is None else descriptions.digest
         if self.force or not _stands(path, *digests):

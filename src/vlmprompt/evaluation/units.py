@@ -52,7 +52,8 @@ def units_of(context: Context, suite: Suite, backbone_digest: str) -> list[Unit]
     listing = listing_of([cell.name for cell in cells])
 
     def unit(cell: Cell) -> Unit:
-        key = key_of(cell.subject or context.subject, suite, cell, context.data_digest, backbone_digest)
+        whose, dtype = cell.subject or context.subject, context.feature_dtype
+        key = key_of(whose, suite, cell, context.data_digest, backbone_digest, dtype)
         return Unit(context, suite, cell, key, listing)
 
     return [unit(cell) for cell in cells]
@@ -74,7 +75,8 @@ def measured(unit: Unit, backbone_digest: str, progress: Progress) -> Outcome:
     """Rows of one unit, whatever happens in it; only an interruption gets through, and others at work."""
     suite, cell = unit.suite, unit.cell
     context = unit.context
-    setup = setup_of(unit.subject, suite, context.dataset.spec, context.data_digest, backbone_digest)
+    spec, dtype = context.dataset.spec, context.feature_dtype
+    setup = setup_of(unit.subject, suite, spec, context.data_digest, backbone_digest, dtype)
 
     def without(status: Status, note: str) -> Outcome:
         return Outcome([_row(unit, setup, metric, status=status, note=note) for metric in cell.metrics])

@@ -76,6 +76,12 @@ class PromptMethod(Hooks):
         """Where hooks of this method are called: what fails in there is told in its name, see `blaming`."""
         return blaming(self.registration, wide=wide)
 
+    @property
+    def keyed_features(self) -> bool:
+        """Whether `feature_key` says what `image_extra` depends on; features of a method that forgot are not stored."""
+        kind = type(self)
+        return kind.image_extra is Hooks.image_extra or kind.feature_key is not Hooks.feature_key
+
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """What the optimiser gets."""
         return (p for p in self.parameters() if p.requires_grad)

@@ -124,7 +124,10 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
         return {}
 
     def feature_key(self) -> str:
-        """What `image_extra` depends on, for the key of cached features; empty where it gives nothing."""
+        """What `image_extra` depends on, for the key of stored features; empty where it gives nothing.
+
+        Features of a class that has an `image_extra` of its own and no `feature_key` are not stored.
+        """
         return ""
 
     def class_tokens(self, names: Sequence[str]) -> ClassTokens:

@@ -44,7 +44,7 @@ def feature_batches(
     for start in range(0, len(kept.labels), batch_size):
         rows = slice(start, start + batch_size)
         part = rows if order is None else torch.tensor(order[rows], device=kept.labels.device)
-        yield kept.features[part].to(device), kept.labels[part].to(device)
+        yield kept.rows(part).to(device), kept.labels[part].to(device)
 
 
 def image_batches(

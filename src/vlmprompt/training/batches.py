@@ -156,7 +156,7 @@ class FeatureBatches:
             index_B = order.index_n[part]
             views_WB = (views_Wn[:, index_B] + order.again_n[part]) % self._cached.views
             rows_WB = (views_WB * self._n + index_B).to(self._cached.labels.device)
-            first, *others = (self._cached.features[rows_B].to(self._device) for rows_B in rows_WB)
+            first, *others = (self._cached.rows(rows_B).to(self._device) for rows_B in rows_WB)
             yield TrainBatch(first, self._cached.labels[rows_WB[0]].to(self._device), index_B, tuple(others))
 
     def _drawn_views(self, generator: torch.Generator) -> Tensor:

@@ -81,6 +81,12 @@ class Setup:
     @property
     def features(self) -> str:
         """How images reach the method, in words for run.json."""
+        dtype = self.runtime.feature_dtype
+        rounded = f", rounded to {dtype}" if dtype != "fp32" and (self.fit_views or self.cached) else ""
+        return self._features + rounded
+
+    @property
+    def _features(self) -> str:
         views = self.config.train.views
         if "training_free" in self.method.capabilities:
             return "no training images"

@@ -111,7 +111,7 @@ def val_features(setup: Setup, progress: Progress) -> CachedFeatures:
             description="features of validation images",
         )
     setup.method.train(was_training)
-    if found.bytes <= KEPT_BYTES:
+    if found.held <= KEPT_BYTES:
         setup.computed["val"] = found
     return found
 

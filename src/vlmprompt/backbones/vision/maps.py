@@ -5,7 +5,7 @@ Shapes: B images, N positions, c width of the map, C width before the projection
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,18 @@ class MapEngine(ImageEngine[MapTower]):
         with self._autocast():
             map_BNc = self.tower.map(images)
         return self._read(map_BNc, needs)
+
+    def encode_each(self, images: Tensor, needs: Sequence[ImageNeeds]) -> list[ImageFeatures]:
+        """See `VisionEngine.encode_each`."""
+        for one in needs:
+            self._check(one, VisualPrompts())
+        with self._autocast():
+            map_BNc = self.tower.map(images)
+        return [self._read(map_BNc, one) for one in needs]
+
+    def shares_global(self, needs: ImageNeeds) -> bool:
+        """See `VisionEngine.shares_global`; for "tokens" an attention pool asks with more tokens."""
+        return not needs.prompt_outputs and needs.local != "tokens"
 
     def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
         """See `VisionEngine.grad_cam`."""

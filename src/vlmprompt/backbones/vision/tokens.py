@@ -14,7 +14,7 @@ Shapes: B images, N patches, S special tokens, L prompt tokens, T = S+N+L tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import cast
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.precision import Autocast
-from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, VisualPrompts
+from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
 from vlmprompt.backbones.vision.attended import FirstAttention, weighted_attention
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
@@ -72,6 +72,24 @@ class TokenEngine(ImageEngine[TokenTower]):
         self._check(needs, prompts)
         with self._autocast():
             return self._finish(self._before_last(images, needs, prompts), needs)
+
+    def encode_each(self, images: Tensor, needs: Sequence[ImageNeeds]) -> list[ImageFeatures]:
+        """See `VisionEngine.encode_each`; what differs between needs is the last block and what follows it."""
+        prompts = VisualPrompts()
+        for one in needs:
+            self._check(one, prompts)
+        along = next((one for one in needs if one.local == "value_attention"), needs[0])
+        found: dict[LocalKind | None, _Outputs] = {}
+        with self._autocast():
+            last = self._before_last(images, along, prompts)
+            for one in needs:
+                if one.local not in found:
+                    found[one.local] = self._last(self._of(last, one), one)
+            return [self._features(*found[one.local], one) for one in needs]
+
+    def shares_global(self, needs: ImageNeeds) -> bool:
+        """See `VisionEngine.shares_global`; "tokens" have the last block compute more than the pool reads."""
+        return not needs.prompt_outputs and (needs.local != "tokens" or self.tower.pooled is None)
 
     def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
         """See `VisionEngine.grad_cam`."""
@@ -141,6 +159,11 @@ class TokenEngine(ImageEngine[TokenTower]):
             if i < self.layers - 1:
                 x_BTc = block.run(x_BTc)
         return _Last(blocks[-1], x_BTc, path_BNc)
+
+    @staticmethod
+    def _of(last: _Last, needs: ImageNeeds) -> _Last:
+        """The same pass for other needs: a path along values is read where it is asked for, and nowhere else."""
+        return last if needs.local == "value_attention" else replace(last, path_BNc=None)
 
     def _along_values(self, block: ValueAttentionBlock, x_BTc: Tensor, path_BNc: Tensor | None) -> Tensor:
         """The patches' path one block on, of the block's input (SOT-GLP's code).

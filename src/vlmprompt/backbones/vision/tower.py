@@ -63,6 +63,12 @@ class VisionEngine(Protocol):
     def encode(self, images: Tensor, needs: ImageNeeds, prompts: VisualPrompts) -> ImageFeatures:
         """Features of (B,3,H,W) images, under the caller's gradient mode."""
 
+    def encode_each(self, images: Tensor, needs: Sequence[ImageNeeds]) -> list[ImageFeatures]:
+        """What `encode` gives for each of these needs, to the bit, of one pass without prompts."""
+
+    def shares_global(self, needs: ImageNeeds) -> bool:
+        """Whether the pooled feature beside these local ones is, to the bit, that without any."""
+
     def grad_cam(self, images: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
         """Where in (B,3,H,W) images something is seen: (B,N), not negative, not normalised.
 

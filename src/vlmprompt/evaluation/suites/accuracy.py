@@ -8,7 +8,7 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.evaluation import metrics
 from vlmprompt.evaluation.classified import CALIBRATION, measurement
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Reading
 from vlmprompt.evaluation.images import Predictions
 
 TOP_K = 5
@@ -31,7 +31,8 @@ class AccuracySuite:
         """One: the test split."""
         halved = context.trained is not context.dataset
         names = ("top1", *(["top5"] if _has_top5(context) else []), "mean_per_class", *CALIBRATION)
-        return [Cell("test-base" if halved else "test", names, lambda: _measure(context))]
+        name, reads = "test-base" if halved else "test", (Reading(context.trained),)
+        return [Cell(name, names, lambda: _measure(context), reads=reads)]
 
 
 def _has_top5(context: Context) -> bool:

@@ -10,7 +10,7 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.evaluation import metrics
 from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Subject, impossible
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Reading, Subject, impossible
 from vlmprompt.evaluation.variants import train_command
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, MEAN_OF_H, NEW
 
@@ -34,13 +34,15 @@ class BaseToNewSuite:
         """base, new, and h; none of them applies to a run that has seen all classes."""
         if context.subject.config.setting != SETTING:
             return [] if context.subject.reference else _not_trained_for_it(context.subject)
-        on = cache(lambda half: _measure(context, half))
+        halves = {BASE: context.trained, NEW: _new_half(context.dataset)}
+        on = cache(lambda half: _measure(context, half, halves[half]))
+        reads = {half: (Reading(dataset),) for half, dataset in halves.items()}
         computes: dict[str, Callable[[], Sequence[MetricValue] | Measurement]] = {
             BASE: lambda: on(BASE),
             NEW: lambda: on(NEW),
             "h": lambda: _harmonic(on(BASE).values[0], on(NEW).values[0]),
         }
-        return [Cell(cell, names, computes[cell]) for cell, names in CELLS.items()]
+        return [Cell(cell, names, computes[cell], reads=reads.get(cell, ())) for cell, names in CELLS.items()]
 
 
 def _not_trained_for_it(subject: Subject) -> list[Cell]:
@@ -52,11 +54,9 @@ def _not_trained_for_it(subject: Subject) -> list[Cell]:
     return [impossible(cell, names, reason) for cell, names in CELLS.items()]
 
 
-def _measure(context: Context, half: str) -> Measurement:
-    if half == BASE:
-        return top1_measurement(context.predict(context.method(), context.trained), context.trained)
-    new = _new_half(context.dataset)
-    return top1_measurement(context.predict(context.method_over(new), new), new)
+def _measure(context: Context, half: str, dataset: Dataset) -> Measurement:
+    method = context.method() if half == BASE else context.method_over(dataset)
+    return top1_measurement(context.predict(method, dataset), dataset)
 
 
 def _new_half(dataset: Dataset) -> Dataset:

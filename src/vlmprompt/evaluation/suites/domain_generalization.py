@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from vlmprompt.data.names import labels_by_name
 from vlmprompt.data.records import Dataset
@@ -10,7 +11,7 @@ from vlmprompt.errors import InputError, did_you_mean
 from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.companions import companion_cells
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, Measurement
+from vlmprompt.evaluation.contract import Cell, Measurement, Reading
 from vlmprompt.evaluation.images import Predictions
 
 
@@ -37,8 +38,8 @@ class DomainGeneralizationSuite:
             return on_domain(context, dataset)
 
         return [
-            Cell("source", TOP1, source),
-            *companion_cells(context, "domains", "--domain", TOP1, domain),
+            Cell("source", TOP1, source, reads=(Reading(context.trained),)),
+            *companion_cells(context, "domains", "--domain", TOP1, domain, reads=partial(seen_part, context)),
         ]
 
 
@@ -48,14 +49,18 @@ def on_domain(context: Context, domain: Dataset) -> Measurement:
     Raises:
         InputError: none, or (of a run on all classes) not all of its classes were trained on.
     """
-    method = context.method()
-    labels = shared_labels(context, domain)
-    seen = domain if len(labels) == len(domain.class_names) else domain.restrict(labels, suffix="-seen")
+    method, seen = context.method(), seen_part(context, domain)
     # The trained classifier numbers classes in its own way: labels in its numbering, columns of the rest left out.
     columns = [place for place in labels_by_name(seen.class_names, method.class_names) if place is not None]
     predictions = context.predict(method, seen)
     note = "" if len(columns) == len(method.class_names) else f"over the domain's {len(columns)} classes"
     return top1_measurement(Predictions(predictions.logits_BK[:, columns], predictions.labels_B), seen, note=note)
+
+
+def seen_part(context: Context, domain: Dataset) -> Dataset:
+    """The domain over those of its classes that the subject was trained on. Raises: InputError, see `on_domain`."""
+    labels = shared_labels(context, domain)
+    return domain if len(labels) == len(domain.class_names) else domain.restrict(labels, suffix="-seen")
 
 
 def shared_labels(context: Context, domain: Dataset) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, Measurement, Subject, missing
+from vlmprompt.evaluation.contract import Cell, Measurement, Reading, Subject, missing
 from vlmprompt.evaluation.variants import train_command
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -47,7 +47,9 @@ def _measured(context: Context, subject: Subject, name: str) -> Cell:
         other = f"measured on run {subject.run}" if subject.run != context.subject.run else ""
         return top1_measurement(predictions, context.trained, note=other)
 
-    return Cell(name, TOP1, compute, subject=replace(subject, run=context.subject.run))
+    return Cell(
+        name, TOP1, compute, subject=replace(subject, run=context.subject.run), reads=(Reading(context.trained),)
+    )
 
 
 def _missing(subject: Subject, shots: int, lacking: Sequence[int]) -> Cell:

@@ -15,7 +15,7 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.data.splits import shortened
 from vlmprompt.errors import InputError, VlmPromptError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, missing
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Reading, missing
 from vlmprompt.evaluation.ood_metrics import OOD_METRICS, ood_metrics
 from vlmprompt.evaluation.scored import Scored, Scorers, score_split
 from vlmprompt.results.details import Details
@@ -72,6 +72,7 @@ class OodSuite:
                 partial(work.measure, members, score),
                 {**work.parts(members), **scorers.parts(score)},
                 enters=_enters(members[0]) if len(members) == 1 and not problems else (),
+                reads=work.readings(members),
             )
             for name, members in columns.items()
             for score in scorers.names
@@ -131,6 +132,10 @@ class _Comparison:
         digest = partial(files_digest, contents=self._context.dataset.by_contents)
         outside = {ood_set.name: digest(ood_set.dataset.split("test")) for ood_set in members}
         return {"id": digest(self._id_part.split("test")), "ood": outside}
+
+    def readings(self, members: Sequence[OodSet]) -> tuple[Reading, ...]:
+        """The images of both sides, with local features for the scores that read some."""
+        return tuple(Reading(dataset, local=True) for dataset in (self._id_part, *(s.dataset for s in members)))
 
     @cached_property
     def _id_part(self) -> Dataset:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue
+from vlmprompt.evaluation.contract import Cell, MetricValue, Reading
 from vlmprompt.evaluation.pointing import masks
 from vlmprompt.methods.patch_maps import chosen_patches
 
@@ -31,7 +31,7 @@ class PointingSuite:
     def cells(self, context: Context) -> Sequence[Cell]:
         """One, of all prompts together: which scales there are shows when the method has run."""
         shares = cache(partial(_shares, context))
-        return [Cell("test", METRICS, partial(_values, context, shares))]
+        return [Cell("test", METRICS, partial(_values, context, shares), reads=(Reading(context.trained),))]
 
 
 def _values(context: Context, shares: Callable[[], tuple[Tensor, Tensor]]) -> list[MetricValue]:
