@@ -23,6 +23,7 @@ from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
 from vlmprompt.evaluation.failures import kept_in
+from vlmprompt.evaluation.helping import call, help_measure, leading, references_folder
 from vlmprompt.evaluation.kept_details import keep_details, remove_details
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
@@ -31,6 +32,7 @@ from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.evaluation.units import Unit, measured, units_of
 from vlmprompt.methods.score_config import ScoreOptions, require_options
+from vlmprompt.parallel.group import current, together
 from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
@@ -44,6 +46,7 @@ RESULTS_FILE = "results.jsonl"
 REFERENCES_DIR = "references"
 
 
+@together()
 def evaluate(
     run: Run | Path | str,
     suites: str | Sequence[str],
@@ -68,7 +71,8 @@ def evaluate(
 ) -> list[ResultRow]:
     """Measure a run, and zero-shot and linear probe beside it; where classes are described, these too.
 
-    Rows are kept in `results.jsonl` of the run's folder; what is there already is not measured again.
+    Rows are kept in `results.jsonl` of the run's folder; what is there already is not measured again. Where a launcher
+    has started several processes all of them call this; the first one keeps rows, the others get none.
 
     Args:
         run: a run, or its folder.
@@ -100,7 +104,8 @@ def evaluate(
         BusyError: all that is left is being measured by others, and nobody is to wait.
         Interrupted: by Ctrl-C; finished cells are kept.
     """
-    runtime, progress = runtime or Runtime(), progress or SilentProgress()
+    group = current()
+    runtime, progress = runtime or Runtime(), (progress if group.first else None) or SilentProgress()
     run = run if isinstance(run, Run) else load_run(run)
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
     resources = resources or Resources(
@@ -120,11 +125,7 @@ def evaluate(
     own = measured.own(needed=data is None)
     dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
-    kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
-    subjects = _subjects(run, own, kept, _references(reference), temperature)
-    beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
-    ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
-    runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
+    folder = references_folder(group, references_dir or run.path / REFERENCES_DIR)
     context = partial(
         Context,
         dataset=dataset,
@@ -134,9 +135,17 @@ def evaluate(
         aliases=called,
         score_options=score_options,
     )
-    contexts = [context(subject) for subject in subjects]
-    with beside_others:
-        return runner.carry_out(contexts, chosen, given)
+    with folder as place:
+        kept = References(place, resources, force, file)
+        subjects = _subjects(run, own, kept, _references(reference), temperature)
+        contexts = [context(subject) for subject in subjects]
+        if not group.first:
+            return help_measure(group, contexts, chosen, run.info.backbone.digest)
+        beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
+        ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
+        runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
+        with beside_others:
+            return runner.carry_out(contexts, chosen, given)
 
 
 def require_outliers(companions: Mapping[str, Sequence[str]], config: RunConfig, runtime: Runtime) -> None:
@@ -234,8 +243,9 @@ class Runner:
         listings = [units_of(context, suite, self._backbone_digest) for context in contexts for suite in suites]
         units = [unit for listing in listings for unit in listing]
         self._announce(units)
-        for _ in take(units, self._settle, self._progress, patient=self._patient):
-            pass
+        with leading(current(), units):
+            for _ in take(units, self._settle, self._progress, patient=self._patient):
+                pass
         for listing in listings:
             rows = [row for unit in listing for row in self._rows[unit.key]]
             self._ledger.show([row.model_copy(update={"listing": listing[0].listing}) for row in rows])
@@ -261,6 +271,7 @@ class Runner:
                 ledger.refresh()
                 rows = ledger.rows(unit.key, metrics)
                 if rows is None:
+                    call(current(), unit)
                     outcome = measured(unit, self._backbone_digest, self._progress)
                     held.check()
                     keep_details(ledger, unit.key, outcome.details)

@@ -16,6 +16,7 @@ from vlmprompt.errors import UsageError
 from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject
+from vlmprompt.evaluation.helping import help_measure
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import load_like
 from vlmprompt.evaluation.resources import Resources
@@ -25,6 +26,7 @@ from vlmprompt.evaluation.variants import train_command
 from vlmprompt.methods.build import written_for
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.score_config import ScoreOptions, require_options
+from vlmprompt.parallel.group import current, together
 from vlmprompt.progress import Progress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
@@ -73,6 +75,7 @@ def evaluate_method(
     return measure_untrained(resolved, suites, resources, **given)
 
 
+@together()
 def measure_untrained(
     resolved: Resolved,
     suites: str | Sequence[str],
@@ -106,6 +109,8 @@ def measure_untrained(
         score_options=score_options,
     )
     context.method()  # what is wrong or doubtful is said once, and not for every cell
+    if not current().first:
+        return help_measure(current(), [context], chosen, resources.backbone(config).digest)
     with shared(folder, progress, alone=force):
         ledger = Ledger(ResultStore(folder / RESULTS_FILE), fresh=force)
         runner = Runner(ledger, resources.backbone(config).digest, progress=progress)
