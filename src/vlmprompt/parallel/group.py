@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.types import at_least_float
-from vlmprompt.errors import InputError
+from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.parallel.failure import Words
 from vlmprompt.parallel.launched import Launch, launch
 
@@ -110,6 +110,8 @@ class Group:
             return
         try:
             yield
+        except Interrupted:  # a stop that all agreed to
+            raise
         except BaseException as error:
             self._end(error)
             raise
