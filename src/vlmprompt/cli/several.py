@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
+from vlmprompt import signals
 from vlmprompt.cli import output
 from vlmprompt.errors import UsageError
 from vlmprompt.parallel.launched import Launch
@@ -35,10 +36,15 @@ def with_others(place: Launch | None) -> Iterator[None]:
     if place is None:
         yield
         return
+    from vlmprompt.parallel.failure import PeerError
     from vlmprompt.parallel.group import joined, together
 
-    with together():
-        yield
+    try:
+        with together():
+            yield
+    except PeerError:
+        signals.finish()  # the launcher is about to stop this process, too
+        raise
     joined().leave()
 
 

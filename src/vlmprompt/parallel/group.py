@@ -5,8 +5,9 @@ Every process does the same in the same order, so each of these calls is made by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from vlmprompt.backbones.types import at_least_float
 from vlmprompt.errors import InputError, Interrupted
-from vlmprompt.parallel.failure import Words
+from vlmprompt.parallel.failure import WHOLE, PeerError, Words, peer_error
 from vlmprompt.parallel.launched import Launch, launch
+
+LISTEN_EVERY = timedelta(seconds=1)  # while waiting for the others
 
 
 class Group:
@@ -33,7 +36,7 @@ class Group:
         self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
         self.unheard = False
         self._words = None if store is None else Words(store, self.rank, self.size)
-        self._ended = False
+        self._ended = self._telling = False
 
     @property
     def first(self) -> bool:
@@ -57,8 +60,7 @@ class Group:
         if self.alone:
             return values
         summed = values.clone(memory_format=torch.contiguous_format)
-        with self._together():
-            torch.distributed.all_reduce(summed)
+        self._all(lambda: torch.distributed.all_reduce(summed, async_op=True))
         return summed
 
     def rows(self, own: Tensor, n: int) -> Tensor:
@@ -69,8 +71,7 @@ class Group:
         wire = at_least_float(own)  # gloo does not know every type
         padded = torch.cat([wire, wire.new_zeros(most - len(wire), *wire.shape[1:])]).contiguous()
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        with self._together():
-            torch.distributed.all_gather(parts, padded)
+        self._all(lambda: torch.distributed.all_gather(parts, padded, async_op=True))
         return torch.cat([part[: len(self.share(n, rank))] for rank, part in enumerate(parts)]).to(own.dtype)
 
     def gather(self, own: bytes) -> list[bytes]:
@@ -78,13 +79,12 @@ class Group:
         if self.alone:
             return [own]
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        with self._together():
-            torch.distributed.all_gather(sizes, torch.tensor([len(own)]))
+        length = torch.tensor([len(own)])
+        self._all(lambda: torch.distributed.all_gather(sizes, length, async_op=True))
         most = max(int(size) for size in sizes)
         padded = torch.frombuffer(bytearray(own.ljust(most, b"\0") or b"\0"), dtype=torch.uint8)
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        with self._together():
-            torch.distributed.all_gather(parts, padded)
+        self._all(lambda: torch.distributed.all_gather(parts, padded, async_op=True))
         return [part.numpy().tobytes()[: int(size)] for part, size in zip(parts, sizes, strict=True)]
 
     def from_first(self, content: bytes = b"") -> bytes:
@@ -105,49 +105,70 @@ class Group:
     @contextmanager
     def telling(self) -> Iterator[None]:
         """Within, an error of one process ends all of them, and the first one knows why."""
-        if self._words is None:
+        if self._words is None or self._telling:
             yield
             return
+        self._telling = True
+        self._words.begin()
         try:
             yield
         except Interrupted:  # a stop that all agreed to
             raise
         except BaseException as error:
-            self._end(error)
-            raise
+            found = peer_error(error)
+            if found is None and isinstance(error, KeyboardInterrupt):
+                found = self._words.left()
+            self._end(found or error)
+            if found is None or found is error:
+                raise
+            raise found from None
+        finally:
+            self._telling = False
 
     def leave(self) -> None:
         """End in order, once all have come to their end."""
         if not (self.alone or self._ended):
+            self.gather(b"")
             self._ended = True
-            with suppress(RuntimeError):
-                torch.distributed.barrier()
-                torch.distributed.destroy_process_group()
+            torch.distributed.destroy_process_group()
 
     def _end(self, error: BaseException) -> None:
-        """Nobody waits for this process any longer: its connections are closed."""
-        if self._ended:
-            return
+        """Let the others know; those behind the first wait until it does."""
         assert self._words is not None
-        self._ended = True
+        broken = isinstance(error, PeerError)
         self._words.leave(error)
-        with suppress(RuntimeError):
-            torch.distributed.destroy_process_group()
         if self.first:
-            self._words.heard()
+            self._words.heard(broken=broken)
         else:
-            self.unheard = not self._words.wait_until_heard()
+            heard = self._words.wait_until_heard()
+            self.unheard, broken = heard is None, broken or heard != WHOLE
+        self._ended = self._ended or broken
 
-    @contextmanager
-    def _together(self) -> Iterator[None]:
-        """Around what all take part in: if it fails, another process is gone."""
+    def _all(self, start: Callable[[], Any]) -> None:
+        """Do what all take part in, and, while it waits for them, hear whether one of them has ended."""
         if self._ended:
             raise InputError("the processes of this run have ended", hint="launch them again")
+        assert self._words is not None
         try:
-            yield
+            work = start()
+            while not _is_done(work):
+                if found := self._words.left():
+                    self._ended = True
+                    raise found
         except RuntimeError as error:
-            assert self._words is not None
+            self._ended = True
             raise self._words.of_another() from error
+
+
+def _is_done(work: Any) -> bool:
+    """Whether it is, after waiting for a while."""
+    try:
+        work.wait(LISTEN_EVERY)
+    except RuntimeError:
+        if work.is_completed():
+            raise
+        return False
+    return True
 
 
 ALONE = Group()
