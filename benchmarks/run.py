@@ -28,6 +28,7 @@ BENCHES = (
     "lora_step",
     "ot",
     "classes_scale",
+    "class_shares",
     "many_classes",
     "doodles",
     "export",

@@ -11,6 +11,7 @@ from typing import Any
 
 import open_clip
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.processes import Process
@@ -76,7 +77,9 @@ def settings(photos: Path, name: str) -> RunConfig:
     """A run of a few steps."""
     options, given = TRAINED[name]
     complete = method_config(name, options).model_dump(mode="json")
-    return config(photos, **{"epochs": 2, "warmup_epochs": 0, "lr": 0.005, **given}).model_copy(update={"method": name, "options": complete})
+    return config(photos, **{"epochs": 2, "warmup_epochs": 0, "lr": 0.005, **given}).model_copy(
+        update={"method": name, "options": complete}
+    )
 
 
 def text_of(method: Any, weight_PKd: Tensor) -> dict[str, Tensor]:
@@ -133,7 +136,10 @@ def _texts(group: Group, folder: Path) -> None:
     for name in TEXTS:
         method = text_method(name)
         method.class_shares = ClassShares(group)
-        torch.save(text_of(method, (group.rank + 1) / 3 * weights(method)), folder / f"text-{name}-{group.rank}.pt")
+        found = text_of(method, (group.rank + 1) / 3 * weights(method))
+        save_file(
+            {key: own.contiguous() for key, own in found.items()}, folder / f"text-{name}-{group.rank}.safetensors"
+        )
 
 
 def _differ(group: Group) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.parallel import pair
@@ -89,7 +90,7 @@ def require_same_log(run: Path, other: Path) -> None:
 def test_text_in_shares_of_the_classes_has_the_values_and_gradients_of_the_whole(folder: Path, name: str) -> None:
     method = pair.text_method(name)
     expected = pair.text_of(method, pair.weights(method))
-    first, second = (torch.load(folder / f"text-{name}-{rank}.pt") for rank in range(2))
+    first, second = (load_file(folder / f"text-{name}-{rank}.safetensors") for rank in range(2))
     assert torch.equal(first["features"], second.pop("features"))
     require_near({key: own + second.get(key, 0) for key, own in first.items()}, expected, EXACT)
 

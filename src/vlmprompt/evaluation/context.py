@@ -31,7 +31,6 @@ from vlmprompt.parallel.group import ALONE, current
 from vlmprompt.predict.temperature import scaled
 from vlmprompt.progress import SilentProgress
 
-
 _LABELS = "labels of the images"  # beside the names that a caller gives
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from vlmprompt.methods.contract import PromptMethod
 
 # What decides whether images of a batch touch each other, and whether classes do.
-ROW_HOOKS = ("forward", "forward_views", "encode_images", "encode_text", "classify", "loss", "loss_draws", "sample_draws")
+ROW_HOOKS = (
+    "forward",
+    "forward_views",
+    "encode_images",
+    "encode_text",
+    "classify",
+    "loss",
+    "loss_draws",
+    "sample_draws",
+)
 CLASS_HOOKS = ("forward", "encode_text", "text_prompts", "class_tokens", "sample_draws")
 
 

@@ -37,7 +37,7 @@ class ClassShares:
         own = self.group.share(n)
         part = slice(own.start, own.stop)
         features_PCd = engine.encode(prompts_of(prompts, part), tokens_of(classes, part))
-        features_PKd: Tensor = _Gathered.apply(self.group, n, features_PCd)  # type: ignore[no-untyped-call]
+        features_PKd: Tensor = _Gathered.apply(self.group, n, features_PCd)
         return features_PKd
 
 
@@ -54,7 +54,6 @@ def prompts_of(prompts: TextPrompts, part: slice) -> TextPrompts:
         for layered in (prompts.deep, prompts.inserted)
     )
     return replace(prompts, ctx=ctx, deep=deep, inserted=inserted)
-
 
 
 class _Gathered(torch.autograd.Function):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from vlmprompt.errors import ExitCode, VlmPromptError, message_of
@@ -64,7 +65,7 @@ class Words:
         """What another process has said at its end."""
         for rank in range(self._size):
             key = self._key(rank)
-            if rank != self._rank and self._quietly(lambda key=key: self._store.check([key])):
+            if rank != self._rank and self._quietly(partial(self._store.check, [key])):
                 told = json.loads(self._store.get(key))
                 message = f"process {rank + 1} of {self._size}: {told['message']}"
                 return PeerError(message, hint=told["hint"], code=told["code"])

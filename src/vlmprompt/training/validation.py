@@ -112,9 +112,7 @@ def make_validation(setup: Setup, progress: Progress, group: Group = ALONE) -> V
     order = None if group.alone else own
     if tower_is_frozen(method) and feature_bytes(method.image_needs(), backbone, len(records)) <= KEPT_BYTES:
         kept = val_features(setup, progress)
-        return Validation(
-            method, records, lambda: feature_batches(kept, size, device, order=order), own.start, group
-        )
+        return Validation(method, records, lambda: feature_batches(kept, size, device, order=order), own.start, group)
     return Validation(
         method, records, lambda: image_batches(records, backbone, size, workers=workers, order=order), own.start, group
     )

@@ -1,0 +1,105 @@
+"""Memory of a GalLoP step at 4,000 classes on doodle-clip, in one process and in each of two that share it.
+
+As a script, `python -m benchmarks.class_shares FOLDER` is one process of those that the environment names; it leaves
+its prompts after three steps in the folder, and prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.classes_scale import forget_peak, peak_bytes
+from benchmarks.frame import Mark, Row
+from benchmarks.many_classes import class_names
+from vlmprompt.api import build_method, load_backbone
+
+CLASSES, IMAGES, STEPS = 4_000, 32, 2
+WARM = 20  # classes of a first step, after which torch holds what it loads with the first of its kind
+# Large tensors are given back to the system when they are freed, so what is resident is what is in use.
+IN_USE = {"MALLOC_MMAP_THRESHOLD_": "500000", "MALLOC_TRIM_THRESHOLD_": "4000000"}
+
+
+def measure(repeats: int = 1) -> list[Row]:
+    """Peak memory above the loaded model for each process, and how far the prompts are apart after some steps."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (one,) = _processes(folder, 1)
+        two = _processes(folder, 2)
+        alone, *shared = (load_file(folder / f"{rank}of{size}.safetensors") for rank, size in ((0, 1), (0, 2), (1, 2)))
+    apart = max(float((own[key] - alone[key]).abs().max()) for own in shared for key in alone)
+    moved = max(float((alone[key] - alone[f"{key} before"]).abs().max()) for key in alone if "before" not in key)
+    most = max(found["gigabytes"] for found in two)
+    figures = {"GB of one": one["gigabytes"], "GB of each of two": most, "prompts moved": moved}
+    marks = (
+        Mark("times the memory of one", most / one["gigabytes"], 0.6, at_least=False),
+        Mark("prompts apart", apart, 1e-6, at_least=False),
+    )
+    return [Row("class_shares", f"GalLoP, K={CLASSES}, B={IMAGES}, two processes", figures, marks)]
+
+
+def _processes(folder: Path, size: int) -> list[dict[str, float]]:
+    """What each of some processes measures, all at the same time."""
+    meeting = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # they meet in a file
+    command, root = [sys.executable, "-m", "benchmarks.class_shares", str(folder)], Path(__file__).parents[1]
+    started = []
+    for rank in range(size):
+        env = {**os.environ, **IN_USE, **meeting, "RANK": str(rank), "OMP_NUM_THREADS": "1"}
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=env))
+    said = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise RuntimeError("a process of benchmarks.class_shares has failed")
+    return [json.loads(text) for text in said]
+
+
+def one(folder: Path) -> dict[str, float]:
+    """The peak of the first step above what the process held before."""
+    import warnings
+
+    from vlmprompt.parallel.group import join
+    from vlmprompt.parallel.rows import RowShare
+    from vlmprompt.training.batches import TrainBatch
+    from vlmprompt.training.loop import forward
+    from vlmprompt.training.stop import StopRequest
+    from vlmprompt.training.team import Team
+
+    group = join(f"file://{folder / 'meeting'}")
+    backbone = load_backbone("doodle-clip")
+    generator = torch.Generator().manual_seed(0)
+    with warnings.catch_warnings(action="ignore"):  # doodle-clip has not seen all words
+        method = build_method("gallop", backbone, class_names(CLASSES), generator=generator).train()
+        small = build_method("gallop", backbone, class_names(WARM)).train()
+    start = {f"{name} before": tensor.clone() for name, tensor in method.trainable_state().items()}
+    images = torch.randn(IMAGES, 3, *backbone.preprocess.sides, generator=generator)
+    labels = torch.randint(CLASSES, (IMAGES,), generator=generator)
+    team, share = Team.of(group, method, IMAGES), RowShare.of(group, IMAGES)
+    own = slice(share.start, share.stop)
+    batch = TrainBatch(images[own], labels[own], torch.arange(IMAGES)[own], share=None if group.alone else share)
+    optimizer = torch.optim.SGD(method.trainable_parameters(), lr=0.002, momentum=0.9)
+    warm = torch.zeros(2, dtype=torch.int64)
+    small.loss(small(images[:2]), warm).total.backward()
+    peaks = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        before = forget_peak()
+        with team.sharing(method):
+            output, losses = forward(method, batch, None)
+            team.own(losses.total, batch).backward()
+        peaks.append(peak_bytes() - before)
+        team.add_up(method, output, losses, batch, StopRequest())
+        del output, losses
+        optimizer.step()
+    save_file({**start, **method.trainable_state()}, folder / f"{group.rank}of{group.size}.safetensors")
+    group.leave()
+    return {"gigabytes": peaks[0] / 1e9}
+
+
+if __name__ == "__main__":
+    print(json.dumps(one(Path(sys.argv[1]))))
