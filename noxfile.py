@@ -101,8 +101,8 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def scale(session: nox.Session) -> None:
-    """Measure what grows with a data set: 10,000 and 100,000 images, 2,000 and 20,000 classes; to bench-out/."""
-    python(session, "-m", "benchmarks.run", "large_data", "many_classes", *session.posargs)
+    """Measure what grows with many images and classes, and what two processes share of it; to bench-out/."""
+    python(session, "-m", "benchmarks.run", "large_data", "many_classes", "class_shares", *session.posargs)
 
 
 @nox.session(venv_backend="none")

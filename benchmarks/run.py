@@ -34,6 +34,7 @@ BENCHES = (
     "ot",
     "dual_pt_step",
     "classes_scale",
+    "class_shares",
     "many_classes",
     "doodles",
     "export",

@@ -83,6 +83,12 @@ def as_python_does() -> Iterator[None]:
             signal.signal(signal.SIGINT, _stop)
 
 
+def finish() -> None:
+    """From now on signals are without effect: the process ends by itself, as soon as it has said why."""
+    for number in OTHERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def leave_alone() -> None:
     """From now on signals end the process at once, and silently: it is ending anyway."""
     for number in NUMBERS:

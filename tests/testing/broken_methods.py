@@ -327,3 +327,27 @@ class ResumesBitForBit(CoOp):
         self._steps += 1
         losses = super().loss(output, labels)
         return Losses(losses.total / self._steps)
+
+
+class ImagesOfABatchAreApart(CoOp):
+    capabilities = CoOp.capabilities
+
+    def loss(
+        self,
+        output: MethodOutput,
+        labels: Tensor,
+        *,
+        draws: Mapping[str, Tensor] | None = None,
+        weights: Tensor | None = None,
+    ) -> Losses:
+        return Losses(super().loss(output, labels, weights=weights).total + output.logits.mean(dim=0).square().sum())
+
+
+class ClassesAreApart(CoOp):
+    capabilities = CoOp.capabilities
+
+    def encode_text(
+        self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
+    ) -> TextFeatures:
+        text_PKd = super().encode_text(global_Bd, draws=draws).features_PKd
+        return TextFeatures(text_PKd - text_PKd.mean(dim=1, keepdim=True))

@@ -54,6 +54,8 @@ SAID = {
     "text_depends_on_the_image": ("text features are (1, 4, 32)", "(B,P,K,d)"),
     "has_something_to_learn": ("but ctx would be trained", "drop training_free"),
     "closed_form_fits": ("fit changed nothing", "set what is learned"),
+    "images_of_a_batch_are_apart": ("the loss of a batch is", "drop row_split"),
+    "classes_are_apart": ("text features of parts of the classes are", "drop class_shard"),
     "same_run_same_checkpoint": ("different checkpoints", "self.generator"),
     "resumes_bit_for_bit": ("ends with another tensor 'ctx'", "persistent buffer"),
 }

@@ -17,8 +17,10 @@ from vlmprompt.cli import environment, output
 from vlmprompt.cli.app import build, plugin_commands
 from vlmprompt.cli.failures import PROG, report
 from vlmprompt.cli.loading import announced
+from vlmprompt.cli.several import one_of_several, require_divisible, with_others
 from vlmprompt.cli.streams import standard_streams, unasked
 from vlmprompt.errors import ExitCode, InputError, PluginError, UsageError
+from vlmprompt.parallel.launched import Launch, launch
 
 # Options whose value may be left out, and what it is then; the parser knows no such thing.
 _OPTIONAL_VALUES = {"--random-weights": "0"}
@@ -56,26 +58,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         output.begin(out)
         warnings.showwarning = _show_warning
-        code = _closed(call) if closed and call.as_json else _run(call)
+        code = _closed(call) if closed and call.as_json else _launched(call)
     return ExitCode.PIPE if code == ExitCode.OK and out.abandoned else code
 
 
-def _run(call: Invocation) -> int:
+def _launched(call: Invocation) -> int:
+    """Run the command, in this process or in several together."""
+    try:
+        place = launch()
+    except InputError as error:
+        return report(error, "", as_json=call.as_json, debug=call.debug)
+    return _run(call) if place is None else one_of_several(place, partial(_run, call, place))
+
+
+def _run(call: Invocation, place: Launch | None = None) -> int:
     """Run the command; whatever ends it becomes an exit code."""
     command = ""
     try:
-        _require_text(call.args)
-        app = _load(call)
-        command = _command_name(app, call.args)
-        output.running(command, call.args)
-        _check_plugins(command)
-        _require_values(call.args, command)
-        try:
-            code = _invoke(app, call.args)
-        finally:  # before an error, which stays the last that is said
-            output.count_repeated()
-        sys.stdout.flush()
-        return code
+        with with_others(place):
+            _require_text(call.args)
+            app = _load(call)
+            command = _command_name(app, call.args)
+            require_divisible(place, command, call.args)
+            output.running(command, call.args)
+            _check_plugins(command)
+            _require_values(call.args, command)
+            try:
+                code = _invoke(app, call.args)
+            finally:  # before an error, which stays the last that is said
+                output.count_repeated()
+            sys.stdout.flush()
+            return code
     except SystemExit as leaving:
         return _left(leaving, command, call)
     except BaseException as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +28,12 @@ from vlmprompt.methods.score_config import ScoreOptions, measured_scores
 from vlmprompt.methods.stream_order import back_in_place, stream_order
 from vlmprompt.methods.streaming import TEST_TIME, adapts, joined, picked
 from vlmprompt.methods.texts import require_texts_fit
+from vlmprompt.parallel.exchange import side_by_side
+from vlmprompt.parallel.group import ALONE, current
 from vlmprompt.predict.temperature import scaled
 from vlmprompt.progress import SilentProgress
+
+_LABELS = "labels of the images"  # beside the names that a caller gives
 
 
 class Context:
@@ -208,36 +212,51 @@ class Context:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Some tensors of every image, and the labels, on the CPU and in the order of the split.
 
+        Several processes each look at a part of the images, and all have the whole; of a method that adapts each looks
+        at all of them, one after the other.
+
         The same as by `outputs`, but of a method that adapts no more is held than these.
 
         Args:
             what: gives tensors (B,...) of what the method says of B images; those of all batches are put together, and
                 what is not given for every image is left out.
         """
-        found: dict[str, list[Tensor]] = {}
-        labels: list[Tensor] = []
-        for output, labels_B in self._said(method, dataset, split):
-            labels.append(labels_B)
-            for name, part in what(output).items():
-                found.setdefault(name, []).append(part)
-        n = sum(map(len, labels))
-        values = {name: torch.cat(parts).cpu() for name, parts in found.items() if sum(map(len, parts)) == n}
-        labels_B = torch.cat(labels).cpu()
+        group = ALONE if adapts(method) else current()
+        if group.alone:
+            found = self._read(self._said(method, dataset, split), what)
+        else:
+            own = self._bank.own(len(dataset.split(split)))
+            found = side_by_side(group, lambda: self._read(self._said(method, dataset, split, own), what))
+        labels_B = found.pop(_LABELS)
+        values = {name: tensor for name, tensor in found.items() if len(tensor) == len(labels_B)}
         if not adapts(method):
             return values, labels_B
         back_B = back_in_place(self._order(dataset, split))
         return {name: value[back_B] for name, value in values.items()}, labels_B[back_B]
 
-    def _said(self, method: PromptMethod, dataset: Dataset, split: str) -> Iterator[tuple[MethodOutput, Tensor]]:
-        """What `outputs` gives, but a stream as it is seen."""
+    def _read(
+        self, said: Iterable[tuple[MethodOutput, Tensor]], what: Callable[[MethodOutput], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Some tensors of the images that something is said of, on the CPU, and their labels."""
+        found: dict[str, list[Tensor]] = {}
+        for output, labels_B in said:
+            for name, part in {**what(output), _LABELS: labels_B}.items():
+                found.setdefault(name, []).append(part)
+        return {name: torch.cat(parts).cpu() for name, parts in found.items()}
+
+    def _said(
+        self, method: PromptMethod, dataset: Dataset, split: str, own: range | None = None
+    ) -> Iterator[tuple[MethodOutput, Tensor]]:
+        """What `outputs` gives, but a stream as it is seen; of some images alone, if they are given."""
         frozen = self._frozen(method, dataset)
-        order = self._order(dataset, split) if adapts(method) else None
+        order = self._order(dataset, split) if adapts(method) else own
         batches, from_features = self._bank.batches(
             frozen.method, dataset, split, order=order, seed=self.subject.config.seed
         )
         title = f"{self.subject.config.method} on {split} images of {dataset.name}"
         progress = self._bank.progress if _takes_time(method, from_features) else SilentProgress()
-        with progress.task(title, len(dataset.split(split)), unit="img") as task:
+        images_n = len(dataset.split(split) if own is None else own)
+        with progress.task(title, images_n, unit="img") as task:
             for images, labels_B in batches:
                 yield frozen(images), labels_B
                 task.advance(len(labels_B))

@@ -22,6 +22,8 @@ from vlmprompt.config.models import FeatureDtype, Runtime
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.passes import Labelled, feature_batches, image_batches, tower_is_frozen, views_of
+from vlmprompt.parallel.group import current
+from vlmprompt.parallel.rows import whole_batches
 from vlmprompt.progress import Progress
 
 # Features of test images are kept for other methods up to this size in all; above, each reads the images.
@@ -136,6 +138,10 @@ class ImageBank:
     def expect_no_more(self) -> None:
         """Forget who was expected."""
         self._expected.clear()
+
+    def own(self, n: int) -> range:
+        """Which of n images this process says something of, where several measure together."""
+        return whole_batches(current(), n, self._batch_size)
 
     def batches(
         self, method: PromptMethod, dataset: Dataset, split: str, *, order: Sequence[int] | None = None, seed: int = 0

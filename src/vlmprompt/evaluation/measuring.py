@@ -16,8 +16,10 @@ from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Suite
 from vlmprompt.evaluation.expected import expect
 from vlmprompt.evaluation.failures import kept_in
+from vlmprompt.evaluation.helping import call, help_measure, leading
 from vlmprompt.evaluation.kept_details import keep_details, remove_details
 from vlmprompt.evaluation.units import Unit, measured, units_of
+from vlmprompt.parallel.group import current
 from vlmprompt.progress import Progress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
@@ -59,10 +61,17 @@ class Runner:
     def carry_out(self, contexts: Sequence[Context], suites: Sequence[Suite], given: Aliases) -> list[ResultRow]:
         """Measure, and say where numbers are kept, what was done before, and which aliases no data set has asked for.
 
+        Of several processes all but the first help it, and get no rows.
+
         Raises:
             Interrupted: by Ctrl-C; finished cells are kept.
             BusyError, InputError: see `measure`.
         """
+        group = current()
+        if not group.first:
+            units = [unit for listing in self.expect(contexts, suites) for unit in listing]
+            help_measure(group, units, self._backbone_digest)
+            return []
         try:
             with kept_in(self._ledger.store.path):
                 return self.measure(contexts, suites)
@@ -83,8 +92,9 @@ class Runner:
         listings = self.expect(contexts, suites)
         units = [unit for listing in listings for unit in listing]
         self._announce(units)
-        for _ in take(units, self._settle, self._progress, patient=self._patient):
-            pass
+        with leading(current(), units):
+            for _ in take(units, self._settle, self._progress, patient=self._patient):
+                pass
         for listing in listings:
             rows = [row for unit in listing for row in self._rows[unit.key]]
             self._ledger.show([row.model_copy(update={"listing": listing[0].listing}) for row in rows])
@@ -119,6 +129,7 @@ class Runner:
                 ledger.refresh()
                 rows = ledger.rows(unit.key, metrics)
                 if rows is None:
+                    call(current(), unit)
                     outcome = measured(unit, self._backbone_digest, self._progress)
                     held.check()
                     keep_details(ledger, unit.key, outcome.details)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
+from vlmprompt.evaluation.helping import references_folder
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.measuring import Runner
@@ -27,6 +28,7 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.methods.score_config import ScoreOptions, require_options
+from vlmprompt.parallel.group import current, together
 from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
@@ -62,7 +64,8 @@ def evaluate(
 ) -> list[ResultRow]:
     """Measure a run, and zero-shot and linear probe beside it; where classes are described, these too.
 
-    Rows are kept in `results.jsonl` of the run's folder; what is there already is not measured again.
+    Rows are kept in `results.jsonl` of the run's folder; what is there already is not measured again. Where a launcher
+    has started several processes all of them call this; the first one keeps rows, the others get none.
 
     Args:
         run: a run, or its folder.
@@ -117,6 +120,7 @@ def evaluate(
     )
 
 
+@together()
 def evaluate_each(
     runs: Sequence[Run | Path | str],
     suites: str | Sequence[str],
@@ -135,6 +139,7 @@ def evaluate_each(
     Raises:
         VlmPromptError: see `evaluate`; nothing is measured before all runs and their data are found sound.
     """
+    progress = progress if current().first else SilentProgress()
     resources = resources or Resources(
         runtime,
         progress,
@@ -142,13 +147,12 @@ def evaluate_each(
         spec=backbone if isinstance(backbone, str) else None,
     )
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
-    prepared = [_prepared(run, chosen, runtime, resources, progress, **settings) for run in runs]
-    try:
+    with ExitStack() as until_measured:
+        until_measured.callback(resources.expect_no_more)
+        prepared = [_prepared(run, chosen, runtime, resources, progress, until_measured, **settings) for run in runs]
         for one in prepared:
             one.runner.expect(one.contexts, chosen)
         return [row for one in prepared for row in one.carry_out(chosen)]
-    finally:
-        resources.expect_no_more()
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,7 @@ def _prepared(
     runtime: Runtime,
     resources: Resources,
     progress: Progress,
+    until_measured: ExitStack,
     *,
     reference: bool | str | Sequence[str] = True,
     force: bool = False,
@@ -200,9 +205,11 @@ def _prepared(
     own = measured.own(needed=data is None)
     dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
-    kept = References(references_dir or run.path / REFERENCES_DIR, resources, force, file)
+    references = until_measured.enter_context(references_folder(references_dir or run.path / REFERENCES_DIR))
+    kept = References(references, resources, force, file)
     subjects = _subjects(run, own, kept, _references(reference), temperature)
-    beside_others = shared(run.path, progress, alone=force) if ledger is None else nullcontext()
+    leads = ledger is None and current().first  # the others change nothing in the folder
+    beside_others = shared(run.path, progress, alone=force) if leads else nullcontext()
     ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
     context = partial(
         Context,

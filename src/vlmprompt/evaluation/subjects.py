@@ -20,6 +20,7 @@ from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
 from vlmprompt.methods.build import description_use, method_type, template_option
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.stream_order import is_streamed
+from vlmprompt.parallel.group import alone
 from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.provenance import versions
 from vlmprompt.training.run import train
@@ -132,15 +133,16 @@ class References:
         if self.force or not _stands(path, *digests):
             with claim(self.folder, path.name, f"reference {path}"):
                 if self.force or not _stands(path, *digests):  # another process may have trained it by now
-                    train(
-                        config,
-                        resources.runtime.model_copy(update={"tracker": ()}),  # asked for runs, not for these
-                        out=path,
-                        force=True,
-                        progress=resources.progress,
-                        backbone=backbone,
-                        descriptions=descriptions,
-                    )
+                    with alone():  # of several processes each has or trains its own
+                        train(
+                            config,
+                            resources.runtime.model_copy(update={"tracker": ()}),  # asked for runs, not for these
+                            out=path,
+                            force=True,
+                            progress=resources.progress,
+                            backbone=backbone,
+                            descriptions=descriptions,
+                        )
         return load_run(path).build_method(backbone)
 
 

@@ -16,6 +16,7 @@ from vlmprompt.evaluation.given import cells_of, measurement_of
 from vlmprompt.evaluation.keys import key_of, listing_of, setup_of
 from vlmprompt.evaluation.streams import stream_note
 from vlmprompt.methods.blame import blaming
+from vlmprompt.parallel.failure import PeerError
 from vlmprompt.plugins import host
 from vlmprompt.progress import Progress
 from vlmprompt.registry import Entry
@@ -87,7 +88,7 @@ def measured(unit: Unit, backbone_digest: str, progress: Progress) -> Outcome:
         found = measurement_of(_entry(suite), cell, given)
         values = _as_promised(suite, cell, found.values)
         return Outcome([_row(unit, setup, value.metric, value) for value in values], _placed(unit, found.details))
-    except (KeyboardInterrupt, Interrupted, BusyError):
+    except (KeyboardInterrupt, Interrupted, BusyError, PeerError):
         raise
     except CapabilityError as error:
         return without("not_applicable", error.message)

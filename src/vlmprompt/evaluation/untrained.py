@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -26,6 +27,7 @@ from vlmprompt.evaluation.variants import train_command
 from vlmprompt.methods.build import written_for
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.score_config import ScoreOptions, require_options
+from vlmprompt.parallel.group import current, together
 from vlmprompt.progress import Progress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow
@@ -74,6 +76,7 @@ def evaluate_method(
     return measure_untrained(resolved, suites, resources, **given)
 
 
+@together()
 def measure_untrained(
     resolved: Resolved,
     suites: str | Sequence[str],
@@ -107,7 +110,7 @@ def measure_untrained(
         score_options=score_options,
     )
     context.method()  # what is wrong or doubtful is said once, and not for every cell
-    with shared(folder, progress, alone=force):
+    with shared(folder, progress, alone=force) if current().first else nullcontext():
         ledger = Ledger(ResultStore(folder / RESULTS_FILE), fresh=force)
         runner = Runner(ledger, resources.backbone(config).digest, progress=progress)
         return runner.carry_out([context], chosen, Aliases())

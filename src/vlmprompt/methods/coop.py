@@ -29,7 +29,7 @@ class CoOp(PromptMethod):
     removes punctuation (SigLIP), nor the start token that stands before the context for towers that have none.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache"})
+    capabilities = frozenset({"new_classes", "feature_cache", "class_shard", "row_split"})
     config: CoOpConfig
 
     def create(self) -> None:

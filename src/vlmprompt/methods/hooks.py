@@ -35,6 +35,7 @@ from vlmprompt.methods.teachers import Teachers
 if TYPE_CHECKING:
     from vlmprompt.backbones.backbone import Backbone
     from vlmprompt.methods.foreign import ForeignState
+    from vlmprompt.parallel.classes import ClassShares
 
 
 class Hooks(Learning, Showing, Streaming, nn.Module):
@@ -67,6 +68,8 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
     # The data set's text with one {} for the class name. `build_method` sets it before the constructor runs, so that
     # `create` finds it; `with_classes` sets that of the other data set before it calls `renew`.
     template: str = DEFAULT_TEMPLATE
+    # Set by whoever trains in several processes, for a step: how they share the text of all classes.
+    class_shares: ClassShares | None = None
 
     @outliving()
     def __init__(
@@ -199,6 +202,8 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
         prompts = self.text_prompts(global_Bd, draws=draws)
         if prompts is None:
             raise CapabilityError(f"method {type(self).__name__} has no text prompts")
+        if self.class_shares is not None:
+            return TextFeatures(self.class_shares.encode(self.backbone.text, prompts, self.classes))
         return TextFeatures(self.backbone.text.encode(prompts, self.classes))
 
     def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:

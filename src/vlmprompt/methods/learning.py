@@ -58,6 +58,14 @@ class Learning:
     def encode_descriptions(self) -> None:
         """Encode the descriptions that the loss alone compares with, so that they are at hand (default: none)."""
 
+    def loss_draws(self, n_images: int) -> Mapping[str, Tensor]:
+        """Random draws of the loss for each image of a batch, first dimension B (default none).
+
+        A method of the capability `row_split` makes them here and nowhere else: of several processes each draws for the
+        whole batch, and gives `loss` those of its own images.
+        """
+        return {}
+
     def loss(
         self,
         output: MethodOutput,

@@ -40,10 +40,10 @@ def views_of(method: PromptMethod, seed: int) -> Views | None:
 def feature_batches(
     kept: CachedFeatures, batch_size: int, device: torch.device, *, order: Sequence[int] | None = None
 ) -> Iterator[Labelled]:
-    """Features of one view with their labels, as they are or in another order."""
-    for start in range(0, len(kept.labels), batch_size):
+    """Features of one view with their labels, as they are, or those of an order."""
+    for start in range(0, len(kept.labels if order is None else order), batch_size):
         rows = slice(start, start + batch_size)
-        part = rows if order is None else torch.tensor(order[rows], device=kept.labels.device)
+        part = rows if order is None else torch.tensor(list(order[rows]), device=kept.labels.device)
         yield kept.rows(part).to(device), kept.labels[part].to(device)
 
 

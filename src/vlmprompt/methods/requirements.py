@@ -14,6 +14,7 @@ CAPABILITIES = frozenset(
         "local",
         "image_conditioned",
         "class_shard",
+        "row_split",
         "closed_form",
         "fit_first",
         "training_free",

@@ -18,6 +18,8 @@ from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
+from vlmprompt.parallel.group import ALONE, Group
+from vlmprompt.parallel.rows import RowShare, places_of, shares_of
 from vlmprompt.training.order import Order, balanced, cycled, epoch_generator, shuffled
 
 # "cycled" is that of images without labels, of which an epoch may take more or fewer than there are.
@@ -35,6 +37,7 @@ class TrainBatch:
         index_B: positions in the training records, on the CPU.
         others: further views of the same images, where a method takes several.
         unlabelled: views of B images without labels, where a method takes some.
+        share: which images of a larger batch these are, where several processes divide it.
     """
 
     images: Images
@@ -42,6 +45,7 @@ class TrainBatch:
     index_B: Tensor
     others: tuple[Images, ...] = ()
     unlabelled: tuple[Images, ...] = ()
+    share: RowShare | None = None
 
     @property
     def views(self) -> tuple[Images, ...]:
@@ -73,6 +77,7 @@ class ImageBatches:
         augment: the transform draws random numbers.
         sampling: see `TrainConfig.sampling`; an image that comes again in an epoch gets another view.
         views: of each image in a step.
+        group: of processes that divide each batch; each reads its own images.
     """
 
     def __init__(
@@ -87,11 +92,12 @@ class ImageBatches:
         workers: int,
         sampling: Sampling = "shuffled",
         views: int = 1,
+        group: Group = ALONE,
     ) -> None:
         self._records, self._transform, self._batch_size = records, transform, batch_size
         self._seed, self._augment = seed, augment
         self._device, self._workers = device, workers
-        self._sampling, self._views = sampling, views
+        self._sampling, self._views, self._group = sampling, views, group
         self._labels_n = torch.tensor([record.label for record in records])
 
     def epoch(self, epoch: int, *, skip: int, steps: int) -> Iterator[TrainBatch]:
@@ -101,20 +107,27 @@ class ImageBatches:
         # Of images without labels that of an epoch that there is not: no image with a label is seen in the same view.
         augment_seed = (self._seed, -1 - epoch if self._sampling == "cycled" else epoch)
         part = slice(skip * self._batch_size, steps * self._batch_size)
+        index_n, again_n = order.index_n[part], order.again_n[part]
+        size, shares = self._batch_size, shares_of(self._group, len(index_n), self._batch_size)
+        if not self._group.alone and shares:
+            places = places_of(shares, size)
+            # Of a smaller last batch nobody has more than of the others.
+            index_n, again_n, size = index_n[places], again_n[places], shares[0].stop - shares[0].start
         loader = ImageLoader(
             self._records,
             self._transform,
-            self._batch_size,
+            size,
             device=self._device,
             workers=self._workers,
-            order=order.index_n[part].tolist(),
-            again=order.again_n[part].tolist(),
+            order=index_n.tolist(),
+            again=again_n.tolist(),
             augment_seed=augment_seed if self._augment else None,
             views=self._views,
         )
-        for batch in loader:
+        for batch, share in zip(loader, shares, strict=True):
             first, *others = batch.images_B3HW.unbind(1) if self._views > 1 else (batch.images_B3HW,)
-            yield TrainBatch(first, batch.labels_B, batch.index_B, tuple(others))
+            own = None if self._group.alone else share
+            yield TrainBatch(first, batch.labels_B, batch.index_B, tuple(others), share=own)
 
 
 class FeatureBatches:
@@ -129,6 +142,7 @@ class FeatureBatches:
         device: where batches go; features that were too large for it lie in main memory.
         sampling: see `TrainConfig.sampling`.
         views: of each image in a step, at most V.
+        group: of processes that divide each batch.
     """
 
     def __init__(
@@ -140,10 +154,11 @@ class FeatureBatches:
         device: torch.device,
         sampling: Sampling = "shuffled",
         views: int = 1,
+        group: Group = ALONE,
     ) -> None:
         self._cached, self._batch_size, self._seed, self._device = cached, batch_size, seed, device
         self._n = len(cached.labels) // cached.views
-        self._sampling, self._views = sampling, views
+        self._sampling, self._views, self._group = sampling, views, group
         self._labels_n = cached.labels[: self._n].cpu()
 
     def epoch(self, epoch: int, *, skip: int, steps: int) -> Iterator[TrainBatch]:
@@ -153,11 +168,15 @@ class FeatureBatches:
         views_Wn = self._drawn_views(generator)
         for step in range(skip, steps):
             part = slice(step * self._batch_size, (step + 1) * self._batch_size)
-            index_B = order.index_n[part]
-            views_WB = (views_Wn[:, index_B] + order.again_n[part]) % self._cached.views
+            index_B, again_B = order.index_n[part], order.again_n[part]
+            share = None if self._group.alone else RowShare.of(self._group, len(index_B))
+            if share is not None:
+                index_B, again_B = index_B[share.start : share.stop], again_B[share.start : share.stop]
+            views_WB = (views_Wn[:, index_B] + again_B) % self._cached.views
             rows_WB = (views_WB * self._n + index_B).to(self._cached.labels.device)
             first, *others = (self._cached.rows(rows_B).to(self._device) for rows_B in rows_WB)
-            yield TrainBatch(first, self._cached.labels[rows_WB[0]].to(self._device), index_B, tuple(others))
+            labels_B = self._cached.labels[rows_WB[0]].to(self._device)
+            yield TrainBatch(first, labels_B, index_B, tuple(others), share=share)
 
     def _drawn_views(self, generator: torch.Generator) -> Tensor:
         """Different ones of the V views of each image, (W,n), W being those of a step."""

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from vlmprompt.config.device import require_device
 from vlmprompt.errors import InputError
+from vlmprompt.parallel.group import Group, joined
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}
 ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -27,9 +28,10 @@ def resolve_device(name: str) -> torch.device:
 
     Raises:
         UsageError: not a name of a device.
-        InputError: this machine has no such device.
+        InputError: this machine has no such device, or each of several processes would have the same one.
     """
     require_device(name)
+    name = _of_several(name, joined())
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
@@ -64,8 +66,8 @@ def make_accelerator(device: torch.device, precision: str) -> Any:
     accelerate keeps both in state that is global to the process: all runs of a process must agree in them.
 
     Raises:
-        InputError: this process has already trained on another device or in another precision, or it is
-            one of several that were launched together.
+        InputError: this process has already trained on another device or in another precision, or a launcher has
+            started several in a way that is not understood.
     """
     require_precision(device, precision)
     if device.type == "cuda" and device.index is not None:
@@ -80,9 +82,23 @@ def make_accelerator(device: torch.device, precision: str) -> Any:
             f"this process has already trained on another device or in another precision than {device}, {precision}",
             hint="run it in a process of its own",
         )
-    if accelerator.num_processes > 1:
+    if accelerator.num_processes > 1 and joined().alone:
         raise InputError(
-            f"{accelerator.num_processes} processes were launched for one run; a run uses one",
-            hint="start it with 'vlmprompt train' rather than 'accelerate launch'",
+            f"{accelerator.num_processes} processes were launched, and nothing says how they meet",
+            hint="start them with torchrun, which sets RANK and WORLD_SIZE",
         )
     return accelerator
+
+
+def _of_several(name: str, group: Group) -> str:
+    """The device of this process among several: each has the card of its number."""
+    if group.alone or name == "cpu":
+        return name
+    if name == "auto" and not torch.cuda.is_available():
+        return "cpu"
+    if name not in ("auto", "cuda"):
+        raise InputError(
+            f"all {group.size} processes of this run would use device {name!r}",
+            hint="--device cuda gives each a card of its own",
+        )
+    return f"cuda:{group.local_rank}"

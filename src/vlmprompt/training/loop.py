@@ -18,7 +18,6 @@ from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.given import require_losses
 from vlmprompt.methods.output import Losses, MethodOutput
-from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.progress import Progress, Task
 from vlmprompt.training.batches import TrainBatch
 from vlmprompt.training.checkpoint import Checkpoint, Position
@@ -27,6 +26,7 @@ from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import build_optimizer, set_learning_rate
 from vlmprompt.training.schedule import step_rate
 from vlmprompt.training.stop import StopRequest, stop_on_signals
+from vlmprompt.training.team import Seen
 from vlmprompt.training.validation import is_over
 from vlmprompt.training.work import Work, end_with, restore, save, tracked
 
@@ -69,7 +69,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
         PluginError: the method failed; the last checkpoint stays.
         Interrupted: Ctrl-C or SIGTERM; the state was saved after the step under way.
     """
-    method, plan, train = work.method, work.plan, work.train
+    method, plan, train, team = work.method, work.plan, work.train, work.team
     optimizer = work.accelerator.prepare(build_optimizer(method, train))
     position, best = restore(work, optimizer, resumed)
     method.train()
@@ -91,12 +91,13 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 lr = step_rate(train, plan, epoch, position.step)
                 set_learning_rate(optimizer, lr)
                 optimizer.zero_grad()
-                with method.blamed():
+                with method.blamed(), team.sharing(method):
                     output, losses = forward(method, batch, work.weights_K)
-                    work.accelerator.backward(losses.total)
+                    work.accelerator.backward(team.own(losses.total, batch))
+                    seen = team.add_up(method, output, losses, batch, stop)
                     gradients = observed(method, work.accelerator, optimizer)
                 optimizer.step()
-                step = observe(output, losses, batch.labels_B, method, gradients)  # the one wait for the device
+                step = observe(seen, method, gradients)  # the one wait for the device
                 work.claim.check()
                 position = position.after(step.loss, step.images, step.correct)
                 require_finite(work, step, position, batch, log)
@@ -104,9 +105,10 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
                 means.add(step.gradients)
                 accuracy = position.correct / position.seen
                 task.advance(1, epoch=f"{epoch + 1}/{plan.epochs}", loss=step.loss, acc=accuracy)
-                if stop.requested or position.total % train.checkpoint_every == 0 or log.gone():
+                stopped = team.stopped(stop)
+                if stopped or position.total % train.checkpoint_every == 0 or log.gone():
                     position = save(work, optimizer, position, best, log)
-                if stop.requested:
+                if stopped:
                     raise interrupted(work, position)
             measured = plan.measures_after(epoch, train.validate_every)
             if measured:  # whoever stops the measurement loses no step
@@ -114,6 +116,7 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
             with method.blamed():
                 method.end_epoch(epoch, plan.epochs)
             position = position.next_epoch()
+            team.require_same(method)
             if measured:
                 position = measure(work, position, stop, task)
                 if train.keep == "best" and position.waited == 0:
@@ -132,8 +135,10 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
 def forward(method: PromptMethod, batch: TrainBatch, weights_K: Tensor | None) -> tuple[MethodOutput, Losses]:
     """What a method says of a batch, and its loss, of weighted images where classes have weights."""
     output = method.on_views(batch.views)
-    weights: dict[str, Any] = {} if weights_K is None else {"weights": weights_K[batch.labels_B]}
-    losses = require_losses(method.told, method.loss(output, batch.labels_B, **weights))
+    given: dict[str, Any] = {} if weights_K is None else {"weights": weights_K[batch.labels_B]}
+    if batch.share is not None and (drawn := method.loss_draws(batch.share.whole)):
+        given["draws"] = batch.share.of_draws(drawn)
+    losses = require_losses(method.told, method.loss(output, batch.labels_B, **given))
     if not batch.unlabelled:
         return output, losses
     more = require_losses(method.told, method.unlabelled_loss(method.on_views(batch.unlabelled)))
@@ -156,19 +161,16 @@ def measure(work: Work, position: Position, stop: StopRequest, task: Task) -> Po
     return position.measured(accuracy)
 
 
-def observe(
-    output: MethodOutput, losses: Losses, labels_B: Tensor, method: PromptMethod, gradients: Mapping[str, Tensor]
-) -> Step:
+def observe(seen: Seen, method: PromptMethod, gradients: Mapping[str, Tensor]) -> Step:
     """Bring a step's numbers from the device in one copy."""
-    correct = (label_ranks(output.logits.detach(), labels_B) == 0).sum()
     norm = get_total_norm([p.detach() for p in method.trainable_parameters()])
-    values = [losses.total, correct, norm, *losses.parts.values(), *gradients.values()]
+    values = [seen.loss, seen.correct, norm, *seen.parts.values(), *gradients.values()]
     loss, right, size, *rest = torch.stack([v.detach().double() for v in values]).tolist()
-    parts, slopes = rest[: len(losses.parts)], rest[len(losses.parts) :]
+    parts, slopes = rest[: len(seen.parts)], rest[len(seen.parts) :]
     return Step(
         loss=loss,
-        parts=dict(zip(losses.parts, parts, strict=True)),
-        images=len(labels_B),
+        parts=dict(zip(seen.parts, parts, strict=True)),
+        images=seen.images,
         correct=round(right),
         norm=size,
         gradients=dict(zip(gradients, slopes, strict=True)),

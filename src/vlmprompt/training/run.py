@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from vlmprompt.atomic import write_atomic
 from vlmprompt.backbones.backbone import Backbone
@@ -16,7 +18,9 @@ from vlmprompt.claims.work import tidy
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError
+from vlmprompt.parallel.group import Group, current, together
 from vlmprompt.progress import Progress, SilentProgress
+from vlmprompt.training.apart import hand_out, own_folder, require_alike
 from vlmprompt.training.checkpoint import Checkpoint, Header, Position
 from vlmprompt.training.device import make_accelerator
 from vlmprompt.training.doubtful import warn
@@ -29,8 +33,9 @@ from vlmprompt.training.run_info import KeptInfo, RunInfo
 from vlmprompt.training.setup import Setup, build, complete, settle_device
 from vlmprompt.training.sources import make_batches
 from vlmprompt.training.start import hold, is_finished, require_own, start_of
+from vlmprompt.training.team import Team
 from vlmprompt.training.trackers.following import Trackers, make_trackers
-from vlmprompt.training.trainset import load_trainset
+from vlmprompt.training.trainset import TrainSet, load_trainset
 from vlmprompt.training.upgraded import require_whole_optimizer, upgraded
 from vlmprompt.training.validation import make_validation
 from vlmprompt.training.work import Work, keep_method
@@ -52,6 +57,7 @@ class TrainResult:
     kept: KeptInfo | None = None
 
 
+@together()
 def train(
     config: RunConfig,
     runtime: Runtime | None = None,
@@ -65,6 +71,8 @@ def train(
     descriptions: DescriptionFile | None = None,
 ) -> TrainResult:
     """Train a method and write its run folder; a finished run of the same configuration is returned as it is.
+
+    Where a launcher has started several processes all of them call this, and the first one writes.
 
     Args:
         out: the folder; default: a name made of the configuration, in `runtime.runs_dir`.
@@ -83,11 +91,40 @@ def train(
     """
     runtime = runtime or Runtime.model_validate({})
     progress = progress or SilentProgress()
+    group = current()
+    if not group.first:  # what a run says and tells trackers is said once
+        runtime, progress = runtime.model_copy(update={"tracker": ()}), SilentProgress()
     trackers = Trackers(make_trackers(runtime.tracker), progress)
     config = complete(config)
     device = settle_device(config, runtime)
     data = load_trainset(config, runtime, descriptions)
-    folder = run_folder(config, data.dataset.name, runtime, out)
+    require_alike(group, config, data)
+    place = run_folder(config, data.dataset.name, runtime, out)
+    with own_folder(group, place) as folder:
+        begun = _Begun(config, runtime, data, device, folder, progress, trackers, group)
+        result = _begin(begun, resume, force, dict(sources or {}), backbone)
+    return replace(result, run=place.path)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What is known of a run before anything is loaded."""
+
+    config: RunConfig
+    runtime: Runtime
+    data: TrainSet
+    device: torch.device
+    folder: RunFolder
+    progress: Progress
+    trackers: Trackers
+    group: Group
+
+
+def _begin(
+    begun: _Begun, resume: bool | Literal["maybe"], force: bool, sources: dict[str, str], backbone: Backbone | None
+) -> TrainResult:
+    """Train in a folder that nobody else is at work in, from where it was left."""
+    config, data, folder, progress = begun.config, begun.data, begun.folder, begun.progress
     file = data.description_file
     digests = data.digests, None if file is None else file.digest
     # A finished run is looked at as it is: its folder may be read-only, or somebody else may hold it.
@@ -95,6 +132,7 @@ def train(
     if finished:
         tidy(folder.path)
     with nullcontext() if finished else hold(folder) as claim:
+        hand_out(begun.group, folder)
         start = start_of(folder, config, *digests, resume=bool(resume), force=force)
         if start != "new":
             _warn_of_other_code(folder, config.method, progress)
@@ -105,11 +143,11 @@ def train(
             raise BusyError(f"run {folder.path}", None)
         if resume is True and start == "new":
             progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
-        setup = build(config, runtime, data, device, backbone)
-        warn(setup, progress, sources or {})
-        run = _Run(setup, folder, make_header(setup), claim, progress, trackers)
+        setup = build(config, begun.runtime, data, begun.device, backbone)
+        warn(setup, progress, sources)
+        run = _Run(setup, folder, make_header(setup), claim, progress, begun.trackers, begun.group)
         resumed = _resumable(folder, run.header) if start == "resume" else None
-        return _result(folder, _carry_out(run, resumed, dict(sources or {})))
+        return _result(folder, _carry_out(run, resumed, sources))
 
 
 def _result(folder: RunFolder, info: RunInfo) -> TrainResult:
@@ -126,6 +164,7 @@ class _Run:
     claim: Claim
     progress: Progress
     trackers: Trackers
+    group: Group
 
 
 def _carry_out(run: _Run, resumed: Checkpoint | None, sources: dict[str, str]) -> RunInfo:
@@ -184,6 +223,8 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
     assert setup.plan is not None
     train_config, records = setup.config.train, setup.data.split.train
     accelerator = make_accelerator(setup.device, train_config.precision)
+    team = Team.of(run.group, setup.method, min(train_config.batch_size, len(records)))
+    team.announce(setup.method.told, run.progress)
     start = time.perf_counter()
     features = None
     if "fit_first" in setup.method.capabilities and resumed is None:
@@ -191,7 +232,8 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
         with suppress(InputError):  # the folder is gone: the state is saved beside it
             record.add(fit=fitted)
         _keep(run)  # in this order: whoever finds the state also finds what is said of it
-    batches, validation = make_batches(setup, run.progress, features), make_validation(setup, run.progress)
+    batches = make_batches(setup, run.progress, features, team.of_batches)
+    validation = make_validation(setup, run.progress, run.group)
     before = time.perf_counter() - start
     work = Work(
         method=setup.method,
@@ -206,6 +248,7 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
         folder=run.folder,
         claim=run.claim,
         trackers=run.trackers,
+        team=team,
     )
     position, seconds = fit(work, resumed, run.progress)
     chosen = search(setup, run.progress)

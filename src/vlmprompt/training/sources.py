@@ -6,21 +6,25 @@ from collections.abc import Sequence
 
 from vlmprompt.backbones.features import CachedFeatures, extract
 from vlmprompt.data.records import Record
+from vlmprompt.parallel.group import ALONE, Group
 from vlmprompt.progress import Progress
 from vlmprompt.training.batches import Batches, FeatureBatches, ImageBatches, Sampling, WithUnlabelled
 from vlmprompt.training.setup import Setup
 
 
-def make_batches(setup: Setup, progress: Progress, known: CachedFeatures | None = None) -> Batches:
+def make_batches(
+    setup: Setup, progress: Progress, known: CachedFeatures | None = None, group: Group = ALONE
+) -> Batches:
     """The source of training batches, with features computed now if the run caches them.
 
     Args:
         known: features of the training images that were computed before, taken where they are of as many views.
+        group: of processes that divide each batch.
     """
     train, records = setup.config.train, setup.data.split.train
     if setup.cached and (known is None or known.views != train.views):
         known = train_features(setup, train.views, progress)
-    batches = _batches(setup, records, known, train.batch_size, train.sampling)
+    batches = _batches(setup, records, known, train.batch_size, train.sampling, group)
     if not setup.method.reads_unlabelled:
         return batches
     unlabelled = _unlabelled_features(setup, progress) if setup.cached else None
@@ -39,13 +43,19 @@ def _unlabelled_features(setup: Setup, progress: Progress) -> CachedFeatures:
 
 
 def _batches(
-    setup: Setup, records: Sequence[Record], cached: CachedFeatures | None, size: int, sampling: Sampling
+    setup: Setup,
+    records: Sequence[Record],
+    cached: CachedFeatures | None,
+    size: int,
+    sampling: Sampling,
+    group: Group = ALONE,
 ) -> Batches:
     """Of images, or of their features where the run caches them."""
     config, views = setup.config, setup.method.training_views
     if setup.cached:
         assert cached is not None
-        return FeatureBatches(cached, size, seed=config.seed, device=setup.device, sampling=sampling, views=views)
+        seed, device = config.seed, setup.device
+        return FeatureBatches(cached, size, seed=seed, device=device, sampling=sampling, views=views, group=group)
     return ImageBatches(
         records,
         setup.backbone.transform(train=config.train.augment),
@@ -56,6 +66,7 @@ def _batches(
         workers=setup.runtime.workers,
         sampling=sampling,
         views=views,
+        group=group,
     )
 
 

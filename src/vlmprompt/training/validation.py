@@ -18,6 +18,9 @@ from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.passes import Labelled, feature_batches, image_batches, tower_is_frozen
 from vlmprompt.methods.ranks import label_ranks
+from vlmprompt.parallel.exchange import side_by_side
+from vlmprompt.parallel.group import ALONE, Group
+from vlmprompt.parallel.rows import whole_batches
 from vlmprompt.progress import Progress
 from vlmprompt.training.checkpoint import Position
 from vlmprompt.training.setup import Setup
@@ -32,15 +35,22 @@ class Validation:
 
     Attributes:
         records: the validation images, in the order of the batches.
-        batches: one pass over them under the test transform, the same each time.
+        batches: one pass over them under the test transform, the same each time; of several processes each has
+            its own part.
+        start: the first of these records.
+        group: the processes.
     """
 
     method: PromptMethod
     records: Sequence[Record]
     batches: Callable[[], Iterator[Labelled]]
+    start: int = 0
+    group: Group = ALONE
 
     def accuracy(self, stop: Callable[[], bool]) -> float | None:
         """The share of images of which no class has a higher logit than the label; None if told to stop before.
+
+        Of several processes all give the same.
 
         Args:
             stop: asked before each batch.
@@ -56,17 +66,27 @@ class Validation:
             self.method.train()
 
     def _accuracy(self, stop: Callable[[], bool]) -> float | None:
+        if self.group.alone:
+            counts = self._counted(stop)
+        else:
+            found = side_by_side(self.group, lambda: {"counts": torch.tensor([self._counted(stop)])})
+            counts = tuple(found["counts"].sum(dim=0).tolist())
+        right, seen, stopped = counts
+        return None if stopped else right / seen
+
+    def _counted(self, stop: Callable[[], bool]) -> tuple[int, int, int]:
+        """Images that were right, images, and whether it was told to stop."""
         with self.method.blamed():
             text = self.method.frozen_text()
         right = seen = 0
         for images, labels_B in self.batches():
             if stop():
-                return None
+                return right, seen, 1
             logits_BK = self.method(images, text=text).logits
-            self._require_finite(logits_BK, seen)
+            self._require_finite(logits_BK, self.start + seen)
             right += int((label_ranks(logits_BK, labels_B) == 0).sum())
             seen += len(labels_B)
-        return right / seen
+        return right, seen, 0
 
     def _require_finite(self, logits_BK: Tensor, seen: int) -> None:
         bad = (~logits_BK.isfinite().all(dim=1)).nonzero().flatten().tolist()
@@ -78,7 +98,7 @@ class Validation:
             )
 
 
-def make_validation(setup: Setup, progress: Progress) -> Validation | None:
+def make_validation(setup: Setup, progress: Progress, group: Group = ALONE) -> Validation | None:
     """What measures the validation images of a run; None where none are to be measured.
 
     Where the image tower is frozen their features are computed now, once, which gives the same numbers.
@@ -88,10 +108,14 @@ def make_validation(setup: Setup, progress: Progress) -> Validation | None:
         return None
     method, backbone, device = setup.method, setup.backbone, setup.device
     size, workers = config.eval_batch_size, setup.runtime.workers
+    own = whole_batches(group, len(records), size)
+    order = None if group.alone else own
     if tower_is_frozen(method) and feature_bytes(method.image_needs(), backbone, len(records)) <= KEPT_BYTES:
         kept = val_features(setup, progress)
-        return Validation(method, records, lambda: feature_batches(kept, size, device))
-    return Validation(method, records, lambda: image_batches(records, backbone, size, workers=workers))
+        return Validation(method, records, lambda: feature_batches(kept, size, device, order=order), own.start, group)
+    return Validation(
+        method, records, lambda: image_batches(records, backbone, size, workers=workers, order=order), own.start, group
+    )
 
 
 def val_features(setup: Setup, progress: Progress) -> CachedFeatures:

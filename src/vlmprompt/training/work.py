@@ -19,6 +19,7 @@ from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import load_optimizer_tensors, optimizer_tensors
 from vlmprompt.training.rescue import keep
 from vlmprompt.training.schedule import Plan
+from vlmprompt.training.team import Team
 from vlmprompt.training.trackers.contract import TrackedRun
 from vlmprompt.training.trackers.following import Trackers
 from vlmprompt.training.upgraded import load_state
@@ -38,6 +39,7 @@ class Work:
         folder: where they and the log go.
         claim: on it.
         trackers: told of every line of the log.
+        team: the processes that take each step together.
     """
 
     method: PromptMethod
@@ -52,6 +54,7 @@ class Work:
     folder: RunFolder
     claim: Claim
     trackers: Trackers
+    team: Team
 
 
 def tracked(work: Work, position: Position, log: TrainLog) -> TrackedRun:

@@ -27,7 +27,7 @@ class CLIPAdapter(FixedText):
     changes nothing; it states no schedule, and CoOp's is taken. The paper's adapter of the text is not in it, nor here.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache", "several_names"})
+    capabilities = frozenset({"new_classes", "feature_cache", "several_names", "row_split"})
     config: CLIPAdapterConfig
 
     def create(self) -> None:

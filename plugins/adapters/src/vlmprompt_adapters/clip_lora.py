@@ -50,7 +50,7 @@ class CLIPLoRA(PromptMethod):
     once for all of them. Blocks are shares of a tower's own depth. All stays in fp32.
     """
 
-    capabilities = frozenset({"new_classes"})
+    capabilities = frozenset({"new_classes", "class_shard", "row_split"})
     config: CLIPLoRAConfig
     plain_text_Kd: Tensor
 
@@ -77,6 +77,8 @@ class CLIPLoRA(PromptMethod):
             self.visual = self._pairs("image", vision.layers, vision.width)
         else:
             self.capabilities = self.capabilities | {"feature_cache"}
+        if c.dropout:  # one mask for all images of a batch, and one for all classes
+            self.capabilities = self.capabilities - {"row_split", "class_shard"}
         self.renew(None)
 
     def class_tokens(self, names: Sequence[str]) -> ClassTokens:

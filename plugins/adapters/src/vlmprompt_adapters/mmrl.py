@@ -68,7 +68,7 @@ class MMRL(PromptMethod):
     a token's output goes through the pool's value path.
     """
 
-    capabilities = frozenset({"new_classes"})
+    capabilities = frozenset({"new_classes", "class_shard", "row_split"})
     requires = frozenset({"visual_prompts", "deep_text_prompts"})
     config: MMRLConfig
     teacher_text_Kd: Tensor

@@ -25,7 +25,7 @@ class TaskRes(FixedText):
     text projection from a file, is not offered. The code takes images of ResNets to fp16 first; here all is fp32.
     """
 
-    capabilities = frozenset({"feature_cache"})
+    capabilities = frozenset({"feature_cache", "row_split"})
     config: TaskResConfig
 
     def create(self) -> None:

@@ -50,7 +50,7 @@ class TCP(PromptMethod):
     with fewer words before the class name than context tokens loses all of them.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache"})
+    capabilities = frozenset({"new_classes", "feature_cache", "class_shard", "row_split"})
     requires = frozenset({"deep_text_prompts"})
     config: TCPConfig
     teacher_text_Kd: Tensor

@@ -22,7 +22,7 @@ class TipAdapterF(TipAdapter):
     test images; and of an epoch an incomplete last batch is left out.
     """
 
-    capabilities = frozenset({"fit_first", "feature_cache", "several_names"})
+    capabilities = frozenset({"fit_first", "feature_cache", "several_names", "row_split"})
     config: TipAdapterFConfig
 
     def create_keys(self, empty_Nd: Tensor) -> None:

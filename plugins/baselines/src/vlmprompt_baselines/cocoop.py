@@ -38,7 +38,7 @@ class CoCoOp(PromptMethod):
     Same as the official code, but all learned tensors stay in fp32, and a batch is one pass over the text tower.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache", "image_conditioned"})
+    capabilities = frozenset({"new_classes", "feature_cache", "image_conditioned", "row_split"})
     config: CoCoOpConfig
 
     def create(self) -> None:

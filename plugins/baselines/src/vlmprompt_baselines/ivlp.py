@@ -34,7 +34,7 @@ class IVLP(PromptMethod):
     Same as the official code, but the text that is read at the start may be any, and all stays in fp32.
     """
 
-    capabilities = frozenset({"new_classes"})
+    capabilities = frozenset({"new_classes", "class_shard", "row_split"})
     requires = frozenset({"visual_prompts", "deep_text_prompts"})
     usual_depth: ClassVar[int] = 12
     # How names begin of what the official code saves beside the prompts.

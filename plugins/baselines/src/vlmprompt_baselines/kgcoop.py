@@ -40,7 +40,7 @@ class KgCoOp(PromptMethod):
     weight is the code's; the paper's text was not compared.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache"})
+    capabilities = frozenset({"new_classes", "feature_cache", "class_shard", "row_split"})
     config: KgCoOpConfig
     teacher_text_Kd: Tensor
 

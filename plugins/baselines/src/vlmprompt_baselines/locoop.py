@@ -30,7 +30,7 @@ class LoCoOp(CoOp):
     it would have no effect, so the default is the same share of any number of classes.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache", "local"})
+    capabilities = frozenset({"new_classes", "feature_cache", "local", "class_shard"})
     requires = frozenset({"local_features"})
     config: LoCoOpConfig
 

@@ -37,7 +37,7 @@ class MaPLe(PromptMethod):
     Same as the official code, but the text that is read at the start may be any, and all stays in fp32.
     """
 
-    capabilities = frozenset({"new_classes"})
+    capabilities = frozenset({"new_classes", "class_shard", "row_split"})
     requires = frozenset({"visual_prompts", "deep_text_prompts"})
     config: MaPLeConfig
 

@@ -44,7 +44,7 @@ class PLOT(PromptMethod):
     DUAL-PT with alpha = beta = 0 and that stopping rule.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache", "local"})
+    capabilities = frozenset({"new_classes", "feature_cache", "local", "class_shard"})
     requires = frozenset({"local_features"})
     config: PLOTConfig
 

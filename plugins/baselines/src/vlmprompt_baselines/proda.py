@@ -39,7 +39,7 @@ class ProDA(PromptMethod):
     these are spaces, as everywhere.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache"})
+    capabilities = frozenset({"new_classes", "feature_cache", "class_shard", "row_split"})
     passing = frozenset({"queue"})
     config: ProDAConfig
     queue: Tensor | None  # numbers of the prompts that wait for their turn

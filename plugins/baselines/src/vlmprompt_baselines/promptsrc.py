@@ -34,6 +34,7 @@ class PromptSRC(IVLP):
     those of the nearest instead of undefined. Of its checkpoints, that of the last epoch holds the average.
     """
 
+    capabilities = IVLP.capabilities  # its loss, too, is a mean over images and what does not depend on them
     usual_depth = 9
     saved_beside = ("ZS_image_encoder.",)  # the frozen image tower
     made_at_end = True

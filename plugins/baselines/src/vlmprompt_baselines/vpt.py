@@ -38,7 +38,7 @@ class VPT(PromptMethod):
     the figures that papers print for VPT come from that code's configuration is not verified.
     """
 
-    capabilities = frozenset({"new_classes", "several_names"})
+    capabilities = frozenset({"new_classes", "several_names", "row_split"})
     requires = frozenset({"visual_prompts"})
     config: VPTConfig
     class_text_Kd: Tensor

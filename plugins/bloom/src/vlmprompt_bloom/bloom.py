@@ -34,7 +34,7 @@ class Bloom(PromptMethod):
     slots hold the (repeated) words' frozen embeddings. Further settled points are options.
     """
 
-    capabilities = frozenset({"new_classes"})
+    capabilities = frozenset({"new_classes", "class_shard", "row_split"})
     requires = frozenset({"visual_prompts", "deep_text_prompts"})
     config: BloomConfig
     gate_v: nn.Parameter | None

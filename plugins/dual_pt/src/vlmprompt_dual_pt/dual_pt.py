@@ -56,7 +56,7 @@ class DualPT(PromptMethod):
     prompts the same gradient, so it draws them together (`diagnostics` logs the mean cosine between them).
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache", "local"})
+    capabilities = frozenset({"new_classes", "feature_cache", "local", "class_shard", "row_split"})
     requires = frozenset({"local_features"})
     config: DualPTConfig
     matches_KM: Tensor
@@ -75,6 +75,8 @@ class DualPT(PromptMethod):
         self.meta_net = meta_net(d, D, generator=self.generator) if c.conditional else None
         if c.conditional:
             self.capabilities = self.capabilities | {"image_conditioned"}
+        if c.align != "attn" and c.stop == "plot":  # which looks at the whole batch
+            self.capabilities = self.capabilities - {"row_split"}
         if c.distils and c.distill == "match":  # trained state, so that training can go on in the middle of an epoch
             described = sum(map(bool, self.descriptions or ()))
             self.register_buffer("matches_KM", torch.zeros(described, c.n_prompts, dtype=torch.long))

@@ -65,7 +65,7 @@ class GalLoP(PromptMethod):
     mean of their gradients, as rounding would part them.
     """
 
-    capabilities = frozenset({"new_classes", "feature_cache", "local"})
+    capabilities = frozenset({"new_classes", "feature_cache", "local", "class_shard", "row_split"})
     config: GalLoPConfig
 
     def __init__(
@@ -193,6 +193,10 @@ class GalLoP(PromptMethod):
         if unknown:
             raise InputError(f"the checkpoint holds a tensor {unknown[0]!r}, which {code} does not save")
         return ForeignState(code, state)
+
+    def loss_draws(self, n_images: int) -> Mapping[str, Tensor]:
+        """Those of prompt dropout."""
+        return self.dropout_draws(n_images) if self.n_global else {}
 
     def dropout_draws(self, n_images: int) -> Mapping[str, Tensor]:
         """What prompt dropout draws for a batch; nothing outside training."""

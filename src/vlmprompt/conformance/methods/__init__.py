@@ -7,7 +7,7 @@ from functools import wraps
 
 from vlmprompt.conformance import material
 from vlmprompt.conformance.check import Check, checks
-from vlmprompt.conformance.methods import batches, capabilities, classes, declared, learning, runs, state
+from vlmprompt.conformance.methods import batches, capabilities, classes, declared, dividing, learning, runs, state
 from vlmprompt.conformance.methods.case import MethodCase
 from vlmprompt.methods.teachers import standing_in
 
@@ -60,6 +60,8 @@ METHOD_CHECKS: tuple[Check[MethodCase], ...] = checks(
             capabilities.text_depends_on_the_image,
             capabilities.has_something_to_learn,
             capabilities.closed_form_fits,
+            dividing.images_of_a_batch_are_apart,
+            dividing.classes_are_apart,
             runs.same_run_same_checkpoint,
             runs.resumes_bit_for_bit,
         ),
