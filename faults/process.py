@@ -91,10 +91,8 @@ class Process:
             for stream, path in ((sys.stdout, self._out), (sys.stderr, self._err)):
                 handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
                 os.dup2(handle, stream.fileno())
-            os.environ |= {
-                "COLUMNS": "200",
-                "VLMPROMPT_FEATURE_CACHE": "off",
-            }  # trials share nothing; a flag is stronger
+            # Trials share nothing; where a flag names a store, it is stronger.
+            os.environ |= {"COLUMNS": "200", "VLMPROMPT_FEATURE_CACHE": "off"}
             code = main(arguments)
             sys.stdout.flush()
         finally:
