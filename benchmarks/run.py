@@ -30,6 +30,7 @@ BENCHES = (
     "bloom_step",
     "gallop_step",
     "gallop_memory",
+    "kernels",
     "lora_step",
     "ot",
     "dual_pt_step",

@@ -25,6 +25,7 @@ from vlmprompt.training.require import (
     require_weights,
 )
 from vlmprompt.training.schedule import Plan
+from vlmprompt.training.slow_precision import warn_of_slow_bf16
 from vlmprompt.training.trainset import TrainSet
 from vlmprompt.training.weights import class_weights
 
@@ -120,13 +121,14 @@ def complete(config: RunConfig) -> RunConfig:
 
 
 def settle_device(config: RunConfig, runtime: Runtime) -> torch.device:
-    """The device, known to serve the run's precision.
+    """The device, known to serve the run's precision; a warning where another one is faster.
 
     Raises:
         UsageError, InputError: see `resolve_device` and `require_precision`.
     """
     device = resolve_device(runtime.device)
     require_precision(device, config.train.precision)
+    warn_of_slow_bf16(device, config.train.precision)
     return device
 
 

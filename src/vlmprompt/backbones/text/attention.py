@@ -109,9 +109,7 @@ class _Pass:
             torch.bmm(self.w_BUX.mT, grad_BUh, out=grad_kv[1])
             grad_q_BUh = _product(scores_BUX, self.k_BXh, scale)
             of_prefix = grad_kv.unflatten(1, (*self.heads, windows.n))[..., :n_prefix, :].sum(dim=3)
-        width = self.k_BXh.shape[1]
-        own = width - n_prefix
-        slot_T = windows.slot_T + n_prefix * (1 + windows.slot_T // own)
+        slot_T = windows.behind(n_prefix)
         return self._flat(grad_q_BUh[None], windows.answer_Q), self._flat(grad_kv, slot_T), of_prefix
 
     def _flat(self, windowed: Tensor, slots: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ window.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -60,6 +60,13 @@ class Windows:
     asked_S: Tensor | None
     answer_Q: Tensor
     bias_nUW: Tensor
+    _behind: dict[int, Tensor] = field(default_factory=dict, compare=False)
+
+    def behind(self, n_prefix: int) -> Tensor:
+        """The slot of each flat token where so many others stand first in every window; made once."""
+        if n_prefix not in self._behind:
+            self._behind[n_prefix] = self.slot_T + n_prefix * (1 + self.slot_T // self.bias_nUW.shape[2])
+        return self._behind[n_prefix]
 
     @classmethod
     def of(cls, groups: Sequence[Group], hidden_T: Tensor | None, *, ends: bool, device: torch.device) -> Windows:
