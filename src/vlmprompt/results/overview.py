@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from vlmprompt.results.frame import frame_of
+from vlmprompt.results.frame import SETUP, frame_of
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW
 from vlmprompt.results.layout import Layout, differing, is_fraction
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING
 from vlmprompt.results.tables import SummaryTable, table_of
+
+SETTING = f"{SETUP}setting"
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,19 @@ def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> Su
     columns = [(f"{i}", pick.metric) for i, pick in enumerate(picks)]
     trained = set(chosen["shots"]) - {"–"}
     index = ["method"] if len(trained) < 2 or all(pick.shots for pick in picks) else ["method", "shots"]
-    index += differing(chosen[chosen["cell"] != EVERYTHING])
+    index += _apart(chosen[chosen["cell"] != EVERYTHING])
     lower = {c for c, up in zip(chosen["column"], chosen["higher_is_better"], strict=True) if not up}
     headers = {c: f"{pick.header}{' ↓' if c in lower else ''}" for c, pick in zip(columns, picks, strict=True)}
     percent = {c: is_fraction(c, chosen["value"][chosen["column"] == c]) for c in columns}
     return table_of(title, chosen, Layout(index, headers, percent))
+
+
+def _apart(measured: pd.DataFrame) -> list[str]:
+    """The settings that keep rows of a method apart; not which classes were trained on, where a suite says that."""
+    found = differing(measured)
+    by_suite = measured.groupby(["suite", "dataset", "method", "shots"])
+    told = SETTING in found and (by_suite[SETTING].nunique() < 2).all()
+    return [name for name in found if name != SETTING or not told]
 
 
 def _picked(frame: pd.DataFrame, place: int, pick: Pick) -> pd.DataFrame:
