@@ -210,6 +210,16 @@ def test_shots_go_down_unless_columns_are_for_some() -> None:
     assert table.rows == (("coop", "10.00", "40.00"), ("zeroshot", "30.00", "30.00"))
 
 
+def test_classes_that_a_suite_is_trained_on_keep_no_rows_apart() -> None:
+    base_to_new = row("coop", "base-to-new", "base", 0.8, setup={"setting": "base-to-new"})
+    picks = [Pick("accuracy", "accuracy", "test", "top1"), Pick("base", "base-to-new", "base", "top1")]
+    assert overview([row("coop", "accuracy", "test", 0.5), base_to_new], picks, "t").rows == (
+        ("coop", "50.00", "80.00"),
+    )
+    both = [row("coop", "base-to-new", "base", 0.6), base_to_new]  # which one suite cannot say
+    assert overview(both, picks, "t").columns == ("method", "setting", "accuracy", "base")
+
+
 def test_tables_of_one_recipe() -> None:
     recipe = Recipe.model_validate(
         _minimal(methods=["coop", "maple"])

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW
 from vlmprompt.results.layout import Layout, differing, down, is_fraction
-from vlmprompt.results.numbers import MISSING, Number, grouped, numbers_of
+from vlmprompt.results.numbers import MISSING, SETUP, Number, grouped, numbers_of
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING
 from vlmprompt.results.tables import SummaryTable, table_of
+
+SETTING = f"{SETUP}setting"
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,19 @@ def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> Su
     columns = [(f"{i}", pick.metric) for i, pick in enumerate(picks)]
     trained = {number.shots for number in chosen} - {MISSING}
     index = ["method"] if len(trained) < 2 or all(pick.shots for pick in picks) else ["method", "shots"]
-    index += differing(number for number in chosen if number.cell != EVERYTHING)
+    index += _apart([number for number in chosen if number.cell != EVERYTHING])
     found = grouped(chosen, lambda number: number.column)
     headers = {c: f"{pick.header}{down(found.get(c, ()))}" for c, pick in zip(columns, picks, strict=True)}
     percent = {column: is_fraction(column, found.get(column, ())) for column in columns}
     return table_of(title, chosen, Layout(index, headers, percent))
+
+
+def _apart(measured: Sequence[Number]) -> list[str]:
+    """The settings that keep rows of a method apart; not which classes were trained on, where a suite says that."""
+    found = differing(measured)
+    by_suite = grouped(measured, lambda number: (number.suite, number.dataset, number.method, number.shots))
+    told = all(len({number.field(SETTING) for number in numbers}) < 2 for numbers in by_suite.values())
+    return [name for name in found if name != SETTING or not told]
 
 
 def _picked(numbers: Iterable[Number], place: int, pick: Pick) -> list[Number]:
