@@ -69,7 +69,7 @@ def _processes(folder: Path, size: int) -> list[dict[str, float]]:
 
 def one(folder: Path) -> dict[str, float]:
     """The peak of the first step above what the process held before."""
-    from vlmprompt.parallel.group import join
+    from vlmprompt.parallel.meeting import join
     from vlmprompt.parallel.rows import RowShare
     from vlmprompt.training.batches import TrainBatch
     from vlmprompt.training.loop import forward
@@ -78,7 +78,7 @@ def one(folder: Path) -> dict[str, float]:
 
     group = join(f"file://{folder / 'meeting'}")
     os.environ["VLMPROMPT_TEXT_MEMORY"] = "1000"
-    setattr(causal, "SUFFIX_TOKENS", AT_ONCE)  # noqa: B010
+    causal.SUFFIX_TOKENS = AT_ONCE  # type: ignore[attr-defined]
     backbone = Backbone.from_model(tiny_clip(), open_clip.SimpleTokenizer(), name="tiny")
     generator = torch.Generator().manual_seed(0)
     method, small = (

@@ -24,7 +24,8 @@ from vlmprompt.errors import InputError, Interrupted, VlmPromptError
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.methods.build import build_method, method_config
 from vlmprompt.parallel.classes import ClassShares
-from vlmprompt.parallel.group import Group, join
+from vlmprompt.parallel.group import Group
+from vlmprompt.parallel.meeting import join
 from vlmprompt.progress import SilentProgress
 from vlmprompt.testing import tiny_clip
 from vlmprompt.training.run import train

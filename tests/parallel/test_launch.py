@@ -15,10 +15,11 @@ from vlmprompt.errors import ExitCode, InputError, Interrupted, UsageError
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.coop import CoOp
 from vlmprompt.methods.divided import divides_classes, divides_rows
-from vlmprompt.parallel import group as group_module
+from vlmprompt.parallel import meeting
 from vlmprompt.parallel.failure import PeerError, Words, peer_error
-from vlmprompt.parallel.group import ALONE, Group, join
+from vlmprompt.parallel.group import ALONE, Group
 from vlmprompt.parallel.launched import Launch, launch
+from vlmprompt.parallel.meeting import join
 from vlmprompt.parallel.rows import places_of, shares_of, whole_batches
 from vlmprompt.training.batches import ImageBatches
 from vlmprompt.training.device import resolve_device
@@ -59,14 +60,14 @@ def test_what_a_launcher_says(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_torch_that_cannot_connect_processes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_module, "launch", lambda: Launch(0, 2, 0))
+    monkeypatch.setattr(meeting, "launch", lambda: Launch(0, 2, 0))
     monkeypatch.setattr(torch.distributed, "is_gloo_available", lambda: False)
     with pytest.raises(InputError, match="built without gloo"):
         join()
 
 
 def test_processes_that_cannot_meet_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_module, "launch", lambda: Launch(1, 2, 1))
+    monkeypatch.setattr(meeting, "launch", lambda: Launch(1, 2, 1))
     with pytest.raises(InputError, match="process 2 of 2 cannot meet the others"):
         join("nowhere://")
 
@@ -92,6 +93,8 @@ def test_a_process_without_images_computes_one_that_counts_for_nothing() -> None
 
 
 def test_each_process_reads_its_own_images_in_their_own_view(photo_records: list[Record]) -> None:
+    indices: list[list[list[int]]] = []
+
     def batches(group: Group) -> list[tuple[list[int], torch.Tensor]]:
         source = ImageBatches(
             photo_records,
@@ -103,9 +106,12 @@ def test_each_process_reads_its_own_images_in_their_own_view(photo_records: list
             workers=0,
             group=group,
         )
-        return [(b.index_B.tolist(), b.images) for b in source.epoch(1, skip=1, steps=3)]  # type: ignore[misc]
+        found = list(source.epoch(1, skip=1, steps=3))
+        indices.append([b.index_of_all.tolist() for b in found])
+        return [(b.index_B.tolist(), b.images) for b in found]  # type: ignore[misc]
 
     whole, first, second = (batches(group) for group in (ALONE, member(0, 2), member(1, 2)))
+    assert indices[0] == indices[1] == indices[2]
     for (index, images), (one, its), (other, theirs) in zip(whole, first, second, strict=True):
         if len(index) == 1:  # the second has none, and computes the first one's
             assert one == other == index
@@ -149,13 +155,18 @@ def test_more_processes_than_images_in_a_batch_are_refused(tiny_backbone: Backbo
 
 
 def test_each_process_has_a_card_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_module, "_joined", member(1, 2))
+    monkeypatch.setattr(meeting, "_joined", member(1, 2))
     assert resolve_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda:1")
     with pytest.raises(InputError, match="all 2 processes of this run would use device 'cuda:0'"):
         resolve_device("cuda:0")
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    with pytest.raises(InputError, match="this torch has no nccl"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match="'cuda:1' is not available: this machine has 1"):
         resolve_device("cuda")

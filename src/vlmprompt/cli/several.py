@@ -37,7 +37,7 @@ def with_others(place: Launch | None) -> Iterator[None]:
         yield
         return
     from vlmprompt.parallel.failure import PeerError
-    from vlmprompt.parallel.group import joined, together
+    from vlmprompt.parallel.meeting import joined, together
 
     try:
         with together():
@@ -67,6 +67,6 @@ def one_of_several(place: Launch, run: Callable[[], int]) -> int:
 
 def _unheard() -> bool:
     """Whether the first process does not know why this one has ended: they never met, or it is gone."""
-    from vlmprompt.parallel.group import joined
+    from vlmprompt.parallel.meeting import joined
 
     return joined().alone or joined().unheard

@@ -29,7 +29,8 @@ from vlmprompt.methods.stream_order import back_in_place, stream_order
 from vlmprompt.methods.streaming import TEST_TIME, adapts, joined, picked
 from vlmprompt.methods.texts import require_texts_fit
 from vlmprompt.parallel.exchange import side_by_side
-from vlmprompt.parallel.group import ALONE, current
+from vlmprompt.parallel.group import ALONE
+from vlmprompt.parallel.meeting import current
 from vlmprompt.predict.temperature import scaled
 from vlmprompt.progress import SilentProgress
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vlmprompt.evaluation.units import Unit, measured
-from vlmprompt.parallel.group import Group, current
+from vlmprompt.parallel.group import Group
+from vlmprompt.parallel.meeting import current
 from vlmprompt.progress import SilentProgress
 
 

@@ -22,7 +22,7 @@ from vlmprompt.config.models import FeatureDtype, Runtime
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.passes import Labelled, feature_batches, image_batches, tower_is_frozen, views_of
-from vlmprompt.parallel.group import current
+from vlmprompt.parallel.meeting import current
 from vlmprompt.parallel.rows import whole_batches
 from vlmprompt.progress import Progress
 

@@ -19,7 +19,7 @@ from vlmprompt.evaluation.failures import kept_in
 from vlmprompt.evaluation.helping import call, help_measure, leading
 from vlmprompt.evaluation.kept_details import keep_details, remove_details
 from vlmprompt.evaluation.units import Unit, measured, units_of
-from vlmprompt.parallel.group import current
+from vlmprompt.parallel.meeting import current
 from vlmprompt.progress import Progress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow

@@ -28,7 +28,7 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.methods.score_config import ScoreOptions, require_options
-from vlmprompt.parallel.group import current, together
+from vlmprompt.parallel.meeting import current, together
 from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger

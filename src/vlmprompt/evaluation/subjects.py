@@ -20,7 +20,7 @@ from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
 from vlmprompt.methods.build import description_use, method_type, template_option
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.stream_order import is_streamed
-from vlmprompt.parallel.group import alone
+from vlmprompt.parallel.meeting import alone
 from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.provenance import versions
 from vlmprompt.training.run import train

@@ -27,7 +27,7 @@ from vlmprompt.evaluation.variants import train_command
 from vlmprompt.methods.build import written_for
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.score_config import ScoreOptions, require_options
-from vlmprompt.parallel.group import current, together
+from vlmprompt.parallel.meeting import current, together
 from vlmprompt.progress import Progress
 from vlmprompt.results.ledger import Ledger
 from vlmprompt.results.rows import ResultRow

@@ -5,6 +5,7 @@ Every process does the same in the same order, so each of these calls is made by
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,8 +17,9 @@ from torch import Tensor
 from vlmprompt.backbones.types import at_least_float
 from vlmprompt.errors import InputError, Interrupted
 from vlmprompt.parallel.failure import WHOLE, PeerError, Words, peer_error
-from vlmprompt.parallel.launched import Launch, launch
+from vlmprompt.parallel.launched import Launch
 
+CPU = torch.device("cpu")
 LISTEN_EVERY = timedelta(seconds=1)  # while waiting for the others
 
 
@@ -60,7 +62,7 @@ class Group:
         if self.alone:
             return values
         summed = values.clone(memory_format=torch.contiguous_format)
-        self._all(lambda: torch.distributed.all_reduce(summed, async_op=True))
+        self._all(lambda: torch.distributed.all_reduce(summed, async_op=True), summed.device)
         return summed
 
     def rows(self, own: Tensor, n: int) -> Tensor:
@@ -71,7 +73,7 @@ class Group:
         wire = at_least_float(own)  # gloo does not know every type
         padded = torch.cat([wire, wire.new_zeros(most - len(wire), *wire.shape[1:])]).contiguous()
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        self._all(lambda: torch.distributed.all_gather(parts, padded, async_op=True))
+        self._all(lambda: torch.distributed.all_gather(parts, padded, async_op=True), padded.device)
         return torch.cat([part[: len(self.share(n, rank))] for rank, part in enumerate(parts)]).to(own.dtype)
 
     def gather(self, own: bytes) -> list[bytes]:
@@ -144,14 +146,14 @@ class Group:
             self.unheard, broken = heard is None, broken or heard != WHOLE
         self._ended = self._ended or broken
 
-    def _all(self, start: Callable[[], Any]) -> None:
+    def _all(self, start: Callable[[], Any], device: torch.device = CPU) -> None:
         """Do what all take part in, and, while it waits for them, hear whether one of them has ended."""
         if self._ended:
             raise InputError("the processes of this run have ended", hint="launch them again")
         assert self._words is not None
         try:
             work = start()
-            while not _is_done(work):
+            while not _is_done(work, device):
                 if found := self._words.left():
                     self._ended = True
                     raise found
@@ -160,8 +162,10 @@ class Group:
             raise self._words.of_another() from error
 
 
-def _is_done(work: Any) -> bool:
+def _is_done(work: Any, device: torch.device) -> bool:
     """Whether it is, after waiting for a while."""
+    if device.type != "cpu":
+        return _is_done_on_device(work)
     try:
         work.wait(LISTEN_EVERY)
     except RuntimeError:
@@ -171,73 +175,15 @@ def _is_done(work: Any) -> bool:
     return True
 
 
+def _is_done_on_device(work: Any) -> bool:
+    """The same of nccl, for which a wait with a limit fails at it, and one without only orders the device's streams."""
+    work.wait()
+    until = time.monotonic() + LISTEN_EVERY.total_seconds()
+    while not work.is_completed():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
 ALONE = Group()
-_joined = ALONE
-_apart = False
-
-
-def joined() -> Group:
-    """The processes that this one was launched with; itself, if with none."""
-    return _joined
-
-
-def current() -> Group:
-    """Those that it works with now."""
-    return ALONE if _apart else _joined
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Within, this process works by itself, whatever the others do."""
-    global _apart
-    before, _apart = _apart, True
-    try:
-        yield
-    finally:
-        _apart = before
-
-
-def join(url: str = "env://") -> Group:
-    """Meet the other processes of this run, once; this one alone where no launcher has started others.
-
-    Args:
-        url: where they meet, see `torch.distributed.init_process_group`.
-
-    Raises:
-        InputError: the environment is no launcher's, torch cannot connect processes, or they do not come.
-    """
-    global _joined
-    if _apart or not _joined.alone:
-        return current()
-    place = launch()
-    if place is None:
-        return ALONE
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        raise InputError(
-            "this torch cannot connect processes: it was built without gloo",
-            hint="install another build of torch, or start one process",
-        )
-    if not torch.distributed.is_initialized():
-        _meet(url, place)
-    _joined = Group(place, torch.distributed.distributed_c10d._get_default_store())
-    return _joined
-
-
-def _meet(url: str, place: Launch) -> None:
-    backend = "cpu:gloo"
-    if torch.cuda.is_available() and torch.distributed.is_nccl_available():
-        backend += ",cuda:nccl"
-    try:
-        torch.distributed.init_process_group(backend, init_method=url, rank=place.rank, world_size=place.size)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise InputError(
-            f"process {place.rank + 1} of {place.size} cannot meet the others: {str(error).splitlines()[0]}",
-            hint="all must be started, and reach the first one's MASTER_ADDR and MASTER_PORT",
-        ) from error
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """Around (or, as a decorator, in) what all processes of a run do: they meet, and an error of one ends all."""
-    with join().telling():
-        yield

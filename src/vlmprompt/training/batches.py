@@ -38,6 +38,7 @@ class TrainBatch:
         others: further views of the same images, where a method takes several.
         unlabelled: views of B images without labels, where a method takes some.
         share: which images of a larger batch these are, where several processes divide it.
+        whole_index: positions of all of that batch.
     """
 
     images: Images
@@ -46,6 +47,12 @@ class TrainBatch:
     others: tuple[Images, ...] = ()
     unlabelled: tuple[Images, ...] = ()
     share: RowShare | None = None
+    whole_index: Tensor | None = None
+
+    @property
+    def index_of_all(self) -> Tensor:
+        """Positions of the images of the step, in whatever process."""
+        return self.index_B if self.whole_index is None else self.whole_index
 
     @property
     def views(self) -> tuple[Images, ...]:
@@ -108,6 +115,7 @@ class ImageBatches:
         augment_seed = (self._seed, -1 - epoch if self._sampling == "cycled" else epoch)
         part = slice(skip * self._batch_size, steps * self._batch_size)
         index_n, again_n = order.index_n[part], order.again_n[part]
+        wholes = index_n.split(self._batch_size)
         size, shares = self._batch_size, shares_of(self._group, len(index_n), self._batch_size)
         if not self._group.alone and shares:
             places = places_of(shares, size)
@@ -124,10 +132,10 @@ class ImageBatches:
             augment_seed=augment_seed if self._augment else None,
             views=self._views,
         )
-        for batch, share in zip(loader, shares, strict=True):
+        for i, batch in enumerate(loader):
             first, *others = batch.images_B3HW.unbind(1) if self._views > 1 else (batch.images_B3HW,)
-            own = None if self._group.alone else share
-            yield TrainBatch(first, batch.labels_B, batch.index_B, tuple(others), share=own)
+            found = TrainBatch(first, batch.labels_B, batch.index_B, tuple(others))
+            yield found if self._group.alone else replace(found, share=shares[i], whole_index=wholes[i])
 
 
 class FeatureBatches:
@@ -169,14 +177,14 @@ class FeatureBatches:
         for step in range(skip, steps):
             part = slice(step * self._batch_size, (step + 1) * self._batch_size)
             index_B, again_B = order.index_n[part], order.again_n[part]
-            share = None if self._group.alone else RowShare.of(self._group, len(index_B))
+            share, whole = (None, None) if self._group.alone else (RowShare.of(self._group, len(index_B)), index_B)
             if share is not None:
                 index_B, again_B = index_B[share.start : share.stop], again_B[share.start : share.stop]
             views_WB = (views_Wn[:, index_B] + again_B) % self._cached.views
             rows_WB = (views_WB * self._n + index_B).to(self._cached.labels.device)
             first, *others = (self._cached.rows(rows_B).to(self._device) for rows_B in rows_WB)
             labels_B = self._cached.labels[rows_WB[0]].to(self._device)
-            yield TrainBatch(first, labels_B, index_B, tuple(others), share=share)
+            yield TrainBatch(first, labels_B, index_B, tuple(others), share=share, whole_index=whole)
 
     def _drawn_views(self, generator: torch.Generator) -> Tensor:
         """Different ones of the V views of each image, (W,n), W being those of a step."""

@@ -14,7 +14,8 @@ from accelerate import Accelerator
 
 from vlmprompt.config.device import require_device
 from vlmprompt.errors import InputError
-from vlmprompt.parallel.group import Group, joined
+from vlmprompt.parallel.group import Group
+from vlmprompt.parallel.meeting import joined
 
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16"), "mps": ("fp32",)}
 ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -100,5 +101,10 @@ def _of_several(name: str, group: Group) -> str:
         raise InputError(
             f"all {group.size} processes of this run would use device {name!r}",
             hint="--device cuda gives each a card of its own",
+        )
+    if not torch.distributed.is_nccl_available():
+        raise InputError(
+            "this torch has no nccl, by which processes with a card each are connected",
+            hint="install a build of torch that has, or use --device cpu",
         )
     return f"cuda:{group.local_rank}"

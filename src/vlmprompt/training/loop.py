@@ -212,7 +212,7 @@ def require_finite(work: Work, step: Step, position: Position, batch: TrainBatch
     if math.isfinite(step.loss) and math.isfinite(step.norm):
         return
     what = "a parameter has become NaN or infinite" if math.isfinite(step.loss) else f"the loss is {step.loss}"
-    ids = [work.image_ids[i] for i in batch.index_B.tolist()]
+    ids = [work.image_ids[i] for i in batch.index_of_all.tolist()]
     where = {"step": position.total, "epoch": position.epoch + 1}
     log.append({"error": what, **where, "images": ids})
     more = f" and {len(ids) - 4} more (all in {work.folder.log})" if len(ids) > 4 else ""

@@ -18,7 +18,8 @@ from vlmprompt.claims.work import tidy
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError
-from vlmprompt.parallel.group import Group, current, together
+from vlmprompt.parallel.group import Group
+from vlmprompt.parallel.meeting import current, together
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.training.apart import hand_out, own_folder, require_alike
 from vlmprompt.training.checkpoint import Checkpoint, Header, Position
