@@ -88,7 +88,7 @@ def _tower(backbone: Backbone) -> dict[str, Any]:
 
 
 def _device(device: torch.device) -> str:
-    """What rounds otherwise: cards of different names, instructions of a CPU, the number of threads that share a sum."""
+    """What rounds otherwise: cards of other names, other instructions of a CPU, other numbers of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
