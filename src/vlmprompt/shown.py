@@ -41,7 +41,9 @@ def several(count: int, one: str, more: str) -> str:
 
 
 def size(count: float) -> str:
-    """A number of bytes: "20.1 GB", "3.4 MB"."""
+    """A number of bytes: "20.1 GB", "3.4 MB", "8 kB"."""
+    if count < 1e5:
+        return f"{count / 1e3:.0f} kB"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 

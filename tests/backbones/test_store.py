@@ -12,18 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.backbones.stored_images import Tint, tints
+from tests.backbones.stored_images import GLOBAL, LOCAL, LOCAL_ROW, ROW, Tint, Wanting, tints
 from tests.processes import Stepwise
 from tests.processes import reporting as reporting_to
 from tests.training.material import Hooked
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.cached import CachedFeatures, StoredFeatures
 from vlmprompt.backbones.extraction import PlainReader
-from vlmprompt.backbones.features import _Outlook, extract, extract_each
+from vlmprompt.backbones.features import _Outlook, extract_each
 from vlmprompt.backbones.store import plan, shard
-from vlmprompt.backbones.store.in_use import READERS, in_use
 from vlmprompt.backbones.store.place import Store
-from vlmprompt.backbones.store.upkeep import groups, held, prune, size_in_bytes
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.claims import work as claims_work
 from vlmprompt.claims.claim import claim
@@ -31,12 +29,8 @@ from vlmprompt.config.models import Runtime
 from vlmprompt.errors import UsageError
 from vlmprompt.testing import tiny_clip
 
-GLOBAL = PlainReader(ImageNeeds())
-LOCAL = PlainReader(ImageNeeds(local="value_block"))
 BEFORE = PlainReader(ImageNeeds(local="value_block", space="pre_proj"))
 TOKENS = PlainReader(ImageNeeds(local="tokens"))
-ROW = 32 * 4  # bytes of a global feature
-LOCAL_ROW = ROW * (1 + 16)  # with those of 16 patches
 
 
 @pytest.fixture(autouse=True)
@@ -46,30 +40,6 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Tint.seen.clear()
     yield
     Tint.seen.clear()
-
-
-class Wanting:
-    """Extraction with everything but the reader settled; keeps what was said."""
-
-    def __init__(self, backbone: Backbone, folder: Path) -> None:
-        self.backbone, self.folder, self.progress = backbone, folder, Hooked()
-
-    def __call__(self, reader: Any = GLOBAL, n: int = 10, **more: Any) -> CachedFeatures:
-        return extract(reader, tints(n), **self.settled(more))
-
-    def settled(self, more: dict[str, Any]) -> dict[str, Any]:
-        views = {key: more.pop(key) for key in ("views", "seed") if key in more}
-        where = {"device": "cpu", "workers": 0, "feature_cache": self.folder} | more
-        return {
-            "backbone": self.backbone,
-            "runtime": Runtime(**where),
-            "batch_size": 2,
-            "progress": self.progress,
-        } | views
-
-    @property
-    def files(self) -> list[Path]:
-        return sorted(self.folder.glob("features-*"))
 
 
 @pytest.fixture
@@ -101,6 +71,13 @@ def test_other_lists_share_the_files_of_the_same_images(wanting: Wanting) -> Non
     more = wanting(n=10)
     assert Tint.seen == [8, 9] and same(more, wanting(n=10, feature_cache="off"))
     assert "2 of 10" not in wanting.progress.messages[-2] and "8 of 10 are there" in wanting.progress.messages[-2]
+
+
+def test_what_rounds_otherwise_is_kept_apart(wanting: Wanting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of threads changes last digits."""
+    wanting()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    assert wanting().source == "computed" and len(wanting.files) == 6
 
 
 def test_rows_are_read_from_their_files_alone(wanting: Wanting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,51 +223,6 @@ def test_half_the_bits_are_asked_for(wanting: Wanting, dtype: Any, type_: torch.
 def test_an_unknown_type_is_refused() -> None:
     with pytest.raises(UsageError, match="feature_dtype = 'fp31'"):
         Runtime(feature_dtype="fp31")  # type: ignore[arg-type]
-
-
-def test_the_least_used_go_first_and_none_that_is_in_use(wanting: Wanting) -> None:
-    store = Store(wanting.folder, 1e9)
-    assert prune(store, 0) == {"deleted": 0, "freed": 0, "left": 0, "in_use": 0}
-    old, new = wanting(n=4), wanting(LOCAL, n=4)
-    assert in_use(wanting.folder) >= {f.name for f in wanting.files}
-    of_old = next(f for f in held(store) if f.size < 4 * LOCAL_ROW)
-    assert prune(store, 0)["in_use"] == 2 and len(wanting.files) == 2
-    kept = old.features.global_Bd.clone()
-    long_ago(of_old.path)
-    assert held(store)[0].path == of_old.path
-    assert [row["reads"] for row in groups(store)] == ["global", "global, local value_block joint"]
-    del old, new
-    assert in_use(wanting.folder) == set() and not (wanting.folder / READERS).exists()
-    counts = prune(store, sum(f.size for f in held(store)) - 1)
-    assert counts == {"deleted": 1, "freed": of_old.size, "left": held(store)[0].size, "in_use": 0}
-    assert not of_old.path.exists() and torch.equal(wanting(n=4).features.global_Bd, kept)
-
-
-def long_ago(file: Path) -> None:
-    """When it was last used, as far as anything tells."""
-    for one in (file, file.parent / "used" / file.name):
-        if one.exists():
-            os.utime(one, (1e9, 1e9))
-
-
-def test_what_is_used_is_younger(wanting: Wanting) -> None:
-    wanting(n=4), wanting(LOCAL, n=4)
-    store = Store(wanting.folder, 1e9)
-    for file in wanting.files:
-        long_ago(file)
-    wanting(LOCAL, n=4).rows(slice(0, 1))
-    assert held(store)[0].size < held(store)[1].size and held(store)[0].used == 1e9 < held(store)[1].used
-
-
-@pytest.mark.parametrize(("text", "size"), [("5GB", 5e9), ("500 mb", 5e8), ("12", 12), ("0.5TB", 5e11)])
-def test_sizes(text: str, size: float) -> None:
-    assert size_in_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["5 apples", "", "-1GB", "nan"])
-def test_no_sizes(text: str) -> None:
-    with pytest.raises(UsageError, match="is no size"):
-        size_in_bytes(text)
 
 
 def test_how_long_much_will_take_is_said_after_the_first_batch() -> None:

@@ -35,7 +35,7 @@ def test_what_is_stored_and_deleted(stored: Path, capsys: pytest.CaptureFixture[
     counts = {"deleted": 0, "freed": 0, "left": size, "in_use": 0}
     assert json.loads(capsys.readouterr().out)["data"] == {"folder": str(stored), **counts}
     assert main(["cache", "features", "prune", "--max-size", "0"]) == 0
-    assert capsys.readouterr().out == f"deleted 1 file, 0.0 MB; 0.0 MB left in {stored}\n"
+    assert capsys.readouterr().out == f"deleted 1 file, 1 kB; 0 kB left in {stored}\n"
     assert main(["cache", "features", "list", "--feature-cache", str(stored)]) == 0
     assert capsys.readouterr().out == f"no features in {stored}\n"
 

@@ -34,7 +34,8 @@ def test_a_name_that_nothing_reads(
 def test_names_that_mean_something(monkeypatch: pytest.MonkeyPatch) -> None:
     host = plugins.PluginHost()
     host.plugins.append(plugins.PluginInfo(Source("acme", "acme-prompts", "1"), "acme", "ok"))
-    known = ["SHOTS", "TRAIN_LR", "TRAIN_LRR", "OPTIONS_N_CTX", "ROOT", "RUNS_DIR", "FEATURE_CACHE", "CACHE_DIR"]
+    known = ["SHOTS", "TRAIN_LR", "TRAIN_LRR", "OPTIONS_N_CTX", "ROOT", "RUNS_DIR", "CACHE_DIR"]
+    known += ["FEATURE_CACHE", "FEATURE_LIMIT", "FEATURE_DTYPE"]
     known += ["DISABLE_PLUGINS", "STRICT_PLUGINS", "ACME_KEY", "ACME_PROMPTS_KEY"]
     for name in known:
         monkeypatch.setenv(f"VLMPROMPT_{name}", "1")

@@ -88,8 +88,12 @@ def _tower(backbone: Backbone) -> dict[str, Any]:
 
 
 def _device(device: torch.device) -> str:
-    """The kind of arithmetic; cards of different names round differently."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    """What rounds otherwise: cards of other names, other instructions of a CPU, other numbers of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    return f"cpu, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 @cache
