@@ -1,7 +1,11 @@
-"""The text engine against the arithmetic limit: FLOPs strictly needed at the rate of this machine's sgemm."""
+"""The text engine against the arithmetic limit: FLOPs strictly needed at the rate of this machine's sgemm.
+
+In processor time, so that what else the machine does counts on neither side.
+"""
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 from benchmarks import plain
@@ -22,9 +26,9 @@ def measure(repeats: int = 7) -> list[Row]:
     tower = Tower(backbone.text.width, backbone.text.layers, backbone.text.joint_dim)
     engine, product = partial(engine_step, backbone, classes, ctx, grad_out), matmul(SIZE)
     engine(), product()
-    engine_s, matmul_s = side_by_side({engine: repeats, product: 5 * repeats})
+    engine_s, matmul_s = side_by_side({engine: repeats, product: 5 * repeats}, time.process_time)
     rate = 2 * SIZE**3 / matmul_s
     limit_s = needed_text(tower, PROMPTS, CONTEXT, suffixes) / rate
     figures = {"engine s": engine_s, "limit s": limit_s, "sgemm GFLOP/s": rate / 1e9}
     case = f"ViT-B/16, K=50, P={PROMPTS}, V={CONTEXT}, suffixes of 3 tokens"
-    return [Row("text_engine_roofline", case, figures, (Mark("share of the limit", limit_s / engine_s, 0.5),))]
+    return [Row("text_engine_roofline", case, figures, (Mark("share of the limit", limit_s / engine_s, 0.7),))]
