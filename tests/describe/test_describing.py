@@ -134,7 +134,7 @@ def test_samples_top_up(here: Path) -> None:
     with serving(script) as server:
         describe_classes(order(server.url, NAMES[:4]))
         assert len(server.requests) == 4
-        summary = describe_classes(order(server.url, NAMES[:4], samples=3))
+        summary = describe_classes(order(server.url, NAMES[:4], samples=3, concurrency=1))
         assert len(server.requests) == 12
         assert describe_classes(order(server.url, NAMES[:4], samples=2)).spent.requests == 0
     # Each text once, in the order of samples.

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vlmprompt.api import TransportCaps, UsageError, transport_plan
-from vlmprompt.methods import transport
+from vlmprompt.methods import transport_problems, transport_steps
 
 
 def features(*shape: int, seed: int = 0, spread: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -177,7 +177,7 @@ def test_a_plan_does_not_depend_on_its_batch(shape, seed, alpha, data):
 def test_parts_of_the_label_space(monkeypatch, entries):
     Z_BNd, W_KMd = both(3, 7, 10, 4)
     whole = transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1)
-    monkeypatch.setitem(transport.PART_ENTRIES, "cpu", entries)
+    monkeypatch.setitem(transport_problems.PART_ENTRIES, "cpu", entries)
     torch.testing.assert_close(transport_plan(Z_BNd, W_KMd, alpha=0.2, lambda_=0.1), whole, atol=1e-8, rtol=0)
 
 
@@ -196,7 +196,7 @@ class Largest(TorchDispatchMode):
 
 def test_nothing_is_held_for_each_pair_of_positions_and_classes(monkeypatch):
     B, K, N, M = 2, 20, 40, 3
-    monkeypatch.setitem(transport.PART_ENTRIES, "cpu", 2000)
+    monkeypatch.setitem(transport_problems.PART_ENTRIES, "cpu", 2000)
     with Largest() as largest:
         transport_plan(*both(B, K, N, M), alpha=0.2, lambda_=0.1)
     assert largest.numel == max(B * K * N * M, B * N * N)
@@ -227,7 +227,7 @@ def test_the_device_is_waited_for_once_an_outer_step(outer):
 def test_a_few_iterations_a_step_lead_to_the_plan_of_all_of_them(monkeypatch):
     Z_BNd, W_KMd = both(2, 5, 20, 4, spread=0.5, dtype=torch.float64)
     plans = transport_plan(Z_BNd, W_KMd, alpha=0.3, lambda_=0.08, max_outer=200)
-    monkeypatch.setattr(transport, "STEPS", 2000)
+    monkeypatch.setattr(transport_steps, "STEPS", 2000)
     expected = transport_plan(Z_BNd, W_KMd, alpha=0.3, lambda_=0.08, max_outer=200)
     torch.testing.assert_close(plans, expected, atol=1e-12, rtol=0)
 

@@ -39,7 +39,7 @@ class DualPTConfig(MethodConfig):
         "not stated",
     )
     max_outer: int | None = Field(
-        None, ge=1, description="most steps of Algorithm 1; null: 10, 100 for alpha > 0.5; paper: not stated"
+        None, ge=1, description="most steps of Algorithm 1; null: 20, 100 for alpha > 0.5; paper: not stated"
     )
     max_inner: int | None = Field(
         None,
