@@ -27,7 +27,7 @@ from vlmprompt.progress import Progress, SilentProgress, Task
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
 
-SEEDS = [1, 2, 3, 4]
+SEEDS = [*range(1, 13)]
 SETS = ["max_steps=12", "checkpoint_every=2", "batch_size=8"]
 
 
