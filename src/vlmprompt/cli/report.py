@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterable
-from functools import wraps
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +15,7 @@ from vlmprompt.cli.report_figures import FiguresOption, FormatOption, require_fi
 from vlmprompt.cli.report_more import CalibrationFlag, ClassesFlag, of_calibration, require_one, show_classes
 from vlmprompt.cli.report_page import HtmlOption, require_page, write_page
 from vlmprompt.cli.rows import emit_rows
+from vlmprompt.collector import paused
 from vlmprompt.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -25,13 +24,12 @@ if TYPE_CHECKING:
 # The runner's name for it; importing the runner would import torch, and a table needs none.
 RESULTS_FILE = "results.jsonl"
 DEFAULT_REPORTER, LATEX = "terminal", "latex"
-Args = ParamSpec("Args")
 _NEXT = "measure a run with 'vlmprompt evaluate'; a sweep's results are in its own folder: 'vlmprompt report sweep'"
 
 
 def register(app: typer.Typer) -> None:
     """Add `report`."""
-    app.command("report")(_uncollected(report))
+    app.command("report")(paused()(report))
 
 
 def report(
@@ -71,22 +69,6 @@ def report(
         made["figures"], lacking = write_figures(figures, figure_format, stored, places)
         error = error or lacking
     emit_rows("report", rows, reporter=reporter, as_json=as_json, error=error, **made)
-
-
-def _uncollected(command: Callable[Args, None]) -> Callable[Args, None]:
-    """The command without Python's search for garbage, half the time of it: a million objects, none of them garbage."""
-
-    @wraps(command)
-    def wrapped(*args: Args.args, **named: Args.kwargs) -> None:
-        was_on = gc.isenabled()
-        gc.disable()
-        try:
-            command(*args, **named)
-        finally:
-            if was_on:
-                gc.enable()
-
-    return wrapped
 
 
 def _reporter(named: str, latex: bool) -> str:

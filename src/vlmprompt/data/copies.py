@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vlmprompt.collector import paused
 from vlmprompt.data.contents import Stamp, content_digest, stamp
 from vlmprompt.data.fewshot import FewShotSplit
 from vlmprompt.data.records import Dataset, Record
@@ -148,6 +149,7 @@ def within_words(within: Sequence[Copies], where: str) -> list[str]:
     return [in_words(found, text) for found, text in ((within, where), (torn, "under different classes")) if found]
 
 
+@paused()
 def settle_copies(dataset: Dataset, split: FewShotSplit, *, allow: bool) -> tuple[Dataset, FewShotSplit]:
     """Refuse images in several splits before they are trained on; what is accepted or counts twice is noted.
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from vlmprompt.collector import paused
 from vlmprompt.data.files import check_utf8, not_utf8
 from vlmprompt.data.formats import OPTIONAL_SUFFIXES, lacking
 from vlmprompt.data.records import Dataset, Record
@@ -59,6 +60,7 @@ class PublishedReader(Protocol):
         """As `DatasetReader.load`; for the other arguments see `load_dataset`."""
 
 
+@paused()
 def load_dataset(
     spec: str,
     *,
