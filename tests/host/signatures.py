@@ -36,6 +36,8 @@ def _lines(name: str, value: Any) -> Iterator[str]:
         yield f"{name}{_signature(value)}"
     elif inspect.isfunction(value):  # of a library, whose signature is its own affair
         yield f"{name} of {value.__module__.partition('.')[0]}"
+    elif " object at 0x" in repr(value):  # an object that its library may keep elsewhere in another version
+        yield f"{name} of {type(value).__module__.partition('.')[0]}"
     else:
         yield f"{name} = {_plain(value)}"
 
@@ -56,7 +58,8 @@ def _members(cls: type) -> Iterator[str]:
 def _member(base: type, name: str, value: Any) -> Iterator[str]:
     kinds = {staticmethod: "static ", classmethod: "class "}
     generated = issubclass(base, BaseModel) or getattr(base, "_is_protocol", False)
-    if name == "model_config" or (name == "__init__" and generated):
+    # Names with model_ are pydantic's, and which of them stand in a class depends on its version.
+    if name.startswith("model_") or (name == "__init__" and generated):
         return
     if isinstance(value, staticmethod | classmethod):
         yield f"{kinds[type(value)]}{name}{_signature(value.__func__)}"
