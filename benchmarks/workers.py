@@ -23,7 +23,7 @@ from vlmprompt.results.store import ResultStore
 JOBS, SEEDS = 4, 16
 MOST_TIMES = 1.1
 SWEEP = ["--method", "coop", "--data", "doodles", "--shots", "4", "--set", "max_steps=60", "--set", "views=1"]
-IMPORTS = "import vlmprompt.cli.sweep, vlmprompt.evaluation.sweep, open_clip, sklearn.linear_model, accelerate"
+IMPORTS = "import vlmprompt.cli.sweep, vlmprompt.evaluation.sweep, open_clip, accelerate"
 
 
 def measure(repeats: int = 1) -> list[Row]:
