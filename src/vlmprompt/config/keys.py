@@ -28,7 +28,6 @@ TRAIN_FIELDS: Mapping[str, FieldInfo] = MappingProxyType(
 )
 FIXED_FIELDS: Mapping[str, FieldInfo] = MappingProxyType({**RUN_FIELDS, **TRAIN_FIELDS})
 NULL = "none"
-NULLS = (NULL, "null")
 
 
 class Text(str):
@@ -107,11 +106,11 @@ def read_value(key: str, value: Any, field: FieldInfo, *, source: str) -> Any:
         UsageError: a number that is not finite, or true/false where the field is none of the two.
     """
     kinds = _kinds(field.annotation)
-    nulls = {*NULLS, *(["all"] if key == "shots" else [])}
+    if isinstance(value, Text):
+        value = _parse(value, text_only=kinds <= {str, NoneType})
+    nulls = {NULL, "null", *(["all"] if key == "shots" else [])}
     if isinstance(value, str) and NoneType in kinds and value.lower() in nulls:
         return None
-    if isinstance(value, Text):  # in quotes, "none" is a word
-        value = _parse(value, text_only=kinds <= {str, NoneType})
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{key} = {value} ({source}) is not a finite number", hint=about(key, field))
     if isinstance(value, bool) and not kinds & {bool, object}:
@@ -133,8 +132,7 @@ def show_value(key: str, value: Any) -> str:
     if isinstance(value, Mapping):  # JSON and TOML write all else alike
         pairs = (f"{_json(name)} = {_json(inner)}" for name, inner in value.items())
         return f"{{{', '.join(pairs)}}}"
-    plain = isinstance(value, str) and value.lower() not in NULLS and _parse(value, text_only=True) == value
-    return value if plain else _json(value)
+    return value if isinstance(value, str) else _json(value)
 
 
 def about(key: str, field: FieldInfo) -> str | None:
