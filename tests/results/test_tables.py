@@ -379,11 +379,9 @@ def test_a_row_measured_in_the_best_state_is_marked() -> None:
 
 
 def test_a_reference_that_two_workers_measured_beside_runs_of_their_own_has_one_mean() -> None:
-    both = {"method": "zeroshot", "suite": "domains", "seed": None, "shots": None, "listing": "a", "enters": ("mean",)}
-    rows = [
-        row(run=run, cell=cell, value=value, **both) for run, cell, value in (("r1", "v2", 0.4), ("r2", "night", 0.2))
-    ]
-    mean = both | {"cell": "mean", "enters": (), "of": ("v2", "night")}
-    rows.append(row(run="r1", value=0.3, n=None, **mean))
+    same = {"method": "zeroshot", "suite": "domains", "seed": None, "shots": None, "listing": "a"}
+    measured = (("r1", "v2", 0.6), ("r1", "sketch", 0.4), ("r2", "night", 0.2))
+    rows = [row(run=run, cell=cell, value=value, enters=("mean",), **same) for run, cell, value in measured]
+    rows.append(row(run="r2", cell="mean", value=0.4, n=None, of=("v2", "sketch", "night"), **same))
     (table,) = summarise(rows)
-    assert table.rows == (("zeroshot", "40.00", "20.00", "30.00"),)
+    assert table.rows == (("zeroshot", "60.00", "40.00", "20.00", "40.00"),)
