@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.text.engine import TextEngine
-from vlmprompt.backbones.types import ClassTokens, TextPrompts
+from vlmprompt.backbones.types import ClassTokens, TextPrompts, at_least_float
 from vlmprompt.parallel.group import Group
 
 
@@ -68,5 +68,4 @@ class _Gathered(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, None, Tensor]:
         (grad_PKd,) = grads
         own = ctx.group.share(ctx.n)
-        wide = grad_PKd.to(torch.promote_types(grad_PKd.dtype, torch.float32))
-        return None, None, ctx.group.total(wide)[:, own.start : own.stop].to(grad_PKd.dtype)
+        return None, None, ctx.group.total(at_least_float(grad_PKd))[:, own.start : own.stop].to(grad_PKd.dtype)

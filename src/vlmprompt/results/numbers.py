@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from vlmprompt.results.means import identity, with_means_of_what_is_shown
+from vlmprompt.results.means import Identity, identity, with_means_of_what_is_shown
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, ResultRow, Status
 
 MISSING = "–"
@@ -67,7 +67,7 @@ class Number(NamedTuple):
 
 def numbers_of(rows: Iterable[ResultRow]) -> list[Number]:
     """The numbers of rows, each unit of work once although several runs may quote it, means of what is there."""
-    newest = {(identity(row), row.cell, row.metric): row for row in _by_one_run(rows)}
+    newest = {(own, row.cell, row.metric): row for own, row in _by_one_run(rows)}
     quoted = {(row.key or id(row), row.method, row.cell, row.metric): row for row in newest.values()}
     shown = with_means_of_what_is_shown(quoted.values())
     datasets = _labels([(row.dataset, row.setup.get(DATA_DIGEST), row.setup.get(DATA)) for row in shown])
@@ -75,15 +75,16 @@ def numbers_of(rows: Iterable[ResultRow]) -> list[Number]:
     return [_number(row, *names) for row, *names in zip(shown, datasets, towers, strict=True)]
 
 
-def _by_one_run(rows: Iterable[ResultRow]) -> Iterator[ResultRow]:
-    """The rows, those of one listing under the name of one run.
+def _by_one_run(rows: Iterable[ResultRow]) -> Iterator[tuple[Identity, ResultRow]]:
+    """The rows and what they are of, those of one listing under the name of one run.
 
     Workers that share a sweep measure cells of a reference beside the run that each is at.
     """
     names: dict[tuple[object, ...], str] = {}
     for row in rows:
-        name = names.setdefault((row.listing, *identity(row)[1:]), row.run) if row.listing else row.run
-        yield row if name == row.run else row.model_copy(update={"run": name})
+        _, *rest = identity(row)
+        name = names.setdefault((row.listing, *rest), row.run) if row.listing else row.run
+        yield (name, *rest), row if name == row.run else row.model_copy(update={"run": name})
 
 
 def grouped(numbers: Iterable[Number], key: Callable[[Number], Key]) -> dict[Key, list[Number]]:
