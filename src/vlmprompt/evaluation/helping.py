@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from vlmprompt.evaluation.units import Unit, measured
 from vlmprompt.parallel.group import Group
-from vlmprompt.parallel.meeting import current
 from vlmprompt.progress import SilentProgress
 
 
@@ -48,13 +45,3 @@ def help_measure(group: Group, units: Sequence[Unit], backbone_digest: str) -> N
 def _require_same(group: Group, units: Sequence[Unit]) -> None:
     keys = "\n".join(dict.fromkeys(unit.key for unit in units))
     group.require_same("cells to measure", keys, "give all the same options, data, runs and package versions")
-
-
-@contextmanager
-def references_folder(folder: Path) -> Iterator[Path]:
-    """Where this process keeps the references that it trains: of the others nothing stays."""
-    if current().first:
-        yield folder
-        return
-    with TemporaryDirectory(prefix="vlmprompt-", ignore_cleanup_errors=True) as own:
-        yield Path(own)

@@ -20,7 +20,6 @@ from vlmprompt.errors import InputError
 from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
 from vlmprompt.evaluation.contract import Subject, Suite
-from vlmprompt.evaluation.helping import references_folder
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.measuring import Runner
@@ -29,6 +28,7 @@ from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.methods.score_config import ScoreOptions, require_options
 from vlmprompt.parallel.meeting import current, together
+from vlmprompt.parallel.place import own_place
 from vlmprompt.predict.calibrated import Calibrated
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.ledger import Ledger
@@ -205,7 +205,7 @@ def _prepared(
     own = measured.own(needed=data is None)
     dataset = measured.settled(own) if data is None else measured.other(data, own)
     file = None if descriptions is None else DescriptionFile.read(descriptions)
-    references = until_measured.enter_context(references_folder(references_dir or run.path / REFERENCES_DIR))
+    references = until_measured.enter_context(own_place(current(), references_dir or run.path / REFERENCES_DIR))
     kept = References(references, resources, force, file)
     subjects = _subjects(run, own, kept, _references(reference), temperature)
     leads = ledger is None and current().first  # the others change nothing in the folder

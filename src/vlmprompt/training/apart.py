@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import load, save
@@ -16,6 +15,7 @@ from safetensors.torch import load, save
 from vlmprompt.atomic import write_atomic
 from vlmprompt.config.models import RunConfig
 from vlmprompt.parallel.group import Group
+from vlmprompt.parallel.place import own_place
 from vlmprompt.training.folder import RunFolder
 from vlmprompt.training.places import RUN_FILE
 from vlmprompt.training.provenance import versions
@@ -39,11 +39,8 @@ def require_alike(group: Group, config: RunConfig, data: TrainSet) -> None:
 @contextmanager
 def own_folder(group: Group, folder: RunFolder) -> Iterator[RunFolder]:
     """The run's folder as this process sees it."""
-    if group.first:
-        yield folder
-        return
-    with TemporaryDirectory(prefix="vlmprompt-", ignore_cleanup_errors=True) as path:
-        yield RunFolder(Path(path) / folder.path.resolve().name)
+    with own_place(group, folder.path) as path:
+        yield RunFolder(path)
 
 
 def hand_out(group: Group, folder: RunFolder) -> None:
