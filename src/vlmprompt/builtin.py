@@ -35,12 +35,12 @@ def register_backbones(register: Register) -> None:
         target="vlmprompt.backbones.openclip.loader:OpenClipLoader",
         summary="any open_clip architecture and tag, a local checkpoint, or hf-hub:<repository>",
     )
-    weights = Path(__file__).parent / "backbones" / "doodle_clip"
+    weights = Path(__file__).parent / "doodles" / "clip"
     for name, file, tower in (("doodle-clip", "vit", "ViT"), ("doodle-clip-rn", "resnet", "ResNet")):
         if (weights / f"{file}.safetensors").exists():  # the ResNet's are not shipped yet
             register(
                 name,
-                target="vlmprompt.backbones.doodle_clip.loader:DoodleClipLoader",
+                target="vlmprompt.doodles.clip.loader:DoodleClipLoader",
                 summary=f"small CLIP with a {tower}, trained on drawings; built in, nothing is downloaded",
             )
 
@@ -68,7 +68,7 @@ def register_datasets(register: Register) -> None:
         ("doodles-textures", "TexturesReader", "built in: patterns, far outliers"),
         ("doodles-glyphs", "GlyphsReader", "built in: letters and digits, far outliers"),
     ):
-        register(name, target=f"vlmprompt.data.doodles.reader:{cls}", summary=summary)
+        register(name, target=f"vlmprompt.doodles.reader:{cls}", summary=summary)
 
 
 @hookimpl
@@ -123,7 +123,7 @@ def register_llm_providers(register: Register) -> None:
         ("file", "FileProvider", "imports descriptions that others have published"),
         ("parts", "PartsProvider", "names the parts that the built-in classes are drawn of"),
     ):
-        module = f"vlmprompt.describe.providers.{name}"
+        module = "vlmprompt.doodles.provider" if name == "parts" else f"vlmprompt.describe.providers.{name}"
         config = cls.replace("Provider", "Config")
         register(name, target=f"{module}:{cls}", config=f"{module}:{config}", summary=summary)
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vlmprompt.data.doodles.domains import DOMAINS
-from vlmprompt.data.doodles.ink import SIZE
-from vlmprompt.data.doodles.parse import GROUPS
-from vlmprompt.data.doodles.pictures import COUNTS, DEFAULT_DOMAIN, OUTLIERS, VERSION, members, picture
-from vlmprompt.data.doodles.render import Rendered
 from vlmprompt.data.names import read_names
 from vlmprompt.data.records import Dataset, Record
+from vlmprompt.doodles.domains import DOMAINS
+from vlmprompt.doodles.ink import SIZE
+from vlmprompt.doodles.parse import GROUPS
+from vlmprompt.doodles.pictures import COUNTS, DEFAULT_DOMAIN, OUTLIERS, VERSION, members, picture
+from vlmprompt.doodles.render import Rendered
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 
 # Pictures, 12 KB each: the test splits of all domains and outliers (14,496), training (4,096) and val (512) pictures.

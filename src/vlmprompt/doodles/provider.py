@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vlmprompt.data.doodles.parse import GROUPS, drawings
-from vlmprompt.data.doodles.pictures import VERSION
 from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
 from vlmprompt.describe.templates import AS_IT_IS, Template
+from vlmprompt.doodles.parse import GROUPS, drawings
+from vlmprompt.doodles.pictures import VERSION
 
 
 class PartsConfig(ProviderConfig):

@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from vlmprompt.data.doodles import picture
-from vlmprompt.data.doodles.domains import DOMAINS
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.figure import Pose
-from vlmprompt.data.doodles.parse import GROUPS, drawings, parse_drawings
-from vlmprompt.data.doodles.pictures import COUNTS, members
-from vlmprompt.data.doodles.render import render_drawing
+from vlmprompt.doodles import picture
+from vlmprompt.doodles.domains import DOMAINS
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.figure import Pose
+from vlmprompt.doodles.parse import GROUPS, drawings, parse_drawings
+from vlmprompt.doodles.pictures import COUNTS, members
+from vlmprompt.doodles.render import render_drawing
 from vlmprompt.errors import InputError
 
 REFERENCE = Path(__file__).parents[1] / "golden" / "doodles.png"
@@ -72,7 +72,7 @@ def test_pixels_never_change() -> None:
 
 def test_other_processes_draw_the_same() -> None:
     code = (
-        "from vlmprompt.data.doodles import picture; from hashlib import sha256; import random; random.seed(5);"
+        "from vlmprompt.doodles import picture; from hashlib import sha256; import random; random.seed(5);"
         "r = [picture(n, 1, domain=d) for n in ('owl', 'key') for d in ('night', 'paint')];"
         "print(sha256(b''.join(x.image.tobytes() + x.mask.tobytes() for x in r)).hexdigest())"
     )

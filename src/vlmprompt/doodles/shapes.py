@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlmprompt.data.doodles.drawing import Fill, Shape
-from vlmprompt.data.doodles.geometry import (
+from vlmprompt.doodles.drawing import Fill, Shape
+from vlmprompt.doodles.geometry import (
     Affine,
     Point,
     Ring,
