@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "open_clip", "openai", "pandas", "numpy", "pydantic", "rich.progress")
-LIGHT = ["api", "builtin", "compatibility", "entry_modules", "errors", "hookspecs", "plugins", "progress", "registry"]
+LIGHT = [
+    *("api", "builtin", "compatibility", "doodles", "entry_modules", "errors", "hookspecs", "plugins", "progress"),
+    "registry",
+]
 CLI = sorted(path.stem for path in (ROOT / "src/vlmprompt/cli").glob("*.py") if path.stem != "__init__")
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 
@@ -84,6 +87,14 @@ def test_a_plugin_is_named_wherever_it_must_be(folder: Path) -> None:
     assert package in sources["Plugins import the public surface alone"]
     unknown = next(c for c in linter["contracts"] if c["name"] == "The core knows no plugin")
     assert package in unknown["forbidden_modules"]
+
+
+def test_the_built_in_world_is_kept_from_every_module_but_the_api() -> None:
+    package = ROOT / "src/vlmprompt"
+    modules = {p.stem for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()} - {"__init__"}
+    contracts = project(ROOT)["tool"]["importlinter"]["contracts"]
+    (forbidden,) = [c["forbidden_modules"] for c in contracts if c.get("source_modules") == ["vlmprompt.doodles"]]
+    assert set(forbidden) == {f"vlmprompt.{name}" for name in modules - {"api", "doodles"}}
 
 
 def test_the_version_is_said_the_same_everywhere() -> None:

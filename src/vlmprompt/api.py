@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.deltas import Norm as Norm
     from vlmprompt.backbones.deltas import TowerDeltas as TowerDeltas
     from vlmprompt.backbones.load import load_backbone as load_backbone
+    from vlmprompt.backbones.openclip.build import clip_model as clip_model
+    from vlmprompt.backbones.openclip.tokens import bpe_tokenizer as bpe_tokenizer
+    from vlmprompt.backbones.precision import Precision as Precision
     from vlmprompt.backbones.text.engine import TextEngine as TextEngine
     from vlmprompt.backbones.text.tower import TextTower as TextTower
     from vlmprompt.backbones.text.tower import Words as Words
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from vlmprompt.data.images import read_image as read_image
     from vlmprompt.data.load import DatasetReader as DatasetReader
     from vlmprompt.data.load import load_dataset as load_dataset
+    from vlmprompt.data.names import read_names as read_names
     from vlmprompt.data.preprocess import PreprocessConfig as PreprocessConfig
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from vlmprompt.describe.provider import Question as Question
     from vlmprompt.describe.provider import Reply as Reply
     from vlmprompt.describe.provider import RequestError as RequestError
+    from vlmprompt.describe.templates import unasked as unasked
     from vlmprompt.errors import CapabilityError as CapabilityError
     from vlmprompt.errors import IncompleteError as IncompleteError
     from vlmprompt.errors import InputError as InputError

@@ -20,9 +20,9 @@ from vlmprompt.data.load import load_dataset
 from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.preprocess import PreprocessConfig, build_transform
 from vlmprompt.data.records import Dataset, Record
-from vlmprompt.doodles import picture, reader
+from vlmprompt.doodles import reader
 from vlmprompt.doodles.domains import DOMAINS
-from vlmprompt.doodles.pictures import members
+from vlmprompt.doodles.pictures import members, picture
 from vlmprompt.doodles.reader import Doodle
 from vlmprompt.errors import InputError, UsageError
 
