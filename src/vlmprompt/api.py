@@ -78,7 +78,6 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.contract import Measurement as Measurement
     from vlmprompt.evaluation.contract import MetricValue as MetricValue
     from vlmprompt.evaluation.contract import Reading as Reading
-    from vlmprompt.evaluation.contract import Subject as Subject
     from vlmprompt.evaluation.contract import Suite as Suite
     from vlmprompt.evaluation.contract import impossible as impossible
     from vlmprompt.evaluation.contract import missing as missing
@@ -93,6 +92,7 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.scored import Scored as Scored
     from vlmprompt.evaluation.scored import score_split as score_split
+    from vlmprompt.evaluation.subject import Subject as Subject
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
     from vlmprompt.explain import explain as explain
     from vlmprompt.export.work import Exported as Exported
