@@ -1,20 +1,18 @@
-"""The training loop: read `fit` from top to bottom.
+"""The training loop: read `fit`, then `_Loop` from top to bottom.
 
 Shapes: B images, K classes.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
 
-from vlmprompt.errors import InputError, Interrupted
+from vlmprompt.errors import Interrupted
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.given import require_losses
 from vlmprompt.methods.output import Losses, MethodOutput
@@ -25,31 +23,10 @@ from vlmprompt.training.gradients import EpochMeans, observed
 from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import build_optimizer, set_learning_rate
 from vlmprompt.training.schedule import step_rate
+from vlmprompt.training.step import epoch_record, observe, require_finite, step_record
 from vlmprompt.training.stop import StopRequest, stop_on_signals
-from vlmprompt.training.team import Seen
 from vlmprompt.training.validation import is_over
 from vlmprompt.training.work import Work, end_with, restore, save, tracked
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step showed.
-
-    Attributes:
-        loss: mean over the batch.
-        parts: its named parts.
-        images: B.
-        correct: how many were right, before the update.
-        norm: of all trainable parameters together, after it.
-        gradients: what the method says of them, before it.
-    """
-
-    loss: float
-    parts: dict[str, float]
-    images: int
-    correct: int
-    norm: float
-    gradients: dict[str, float]
 
 
 def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Position, float]:
@@ -69,67 +46,112 @@ def fit(work: Work, resumed: Checkpoint | None, progress: Progress) -> tuple[Pos
         PluginError: the method failed; the last checkpoint stays.
         Interrupted: Ctrl-C or SIGTERM; the state was saved after the step under way.
     """
-    method, plan, train, team = work.method, work.plan, work.train, work.team
-    optimizer = work.accelerator.prepare(build_optimizer(method, train))
+    optimizer = work.accelerator.prepare(build_optimizer(work.method, work.train))
     position, best = restore(work, optimizer, resumed)
-    method.train()
+    work.method.train()
     with (
         TrainLog(work.folder.log, keep=position.log_lines, trackers=work.trackers) as log,
-        progress.task("training", plan.steps - position.total, unit="step") as task,
+        progress.task("training", work.plan.steps - position.total, unit="step") as task,
         stop_on_signals() as stop,
     ):
         work.trackers.start(tracked(work, position, log))
         means = EpochMeans.of(log.records() if position.step else (), position.epoch + 1)
-        for epoch in range(position.epoch, plan.epochs):
-            if is_over(train, position):
-                break
-            lr = step_rate(train, plan, epoch, max(0, position.step - 1))  # of the last step, should none be left
-            if position.step == 0:  # else what it set is part of the method's restored state
-                with method.blamed():
-                    method.start_epoch(epoch, plan.epochs)
-            for batch in work.batches.epoch(epoch, skip=position.step, steps=plan.steps_in(epoch)):
-                lr = step_rate(train, plan, epoch, position.step)
-                set_learning_rate(optimizer, lr)
-                optimizer.zero_grad()
-                with method.blamed(), team.sharing(method):
-                    output, losses = forward(method, batch, work.weights_K)
-                    work.accelerator.backward(team.own(losses.total, batch))
-                    seen = team.add_up(method, output, losses, batch, stop)
-                    gradients = observed(method, work.accelerator, optimizer)
-                optimizer.step()
-                step = observe(seen, method, gradients)  # the one wait for the device
-                work.claim.check()
-                position = position.after(step.loss, step.images, step.correct)
-                require_finite(work, step, position, batch, log)
-                log.append(step_record(step, position, lr))
-                means.add(step.gradients)
-                accuracy = position.correct / position.seen
-                task.advance(1, epoch=f"{epoch + 1}/{plan.epochs}", loss=step.loss, acc=accuracy)
-                stopped = team.stopped(stop)
-                if stopped or position.total % train.checkpoint_every == 0 or log.gone():
-                    position = save(work, optimizer, position, best, log)
-                if stopped:
-                    raise interrupted(work, position)
-            measured = plan.measures_after(epoch, train.validate_every)
-            if measured:  # whoever stops the measurement loses no step
-                position = save(work, optimizer, position, best, log)
-            with method.blamed():
-                method.end_epoch(epoch, plan.epochs)
-            position = position.next_epoch()
-            team.require_same(method)
-            if measured:
-                position = measure(work, position, stop, task)
-                if train.keep == "best" and position.waited == 0:
-                    best = {name: tensor.clone() for name, tensor in method.trainable_state().items()}
-            work.claim.check()
-            log.append(epoch_record(method, position, lr, means.means()))
-            means = EpochMeans()
-            position = save(work, optimizer, position, best, log)
-        if best:
-            position = end_with(work, best, position, log)
+        loop = _Loop(work, optimizer, log, task, stop, best, means)
+        while position.epoch < work.plan.epochs and not is_over(work.train, position):
+            position = loop.epoch(position)
+        if loop.best:
+            position = end_with(work, loop.best, position, log)
         seconds = log.seconds
-    method.eval()
+    work.method.eval()
     return position, seconds
+
+
+@dataclass
+class _Loop:
+    """A loop under way. Each part takes a position and gives the one behind it.
+
+    Attributes:
+        best: the state with the best accuracy on validation images so far; empty where none is kept.
+        means: of what the method says of its gradients in this epoch.
+    """
+
+    work: Work
+    optimizer: Optimizer
+    log: TrainLog
+    task: Task
+    stop: StopRequest
+    best: Mapping[str, Tensor]
+    means: EpochMeans
+
+    def epoch(self, position: Position) -> Position:
+        """What is left of an epoch."""
+        method, plan, epoch = self.work.method, self.work.plan, position.epoch
+        if position.step == 0:  # else what it set is part of the method's restored state
+            with method.blamed():
+                method.start_epoch(epoch, plan.epochs)
+        for batch in self.work.batches.epoch(epoch, skip=position.step, steps=plan.steps_in(epoch)):
+            position = self.pause(self.step(batch, position))
+        return self.end(position)
+
+    def step(self, batch: TrainBatch, position: Position) -> Position:
+        """Forward, backward, update; and a line of the log."""
+        work, method, team = self.work, self.work.method, self.work.team
+        lr = step_rate(work.train, work.plan, position.epoch, position.step)
+        set_learning_rate(self.optimizer, lr)
+        self.optimizer.zero_grad()
+        with method.blamed(), team.sharing(method):
+            output, losses = forward(method, batch, work.weights_K)
+            work.accelerator.backward(team.own(losses.total, batch))
+            seen = team.add_up(method, output, losses, batch, self.stop)
+            gradients = observed(method, work.accelerator, self.optimizer)
+        self.optimizer.step()
+        step = observe(seen, method, gradients)  # the one wait for the device
+        work.claim.check()
+        position = position.after(step.loss, step.images, step.correct)
+        require_finite(work, step, position, batch, self.log)
+        self.log.append(step_record(step, position, lr))
+        self.means.add(step.gradients)
+        epoch, accuracy = f"{position.epoch + 1}/{work.plan.epochs}", position.correct / position.seen
+        self.task.advance(1, epoch=epoch, loss=step.loss, acc=accuracy)
+        return position
+
+    def pause(self, position: Position) -> Position:
+        """Between two steps: save when it is time.
+
+        Raises:
+            Interrupted: it was asked to stop.
+        """
+        work = self.work
+        stopped = work.team.stopped(self.stop)
+        if stopped or position.total % work.train.checkpoint_every == 0 or self.log.gone():
+            position = self.save(position)
+        if stopped:
+            raise interrupted(work, position)
+        return position
+
+    def end(self, position: Position) -> Position:
+        """Behind the last step of an epoch: measure, log, save."""
+        work, method, plan = self.work, self.work.method, self.work.plan
+        epoch, lr = position.epoch, step_rate(work.train, plan, position.epoch, max(0, position.step - 1))
+        measured = plan.measures_after(epoch, work.train.validate_every)
+        if measured:  # whoever stops the measurement loses no step
+            position = self.save(position)
+        with method.blamed():
+            method.end_epoch(epoch, plan.epochs)
+        position = position.next_epoch()
+        work.team.require_same(method)
+        if measured:
+            position = measure(work, position, self.stop, self.task)
+            if work.train.keep == "best" and position.waited == 0:
+                self.best = {name: tensor.clone() for name, tensor in method.trainable_state().items()}
+        work.claim.check()
+        self.log.append(epoch_record(method, position, lr, self.means.means()))
+        self.means = EpochMeans()
+        return self.save(position)
+
+    def save(self, position: Position) -> Position:
+        """Write a checkpoint."""
+        return save(self.work, self.optimizer, position, self.best, self.log)
 
 
 def forward(method: PromptMethod, batch: TrainBatch, weights_K: Tensor | None) -> tuple[MethodOutput, Losses]:
@@ -159,67 +181,6 @@ def measure(work: Work, position: Position, stop: StopRequest, task: Task) -> Po
         raise interrupted(work, position)
     task.advance(0, val=accuracy)
     return position.measured(accuracy)
-
-
-def observe(seen: Seen, method: PromptMethod, gradients: Mapping[str, Tensor]) -> Step:
-    """Bring a step's numbers from the device in one copy."""
-    norm = get_total_norm([p.detach() for p in method.trainable_parameters()])
-    values = [seen.loss, seen.correct, norm, *seen.parts.values(), *gradients.values()]
-    loss, right, size, *rest = torch.stack([v.detach().double() for v in values]).tolist()
-    parts, slopes = rest[: len(seen.parts)], rest[len(seen.parts) :]
-    return Step(
-        loss=loss,
-        parts=dict(zip(seen.parts, parts, strict=True)),
-        images=seen.images,
-        correct=round(right),
-        norm=size,
-        gradients=dict(zip(gradients, slopes, strict=True)),
-    )
-
-
-def step_record(step: Step, position: Position, lr: float) -> dict[str, Any]:
-    """A step's line in the log; epochs and steps count from 1."""
-    where = {"step": position.total, "epoch": position.epoch + 1, "lr": lr}
-    shown = {"loss": step.loss, "parts": finite(step.parts), "accuracy": step.correct / step.images}
-    return where | shown | ({"gradients": finite(step.gradients)} if step.gradients else {})
-
-
-def finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """The same, but None for what JSON has no number for."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def epoch_record(
-    method: PromptMethod, position: Position, lr: float, gradients: Mapping[str, float | None]
-) -> dict[str, Any]:
-    """A finished epoch's line in the log: means over its images, and what the method says of itself.
-
-    `gradients` are means over its steps; most methods have none. Where validation images were measured also the
-    accuracy on them, and whether it is the best so far.
-    """
-    where = {"step": position.total, "epoch": position.epoch, "epoch_end": True, "lr": lr}
-    means = {"loss": position.loss, "accuracy": position.accuracy}
-    if position.val_accuracy is not None:
-        means |= {"val_accuracy": position.val_accuracy, "best": position.waited == 0}
-    seen = {"gradients": dict(gradients)} if gradients else {}
-    with method.blamed():
-        diagnostics = dict(method.diagnostics())
-    return where | means | {"diagnostics": diagnostics} | seen
-
-
-def require_finite(work: Work, step: Step, position: Position, batch: TrainBatch, log: TrainLog) -> None:
-    """Stop a run that has left the numbers, before it is saved; the log keeps all images of the batch."""
-    if math.isfinite(step.loss) and math.isfinite(step.norm):
-        return
-    what = "a parameter has become NaN or infinite" if math.isfinite(step.loss) else f"the loss is {step.loss}"
-    ids = [work.image_ids[i] for i in batch.index_of_all.tolist()]
-    where = {"step": position.total, "epoch": position.epoch + 1}
-    log.append({"error": what, **where, "images": ids})
-    more = f" and {len(ids) - 4} more (all in {work.folder.log})" if len(ids) > 4 else ""
-    raise InputError(
-        f"{what} at step {where['step']} (epoch {where['epoch']}), with images {', '.join(ids[:4])}{more}",
-        hint="lower the learning rate (--set lr=...), or use --precision fp32; the last good state is kept",
-    )
 
 
 def interrupted(work: Work, position: Position) -> Interrupted:
