@@ -142,17 +142,17 @@ def test_evaluate_takes_the_newest_run_and_says_so(measured: Calls, capsys: pyte
     captured = capsys.readouterr()
     assert f"newest run: {Path('there/newest')}" in captured.err
     assert "25.00" in captured.out
-    (subject,), suites, runtime = measured.args[0]
+    (subject,), suites, runtime, wanted = measured.args[0]
     assert (subject.path, suites, runtime.runs_dir) == (Path("there/newest"), ["accuracy"], Path("there"))
-    assert (measured.kwargs[0]["reference"], measured.kwargs[0]["force"]) == (True, False)
+    assert (wanted.reference, wanted.force) == (True, False)
 
 
 def test_evaluate_measures_runs_together(measured: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--suite", "few-shot", "--suite", "accuracy", "--no-reference", "--force", "--json"]
     assert main(["evaluate", "a", "b", *flags]) == 0
-    ((together, suites, _),) = measured.args
+    ((together, suites, _, wanted),) = measured.args
     assert [run.path for run in together] == [Path("a"), Path("b")] and suites == ["few-shot", "accuracy"]
-    assert (measured.kwargs[0]["reference"], measured.kwargs[0]["force"]) == (False, True)
+    assert (wanted.reference, wanted.force) == (False, True)
     rows = document(capsys)["data"]["rows"]
     assert len(rows) == 2
     assert rows[0] == row().public()
@@ -161,9 +161,9 @@ def test_evaluate_measures_runs_together(measured: Calls, capsys: pytest.Capture
 def test_evaluate_on_other_data(measured: Calls) -> None:
     flags = ["--data", "folder:new", "--aliases", "names.txt", "--contents", "--domain", "folder:d"]
     assert main(["evaluate", "a", *flags]) == 0
-    given = measured.kwargs[0]
-    assert (given["data"], given["aliases"], given["contents"]) == ("folder:new", Path("names.txt"), True)
-    assert given["companions"]["domains"] == ["folder:d"]
+    wanted = measured.args[0][3]
+    assert (wanted.data, wanted.aliases, wanted.contents) == ("folder:new", Path("names.txt"), True)
+    assert wanted.companions["domains"] == ["folder:d"]
 
 
 def test_train_takes_what_the_data_need(trained: Calls) -> None:

@@ -20,8 +20,8 @@ from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Record
 from vlmprompt.evaluation.images import ImageBank
 from vlmprompt.evaluation.runner import evaluate_each
+from vlmprompt.evaluation.wanted import Wanted
 from vlmprompt.methods.build import method_config
-from vlmprompt.progress import SilentProgress
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.training.run import train
 
@@ -60,8 +60,8 @@ def runs(trained: Path, photos: Path, tiny_backbone: Backbone, tmp_path: Path) -
 
 def measured(runs: Sequence[Path], others: Path, backbone: Backbone, **more: Any) -> list[ResultRow]:
     where = Runtime(device="cpu", workers=0, feature_cache="off")
-    told: dict[str, Any] = {"companions": {"ood": [f"folder:{others}"]}, "force": True, "progress": SilentProgress()}
-    return evaluate_each(runs, ["accuracy", "ood"], where, backbone=backbone, **told, **more)
+    wanted = Wanted(companions={"ood": [f"folder:{others}"]}, force=True, **more)
+    return evaluate_each(runs, ["accuracy", "ood"], where, wanted, backbone=backbone)
 
 
 @pytest.mark.parametrize(("which", "reference"), [([0], "zeroshot"), ([1], "linear_probe"), ([0, 1], "zeroshot")])

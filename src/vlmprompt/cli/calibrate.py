@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlmprompt.cli import output
+from vlmprompt.cli.grouped import grouped
+from vlmprompt.cli.machine import MachineFlags
 from vlmprompt.cli.names import finished_run, require_backbones
 from vlmprompt.cli.options import (
     BackboneOption,
-    DeviceOption,
-    FeatureCacheOption,
-    FeatureDtypeOption,
-    FeatureLimitOption,
     JsonFlag,
-    RootOption,
     RunsDirOption,
-    WorkersOption,
 )
 from vlmprompt.cli.output import Table
 from vlmprompt.cli.progress import CliProgress
@@ -38,7 +34,9 @@ def register(app: typer.Typer) -> None:
     app.command("calibrate")(calibrate)
 
 
+@grouped
 def calibrate(
+    *,
     run: Annotated[
         Path | None, typer.Argument(metavar="[RUN]", help="Run folder or name; default: the newest run.")
     ] = None,
@@ -47,13 +45,8 @@ def calibrate(
     ] = "val",
     as_json: JsonFlag = False,
     backbone: BackboneOption = None,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
-    root: RootOption = None,
     runs_dir: RunsDirOption = Path("runs"),
-    feature_cache: FeatureCacheOption = None,
-    feature_limit: FeatureLimitOption = 10.0,
-    feature_dtype: FeatureDtypeOption = "fp32",
+    machine: MachineFlags,
 ) -> None:
     """Fit a temperature to a run, so that its probabilities mean what they say.
 
@@ -64,18 +57,14 @@ def calibrate(
     """
     if split not in SPLITS:
         raise UsageError(f"there is no split {split!r} to fit on", hint=did_you_mean(split, SPLITS))
-    from vlmprompt.config.device import require_device
-    from vlmprompt.config.models import Runtime
-
-    require_device(device)
+    machine.require_device()
     require_backbones([(backbone, None)] if backbone else ())
     progress = CliProgress()
     run = finished_run(run, runs_dir, progress)
     from vlmprompt.evaluation.calibrate import calibrate as fit
     from vlmprompt.predict.calibrated import CALIBRATION_FILE
 
-    stored = {"feature_cache": feature_cache, "feature_limit": feature_limit, "feature_dtype": feature_dtype}
-    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, **stored)
+    runtime = machine.runtime(runs_dir=runs_dir)
     fitted = fit(run, runtime, split=split, backbone=backbone, progress=progress)
     progress.message(f"kept in {run / CALIBRATION_FILE}")
     output.emit("calibrate", fitted.model_dump(mode="json") | {"run": run}, as_json=as_json, table=_tables(fitted))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from vlmprompt.cli.options import ContentsFlag, DomainOption, OodOption, ScoreSetOption, SuiteOption, TargetOption
 from vlmprompt.errors import UsageError
 from vlmprompt.plugins import CORE, host
 
@@ -14,6 +17,43 @@ USES = {
     "targets": ("--target", "cross-dataset"),
     "ood": ("--ood", "ood"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteFlags:
+    """What is measured."""
+
+    suite: SuiteOption = None
+    domain: DomainOption = None
+    target: TargetOption = None
+    ood: OodOption = None
+    score_set: ScoreSetOption = None
+    contents: ContentsFlag = False
+
+    @property
+    def companions(self) -> dict[str, Sequence[str]]:
+        """Kind -> specs of data sets."""
+        return {"domains": self.domain or (), "targets": self.target or (), "ood": self.ood or ()}
+
+    @property
+    def specs(self) -> list[str]:
+        """All that `companions` names."""
+        return [spec for specs in self.companions.values() for spec in specs]
+
+    @cached_property
+    def suites(self) -> list[str]:
+        """Raises: UsageError: see `suites_for`."""
+        return suites_for(self.suite, self.companions)
+
+    @cached_property
+    def beside(self) -> dict[str, Any]:
+        """Arguments of whoever measures, beside the suites.
+
+        Raises:
+            UsageError: see `score_options`.
+        """
+        of_scores = score_options(self.score_set, self.suites)
+        return {"companions": self.companions, "score_options": of_scores, "contents": self.contents}
 
 
 def suites_for(suites: Sequence[str] | None, companions: Mapping[str, Sequence[str]]) -> list[str]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmprompt.cli.grouped import grouped
 from vlmprompt.cli.options import JsonFlag
 from vlmprompt.cli.output import Table, emit
-from vlmprompt.cli.run_flags import RunFlags, command_with
+from vlmprompt.cli.run_flags import RunFlags
 from vlmprompt.errors import UsageError
 from vlmprompt.plugins import host
 
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(config, name="config")
 
 
-@command_with(RunFlags)
+@grouped
 def show(
     flags: RunFlags,
     *,
@@ -53,7 +54,7 @@ def show(
     emit("config show", data, as_json=as_json, table=Table(columns, cells))
 
 
-@command_with(RunFlags)
+@grouped
 def describe(
     flags: RunFlags,
     *,

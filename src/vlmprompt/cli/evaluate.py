@@ -8,30 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.companions import score_options, suites_for
+from vlmprompt.cli.companions import SuiteFlags
+from vlmprompt.cli.grouped import grouped
+from vlmprompt.cli.machine import MachineFlags
 from vlmprompt.cli.names import named_runs, require, require_backbones, require_data
-from vlmprompt.cli.options import (
-    AliasesOption,
-    ContentsFlag,
-    DeviceOption,
-    DomainOption,
-    FeatureCacheOption,
-    FeatureDtypeOption,
-    FeatureLimitOption,
-    ForceFlag,
-    JsonFlag,
-    OodOption,
-    ReporterOption,
-    RootOption,
-    RunsDirOption,
-    ScoreSetOption,
-    SuiteOption,
-    TargetOption,
-    WorkersOption,
-)
+from vlmprompt.cli.options import AliasesOption, ForceFlag, JsonFlag, ReporterOption, RunsDirOption
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.rows import emit_rows
-from vlmprompt.cli.run_flags import command_with, mention_defaults
+from vlmprompt.cli.run_flags import mention_defaults
 from vlmprompt.cli.untrained import MethodFlags
 from vlmprompt.errors import UsageError
 
@@ -46,14 +30,14 @@ def register(app: typer.Typer) -> None:
     app.command("evaluate")(evaluate)
 
 
-@command_with(MethodFlags)
+@grouped
 def evaluate(
     flags: MethodFlags,
     *,
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="[RUN]...", help="Run folders or names; default: the newest run.")
     ] = None,
-    suite: SuiteOption = None,
+    measured: SuiteFlags,
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
     data: Annotated[
         str | None,
@@ -64,16 +48,11 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    domain: DomainOption = None,
-    target: TargetOption = None,
     descriptions: Annotated[
         Path | None,
         typer.Option("--descriptions", help="Class descriptions for their row; default: the run's own, or found."),
     ] = None,
-    ood: OodOption = None,
-    score_set: ScoreSetOption = None,
     aliases: AliasesOption = None,
-    contents: ContentsFlag = False,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Accept test images that the run has seen in training.")
     ] = False,
@@ -84,13 +63,8 @@ def evaluate(
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     as_json: JsonFlag = False,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
-    root: RootOption = None,
     runs_dir: RunsDirOption = Path("runs"),
-    feature_cache: FeatureCacheOption = None,
-    feature_limit: FeatureLimitOption = 10.0,
-    feature_dtype: FeatureDtypeOption = "fp32",
+    machine: MachineFlags,
 ) -> None:
     """Measure trained runs, beside zero-shot CLIP and a linear probe on the same images.
 
@@ -105,52 +79,47 @@ def evaluate(
     flags.settle(runs, no_reference=no_reference)
     if descriptions is not None and no_reference:
         raise UsageError("--descriptions has no effect with --no-reference", hint="leave one of them out")
-    companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
-    suites = suites_for(suite, companions)
-    require(methods=flags.method or (), suites=suites, reporter=reporter)
-    of_scores = score_options(score_set, suites)
+    require(methods=flags.method or (), suites=measured.suites, reporter=reporter)
     files = {"descriptions": descriptions, "aliases": aliases}
     texts = {key: None if path is None else str(path) for key, path in files.items()}
+    beside = {**measured.beside, "force": force}
     if calibrated:
-        _require_calibrated(flags, suites)
+        _require_calibrated(flags, measured.suites)
     configs = flags.resolved(data=data, allow_overlap=allow_overlap or None, **texts)
-    from vlmprompt.config.device import require_device
-    from vlmprompt.config.models import Runtime
-
-    require_device(device)
+    machine.require_device()
     if configs:
         require_backbones((resolved.run.backbone, resolved.run.random_weights) for resolved in configs)
     else:
         require_backbones([(flags.backbone, None)] if flags.backbone else ())
         runs = named_runs(runs or (), runs_dir)
-    require_data([*([data] if data else ()), *(spec for specs in companions.values() for spec in specs)], root)
+    require_data([*([data] if data else ()), *measured.specs], machine.root)
     from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.resources import Resources
+
+    runtime = machine.runtime(runs_dir=runs_dir)
+    resources = Resources(runtime, CliProgress(), spec=None if configs else flags.backbone)
+    if configs:
+        rows = _untrained(configs, measured.suites, resources, beside)
+    else:
+        own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, **files}
+        rows = _of_runs(runs, measured.suites, resources, {**beside, **own, "calibrated": calibrated})
+    emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
+
+
+def _of_runs(
+    runs: Sequence[Path] | None, suites: Sequence[str], resources: Resources, wanted: Mapping[str, Any]
+) -> list[ResultRow]:
+    """The rows of runs, or of the newest where none is named."""
     from vlmprompt.evaluation.runner import evaluate_each
+    from vlmprompt.evaluation.wanted import Wanted
     from vlmprompt.training.runs import load_run, newest_run
 
-    progress = CliProgress()
-    stored = {"feature_cache": feature_cache, "feature_limit": feature_limit, "feature_dtype": feature_dtype}
-    runtime = Runtime(device=device, workers=workers, root=root, runs_dir=runs_dir, **stored)
-    shared = Resources(runtime, progress, spec=None if configs else flags.backbone)
-    beside: dict[str, Any] = {
-        "force": force,
-        "companions": companions,
-        "contents": contents,
-        "score_options": of_scores,
-    }
-    if configs:
-        rows = _untrained(configs, suites, shared, beside)
-        emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
-        return
+    runtime, progress = resources.runtime, resources.progress
     if not runs:
-        runs = [newest_run(runs_dir)]
+        runs = [newest_run(runtime.runs_dir)]
         progress.message(f"newest run: {runs[0]}")
     loaded = [load_run(path) for path in runs]
-    own = {"reference": not no_reference, "data": data, "allow_overlap": allow_overlap, **files}
-    shares: dict[str, Any] = {**beside, **own, "calibrated": calibrated, "resources": shared, "progress": progress}
-    rows = evaluate_each(loaded, suites, runtime, **shares)
-    emit_rows("evaluate", rows, reporter=reporter, as_json=as_json, error=incomplete(rows))
+    return evaluate_each(loaded, suites, runtime, Wanted(**wanted), resources=resources, progress=progress)
 
 
 def _require_calibrated(flags: MethodFlags, suites: Sequence[str]) -> None:

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from vlmprompt.cli.grouped import grouped
 from vlmprompt.cli.names import require_parts
 from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.cli.run_flags import RunFlags, command_with, mention_defaults
+from vlmprompt.cli.run_flags import RunFlags, mention_defaults
 from vlmprompt.progress import SilentProgress
 from vlmprompt.training.dassl import newest_checkpoint
 
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("import")(import_checkpoint)
 
 
-@command_with(RunFlags)
+@grouped
 def import_checkpoint(
     flags: RunFlags,
     *,

@@ -8,31 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vlmprompt.cli.grouped import grouped
+from vlmprompt.cli.machine import MachineFlags
 from vlmprompt.cli.names import require
-from vlmprompt.cli.options import (
-    DeviceOption,
-    FeatureCacheOption,
-    FeatureDtypeOption,
-    FeatureLimitOption,
-    ForceFlag,
-    JsonFlag,
-    RootOption,
-    WorkersOption,
-)
+from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.cli.sweep_shared import (
-    Elsewhere,
-    ExecutorOption,
-    ExecutorSetOption,
-    JobsOption,
-    ShardOption,
-    StatusFlag,
-    WorkerFlag,
-    elsewhere,
-    shard_of,
-    show_status,
-)
+from vlmprompt.cli.sweep_shared import Elsewhere, SharingFlags, show_status
 
 if TYPE_CHECKING:
     from vlmprompt.config.models import Runtime
@@ -51,7 +33,9 @@ def register(app: typer.Typer) -> None:
     app.command("reproduce")(reproduce)
 
 
+@grouped
 def reproduce(
+    *,
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="A recipe's name, or its TOML file; none lists them.")
     ] = None,
@@ -63,20 +47,10 @@ def reproduce(
     partly: Annotated[
         bool, typer.Option("--so-far", help="Show what has been measured by now; nothing is run.")
     ] = False,
-    executor: ExecutorOption = None,
-    jobs: JobsOption = None,
-    executor_set: ExecutorSetOption = None,
-    worker: WorkerFlag = False,
-    shard: ShardOption = None,
-    status: StatusFlag = False,
+    sharing: SharingFlags,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
-    root: RootOption = None,
-    feature_cache: FeatureCacheOption = None,
-    feature_limit: FeatureLimitOption = 10.0,
-    feature_dtype: FeatureDtypeOption = "fp32",
+    machine: MachineFlags,
 ) -> None:
     """Train and measure all that a table needs, and print it.
 
@@ -84,37 +58,31 @@ def reproduce(
     machine or on several with the same folder, the processes share the work. A
     run that fails is reported and does not stop the others.
     """
-    from vlmprompt.config.device import require_device
     from vlmprompt.reproduce.recipe import load_recipe
 
     if recipe is None:
         _list(as_json)
         return
-    chosen = load_recipe(recipe)
+    chosen, root = load_recipe(recipe), machine.root
     from vlmprompt.reproduce.configuration import require_known
 
-    part = shard_of(shard, force=force)
-    others = elsewhere(executor, jobs, executor_set, force=force)
+    part, others = sharing.part(force=force), sharing.elsewhere(force=force)
     require(suites=(suite for spec in chosen.grid for suite in spec.suites))
-    require_device(device)
+    machine.require_device()
     require_known(chosen, root, seed or ())
     if dry_run:
         _plan(chosen, root, seed or (), as_json)
         return
-    from vlmprompt.config.models import Runtime
-
     folder = out or Path("reproduce") / Path(recipe).stem
-    if status:
+    if sharing.status:
         _status(chosen, root, folder, seed or (), part, as_json)
         return
     _require_own_table(folder)
     if partly:
         _so_far(recipe, chosen, root, folder, seed or (), as_json)
         return
-    stored = {"feature_cache": feature_cache, "feature_limit": feature_limit, "feature_dtype": feature_dtype}
-    runtime = Runtime(device=device, workers=workers, root=root, **stored)
-    shared: dict[str, Any] = {"seeds": seed or (), "force": force, "shard": part, "worker": worker}
-    _run(recipe, chosen, runtime, folder, shared, others, as_json=as_json)
+    shared: dict[str, Any] = {"seeds": seed or (), "force": force, "shard": part, "worker": sharing.worker}
+    _run(recipe, chosen, machine.runtime(), folder, shared, others, as_json=as_json)
 
 
 def _status(

@@ -1,21 +1,11 @@
-"""The flags that say what is trained and where, written once for `train`, `config show` and `sweep`.
-
-A command takes them as one first argument:
-
-    @command_with(RunFlags)
-    def train(flags: RunFlags, *, as_json: JsonFlag = False) -> None: ...
-
-and the parser sees every field of `RunFlags` as an option of its own.
-"""
+"""The flags that say what is trained and where, written once for `train`, `config show` and `sweep`; see `grouped`."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from vlmprompt.cli.options import (
     BackboneOption,
@@ -73,7 +63,6 @@ if TYPE_CHECKING:
     from vlmprompt.config.models import RunConfig, Runtime
     from vlmprompt.config.resolve import Resolved
 
-Flags = TypeVar("Flags")
 # Fields of a run that a flag sets, by the same name; and flags that accept something.
 RUN_LEVEL = (
     "backbone",
@@ -213,26 +202,3 @@ def mention_defaults(resolved: Resolved) -> None:
             f"no --backbone given: {resolved.run.backbone} is used, which was trained on drawings alone; "
             "for photographs give one such as --backbone ViT-B-16-quickgelu/openai"
         )
-
-
-def command_with(flags: type[Flags]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command whose first argument is a `flags` object every field of that class as an option."""
-    hints = get_type_hints(flags, include_extras=True)
-    shared = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-        for f in fields(flags)  # type: ignore[arg-type]
-    ]
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command, eval_str=True)
-        own = list(signature.parameters.values())[1:]
-
-        @functools.wraps(command)
-        def wrapper(**values: Any) -> None:
-            given = {p.name: values.pop(p.name) for p in shared}
-            command(flags(**given), **values)
-
-        wrapper.__signature__ = signature.replace(parameters=[*shared, *own])  # type: ignore[attr-defined]
-        return wrapper
-
-    return decorate

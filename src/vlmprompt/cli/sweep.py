@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -12,44 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlmprompt.cli import output
-from vlmprompt.cli.companions import score_options, suites_for
+from vlmprompt.cli.companions import SuiteFlags
+from vlmprompt.cli.grouped import grouped
 from vlmprompt.cli.names import require, require_data, require_parts
-from vlmprompt.cli.options import (
-    ContentsFlag,
-    DomainOption,
-    ForceFlag,
-    JsonFlag,
-    OodOption,
-    ReporterOption,
-    ScoreSetOption,
-    SuiteOption,
-    TargetOption,
-)
+from vlmprompt.cli.options import ForceFlag, JsonFlag, ReporterOption
 from vlmprompt.cli.progress import CliProgress
 from vlmprompt.cli.rows import emit_rows
-from vlmprompt.cli.run_flags import BaseFlags, command_with, mention_defaults
+from vlmprompt.cli.run_flags import BaseFlags, mention_defaults
 from vlmprompt.cli.slurm import script_of, settings_of
 from vlmprompt.cli.sweep_plan import show_plan
-from vlmprompt.cli.sweep_shared import (
-    ExecutorOption,
-    ExecutorSetOption,
-    JobsOption,
-    ShardOption,
-    SlurmOption,
-    StatusFlag,
-    SubmitFlag,
-    WorkerFlag,
-    elsewhere,
-    give_array,
-    shard_of,
-    show_status,
-)
+from vlmprompt.cli.sweep_shared import SharingFlags, SlurmOption, SubmitFlag, give_array, show_status
 from vlmprompt.plugins import host
 
 if TYPE_CHECKING:
     from vlmprompt.config.grid import Combination
     from vlmprompt.config.models import RunConfig
     from vlmprompt.config.resolve import Resolved
+    from vlmprompt.evaluation.grid import Grid
+    from vlmprompt.results.rows import ResultRow
 
 _AXES = "What is combined (each may be repeated)"
 
@@ -146,27 +126,17 @@ def register(app: typer.Typer) -> None:
     app.command("sweep")(sweep)
 
 
-@command_with(SweepFlags)
+@grouped
 def sweep(
     flags: SweepFlags,
     *,
-    suite: SuiteOption = None,
+    measured: SuiteFlags,
     out: Annotated[Path, typer.Option("--out", help="Folder for runs and results.jsonl.")] = Path("sweep"),
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
-    domain: DomainOption = None,
-    target: TargetOption = None,
-    ood: OodOption = None,
-    score_set: ScoreSetOption = None,
-    contents: ContentsFlag = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; nothing is run.")] = False,
-    executor: ExecutorOption = None,
-    jobs: JobsOption = None,
-    executor_set: ExecutorSetOption = None,
-    worker: WorkerFlag = False,
-    shard: ShardOption = None,
-    status: StatusFlag = False,
+    sharing: SharingFlags,
     slurm: SlurmOption = None,
     submit: SubmitFlag = False,
     as_json: JsonFlag = False,
@@ -181,59 +151,55 @@ def sweep(
     run that fails is reported and does not stop the others. The default suite is
     accuracy; with --domain, --target or --ood it is theirs.
     """
-    companions = {"domains": domain or (), "targets": target or (), "ood": ood or ()}
-    suites = suites_for(suite, companions)
-    require(methods=flags.method or (), suites=suites, reporter=reporter)
-    of_scores = score_options(score_set, suites)
+    require(methods=flags.method or (), suites=measured.suites, reporter=reporter)
+    beside = measured.beside
     require_parts(flags.runs(), flags.runtime())
-    require_data((spec for specs in companions.values() for spec in specs), flags.root)
-    part = shard_of(shard, force=force)
-    others = elsewhere(executor, jobs, executor_set, force=force)
+    require_data(measured.specs, flags.root)
+    part, others = sharing.part(force=force), sharing.elsewhere(force=force)
     array = None if slurm is None else settings_of(slurm)
     mention_defaults(flags.first)
-    from vlmprompt.evaluation.failures import incomplete
     from vlmprompt.evaluation.grid import Grid
-    from vlmprompt.evaluation.grid import jobs as jobs_of
-    from vlmprompt.evaluation.runner import RESULTS_FILE
-    from vlmprompt.evaluation.status import grid_status
-    from vlmprompt.evaluation.sweep import sweep as run_sweep
 
     grid = Grid(**flags.axes)
     if array is not None:
-        runs = sum(map(len, jobs_of(grid, flags.resolve, out)))
-        script = script_of(output.arguments(), array, runs=runs, out=out, worker=worker)
+        script = _script(array, grid, flags, out, sharing)
         give_array(script, out, submit=submit, dry_run=dry_run, as_json=as_json)
-        return
-    if status:
-        show_status("sweep", [("", grid_status(grid, flags.resolve, suites, out, shard=part))], as_json=as_json)
-        return
-    if dry_run:
+    elif sharing.status:
+        from vlmprompt.evaluation.status import grid_status
+
+        status = grid_status(grid, flags.resolve, measured.suites, out, shard=part)
+        show_status("sweep", [("", status)], as_json=as_json)
+    elif dry_run:
         show_plan(grid, flags.resolve, out, as_json=as_json)
-        return
+    else:
+        how = {**beside, "reference": not no_reference, "force": force, "shard": part, "worker": sharing.worker}
+        with others.started() as executor:
+            rows = _carried_out(grid, flags, measured.suites, out, executor=executor, **how)
+        _show(rows, out, reporter=reporter, as_json=as_json)
+
+
+def _script(array: Mapping[str, str], grid: Grid, flags: SweepFlags, out: Path, sharing: SharingFlags) -> str:
+    """What gives SLURM the runs of a grid."""
+    from vlmprompt.evaluation.grid import jobs
+
+    runs = sum(map(len, jobs(grid, flags.resolve, out)))
+    return script_of(output.arguments(), array, runs=runs, out=out, worker=sharing.worker)
+
+
+def _carried_out(grid: Grid, flags: SweepFlags, suites: Sequence[str], out: Path, **how: Any) -> list[ResultRow]:
+    """The rows of a grid; for `how` see `evaluation.sweep.sweep`."""
+    from vlmprompt.evaluation.runner import RESULTS_FILE
+    from vlmprompt.evaluation.sweep import sweep as run_sweep
+
     progress = CliProgress()
-    with others.started() as started:
-        rows = run_sweep(
-            grid,
-            flags.resolve,
-            suites,
-            flags.runtime(),
-            out=out,
-            reference=not no_reference,
-            force=force,
-            companions=companions,
-            score_options=of_scores,
-            contents=contents,
-            progress=progress,
-            shard=part,
-            worker=worker,
-            executor=started,
-        )
+    rows = run_sweep(grid, flags.resolve, suites, flags.runtime(), out=out, progress=progress, **how)
     progress.message(f"results: {out / RESULTS_FILE}")
-    emit_rows(
-        "sweep",
-        rows,
-        reporter=reporter,
-        as_json=as_json,
-        error=incomplete(rows),
-        results=out / RESULTS_FILE,
-    )
+    return rows
+
+
+def _show(rows: Sequence[ResultRow], out: Path, *, reporter: str, as_json: bool) -> None:
+    from vlmprompt.evaluation.failures import incomplete
+    from vlmprompt.evaluation.runner import RESULTS_FILE
+
+    error = incomplete(rows)
+    emit_rows("sweep", rows, reporter=reporter, as_json=as_json, error=error, results=out / RESULTS_FILE)

@@ -104,6 +104,26 @@ class Elsewhere:
             yield executor
 
 
+@dataclass(frozen=True, kw_only=True)
+class SharingFlags:
+    """Who carries out the runs of a grid."""
+
+    executor: ExecutorOption = None
+    jobs: JobsOption = None
+    executor_set: ExecutorSetOption = None
+    worker: WorkerFlag = False
+    shard: ShardOption = None
+    status: StatusFlag = False
+
+    def part(self, *, force: bool) -> Shard | None:
+        """See `shard_of`."""
+        return shard_of(self.shard, force=force)
+
+    def elsewhere(self, *, force: bool) -> Elsewhere:
+        """See `elsewhere`."""
+        return elsewhere(self.executor, self.jobs, self.executor_set, force=force)
+
+
 def elsewhere(name: str | None, jobs: int | None, assignments: Sequence[str] | None, *, force: bool) -> Elsewhere:
     """What the three options say, checked before anything heavy is loaded.
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlmprompt.cli.grouped import grouped
 from vlmprompt.cli.names import require_parts
 from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import emit
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.cli.run_flags import RunFlags, command_with, mention_defaults
+from vlmprompt.cli.run_flags import RunFlags, mention_defaults
 
 if TYPE_CHECKING:
     from vlmprompt.config.models import RunConfig, Runtime
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("train")(train)
 
 
-@command_with(RunFlags)
+@grouped
 def train(
     flags: RunFlags,
     *,

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.work import shared
@@ -27,6 +26,7 @@ from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.scaled import require_scaled
 from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
+from vlmprompt.evaluation.wanted import PLAIN, Wanted
 from vlmprompt.methods.score_config import ScoreOptions, require_options
 from vlmprompt.parallel.meeting import current, together
 from vlmprompt.parallel.place import own_place
@@ -98,19 +98,13 @@ def evaluate(
         BusyError: all that is left is being measured by others, and nobody is to wait.
         Interrupted: by Ctrl-C; finished cells are kept.
     """
-    return evaluate_each(
-        [run],
-        suites,
-        runtime or Runtime(),
-        backbone=backbone,
-        resources=resources,
-        progress=progress or SilentProgress(),
+    wanted = Wanted(
         reference=reference,
         force=force,
         ledger=ledger,
         patient=patient,
         references_dir=references_dir,
-        companions=companions,
+        companions=listed(companions),
         score_options=score_options,
         data=data,
         aliases=aliases,
@@ -119,6 +113,9 @@ def evaluate(
         calibrated=calibrated,
         descriptions=descriptions,
     )
+    return evaluate_each(
+        [run], suites, runtime or Runtime(), wanted, backbone=backbone, resources=resources, progress=progress
+    )
 
 
 @together()
@@ -126,21 +123,20 @@ def evaluate_each(
     runs: Sequence[Run | Path | str],
     suites: str | Sequence[str],
     runtime: Runtime,
+    wanted: Wanted = PLAIN,
     *,
     backbone: Backbone | str | None = None,
     resources: Resources | None = None,
-    progress: Progress,
-    **settings: Any,
+    progress: Progress | None = None,
 ) -> list[ResultRow]:
     """Measure runs one after the other; images that several of them read go through the image tower once.
 
-    Args:
-        settings: see `evaluate`, as are the others.
+    For the other arguments see `evaluate`.
 
     Raises:
         VlmPromptError: see `evaluate`; nothing is measured before all runs and their data are found sound.
     """
-    progress = progress if current().first else SilentProgress()
+    progress = progress if progress is not None and current().first else SilentProgress()
     resources = resources or Resources(
         runtime,
         progress,
@@ -150,7 +146,8 @@ def evaluate_each(
     chosen = load_suites([suites] if isinstance(suites, str) else suites)
     with ExitStack() as until_measured:
         until_measured.callback(resources.expect_no_more)
-        prepared = [_prepared(run, chosen, runtime, resources, progress, until_measured, **settings) for run in runs]
+        preparing = _Preparing(chosen, runtime, resources, progress, until_measured, wanted)
+        prepared = [preparing.run(run if isinstance(run, Run) else load_run(run)) for run in runs]
         for one in prepared:
             one.runner.expect(one.contexts, chosen)
         return [row for one in prepared for row in one.carry_out(chosen)]
@@ -171,59 +168,61 @@ class _Prepared:
             return self.runner.carry_out(self.contexts, suites, self.aliases)
 
 
-def _prepared(
-    run: Run | Path | str,
-    suites: Sequence[Suite],
-    runtime: Runtime,
-    resources: Resources,
-    progress: Progress,
-    until_measured: ExitStack,
-    *,
-    reference: bool | str | Sequence[str] = True,
-    force: bool = False,
-    ledger: Ledger | None = None,
-    patient: bool = True,
-    references_dir: Path | None = None,
-    companions: Mapping[str, str | Sequence[str]] | None = None,
-    score_options: ScoreOptions | None = None,
-    data: str | None = None,
-    aliases: Path | str | Mapping[str, str] | None = None,
-    contents: bool = False,
-    allow_overlap: bool = False,
-    calibrated: bool = False,
-    descriptions: Path | str | None = None,
-) -> _Prepared:
-    """What there is to measure of a run. Raises: see `evaluate`."""
-    run = run if isinstance(run, Run) else load_run(run)
-    temperature = _temperature(run, suites) if calibrated else None
-    resources.serve(run)
-    companions = listed(companions)
-    require_options(score_options or {})
-    require_outliers(companions, run.config, runtime)
-    given = _aliases(aliases, runtime)
-    called = given.over(Aliases.of(run.config.aliases))
-    measured = Measured(run, resources, called, contents, allow_overlap)
-    own = measured.own(needed=data is None)
-    dataset = measured.settled(own) if data is None else measured.other(data, own)
-    file = None if descriptions is None else DescriptionFile.read(descriptions)
-    references = until_measured.enter_context(own_place(current(), references_dir or run.path / REFERENCES_DIR))
-    kept = References(references, resources, force, file)
-    subjects = _subjects(run, own, kept, _references(reference), temperature)
-    leads = ledger is None and current().first  # the others change nothing in the folder
-    beside_others = shared(run.path, progress, alone=force) if leads else nullcontext()
-    ledger = ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=force)
-    context = partial(
-        Context,
-        dataset=dataset,
-        bank=resources.bank(run.config),
-        load=cache(partial(measured.beside, own)),
-        companions=companions,
-        aliases=called,
-        score_options=score_options,
-    )
-    contexts = [context(subject) for subject in subjects]
-    runner = Runner(ledger, run.info.backbone.digest, folder=run.path, progress=progress, patient=patient)
-    return _Prepared(runner, contexts, given, beside_others)
+@dataclass(frozen=True)
+class _Preparing:
+    """What runs that are measured together have in common."""
+
+    suites: Sequence[Suite]
+    runtime: Runtime
+    resources: Resources
+    progress: Progress
+    until_measured: ExitStack
+    wanted: Wanted
+
+    def run(self, run: Run) -> _Prepared:
+        """What there is to measure of a run. Raises: see `evaluate`."""
+        wanted, resources = self.wanted, self.resources
+        temperature = _temperature(run, self.suites) if wanted.calibrated else None
+        resources.serve(run)
+        require_options(wanted.score_options or {})
+        require_outliers(wanted.companions, run.config, self.runtime)
+        given = _aliases(wanted.aliases, self.runtime)
+        called = given.over(Aliases.of(run.config.aliases))
+        measured = Measured(run, resources, called, wanted.contents, wanted.allow_overlap)
+        own = measured.own(needed=wanted.data is None)
+        dataset = measured.settled(own) if wanted.data is None else measured.other(wanted.data, own)
+        context = partial(
+            Context,
+            dataset=dataset,
+            bank=resources.bank(run.config),
+            load=cache(partial(measured.beside, own)),
+            companions=wanted.companions,
+            aliases=called,
+            score_options=wanted.score_options,
+        )
+        contexts = [context(subject) for subject in self._subjects(run, own, temperature)]
+        return _Prepared(self._runner(run), contexts, given, self._beside_others(run))
+
+    def _subjects(self, run: Run, own: Dataset, temperature: float | None) -> list[Subject]:
+        """The run, and those reference methods beside it that it is not itself."""
+        wanted = self.wanted
+        file = None if wanted.descriptions is None else DescriptionFile.read(wanted.descriptions)
+        place = own_place(current(), wanted.references_dir or run.path / REFERENCES_DIR)
+        kept = References(self.until_measured.enter_context(place), self.resources, wanted.force, file)
+        measured = run_subject(run, self.resources, temperature=temperature)
+        others = [name for name in _references(wanted.reference) if name != run.config.method]
+        return [measured, *kept.beside(measured, others, own)]
+
+    def _runner(self, run: Run) -> Runner:
+        wanted = self.wanted
+        ledger = wanted.ledger or Ledger(ResultStore(run.path / RESULTS_FILE), fresh=wanted.force)
+        digest = run.info.backbone.digest
+        return Runner(ledger, digest, folder=run.path, progress=self.progress, patient=wanted.patient)
+
+    def _beside_others(self, run: Run) -> AbstractContextManager[None]:
+        """Among the processes of a launch, one has the folder: the others change nothing in it."""
+        leads = self.wanted.ledger is None and current().first
+        return shared(run.path, self.progress, alone=self.wanted.force) if leads else nullcontext()
 
 
 def require_outliers(companions: Mapping[str, Sequence[str]], config: RunConfig, runtime: Runtime) -> None:
@@ -253,12 +252,3 @@ def _temperature(run: Run, suites: Sequence[Suite]) -> float:
     if found is None:
         raise InputError(f"no temperature was fitted to run {run.name}", hint=f"vlmprompt calibrate {run.path}")
     return found.temperature
-
-
-def _subjects(
-    run: Run, dataset: Dataset, references: References, names: Sequence[str], temperature: float | None
-) -> list[Subject]:
-    """The run, and those reference methods beside it that it is not itself."""
-    measured = run_subject(run, references.resources, temperature=temperature)
-    others = [name for name in names if name != run.config.method]
-    return [measured, *references.beside(measured, others, dataset)]
