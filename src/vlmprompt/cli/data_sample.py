@@ -49,9 +49,7 @@ def sample(
     Read from the split file alone where there is one: the images need not be
     there.
     """
-    from vlmprompt.data.copies import settle_copies
-    from vlmprompt.data.fewshot import SAMPLER_OF, SAMPLERS, with_val
-    from vlmprompt.data.fewshot import sample as draw
+    from vlmprompt.data.fewshot import SAMPLER_OF, SAMPLERS
     from vlmprompt.data.load import load_dataset
 
     _require("protocol", protocol, SAMPLER_OF)
@@ -59,7 +57,7 @@ def sample(
     _require("sampler", sampler, SAMPLERS)
     if seed > MOST_SEED:  # as an option's bound it would fill the help page
         raise UsageError(f"--seed {seed} is beyond 2^63 - 1", hint="such as --seed 1")
-    number = _shots(shots)
+    asked = {"shots": _shots(shots), "seed": seed, "sampler": sampler, "protocol": protocol}
     dataset = load_dataset(
         data,
         root=root,
@@ -70,27 +68,30 @@ def sample(
         need_images=False,
         allow_outside=allow_outside,
     )
-    drawn = draw(dataset, number, seed, allow_fewer=allow_fewer, sampler=sampler)
-    split, val_source = with_val(dataset, drawn)
+    content = {"spec": dataset.spec, **asked, **_drawn(dataset, _shots(shots), seed, sampler, allow_fewer)}
+    emit("data sample", content, as_json=as_json, table=sample_page(content))
+
+
+def _drawn(dataset: Dataset, shots: int | None, seed: int, sampler: str, allow_fewer: bool) -> dict[str, Any]:
+    """The images, and what is doubtful about them, which is said."""
+    from vlmprompt.data.copies import settle_copies
+    from vlmprompt.data.fewshot import sample as draw
+    from vlmprompt.data.fewshot import with_val
+
+    split, val_source = with_val(dataset, draw(dataset, shots, seed, allow_fewer=allow_fewer, sampler=sampler))
     try:
         dataset, split = settle_copies(dataset, split, allow=False)
     except InputError as error:
         warn(f"a run would stop: {error.message}")
-    content = {
-        "spec": dataset.spec,
-        "shots": number,
-        "seed": seed,
-        "sampler": sampler,
-        "protocol": protocol,
+    for doubt in (*dataset.warnings, *split.doubts):
+        warn(doubt)
+    return {
         "val_source": val_source,
         "digest": split.digest,
         "notes": dataset.notes,
         "train": _rows(split.train, dataset),
         "val": _rows(split.val, dataset),
     }
-    for doubt in (*dataset.warnings, *split.doubts):
-        warn(doubt)
-    emit("data sample", content, as_json=as_json, table=sample_page(content))
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ Shapes: B images, N patches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +69,7 @@ def explain(
             replaced, or see `Run.build_method`.
         CapabilityError: the tower has no places to show, or the method adapts at test time.
     """
-    if which not in WHICH:
-        raise UsageError(f"unknown choice of images {which!r}", hint=did_you_mean(which, WHICH))
-    if n < 1:
-        raise UsageError(f"n = {n} shows no image", hint="at least 1")
-    if isinstance(images, str | Path | Record):
-        images = [images]
-    if images is not None and not images:
-        raise UsageError("no image is named", hint="name some, or leave them out for test images")
+    images = _asked(images, n, which)
     run.require_finished()
     progress = progress or SilentProgress()
     folder = run.path / FOLDER if out is None else Path(out)
@@ -96,27 +89,48 @@ def explain(
         entries = list(work.images(chosen))
         if not entries:
             raise _nothing(reading.failed, which)
-        content = {
-            "version": VERSION,
-            "run": run.name,
-            "checkpoint": run.digest,
-            "images": entries,
-            "figures": [*work.figures(), *_extra_figures(run, waiting, progress)],
-            "tables": extra_tables(run, method),
-        }
+        figures = [*work.figures(), *_extra_figures(run, waiting, progress)]
+        content = _content(run, entries, figures, extra_tables(run, method))
         found = Explained(folder, content, tuple(error.told for error in reading.failed))
         require_ours(folder, run, found.files)
         write(folder, waiting, content)
     if images is None and which == "mistakes" and len(entries) < n:
         progress.message(f"the run takes no more of its {len(wanted)} test images for another class")
-    boxes = next(
-        (name for image in entries for name in (image["predicted"], image["true"] or "") if lacking(name)), None
-    )
+    _warn(entries, own, progress)
+    return found
+
+
+def _asked(
+    images: Path | str | Record | Sequence[Path | str | Record] | None, n: int, which: Which
+) -> Sequence[Path | str | Record] | None:
+    """The images that are named, if any. Raises: UsageError: a value is not allowed."""
+    if which not in WHICH:
+        raise UsageError(f"unknown choice of images {which!r}", hint=did_you_mean(which, WHICH))
+    if n < 1:
+        raise UsageError(f"n = {n} shows no image", hint="at least 1")
+    if isinstance(images, str | Path | Record):
+        return [images]
+    if images is not None and not images:
+        raise UsageError("no image is named", hint="name some, or leave them out for test images")
+    return images
+
+
+def _content(
+    run: Run, entries: Sequence[Mapping[str, Any]], figures: Sequence[Any], tables: Sequence[Any]
+) -> dict[str, Any]:
+    """What explain.json holds."""
+    made_of = {"version": VERSION, "run": run.name, "checkpoint": run.digest}
+    return made_of | {"images": entries, "figures": figures, "tables": tables}
+
+
+def _warn(entries: Sequence[Mapping[str, Any]], own: Looking, progress: Progress) -> None:
+    """Say what of the pictures is not as one would expect."""
+    names = (name for image in entries for name in (image["predicted"], image["true"] or ""))
+    boxes = next(filter(lacking, names), None)
     if boxes is not None:
         progress.warn(f"letters that the drawing font lacks are boxes in the pictures, as of {boxes!r}; {FILE} has all")
     if own.without is not None:
         progress.warn(f"no maps by gradients: {own.without}")
-    return found
 
 
 def _temperature(run: Run, progress: Progress) -> float:

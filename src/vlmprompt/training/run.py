@@ -220,48 +220,51 @@ def _keep(run: _Run, position: Position | None = None) -> None:
 
 
 def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str, Any]:
+    """Train by the loop; see `_learn`."""
     setup = run.setup
+    start = time.perf_counter()
+    work = _work(run, resumed, record)
+    before = time.perf_counter() - start
+    position, seconds = fit(work, resumed, run.progress)
+    chosen = search(setup, run.progress)
+    if chosen is not None:
+        _keep(run, position)
+    kept = kept_info(setup, position)
+    numbers = {"loss": position.loss, "train_accuracy": position.accuracy, "steps": position.total}
+    val = {} if kept.val_accuracy is None else {"val_accuracy": kept.val_accuracy}
+    images = position.total * min(work.train.batch_size, len(work.image_ids))
+    metrics = numbers | val | {"seconds": before + seconds, "images_per_s": images / seconds}
+    return {"steps": position.total, "seconds": before + seconds, "metrics": metrics, "kept": kept, "search": chosen}
+
+
+def _work(run: _Run, resumed: Checkpoint | None, record: Record) -> Work:
+    """What the loop works on; a method that fits first has done so by then."""
+    setup, train_config, records = run.setup, run.setup.config.train, run.setup.data.split.train
     assert setup.plan is not None
-    train_config, records = setup.config.train, setup.data.split.train
     accelerator = make_accelerator(setup.device, train_config.precision)
     team = Team.of(run.group, setup.method, min(train_config.batch_size, len(records)))
     team.announce(setup.method.told, run.progress)
-    start = time.perf_counter()
     features = None
     if "fit_first" in setup.method.capabilities and resumed is None:
         fitted, features = fit_method(setup, run.progress)
         with suppress(InputError):  # the folder is gone: the state is saved beside it
             record.add(fit=fitted)
         _keep(run)  # in this order: whoever finds the state also finds what is said of it
-    batches = make_batches(setup, run.progress, features, team.of_batches)
-    validation = make_validation(setup, run.progress, run.group)
-    before = time.perf_counter() - start
-    work = Work(
+    return Work(
         method=setup.method,
-        batches=batches,
+        batches=make_batches(setup, run.progress, features, team.of_batches),
         plan=setup.plan,
         train=train_config,
         accelerator=accelerator,
         image_ids=[image.id for image in records],
         weights_K=setup.weights_K,
-        validation=validation,
+        validation=make_validation(setup, run.progress, run.group),
         header=run.header,
         folder=run.folder,
         claim=run.claim,
         trackers=run.trackers,
         team=team,
     )
-    position, seconds = fit(work, resumed, run.progress)
-    chosen = search(setup, run.progress)
-    if chosen is not None:
-        _keep(run, position)
-    kept = kept_info(setup, position)
-    images = position.total * min(train_config.batch_size, len(records))
-    numbers = {"loss": position.loss, "train_accuracy": position.accuracy, "steps": position.total}
-    val = {} if kept.val_accuracy is None else {"val_accuracy": kept.val_accuracy}
-    rates = {"seconds": before + seconds, "images_per_s": images / seconds}
-    metrics = numbers | val | rates
-    return {"steps": position.total, "seconds": before + seconds, "metrics": metrics, "kept": kept, "search": chosen}
 
 
 def _resumable(folder: RunFolder, header: Header) -> Checkpoint:
