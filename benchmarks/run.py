@@ -41,6 +41,7 @@ BENCHES = (
     "export",
     "describe",
     "review",
+    "visits",
     "report",
     "linear_probe",
     "pictures",

@@ -126,8 +126,8 @@ class TowerDeltas(Mapping[int, Mapping[str, Delta]]):
         return TowerDeltas(blocks, seed=self.seed)
 
     def keyed(self, key: int) -> TowerDeltas:
-        """The same deltas with the masks of another pass."""
-        return TowerDeltas(self._blocks, seed=mixed(self.seed, key))
+        """The same deltas with the masks of another pass; themselves, where nothing is dropped."""
+        return self if self.seed is None else TowerDeltas(self._blocks, seed=mixed(self.seed, key))
 
 
 def mixed(seed: int | None, key: int) -> int | None:

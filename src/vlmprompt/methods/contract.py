@@ -49,7 +49,7 @@ class PromptMethod(Hooks):
         """
         with self.blamed():
             output = super().__call__(images, **options)
-        return require_output(self.told, output, len(self.class_names), len(images))
+        return require_output(self, output, len(self.class_names), len(images))
 
     def on_views(self, views: Sequence[Tensor | ImageFeatures]) -> MethodOutput:
         """Classify images of a step of the loop, in as many views as the method takes.
@@ -61,7 +61,7 @@ class PromptMethod(Hooks):
             return self(views[0])
         with self.blamed():
             output = self.forward_views(views)
-        return require_output(self.told, output, len(self.class_names), len(views[0]))
+        return require_output(self, output, len(self.class_names), len(views[0]))
 
     def __repr__(self) -> str:
         learned = sum(p.numel() for p in self.trainable_parameters())

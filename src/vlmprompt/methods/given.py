@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,40 +15,49 @@ from vlmprompt.errors import PluginError
 from vlmprompt.methods.output import Losses, MethodOutput
 
 
-def require_output(who: str, output: Any, n_classes: int, n_images: int) -> MethodOutput:
-    """What `forward` gave.
+class Told(Protocol):
+    """Who gives something; put into words where it is wrong, and not in every step."""
 
-    Args:
-        who: the method, in words.
+    @property
+    def told(self) -> str:
+        """In the words of errors."""
+
+
+def require_output(who: Told, output: Any, n_classes: int, n_images: int) -> MethodOutput:
+    """What `forward` of a method gave.
 
     Raises:
         PluginError: it is no `MethodOutput`, or its logits are not (B,K).
     """
     if not isinstance(output, MethodOutput):
-        raise _wrong(f"{who} gives a {type(output).__name__} for images", "classify and forward return a MethodOutput")
+        raise _wrong(
+            f"{who.told} gives a {type(output).__name__} for images", "classify and forward return a MethodOutput"
+        )
     logits: Any = output.logits
     if not isinstance(logits, Tensor):
-        raise _wrong(f"{who} gives logits that are a {type(logits).__name__}", "they are a tensor (B,K)")
+        raise _wrong(f"{who.told} gives logits that are a {type(logits).__name__}", "they are a tensor (B,K)")
     if tuple(logits.shape) != (n_images, n_classes):
         raise _wrong(
-            f"{who} gives logits of shape {tuple(logits.shape)} for {n_images} images and {n_classes} classes",
+            f"{who.told} gives logits of shape {tuple(logits.shape)} for {n_images} images and {n_classes} classes",
             f"they must be ({n_images}, {n_classes}), a row for each image and a column for each class",
         )
     return output
 
 
-def require_losses(who: str, losses: Any) -> Losses:
-    """What `loss` gave.
+def require_losses(who: Told, losses: Any) -> Losses:
+    """What `loss` of a method gave.
 
     Raises:
         PluginError: it is no `Losses`, or one of them is no scalar.
     """
     if not isinstance(losses, Losses):
-        raise _wrong(f"{who} gives a {type(losses).__name__} as its loss", "loss returns Losses(total, parts)")
+        raise _wrong(f"{who.told} gives a {type(losses).__name__} as its loss", "loss returns Losses(total, parts)")
     for name, value in {"total": losses.total, **losses.parts}.items():
         if not isinstance(value, Tensor) or value.ndim:
             found = f"has shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
-            raise _wrong(f"{who} gives a loss whose {name!r} {found}", "each is a scalar tensor, a mean over images")
+            raise _wrong(
+                f"{who.told} gives a loss whose {name!r} {found}", "each is a scalar tensor, a mean over images"
+            )
     return losses
 
 

@@ -135,7 +135,7 @@ def observed(method: PromptMethod, views: Tensor | ImageFeatures) -> MethodOutpu
     for one in _of_each(views, method.test_views):
         with method.blamed():
             output = method.observe(one)
-        outputs.append(require_output(method.told, output, len(method.class_names), 1))
+        outputs.append(require_output(method, output, len(method.class_names), 1))
     return joined(outputs)
 
 

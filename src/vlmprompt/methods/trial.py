@@ -86,9 +86,9 @@ def _learn(method: PromptMethod, images: Tensor) -> None:
         method.start_epoch(0, 1)
         views = (images,) * method.training_views
         output = method.on_views(views)
-        require_losses(method.told, method.loss(output, labels))
+        require_losses(method, method.loss(output, labels))
         if method.reads_unlabelled:
-            require_losses(method.told, method.unlabelled_loss(method.on_views(views)))
+            require_losses(method, method.unlabelled_loss(method.on_views(views)))
     if method.searched:
         features = _features(method.eval(), labels)
         with torch.no_grad():

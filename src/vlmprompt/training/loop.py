@@ -160,10 +160,10 @@ def forward(method: PromptMethod, batch: TrainBatch, weights_K: Tensor | None) -
     given: dict[str, Any] = {} if weights_K is None else {"weights": weights_K[batch.labels_B]}
     if batch.share is not None and (drawn := method.loss_draws(batch.share.whole)):
         given["draws"] = batch.share.of_draws(drawn)
-    losses = require_losses(method.told, method.loss(output, batch.labels_B, **given))
+    losses = require_losses(method, method.loss(output, batch.labels_B, **given))
     if not batch.unlabelled:
         return output, losses
-    more = require_losses(method.told, method.unlabelled_loss(method.on_views(batch.unlabelled)))
+    more = require_losses(method, method.unlabelled_loss(method.on_views(batch.unlabelled)))
     parts = {f"unlabelled_{name}": part for name, part in more.parts.items()}
     named = {**losses.parts, "unlabelled": more.total.detach(), **parts}
     return output, Losses(losses.total + more.total, named)

@@ -122,7 +122,7 @@ class MethodCase:
         """The loss of a step on all images, its shape looked at."""
         output = on_views(method, training_inputs(method, self.images))
         with method.blamed():
-            return require_losses(method.told, method.loss(output, material.LABELS_B))
+            return require_losses(method, method.loss(output, material.LABELS_B))
 
     def logits(self, method: PromptMethod, images: Inputs | None = None) -> Tensor:
         """(B,K) in eval mode, without a graph."""
