@@ -154,7 +154,8 @@ if TYPE_CHECKING:
     from vlmprompt.training.trackers.contract import TrackedRun as TrackedRun
     from vlmprompt.training.trackers.contract import Tracker as Tracker
 
-# The imports above are the list: a type checker reads them, and so does this module, once.
+# The imports above are the list: a type checker reads them, and so does this module, once. `Name as Name` says to the
+# checker that the name is this module's to give.
 _HOME = {
     name.name: statement.module
     for block in ast.parse(inspect.getsource(sys.modules[__name__])).body
