@@ -11,9 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim import SGD as TorchSGD
-from torch.optim import Adam as TorchAdam
-from torch.optim import AdamW as TorchAdamW
+from torch import optim
 from torch.optim import Optimizer
 
 
@@ -28,19 +26,19 @@ class _Uncompiled(Optimizer):
     load_state_dict = _bare(Optimizer.load_state_dict)
 
 
-class SGD(_Uncompiled, TorchSGD):
+class SGD(_Uncompiled, optim.SGD):
     """torch's, see there."""
 
-    step = torch.no_grad()(_bare(TorchSGD.step))
+    step = torch.no_grad()(_bare(optim.SGD.step))
 
 
-class Adam(_Uncompiled, TorchAdam):
+class Adam(_Uncompiled, optim.Adam):
     """torch's, see there."""
 
-    step = torch.no_grad()(_bare(TorchAdam.step))
+    step = torch.no_grad()(_bare(optim.Adam.step))
 
 
-class AdamW(_Uncompiled, TorchAdamW):
+class AdamW(_Uncompiled, optim.AdamW):
     """torch's, see there."""
 
-    step = torch.no_grad()(_bare(TorchAdamW.step))
+    step = torch.no_grad()(_bare(optim.AdamW.step))

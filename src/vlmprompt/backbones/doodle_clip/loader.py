@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 from vlmprompt.backbones.backbone import Backbone, Identity
-from vlmprompt.backbones.openclip.clip import filled
 from vlmprompt.backbones.doodle_clip.parts import architecture, stored
+from vlmprompt.backbones.openclip.clip import filled
 from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.errors import UsageError
