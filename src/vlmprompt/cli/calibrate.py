@@ -48,7 +48,7 @@ def calibrate(
     as_json: JsonFlag = False,
     backbone: BackboneOption = None,
     device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     root: RootOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     feature_cache: FeatureCacheOption = None,

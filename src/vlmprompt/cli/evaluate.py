@@ -85,7 +85,7 @@ def evaluate(
     force: ForceFlag = False,
     as_json: JsonFlag = False,
     device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     root: RootOption = None,
     runs_dir: RunsDirOption = Path("runs"),
     feature_cache: FeatureCacheOption = None,

@@ -72,7 +72,7 @@ def reproduce(
     force: ForceFlag = False,
     as_json: JsonFlag = False,
     device: DeviceOption = "auto",
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     root: RootOption = None,
     feature_cache: FeatureCacheOption = None,
     feature_limit: FeatureLimitOption = 10.0,

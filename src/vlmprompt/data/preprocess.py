@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -50,14 +50,14 @@ class TowerTransform:
     """From an image to what a tower reads, (3,H,W), in two parts: 8-bit pixels are a quarter of the size on their way.
 
     Attributes:
+        config: what it was made of, by which transforms are told apart.
+        random: it draws random numbers.
         steps: from image to image, one after the other.
-        normalise: from pixels, of one image or of many, to the tower's input.
-        random: the steps draw random numbers.
     """
 
-    steps: tuple[Callable[[Image], Image], ...]
-    normalise: Normalise
+    config: PreprocessConfig
     random: bool
+    steps: tuple[Callable[[Image], Image], ...] = field(compare=False, repr=False)
 
     def __call__(self, image: Image) -> Tensor:
         return self.normalise(self.pixels(image))
@@ -67,6 +67,11 @@ class TowerTransform:
         for step in self.steps:
             image = step(image)
         return pixels(image.convert("RGB"))
+
+    @property
+    def normalise(self) -> Normalise:
+        """From pixels, of one image or of many, to the tower's input."""
+        return Normalise(self.config.mean, self.config.std)
 
 
 def build_transform(config: PreprocessConfig, *, train: bool) -> TowerTransform:
@@ -99,7 +104,7 @@ def build_transform(config: PreprocessConfig, *, train: bool) -> TowerTransform:
             "squash": [partial(resized, sides=sides, filter_=mode)],
         }
         steps = _choice("resize mode", config.resize_mode, resize)
-    return TowerTransform(tuple(steps), Normalise(config.mean, config.std), random=train)
+    return TowerTransform(config, train, tuple(steps))
 
 
 def _choice(what: str, name: str, known: dict[str, Any]) -> Any:

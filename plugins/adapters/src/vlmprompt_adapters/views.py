@@ -12,8 +12,8 @@ import torch
 from PIL import ImageOps
 from PIL.Image import Image, Resampling, Transform
 from torch import Tensor
-
-from vlmprompt.data.crops import Normalise, RandomCrop, pixels
+from torchvision.transforms import RandomHorizontalFlip, RandomResizedCrop
+from torchvision.transforms import functional as F
 
 CHAINS, LONGEST = 3, 3  # of AugMix: chains that are mixed, and operations of a chain
 # An operation: a picture and its strength in [0.1, 1) -> a picture of the same size.
@@ -41,7 +41,7 @@ class RandomView:
     augmix: bool
 
     def __call__(self, image: Image) -> Tensor:
-        crop = RandomCrop(self.sides)(image)
+        crop: Image = RandomHorizontalFlip()(RandomResizedCrop(self.sides)(image))
         plain = self._tensor(crop)
         if not self.augmix:
             return plain
@@ -53,7 +53,8 @@ class RandomView:
         return share * plain + (1 - share) * mixed
 
     def _tensor(self, image: Image) -> Tensor:
-        return Normalise(self.mean, self.std)(pixels(image))
+        values: Tensor = F.normalize(F.to_tensor(image), list(self.mean), list(self.std))
+        return values
 
 
 def _chain(image: Image) -> Image:
