@@ -56,12 +56,13 @@ class Remembered:
 
     @classmethod
     def of(
-        cls, records: Sequence[Record], transform: Transform | Views, views: int, pixels: Pixels = PIXELS
+        cls, records: Sequence[Record], transform: Transform | Views, views: int, pixels: Pixels | None = None
     ) -> Remembered | None:
         """None where each pass makes other views, or the images are too many."""
         if not isinstance(transform, TowerTransform) or transform.random or views > 1:
             return None
         height, width = transform.config.sides
+        pixels = PIXELS if pixels is None else pixels
         return cls(records, transform, pixels) if len(records) * 3 * height * width <= pixels.limit else None
 
     def missing(self, indices: Sequence[int]) -> list[int]:
