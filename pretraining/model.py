@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.backbones.openclip.blocks import residual_blocks
-from vlmprompt.backbones.openclip.build import clip_model
+from vlmprompt.backbones.openclip.build import random_clip
 from vlmprompt.doodles.clip.parts import TEXT, VISION, architecture
 
 CONTEXT = int(TEXT["context_length"])
@@ -57,7 +57,7 @@ def some_patches(images: int, share: float, generator: torch.Generator) -> Tenso
 def build(image_tower: str, rows: int, seed: int) -> Any:
     """A fresh model with a token table of `rows` rows."""
     parts = architecture(image_tower)
-    model: Any = clip_model({**parts, "text_cfg": {**parts["text_cfg"], "vocab_size": rows}}, seed=seed)
+    model: Any = random_clip({**parts, "text_cfg": {**parts["text_cfg"], "vocab_size": rows}}, seed=seed)
     if image_tower == "vit":
         with torch.no_grad():
             model.visual.positional_embedding[1:] = _waves(model.visual.positional_embedding.shape[1])

@@ -13,7 +13,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import extract
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.config.models import Runtime
-from vlmprompt.data import loader as loader_module
+from vlmprompt.data import decoding
 from vlmprompt.data.fewshot import sample
 from vlmprompt.data.images import read_image
 from vlmprompt.data.load import load_dataset
@@ -153,8 +153,8 @@ def test_few_shots() -> None:
 
 def test_pictures_are_drawn_once_whatever_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers end with a pass; what they drew would be drawn again in the next."""
-    monkeypatch.setattr(loader_module, "IN_PROCESS", 4)
-    monkeypatch.setattr(loader_module, "IN_PROCESS_SPAWN", 4)
+    monkeypatch.setattr(decoding, "IN_PROCESS", 4)
+    monkeypatch.setattr(decoding, "IN_PROCESS_SPAWN", 4)
     drawn = []
     monkeypatch.setattr(reader, "picture", lambda *args, **kw: drawn.append(args) or picture(*args, **kw))
     records = load_dataset("doodles-things:silhouette").split("val")[:12]

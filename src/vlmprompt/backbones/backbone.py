@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vlmprompt.backbones.digest import tensors_digest
+from vlmprompt.backbones.kept_digest import weights_digest
 from vlmprompt.backbones.outliving import make_ordinary, outliving
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.backbones.text.engine import TextEngine
@@ -159,8 +159,8 @@ class Backbone:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over names, shapes and bytes of all weights."""
-        return tensors_digest(self._model.state_dict())
+        """SHA-256 over names, shapes and bytes of all weights; that of a file's is kept, see `kept_digest`."""
+        return weights_digest(self._model.state_dict(), self.identity.file)
 
     def encode_image(
         self, images: Tensor, needs: ImageNeeds | None = None, *, prompts: VisualPrompts | None = None

@@ -17,7 +17,7 @@ from torch import Tensor
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import GLOBAL, ImageFeatures, ImageNeeds
 from vlmprompt.config.models import FeatureDtype, Runtime
-from vlmprompt.data.loader import ImageLoader
+from vlmprompt.data.loader import ImageReader, in_batches
 from vlmprompt.data.records import Record
 
 DTYPES: Mapping[FeatureDtype, torch.dtype] = {
@@ -151,23 +151,24 @@ class Extraction:
         Raises (while iterating):
             InputError: an image cannot be read.
         """
-        random, readers = self.views > 1, [self.readers[number] for number in numbers]
-        loader = ImageLoader(
-            self.records,
-            self.backbone.transform(train=random),
-            self.batch_size,
-            device=self.backbone.device,
-            workers=self.runtime.workers,
-            order=range(part.start, part.stop),
-            augment_seed=(self.seed, part.view) if random else None,
-        )
-        for batch in loader:
+        readers = [self.readers[number] for number in numbers]
+        seed = (self.seed, part.view) if self.views > 1 else None
+        for batch in self._images.read(in_batches(range(part.start, part.stop), None, seed, self.batch_size)):
             labels_B = batch.labels_B if self.labelled else None
             found = self.backbone.encode_image_each(batch.images_B3HW, [reader.image_needs() for reader in readers])
             yield [
                 self._rounded(replace(features, extra=reader.image_extra(batch.images_B3HW, labels_B)), home)
                 for reader, features in zip(readers, found, strict=True)
             ]
+
+    def close(self) -> None:
+        """End the processes that decode; they stay from part to part."""
+        self._images.close()
+
+    @cached_property
+    def _images(self) -> ImageReader:
+        transform = self.backbone.transform(train=self.views > 1)
+        return ImageReader(self.records, transform, device=self.backbone.device, workers=self.runtime.workers)
 
     def _rounded(self, features: ImageFeatures, home: torch.device) -> ImageFeatures:
         dtype, kept = DTYPES[self.runtime.feature_dtype], features.to(home, torch.float32)

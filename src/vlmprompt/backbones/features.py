@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import torch
 
@@ -90,6 +90,11 @@ def carry_out(work: Extraction, progress: Progress, description: str) -> list[Ca
     """The features of each reader. Raises: InputError, see `extract`."""
     if any(reader.image_needs().grad for reader in work.readers):
         raise InputError("this method trains through the image tower, its features cannot be cached")
+    with closing(work):
+        return _carried_out(work, progress, description)
+
+
+def _carried_out(work: Extraction, progress: Progress, description: str) -> list[CachedFeatures]:
     store = _store(work, progress)
     if store is None:
         with _watched(work, progress, description, work.rows, "") as task:

@@ -23,6 +23,7 @@ from vlmprompt.cli.options import (
 )
 from vlmprompt.cli.output import Table, emit, warn
 from vlmprompt.cli.progress import CliProgress
+from vlmprompt.config.limits import WORKERS
 from vlmprompt.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def check(
     class_names: ClassNamesOption = None,
     split_seed: SplitSeedOption = 1,
     allow_outside: AllowOutsideFlag = False,
-    workers: WorkersOption = 2,
+    workers: WorkersOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Look for everything that can be wrong with data sets: folders, split files, each image, copies of images.
@@ -100,7 +101,7 @@ def check(
         allow_overlap=allow_overlap,
         decode=not quick,
         near=near,
-        workers=workers,
+        workers=WORKERS if workers is None else workers,
         class_names_file=class_names,
         split_seed=split_seed,
         allow_outside=allow_outside,

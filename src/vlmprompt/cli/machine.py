@@ -23,7 +23,7 @@ class MachineFlags:
     """Of commands that measure, beside what they measure."""
 
     device: DeviceOption = "auto"
-    workers: WorkersOption = 2
+    workers: WorkersOption = None
     root: RootOption = None
     feature_cache: FeatureCacheOption = None
     feature_limit: FeatureLimitOption = 10.0

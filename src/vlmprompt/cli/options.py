@@ -83,12 +83,13 @@ DeviceOption = Annotated[
     typer.Option("--device", help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps.", rich_help_panel=_WHERE),
 ]
 WorkersOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--workers",
         min=0,
         max=MOST_WORKERS,
-        help="Image-decoding processes; 0 decodes in the main one.",
+        help="Image-decoding processes; 0 decodes in the main one. Without it 2, and beside a GPU up to 8, as there "
+        "are cores.",
         rich_help_panel=_WHERE,
     ),
 ]

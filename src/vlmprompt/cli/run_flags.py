@@ -126,7 +126,7 @@ class BaseFlags:
     patience: PatienceOption = None
     val_search: ValSearchOption = None
     device: DeviceOption = "auto"
-    workers: WorkersOption = 2
+    workers: WorkersOption = None
     root: RootOption = None
     feature_cache: FeatureCacheOption = None
     feature_limit: FeatureLimitOption = 10.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MOST_SEED = 2**63 - 1  # what every generator takes
 MOST_WORKERS = 1024
+WORKERS = 2  # where nobody says how many, and no GPU waits for images
 MOST_SHOTS = 10**9
 MOST_IMAGES = 10**6  # a step
 MOST_EPOCHS = 10**6

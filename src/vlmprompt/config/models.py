@@ -229,8 +229,12 @@ class Runtime(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str = Field("auto", description="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1, mps")
-    workers: int = Field(
-        2, ge=0, le=MOST_WORKERS, description="image-decoding processes; 0 = decode in the main process"
+    workers: int | None = Field(
+        None,
+        ge=0,
+        le=MOST_WORKERS,
+        description="image-decoding processes; 0 = decode in the main process; none: 2 on a CPU, beside a GPU as its "
+        "share of the cores allows, 8 at most",
     )
     root: Path | None = Field(None, description="parent folder of the data sets' folders (VLMPROMPT_ROOT)")
     runs_dir: Path = Field(Path("runs"), description="parent folder of run folders")

@@ -76,6 +76,11 @@ def images_key(records: Sequence[Record]) -> Hashable:
     return digest, tuple(_Itself(record.image) for record in records if not says_which(record))
 
 
+def key_here(record: Record) -> Hashable:
+    """What tells an image from all others, in this process; see `images_key`, which is of many."""
+    return _known_here(record) if says_which(record) else _Itself(record.image)
+
+
 def file_state(path: Path) -> tuple[str, int, int]:
     """Path, size and time of change of a file.
 
@@ -89,7 +94,7 @@ def file_state(path: Path) -> tuple[str, int, int]:
     return str(path.resolve()), found.st_size, found.st_mtime_ns
 
 
-def _known_here(record: Record) -> object:
+def _known_here(record: Record) -> Hashable:
     """As `image_key`, without following links, which takes long of many files; one that is not there has no stamp."""
     if not isinstance(record.image, Path):
         return image_key(record)

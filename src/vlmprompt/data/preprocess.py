@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from PIL.Image import Image, Resampling
 from torch import Tensor
-from torchvision.transforms import (
-    CenterCrop,
-    Compose,
-    InterpolationMode,
-    Normalize,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    Resize,
-    ToTensor,
-)
-from torchvision.transforms import functional as F
 
+from vlmprompt.data.crops import Normalise, RandomCrop, covering, middle, pixels, resized
 from vlmprompt.errors import InputError
 
 Transform = Callable[[Image], Tensor]
 
 STRIP = 64  # times as long as wide, from which a picture is not resized whole
-_INTERPOLATIONS = {"bicubic": InterpolationMode.BICUBIC, "bilinear": InterpolationMode.BILINEAR}
+_INTERPOLATIONS = {"bicubic": Resampling.BICUBIC, "bilinear": Resampling.BILINEAR}
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,36 @@ class PreprocessConfig:
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 
-def build_transform(config: PreprocessConfig, *, train: bool) -> Transform:
+@dataclass(frozen=True)
+class TowerTransform:
+    """From an image to what a tower reads, (3,H,W), in two parts: 8-bit pixels are a quarter of the size on their way.
+
+    Attributes:
+        config: what it was made of, by which transforms are told apart.
+        random: it draws random numbers.
+        steps: from image to image, one after the other.
+    """
+
+    config: PreprocessConfig
+    random: bool
+    steps: tuple[Callable[[Image], Image], ...] = field(compare=False, repr=False)
+
+    def __call__(self, image: Image) -> Tensor:
+        return self.normalise(self.pixels(image))
+
+    def pixels(self, image: Image) -> Tensor:
+        """(3,H,W), uint8."""
+        for step in self.steps:
+            image = step(image)
+        return pixels(image.convert("RGB"))
+
+    @property
+    def normalise(self) -> Normalise:
+        """From pixels, of one image or of many, to the tower's input."""
+        return Normalise(self.config.mean, self.config.std)
+
+
+def build_transform(config: PreprocessConfig, *, train: bool) -> TowerTransform:
     """The transform from an image to (3,height,width).
 
     The test transform equals open_clip's `image_transform(is_train=False)`; of strips, see `_middle_of_strip`.
@@ -68,25 +87,24 @@ def build_transform(config: PreprocessConfig, *, train: bool) -> Transform:
         InputError: interpolation or resize mode are none of those above.
     """
     mode, sides = _choice("interpolation", config.interpolation, _INTERPOLATIONS), config.sides
+    steps: list[Callable[[Image], Image]]
     if train:
-        crop = RandomResizedCrop(sides, scale=(0.08, 1.0), interpolation=mode)
-        steps = [crop, RandomHorizontalFlip()]
+        steps = [RandomCrop(sides, mode)]
     else:
         square = sides[0] == sides[1]
         resize: dict[str, list[Any]] = {
-            "shortest": [partial(_middle, size=sides[0], interpolation=mode)]
+            "shortest": [partial(_middle, size=sides[0], filter_=mode)]
             if square
             else [
                 partial(_middle_of_rectangle, sides=sides),
-                partial(_scaled, sides=sides, choose=min, interpolation=mode),
-                CenterCrop(sides),
+                partial(_scaled, sides=sides, choose=min, filter_=mode),
+                partial(middle, sides=sides),
             ],
-            "longest": [partial(_scaled, sides=sides, choose=max, interpolation=mode), CenterCrop(sides)],
-            "squash": [Resize(sides, interpolation=mode)],
+            "longest": [partial(_scaled, sides=sides, choose=max, filter_=mode), partial(middle, sides=sides)],
+            "squash": [partial(resized, sides=sides, filter_=mode)],
         }
         steps = _choice("resize mode", config.resize_mode, resize)
-    transform: Transform = Compose([*steps, _rgb, ToTensor(), Normalize(config.mean, config.std)])
-    return transform
+    return TowerTransform(config, train, tuple(steps))
 
 
 def _choice(what: str, name: str, known: dict[str, Any]) -> Any:
@@ -95,12 +113,11 @@ def _choice(what: str, name: str, known: dict[str, Any]) -> Any:
     return known[name]
 
 
-def _middle(image: Image, *, size: int, interpolation: InterpolationMode) -> Image:
+def _middle(image: Image, *, size: int, filter_: Resampling) -> Image:
     """Resize the short side to `size`, and crop the middle square."""
     if max(image.size) > STRIP * min(image.size):
-        return _middle_of_strip(image, size, Resampling[interpolation.name])
-    plain: Image = F.center_crop(F.resize(image, [size], interpolation), [size])
-    return plain
+        return _middle_of_strip(image, size, filter_)
+    return middle(covering(image, size, filter_), (size, size))
 
 
 def _middle_of_strip(image: Image, size: int, filter_: Resampling) -> Image:
@@ -110,7 +127,7 @@ def _middle_of_strip(image: Image, size: int, filter_: Resampling) -> Image:
     between its passes and chooses their order.
     """
     short, long = sorted(image.size)
-    whole = size * long // short  # the long side, as torchvision rounds it
+    whole = size * long // short  # the long side, as `covering` rounds it
     start = round((whole - size) / 2) * long / whole
     end = start + size * long / whole
     margin = 3 * max(1, math.ceil(short / size))  # bicubic interpolation reaches 2 pixels of the coarser picture
@@ -137,18 +154,11 @@ def _middle_of_rectangle(image: Image, *, sides: tuple[int, int]) -> Image:
     return image.crop((left, top, left + kept[1], top + kept[0]))
 
 
-def _scaled(
-    image: Image, *, sides: tuple[int, int], choose: Callable[..., float], interpolation: InterpolationMode
-) -> Image:
+def _scaled(image: Image, *, sides: tuple[int, int], choose: Callable[..., float], filter_: Resampling) -> Image:
     """Resize so that the picture just fits into an input (`max` of the ratios) or just covers it (`min`).
 
-    CenterCrop then pads or cuts the other side.
+    The middle is then taken, which pads or cuts the other side.
     """
     ratio = choose(own / wanted for own, wanted in zip((image.height, image.width), sides, strict=True))
-    scaled = [max(1, round(side / ratio)) for side in (image.height, image.width)]
-    resized: Image = F.resize(image, scaled, interpolation)
-    return resized
-
-
-def _rgb(image: Image) -> Image:
-    return image.convert("RGB")
+    height, width = (max(1, round(side / ratio)) for side in (image.height, image.width))
+    return resized(image, (height, width), filter_)

@@ -9,7 +9,6 @@ import warnings
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from vlmprompt.backbones.text.engine import TextEngine
 from vlmprompt.errors import InputError
@@ -58,7 +57,8 @@ def gaussian(*shape: int, generator: torch.Generator) -> Tensor:
 
 def seeded_linear(d_in: int, d_out: int, *, generator: torch.Generator, bias: bool = True) -> nn.Linear:
     """A linear map with PyTorch's initial values (uniform within 1/sqrt(d_in)), not from its global generator."""
-    linear = skip_init(nn.Linear, d_in, d_out, bias=bias)
+    with torch.random.fork_rng(devices=[]):  # `skip_init` would draw nothing, and import torch's compiler, for a second
+        linear = nn.Linear(d_in, d_out, bias=bias)
     bound = d_in**-0.5
     for parameter in linear.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)

@@ -52,7 +52,7 @@ def image_batches(
     backbone: Backbone,
     batch_size: int,
     *,
-    workers: int,
+    workers: int | None,
     order: Sequence[int] | None = None,
     views: Views | None = None,
 ) -> Iterator[Labelled]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vlmprompt.backbones.features import CachedFeatures
 from vlmprompt.backbones.types import ImageFeatures
-from vlmprompt.data.loader import ImageLoader
+from vlmprompt.data.loader import ImageReader, in_batches
 from vlmprompt.data.preprocess import Transform
 from vlmprompt.data.records import Record
 from vlmprompt.parallel.group import ALONE, Group
@@ -66,6 +66,9 @@ class Batches(Protocol):
     def epoch(self, epoch: int, *, skip: int, steps: int) -> Iterator[TrainBatch]:
         """The batches `skip` .. `steps` - 1 of an epoch."""
 
+    def close(self) -> None:
+        """There will be no further epoch."""
+
 
 def draw(sampling: Sampling, labels_n: Tensor, generator: torch.Generator, draws: int) -> Order:
     """The order of an epoch; of "cycled" images so many draws."""
@@ -75,7 +78,7 @@ def draw(sampling: Sampling, labels_n: Tensor, generator: torch.Generator, draws
 
 
 class ImageBatches:
-    """Batches of images, decoded and transformed anew every epoch.
+    """Batches of images, transformed anew every epoch; decoded once where they always look the same.
 
     Args:
         records: the training images.
@@ -96,14 +99,13 @@ class ImageBatches:
         seed: int,
         augment: bool,
         device: torch.device,
-        workers: int,
+        workers: int | None,
         sampling: Sampling = "shuffled",
         views: int = 1,
         group: Group = ALONE,
     ) -> None:
-        self._records, self._transform, self._batch_size = records, transform, batch_size
-        self._seed, self._augment = seed, augment
-        self._device, self._workers = device, workers
+        self._batch_size, self._seed, self._augment = batch_size, seed, augment
+        self._reader = ImageReader(records, transform, device=device, workers=workers, views=views, repeated=True)
         self._sampling, self._views, self._group = sampling, views, group
         self._labels_n = torch.tensor([record.label for record in records])
 
@@ -121,21 +123,16 @@ class ImageBatches:
             places = places_of(shares, size)
             # Of a smaller last batch nobody has more than of the others.
             index_n, again_n, size = index_n[places], again_n[places], shares[0].stop - shares[0].start
-        loader = ImageLoader(
-            self._records,
-            self._transform,
-            size,
-            device=self._device,
-            workers=self._workers,
-            order=index_n.tolist(),
-            again=again_n.tolist(),
-            augment_seed=augment_seed if self._augment else None,
-            views=self._views,
-        )
-        for i, batch in enumerate(loader):
+        seed_of_views = augment_seed if self._augment else None
+        batches = in_batches(index_n.tolist(), again_n.tolist(), seed_of_views, size)
+        for i, batch in enumerate(self._reader.read(batches)):
             first, *others = batch.images_B3HW.unbind(1) if self._views > 1 else (batch.images_B3HW,)
             found = TrainBatch(first, batch.labels_B, batch.index_B, tuple(others))
             yield found if self._group.alone else replace(found, share=shares[i], whole_index=wholes[i])
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._reader.close()
 
 
 class FeatureBatches:
@@ -186,6 +183,9 @@ class FeatureBatches:
             labels_B = self._cached.labels[rows_WB[0]].to(self._device)
             yield TrainBatch(first, labels_B, index_B, tuple(others), share=share, whole_index=whole)
 
+    def close(self) -> None:
+        """See `Batches.close`: nothing is open."""
+
     def _drawn_views(self, generator: torch.Generator) -> Tensor:
         """Different ones of the V views of each image, (W,n), W being those of a step."""
         first_n = torch.randint(self._cached.views, (self._n,), generator=generator)
@@ -211,6 +211,11 @@ class WithUnlabelled:
         both = (batches.epoch(epoch, skip=skip, steps=steps) for batches in (self._labelled, self._unlabelled))
         for batch, more in zip(*both, strict=True):
             yield replace(batch, unlabelled=more.views)
+
+    def close(self) -> None:
+        """See `Batches.close`."""
+        self._labelled.close()
+        self._unlabelled.close()
 
 
 def _images_of(sampling: Sampling) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from vlmprompt.config.models import TrainConfig
 from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.groups import ParameterGroup, groups_of
+from vlmprompt.training.uncompiled import SGD, Adam, AdamW
 
 TORCHS_EPS = 1e-8  # of Adam and AdamW alike
 FACTOR = "lr_factor"  # of a group of parameters, on the rate of every step

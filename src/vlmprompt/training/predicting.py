@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.config.limits import WORKERS
 from vlmprompt.config.models import Runtime
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
@@ -117,7 +118,7 @@ def predictor_of(
         scorer=scoring,
         set_threshold=sets,
         batch_size=batch_size or run.config.train.eval_batch_size,
-        workers=runtime.workers,
+        workers=WORKERS if runtime.workers is None else runtime.workers,
         upright=run.config.exif,
         shown=shown,
         seed=run.config.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -225,7 +225,8 @@ def _run_loop(run: _Run, resumed: Checkpoint | None, record: Record) -> dict[str
     start = time.perf_counter()
     work = _work(run, resumed, record)
     before = time.perf_counter() - start
-    position, seconds = fit(work, resumed, run.progress)
+    with closing(work.batches):
+        position, seconds = fit(work, resumed, run.progress)
     chosen = search(setup, run.progress)
     if chosen is not None:
         _keep(run, position)

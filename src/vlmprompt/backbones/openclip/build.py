@@ -12,11 +12,25 @@ import open_clip
 import torch
 from torch import nn
 
-from vlmprompt.backbones.openclip.transforms import published_settings
 from vlmprompt.backbones.weights.hub import fetched
 
+_SETTINGS = ("mean", "std", "interpolation", "resize_mode")
 
-def clip_model(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
+
+def published_settings(architecture: str, tag: str = "") -> dict[str, Any]:
+    """The transform settings of a tag's weights, or those that all published weights of an architecture share.
+
+    There are none where they differ.
+    """
+    listed = open_clip.list_pretrained_tags_by_model(architecture)
+    tags = [tag] if tag in listed else listed
+    configs = (open_clip.get_pretrained_cfg(architecture, tag) for tag in tags)
+    said = {tuple(config.get(key) for key in _SETTINGS) for config in configs}
+    shared = dict(zip(_SETTINGS, said.pop(), strict=True)) if len(said) == 1 else {}
+    return {key: value for key, value in shared.items() if value}
+
+
+def random_clip(architecture: Mapping[str, Any], *, seed: int) -> nn.Module:
     """open_clip's `CLIP` with random weights; `architecture` are its arguments."""
     with seeded(seed):
         return open_clip.model.CLIP(**architecture)

@@ -38,7 +38,10 @@ def fill(model: nn.Module, weights: Weights, architecture: str) -> None:
     if problems:
         raise _misfit(weights, architecture, problems)
     _require_numbers(expected, tensors, weights)
-    model.load_state_dict(tensors)
+    # The file's tensors become the model's: to copy them would take as long as to read them.
+    model.load_state_dict(
+        {name: tensors[name].to(own.dtype).contiguous() for name, own in expected.items()}, assign=True
+    )
 
 
 def architectures_of(weights: Weights) -> list[str]:
@@ -93,11 +96,16 @@ def _require_numbers(expected: Mapping[str, Tensor], tensors: Mapping[str, Tenso
         if own.is_floating_point() and not found.is_floating_point():
             kept = str(found.dtype).removeprefix("torch.")
             cause = f"{name} is kept as {kept}, not as floating-point numbers (quantised?)"
-        elif own.is_floating_point() and not found.to(own.dtype).isfinite().all():
+        elif own.is_floating_point() and not _finite(found.to(own.dtype)):
             cause = f"{name} holds infinities or no numbers (NaN): a training that diverged, or a damaged file"
         else:
             continue
         raise InputError(f"{weights.path} ({weights.kind}) cannot be used: {cause}", hint="name another file")
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all are numbers: the extremes of a tensor that holds a NaN are NaN. Twice as fast as to ask each."""
+    return tensor.numel() == 0 or bool(torch.stack(tensor.aminmax()).isfinite().all())
 
 
 def _by(tensor: Tensor) -> str:

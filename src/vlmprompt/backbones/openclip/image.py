@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
-
+from vlmprompt.backbones.openclip.clip import ImageTower
 from vlmprompt.backbones.openclip.image_resnet import AttentionPoolResNet
-from vlmprompt.backbones.openclip.image_timm_map import TimmMaps, unfit_timm_map
-from vlmprompt.backbones.openclip.image_timm_vit import TimmViT, is_timm_vit, unfit_timm_vit
 from vlmprompt.backbones.openclip.image_vit import open_clip_vit, unfit_vit
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.vision.maps import MapEngine
@@ -28,6 +23,16 @@ def vision_engine(visual: Any, joint_dim: int, autocast: Autocast, name: str) ->
     Raises:
         CapabilityError: a tower that no engine can run; says why.
     """
+    if isinstance(visual, ImageTower):
+        return TokenEngine(open_clip_vit(visual, joint_dim), autocast)
+    # Importing these takes seconds, which a tower that is none of open_clip's need not wait for.
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.timm_model import TimmModel
+    from open_clip.transformer import VisionTransformer
+
+    from vlmprompt.backbones.openclip.image_timm_map import TimmMaps, unfit_timm_map
+    from vlmprompt.backbones.openclip.image_timm_vit import TimmViT, is_timm_vit, unfit_timm_vit
+
     reason: str | None = (
         f"it is a {type(visual).__name__}, neither open_clip's ViT or ModifiedResNet nor a tower of timm"
     )

@@ -11,11 +11,10 @@ from torch import nn
 
 from vlmprompt.backbones.backbone import Backbone, Identity
 from vlmprompt.backbones.listed import architectures
-from vlmprompt.backbones.openclip.build import described_model, seeded
+from vlmprompt.backbones.openclip.build import described_model, published_settings, seeded
 from vlmprompt.backbones.openclip.image_size import resize_input
 from vlmprompt.backbones.openclip.tokenizers import tokenizer_or_stand_in
 from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
-from vlmprompt.backbones.openclip.transforms import published_settings
 from vlmprompt.backbones.precision import Precision
 
 _WIDTH = 64

@@ -16,9 +16,9 @@ from vlmprompt.backbones.file_kind import ARRAYS, file_kind
 from vlmprompt.backbones.listed import TWIN
 from vlmprompt.backbones.names import FOLDER, HUB, require_architecture, require_place, require_weights
 from vlmprompt.backbones.openclip.activation import for_file, for_tag, require_described
-from vlmprompt.backbones.openclip.build import seeded
+from vlmprompt.backbones.openclip.build import published_settings, seeded
 from vlmprompt.backbones.openclip.fit import architectures_of, fill
-from vlmprompt.backbones.openclip.transforms import published_settings
+from vlmprompt.backbones.openclip.unfilled import unfilled
 from vlmprompt.backbones.weights.file import read_weights
 from vlmprompt.backbones.weights.folder import ModelFolder, image_settings, open_clip_config, read_folder
 from vlmprompt.backbones.weights.hub import fetch_folder, fetched
@@ -98,7 +98,7 @@ def _built(architecture: str, quick_gelu: bool) -> nn.Module:
         pretrained_text=False,
         force_preprocess_cfg=published_settings(architecture),
     )
-    with seeded(0):
+    with seeded(0), unfilled():
         model: nn.Module = fetched(f"the description of {architecture}", build)
     return model
 
@@ -130,7 +130,7 @@ def _from_folder(folder: ModelFolder, spec: str, quick_gelu: bool | None) -> Pre
     if folder.kind == "clip":
         arguments = open_clip_config(folder.config, spec)
         require_described(spec, arguments["quick_gelu"], quick_gelu)
-        with seeded(0):
+        with seeded(0), unfilled():
             model = open_clip.model.CLIP(**arguments)
         open_clip.model.set_model_preprocess_cfg(model, _clip_images(model, images))
         tokenizer_of = "ViT-B-32"  # CLIP's own
@@ -142,7 +142,7 @@ def _from_folder(folder: ModelFolder, spec: str, quick_gelu: bool | None) -> Pre
             load_weights=False,
             pretrained_text=False,
         )
-        with seeded(0):
+        with seeded(0), unfilled():
             model = fetched(f"the description of {spec}", build)
         tokenizer_of = spec
     fill(model, weights, spec)

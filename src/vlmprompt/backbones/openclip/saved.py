@@ -21,6 +21,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.load import architecture_of
 from vlmprompt.backbones.names import FOLDER, HUB
 from vlmprompt.backbones.openclip.build import quiet
+from vlmprompt.backbones.openclip.clip import Clip
 from vlmprompt.backbones.openclip.fit import architectures_of
 from vlmprompt.backbones.openclip.tokenizers import tokenizer_of
 from vlmprompt.backbones.weights.file import read_weights
@@ -29,7 +30,7 @@ from vlmprompt.backbones.weights.hub import fetch_folder
 from vlmprompt.errors import CapabilityError, InputError, VlmPromptError
 from vlmprompt.regular import named_path
 
-_OWN = (open_clip.model.CLIP, open_clip.model.CustomTextCLIP, open_clip.CoCa)
+_OWN = (Clip, open_clip.model.CLIP, open_clip.model.CustomTextCLIP, open_clip.CoCa)
 
 
 def save_model(backbone: Backbone, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:

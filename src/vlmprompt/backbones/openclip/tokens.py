@@ -5,31 +5,35 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
-
-import open_clip
 
 from vlmprompt.backbones.openclip.readable import token_reader
 from vlmprompt.backbones.text.tower import Words
 from vlmprompt.errors import CapabilityError, InputError
+from vlmprompt.installed import package_folder
 
 PROBE = "a photo of a cat"
 MOST_TOKENS = 4096  # of a text; no tower reads nearly as many
 
 
+@cache
 def bpe_tokenizer() -> Any:
-    """OpenAI's BPE tokenizer, whose vocabulary is in the open_clip package."""
-    return open_clip.SimpleTokenizer()
+    """OpenAI's BPE tokenizer, whose code and vocabulary are in the open_clip package.
+
+    Of the package only this file is run: to import all of it takes as long as to import torch.
+    """
+    file = package_folder("open_clip") / "tokenizer.py"
+    spec = spec_from_file_location(f"{__package__}.clip_tokenizer", file)
+    assert spec is not None and spec.loader is not None  # it is a Python file
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.SimpleTokenizer()
 
 
 def count_tokens(text: str) -> int:
     """Tokens of a text for CLIP's text towers, start and end included."""
-    return len(_clip_tokenizer().encode(text)) + 2
-
-
-@cache
-def _clip_tokenizer() -> Any:
-    return bpe_tokenizer()
+    return len(bpe_tokenizer().encode(text)) + 2
 
 
 def words_of(tokenizer: Any, known_ids: frozenset[int] | None = None) -> Words:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import open_clip
-
 from vlmprompt.data.preprocess import PreprocessConfig
 
-_SETTINGS = ("mean", "std", "interpolation", "resize_mode")
+# Of the pictures that OpenAI trained on.
+OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def preprocess_config(visual: Any) -> PreprocessConfig:
@@ -20,24 +19,11 @@ def preprocess_config(visual: Any) -> PreprocessConfig:
     height, width = input_sides(visual)
     return PreprocessConfig(
         size=height if height == width else (height, width),
-        mean=tuple(cfg.get("mean", open_clip.OPENAI_DATASET_MEAN)),
-        std=tuple(cfg.get("std", open_clip.OPENAI_DATASET_STD)),
+        mean=tuple(cfg.get("mean", OPENAI_MEAN)),
+        std=tuple(cfg.get("std", OPENAI_STD)),
         interpolation=cfg.get("interpolation", "bicubic"),
         resize_mode=cfg.get("resize_mode", "shortest"),
     )
-
-
-def published_settings(architecture: str, tag: str = "") -> dict[str, Any]:
-    """The transform settings of a tag's weights, or those that all published weights of an architecture share.
-
-    There are none where they differ.
-    """
-    listed = open_clip.list_pretrained_tags_by_model(architecture)
-    tags = [tag] if tag in listed else listed
-    configs = (open_clip.get_pretrained_cfg(architecture, tag) for tag in tags)
-    said = {tuple(config.get(key) for key in _SETTINGS) for config in configs}
-    shared = dict(zip(_SETTINGS, said.pop(), strict=True)) if len(said) == 1 else {}
-    return {key: value for key, value in shared.items() if value}
 
 
 def input_sides(visual: Any) -> tuple[int, int]:

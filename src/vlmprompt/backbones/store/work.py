@@ -142,6 +142,7 @@ class StoreWork:
             self._plan.refuse(shard, error)
         with self._progress.task("features", len(part), unit="img") as task:
             self._make(part, [number], task)
+        self._work.close()
         kept = self._kept.get((part, number))
         return own.read(names) if kept is None else _named(kept, names)
 

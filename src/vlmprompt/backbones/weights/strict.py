@@ -45,7 +45,8 @@ def read_strictly(path: Path, thing: str) -> Mapping[str, Any]:
 
 def _safetensors(path: Path, thing: str) -> Any:
     try:
-        return load_file(path)
+        # Copied out of the mapped file, which may change while the tensors are in use.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise unreadable(path, thing, f"{SAFETENSORS}, damaged") from error
 

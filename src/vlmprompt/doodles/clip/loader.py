@@ -25,11 +25,8 @@ class DoodleClipLoader:
         if quick_gelu is False:
             raise UsageError(f"backbone {spec!r} was trained with QuickGELU", hint="leave --no-quick-gelu out")
         image_tower = _IMAGE_TOWERS[spec]
-        model = clip_model(architecture(image_tower), seed=random_weights or 0)
-        known = None
-        if random_weights is None:
-            state, known = stored(image_tower)
-            model.load_state_dict(state)
+        state, known = stored(image_tower) if random_weights is None else (None, None)
+        model = clip_model(architecture(image_tower), state=state, seed=random_weights or 0)
         identity = Identity(spec, random_weights, quick_gelu)
         return Backbone.from_model(
             model.to(device), bpe_tokenizer(), identity=identity, precision=precision, known_ids=known
