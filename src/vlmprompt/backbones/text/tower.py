@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.text.frozen import FrozenBlock
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
 
 Chunking = int | Literal["auto"]
@@ -90,6 +91,9 @@ class TextTower(Protocol):
 
 class TextBlock(Protocol):
     """A residual attention block in pieces, as a tower needs them whose texts share work."""
+
+    def frozen(self) -> FrozenBlock | None:
+        """The whole block for inputs that have gradients and weights that have none; None: it runs in pieces alone."""
 
     def norm(self, x: Tensor) -> Tensor:
         """What attention reads: (*,T,D)."""
