@@ -10,6 +10,7 @@ Shapes: R token rows, N of them after a layer, Q queries, D width, H heads, h = 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -31,17 +32,21 @@ class Affine:
     weight: Tensor
     bias: Tensor
 
+    @cached_property
+    def _turned(self) -> Tensor:
+        return self.weight.t()
+
     def rows(self, start: int, stop: int) -> Affine:
         """Some of the outputs."""
         return Affine(self.weight[start:stop], self.bias[start:stop])
 
     def __call__(self, x: Tensor, *, scale: float = 1.0, out: Tensor | None = None) -> Tensor:
         """scale * (x W^T + b)."""
-        return torch.addmm(self.bias, x, self.weight.t(), beta=scale, alpha=scale, out=out)
+        return torch.addmm(self.bias, x, self._turned, beta=scale, alpha=scale, out=out)
 
     def onto(self, residual: Tensor, x: Tensor, *, scale: float = 1.0) -> Tensor:
         """residual + scale * x W^T + b."""
-        return torch.addmm(residual, x, self.weight.t(), alpha=scale).add_(self.bias)
+        return torch.addmm(residual, x, self._turned, alpha=scale).add_(self.bias)
 
     def back(self, grad: Tensor) -> Tensor:
         """The gradient of x."""

@@ -144,7 +144,9 @@ class _Making:
             query = self.n_rows * 2 * self.shape.heads + asking_PnU[:, None] * self.shape.heads + head_H
         else:
             query = self._projected(0, self._queries())
-        return torch.cat([query.flatten(), self._projected(1, key_PnX).flatten(), self._projected(2, key_PnX).flatten()])
+        return torch.cat(
+            [query.flatten(), self._projected(1, key_PnX).flatten(), self._projected(2, key_PnX).flatten()]
+        )
 
     def _keys(self) -> Tensor:
         """Token rows of keys (P,n,X); any in slots that hold nothing."""
