@@ -18,7 +18,7 @@ from vlmprompt.backbones.types import ClassTokens, TextPrompts
 
 NAMES = [f"{a} {b}" for a in ("red", "old", "wild") for b in ("horse", "cat", "red panda", "tench")]
 aten = torch.ops.aten
-# What waits for the device, what has a shape that only the device knows, and what makes a tensor of numbers of the host.
+# What waits for the device, what has a shape that only the device knows, and what makes a tensor of the host's numbers.
 READS = {aten._local_scalar_dense, aten.is_nonzero, aten.nonzero, aten.masked_select, aten.unique_consecutive}
 READS |= {aten._unique2, aten.unique_dim, aten.equal, aten.lift_fresh}
 
@@ -79,5 +79,5 @@ def test_a_step_reads_nothing_back(tiny_backbone: Backbone, kind: str) -> None:
 def test_the_watch_sees_a_read() -> None:
     for read in (lambda x: x.sum().item(), lambda x: x.nonzero(), lambda x: x[x > 0], lambda _: torch.tensor([1.0])):
         x = torch.ones(3)
-        with pytest.raises(AssertionError, match="within a step|by a mask"), Watching():
+        with pytest.raises(AssertionError, match=r"within a step|by a mask"), Watching():
             read(x)

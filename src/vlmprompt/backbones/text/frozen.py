@@ -129,7 +129,7 @@ class _All(torch.autograd.Function):
         block, at = ctx.block, ctx.at
         x_GD, mean, inverse, *kept, h_ND, mean_2, inverse_2, hidden = ctx.saved_tensors
         grad_ND = _feed_forward_back(block, grads[0], h_ND, mean_2, inverse_2, hidden)
-        grad_rows = _attend_back(block.out.back(grad_ND), *kept, at).view(at.n_learned, -1)
+        grad_rows = _attend_back(at, block.out.back(grad_ND), *kept).view(at.n_learned, -1)
         grad_GD = block.ln_1.back(block.qkv.back(grad_rows), x_GD, mean, inverse)
         return None, None, grad_GD.add_(grad_ND[: at.n_learned]), None
 
@@ -157,7 +157,7 @@ class _Some(torch.autograd.Function):
         asking_Q, x_RD, mean, inverse, *kept, h_QD, mean_2, inverse_2, hidden = ctx.saved_tensors
         width = x_RD.shape[1]
         grad_QD = _feed_forward_back(block, grads[0], h_QD, mean_2, inverse_2, hidden)
-        rows = _attend_back(block.out.back(grad_QD), *kept, at).view(-1, width)
+        rows = _attend_back(at, block.out.back(grad_QD), *kept).view(-1, width)
         q, kv = block.qkv.rows(0, width), block.qkv.rows(width, 3 * width)
         grad_RD = kv.back(rows[: 2 * len(x_RD)].view(-1, 2 * width))
         grad_RD.index_add_(0, asking_Q, q.back(rows[2 * len(x_RD) :]))
@@ -185,7 +185,7 @@ def _attend(rows: Tensor, at: Gathers) -> tuple[Tensor, Tensor, Tensor]:
     return heads.view(-1, at.heads * width), read_Lh, w_BUX
 
 
-def _attend_back(grad_QD: Tensor, read_Lh: Tensor, w_BUX: Tensor, at: Gathers) -> Tensor:
+def _attend_back(at: Gathers, grad_QD: Tensor, read_Lh: Tensor, w_BUX: Tensor) -> Tensor:
     """Gradients of the projected rows that get one, in their order (*,h)."""
     width = read_Lh.shape[1]
     q_BUh, k_BXh, v_BXh = _parts(read_Lh, at)
