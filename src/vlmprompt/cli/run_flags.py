@@ -151,7 +151,6 @@ class BaseFlags:
             "max_steps",
             "schedule",
             "precision",
-            "views",
             "sampling",
             "validate_every",
             "keep",
@@ -160,7 +159,8 @@ class BaseFlags:
         )
         flags = more | {name: getattr(self, name) for name in RUN_LEVEL}
         flags |= {f"train.{name}": getattr(self, name) for name in train}
-        flags |= {"train.class_weights": None if self.class_weights is None else Text(self.class_weights)}
+        typed = {"class_weights": self.class_weights, "views": self.views}
+        flags |= {f"train.{name}": None if value is None else Text(value) for name, value in typed.items()}
         # Absent, such a flag says nothing, so that a file may allow it.
         flags |= {key: getattr(self, key) or None for key in ACCEPTING}
         return resolve(flags, sets=self.set_ or (), more=layers, config_file=self.config, base=base)

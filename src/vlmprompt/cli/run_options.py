@@ -104,6 +104,11 @@ PrecisionOption = Annotated[
     str | None, _optimised("--precision", "Arithmetic of the towers: fp32, bf16 or fp16.", metavar="NAME")
 ]
 ViewsOption = Annotated[
-    int | None,
-    _optimised("--views", "0: fresh augmentation each epoch; V > 0: V fixed views, features cached."),
+    str | None,
+    _optimised(
+        "--views",
+        "0: fresh augmentation each epoch; V > 0: V fixed views, features cached; auto: the most of 16, 8, 4 and 1 "
+        "that cost at most a quarter of the fresh ones.",
+        metavar="INT|auto",
+    ),
 ]

@@ -126,12 +126,11 @@ class TrainConfig(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="arithmetic of the towers; prompts stay fp32"
     )
-    views: int = Field(
+    views: Literal["auto"] | Annotated[int, Field(ge=0, le=MOST_VIEWS)] = Field(
         0,
-        ge=0,
-        le=MOST_VIEWS,
         description="0: fresh augmentation every epoch (the papers' protocol), nothing cached; "
-        "1: one deterministic view, features cached; V > 1: V recorded random views, features cached",
+        "1: one deterministic view, features cached; V > 1: V recorded random views, features cached; auto: the most "
+        "of 16, 8, 4 and 1 that cost at most a quarter of the fresh ones, 1 without augmentation, otherwise 0",
     )
     augment: bool = Field(
         True, description="CLIP's random crop and flip in training when views is 0; false: the test transform"

@@ -38,6 +38,7 @@ from vlmprompt.reproduce.recipe import GridSpec
 from vlmprompt.reproduce.run import sweep_grid
 from vlmprompt.training.schedule import Plan
 from vlmprompt.training.setup import LOOPLESS
+from vlmprompt.training.views import passes, why_not, worthwhile
 
 # What a class adds to a text: its name, a full stop, the end-of-text token.
 CLASS_TOKENS = 6
@@ -86,6 +87,7 @@ class Prompting:
         fit_views: views of each training image that are read once for a fit; 0 without one.
         trains: it has a training loop.
         views: of each test image.
+        caches: it can train on features computed once.
     """
 
     prompts: int
@@ -95,6 +97,7 @@ class Prompting:
     fit_views: int
     trains: bool
     views: int = 1
+    caches: bool = False
 
     def text(self, towers: Towers, n_classes: int) -> float:
         """FLOPs of all classes' texts, forward."""
@@ -172,6 +175,7 @@ def prompting_of(config: RunConfig, backbone: Backbone) -> Prompting:
         fit_views=method.fit_views if {"closed_form", "fit_first"} & method.capabilities else 0,
         trains=not LOOPLESS & method.capabilities,
         views=method.test_views,
+        caches=why_not(method) is None,
     )
 
 
@@ -214,8 +218,12 @@ def _training(config: RunConfig, prompting: Prompting, towers: Towers, n_images:
     plan = Plan.of(config.train, n_images)
     images = min(config.train.batch_size, n_images)
     texts = plan.steps * 2 * text * (images if prompting.per_image else 1)
-    if config.train.views:
-        own = 0 if config.train.views == prompting.fit_views else config.train.views
+    views = config.train.views
+    if views == "auto":
+        fresh = passes(config.train, plan, n_images)
+        views = worthwhile(fresh, drawn=1, augmented=config.train.augment) if prompting.caches else 0
+    if views:
+        own = 0 if views == prompting.fit_views else views
         return fitted + own * n_images * towers.image + texts
     return fitted + plan.steps * images * towers.image * (2 if prompting.through_image else 1) + texts
 

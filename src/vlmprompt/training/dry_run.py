@@ -30,6 +30,7 @@ from vlmprompt.training.saved_bytes import SavedBytes
 from vlmprompt.training.schedule import last_rate, step_rate
 from vlmprompt.training.setup import Setup, build, complete, settle_device
 from vlmprompt.training.trainset import load_trainset
+from vlmprompt.training.views import view_lines
 
 TIMED_STEPS = 3
 
@@ -49,10 +50,10 @@ def dry_run(
 
     Returns:
         A JSON-able report: `data`, `shapes`, `parameters` (by name, `total`, and `groups` that learn otherwise),
-        `plan`, `features`, `flops` (of a step: `image`, `text` and `classify`, what brings them together, forward and
-        backward; and `step`, the whole), `memory` (`activations`: saved for the backward pass; peaks so far; all in
-        bytes), `cache` (size of cached features, or None), `seconds` (`step`, `features`, `total`; estimates from a
-        few timed steps).
+        `plan`, `features`, `views` (see `Views`; None without a loop), `flops` (of a step: `image`, `text` and
+        `classify`, what brings them together, forward and backward; and `step`, the whole), `memory` (`activations`:
+        saved for the backward pass; peaks so far; all in bytes), `cache` (size of cached features, or None), `seconds`
+        (`step`, `features`, `total`; estimates from a few timed steps).
 
     Raises:
         VlmPromptError: whatever `train` would say before its first step.
@@ -120,6 +121,7 @@ def _static(setup: Setup) -> dict[str, Any]:
         },
         "plan": steps,
         "features": setup.features,
+        "views": None if setup.views is None else setup.views.report(),
         "cache": feature_bytes(method.image_needs(), setup.backbone, rows) if rows else None,
     }
 
@@ -249,6 +251,7 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
         *(f"learns    {name} at {words}" for name, words in report["parameters"]["groups"].items()),
         f"trains    {report['parameters']['total']:,} parameters in all{grows}",
         f"FLOPs     {flops} (forward and backward, a step)",
+        *view_lines(report),
         f"memory    {memory}",
         *(f"{what:<10}{words}" for what, words in plan["in_words"].items()),
         f"time      about {seconds['total']:.0f} s, {seconds['step']:.3g} s a step; decoding images is not counted",

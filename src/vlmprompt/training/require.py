@@ -6,6 +6,7 @@ from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.training.trainset import TrainSet
+from vlmprompt.training.views import why_not
 from vlmprompt.training.weights import takes_weights
 
 
@@ -16,22 +17,18 @@ def require_views(config: RunConfig, method: PromptMethod) -> None:
         UsageError: names the reason.
     """
     several, train = method.training_views, config.train
-    if several > 1 and (train.views < several if train.views else not train.augment):
-        given = f"views = {train.views}" if train.views else "augment = false"
+    views = 0 if train.views == "auto" else train.views
+    if several > 1 and (views < several if views else not train.augment):
+        given = f"views = {views}" if views else "augment = false"
         raise UsageError(
             f"{given} cannot be used with method {config.method!r}: it takes {several} different views of each image",
             hint=f"--views {several} or more; 0 augments images anew each epoch",
         )
-    if not config.train.views:
+    if not views:
         return
-    reason = None
-    if method.image_needs().grad:
-        reason = "it trains through the image tower, so an image's features change at every step"
-    elif "feature_cache" not in method.capabilities:
-        reason = "it does not say that it can train on features computed once"
-    if reason:
+    if reason := why_not(method):
         raise UsageError(
-            f"views = {config.train.views} cannot be used with method {config.method!r}: {reason}",
+            f"views = {views} cannot be used with method {config.method!r}: {reason}",
             hint="leave --views out",
         )
 

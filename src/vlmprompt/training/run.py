@@ -146,6 +146,8 @@ def _begin(
             progress.message(f"there is nothing to resume in {folder.path}: starting from the beginning")
         setup = build(config, begun.runtime, data, begun.device, backbone)
         warn(setup, progress, sources)
+        if setup.views is not None and setup.views.words is not None:
+            progress.message(setup.views.words)
         run = _Run(setup, folder, make_header(setup), claim, progress, begun.trackers, begun.group)
         resumed = _resumable(folder, run.header) if start == "resume" else None
         return _result(folder, _carry_out(run, resumed, sources))

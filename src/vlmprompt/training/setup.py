@@ -27,6 +27,7 @@ from vlmprompt.training.require import (
 from vlmprompt.training.schedule import Plan
 from vlmprompt.training.slow_precision import warn_of_slow_bf16
 from vlmprompt.training.trainset import TrainSet
+from vlmprompt.training.views import Views
 from vlmprompt.training.weights import class_weights
 
 LOOPLESS = frozenset({"closed_form", "training_free"})
@@ -60,7 +61,19 @@ class Setup:
     @property
     def cached(self) -> bool:
         """Whether training, apart from what is fitted before the loop, reads features computed once."""
-        return "closed_form" in self.method.capabilities or (self.plan is not None and self.config.train.views > 0)
+        return "closed_form" in self.method.capabilities or self.recorded_views > 0
+
+    @property
+    def views(self) -> Views | None:
+        """Of each training image in the loop; None for a method without one."""
+        if self.plan is None:
+            return None
+        return Views.of(self.config.train, self.plan, self.method, len(self.data.split.train))
+
+    @property
+    def recorded_views(self) -> int:
+        """Of each training image of which the loop reads features that are computed once; 0: it reads images."""
+        return 0 if self.views is None else self.views.recorded
 
     @property
     def searches(self) -> bool:
@@ -75,7 +88,7 @@ class Setup:
     @property
     def computed_rows(self) -> int:
         """Views of all training images together of which features are computed."""
-        loop = self.config.train.views if self.plan is not None else 0
+        loop = self.recorded_views
         views = self.fit_views + (0 if loop == self.fit_views else loop)
         return len(self.data.split.train) * views + len(self.data.unlabelled) * loop
 
@@ -88,7 +101,7 @@ class Setup:
 
     @property
     def _features(self) -> str:
-        views = self.config.train.views
+        views = self.recorded_views
         if "training_free" in self.method.capabilities:
             return "no training images"
         if "closed_form" in self.method.capabilities:

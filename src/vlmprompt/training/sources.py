@@ -22,8 +22,8 @@ def make_batches(
         group: of processes that divide each batch.
     """
     train, records = setup.config.train, setup.data.split.train
-    if setup.cached and (known is None or known.views != train.views):
-        known = train_features(setup, train.views, progress)
+    if setup.cached and (known is None or known.views != setup.recorded_views):
+        known = train_features(setup, setup.recorded_views, progress)
     batches = _batches(setup, records, known, train.batch_size, train.sampling, group)
     if not setup.method.reads_unlabelled:
         return batches
@@ -38,7 +38,7 @@ def train_features(setup: Setup, views: int, progress: Progress) -> CachedFeatur
 
 
 def _unlabelled_features(setup: Setup, progress: Progress) -> CachedFeatures:
-    views, records = setup.config.train.views, setup.data.unlabelled
+    views, records = setup.recorded_views, setup.data.unlabelled
     return _features(setup, records, views, progress, "images without labels", labelled=False)
 
 

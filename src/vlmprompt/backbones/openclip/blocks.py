@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmprompt.backbones.adapting import BRANCHES, BlockDeltas, Place
+from vlmprompt.backbones.openclip.frozen import frozen_block
+from vlmprompt.backbones.text.frozen import FrozenBlock
 
 QUICK_GELU = 1.702
 # What a block is made of; see `unfit`.
@@ -51,6 +53,10 @@ class ResidualBlock:
     def adapted(self, own: BlockDeltas) -> AdaptedBlock:
         """See `Adaptable.adapted`."""
         return AdaptedBlock(self._block, own)
+
+    def frozen(self) -> FrozenBlock | None:
+        """See `TextBlock.frozen`."""
+        return frozen_block(self._block)
 
     def norm(self, x: Tensor) -> Tensor:
         """What attention reads: (*,T,D)."""
@@ -138,6 +144,10 @@ class AdaptedBlock(ResidualBlock):
     def __init__(self, block: Any, own: BlockDeltas) -> None:
         super().__init__(block)
         self._own = own
+
+    def frozen(self) -> FrozenBlock | None:
+        """None: its deltas learn."""
+        return None
 
     def norm(self, x: Tensor) -> Tensor:
         """See `ResidualBlock.norm`."""

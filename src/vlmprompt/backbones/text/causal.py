@@ -25,8 +25,10 @@ from torch.nn import functional as F
 from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.text.attention import attend, attend_ends
 from vlmprompt.backbones.text.chunked import SUFFIX_TOKENS, most_tokens, run_layout
+from vlmprompt.backbones.text.frozen import FrozenBlock
+from vlmprompt.backbones.text.fused import is_cheap, run
 from vlmprompt.backbones.text.inserting import Widened, put
-from vlmprompt.backbones.text.layout import Chunk, ClassToken, Frame, build_layout
+from vlmprompt.backbones.text.layout import Chunk, ClassToken, Frame, Layout, build_layout
 from vlmprompt.backbones.text.placement import Placement, place, with_prefix
 from vlmprompt.backbones.text.tower import Chunking, TextBlock, Words, ids_tensor
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
@@ -106,14 +108,32 @@ class CausalTower:
             most_tokens=most_tokens(SUFFIX_TOKENS, self.device, len(placement.table_PJD), self.width),
             device=self.device,
         )
+        if (frozen := self._frozen(placement, layout)) is not None:
+            return run_layout(layout, partial(self._side_by_side, frozen, placement), placement.tensors(), chunk)
         prefix = self._prefix(placement)
         if placement.assembly.n_prefix > len(self.words.start):
             placement = replace(placement, deep={})  # they are in the prefix
         if placement.shares_inserted:
             placement = replace(placement, inserted={})  # so are they
-        run = partial(self._suffixes, placement)
         inputs = [*placement.tensors(), *prefix]
-        return run_layout(layout, run, inputs, chunk)
+        return run_layout(layout, partial(self._suffixes, placement), inputs, chunk)
+
+    def _frozen(self, placement: Placement, layout: Layout) -> list[FrozenBlock] | None:
+        """The blocks as they run beside each other, where no layer is changed and nothing is cast on the way."""
+        changed = placement.deep or placement.inserted or placement.deltas
+        n_prefix = placement.assembly.n_prefix
+        if changed or torch.is_autocast_enabled(self.device.type) or not n_prefix or not is_cheap(layout, n_prefix):
+            return None
+        frozen = [block.frozen() for block in self.blocks]
+        return None if None in frozen else [block for block in frozen if block is not None]
+
+    def _side_by_side(
+        self, blocks: Sequence[FrozenBlock], placement: Placement, part: Chunk, *inputs: Tensor
+    ) -> Tensor:
+        """The classes of one chunk, with the prefixes before them: (P, K of the chunk, d)."""
+        placement = placement.holding(inputs)
+        x_PKD = run(blocks, part, self._prefix_input(placement), self._suffix_input(placement, part))
+        return self.project(self.ln_final(x_PKD))
 
     def inserted(self, prompts: TextPrompts, classes: ClassTokens) -> Tensor:
         """See `TextEngine.encode_inserted`. They see the start tokens and each other alone, so no class is run."""
@@ -132,11 +152,7 @@ class CausalTower:
 
     def _prefix(self, placement: Placement) -> list[Tensor]:
         """Keys and values (2,P,H,M,h) of every layer for the start tokens, and what else stands before the class."""
-        assembly, n_start, n_prompts = placement.assembly, len(self.words.start), len(placement.table_PJD)
-        parts = [self._embed_all(self.words.start, n_prompts)]
-        if assembly.n_prefix > n_start:
-            parts += [placement.table_PJD[:, : assembly.context_before], self._embed_all(assembly.word_ids, n_prompts)]
-        x_PMD = torch.cat(parts, dim=1) + self.positional_embedding[: assembly.n_prefix]
+        assembly, n_start, x_PMD = placement.assembly, len(self.words.start), self._prefix_input(placement)
         inserted = placement.inserted if placement.shares_inserted else {}
         n_inserted, kept = 0, []
         for i, block in enumerate(adapted(self.blocks, placement.deltas.keyed(0))):
@@ -155,6 +171,19 @@ class CausalTower:
                 kept.append(torch.stack([k, v]))
         return kept
 
+    def _prefix_input(self, placement: Placement) -> Tensor:
+        """What the first layer reads of the start tokens and what else stands before the class: (P,M,D)."""
+        assembly, n_prompts = placement.assembly, len(placement.table_PJD)
+        parts = [self._embed_all(self.words.start, n_prompts)]
+        if assembly.n_prefix > len(self.words.start):
+            parts += [placement.table_PJD[:, : assembly.context_before], self._embed_all(assembly.word_ids, n_prompts)]
+        return torch.cat(parts, dim=1) + self.positional_embedding[: assembly.n_prefix]
+
+    def _suffix_input(self, placement: Placement, part: Chunk) -> Tensor:
+        """What it reads of the classes of a chunk: (P,T,D), or (1,T,D) where no context token stands there."""
+        x_TD = self._embed_suffix(part.ids_T) * part.fixed_T[:, None] + self.positional_embedding[part.positions_T]
+        return placement.context(part, x_TD)
+
     def _embed_all(self, ids: Sequence[int], n_prompts: int) -> Tensor:
         """The same ids for every prompt: (P,T,D)."""
         return self.embed(ids_tensor(ids, self.device)).expand(n_prompts, -1, -1)
@@ -164,9 +193,9 @@ class CausalTower:
         placement = placement.holding(inputs[: -self.layers])
         prefix = inputs[-self.layers :]
         blocks = adapted(self.blocks, placement.deltas.keyed(1 + part.labels[0]))
-        x_TD = self._embed_suffix(part.ids_T) * part.fixed_T[:, None] + self.positional_embedding[part.positions_T]
         # Without context tokens in the suffix, all prompts share the input of layer 0: (1,T,D).
-        x_PTD, deep, inserted = placement.context(part, x_TD), placement.deep_of(part), placement.inserted_of(part)
+        x_PTD = self._suffix_input(placement, part)
+        deep, inserted = placement.deep_of(part), placement.inserted_of(part)
         widened = None
         for i, (block, kv) in enumerate(zip(blocks, prefix, strict=True)):
             if i in inserted and widened is None:

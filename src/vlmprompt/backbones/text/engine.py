@@ -226,13 +226,16 @@ class TextEngine:
         for key, position in enumerate(dict.fromkeys(positions)):
             rows = [p for p, own in enumerate(positions) if own == position]
             deep, inserted = (
-                {layer: t if t.shape[-3] == 1 else t[..., rows, :, :] for layer, t in layered.items()}
+                {
+                    layer: t if t.shape[-3] == 1 else t.index_select(-3, ids_tensor(rows, self.device))
+                    for layer, t in layered.items()
+                }
                 for layered in (prompts.deep, prompts.inserted)
             )
-            ctx = prompts.ctx[..., rows, :, :]
+            ctx = prompts.ctx.index_select(-3, ids_tensor(rows, self.device))
             deltas = None if prompts.deltas is None else prompts.deltas.keyed(key)
             some = replace(prompts, ctx=ctx, deep=deep, inserted=inserted, position=position, deltas=deltas)
             parts.append(self.encode(some, classes, chunk=chunk))
             order += rows
-        back = torch.tensor(order, device=self.device).argsort()
+        back = ids_tensor(sorted(range(len(order)), key=order.__getitem__), self.device)
         return torch.cat(parts, dim=-3).index_select(-3, back)

@@ -12,7 +12,7 @@ T = suffix tokens of a chunk, K classes of it, V context tokens, J rows of the c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -111,6 +111,7 @@ class Chunk:
         ends_K: flat position of each class's last token that is no pad: the end-of-text token where there is one, the
             class token where there is one.
         hidden_T: -inf at tokens that no token of their text may attend to, 0 at others; None where there are none.
+        tables: what else is made once of a chunk, by those who need it.
     """
 
     labels: tuple[int, ...]
@@ -123,6 +124,7 @@ class Chunk:
     first_K: Tensor
     ends_K: Tensor
     hidden_T: Tensor | None
+    tables: dict[object, object] = field(default_factory=dict, init=False, compare=False)
 
     @cached_property
     def windows(self) -> Windows:

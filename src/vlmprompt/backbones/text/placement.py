@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from vlmprompt.backbones.deltas import TowerDeltas
 from vlmprompt.backbones.text.layout import Assembly, Chunk
-from vlmprompt.backbones.text.tower import Words
+from vlmprompt.backbones.text.tower import Words, ids_tensor
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
 from vlmprompt.errors import CapabilityError, InputError
 
@@ -119,7 +118,7 @@ def _of_classes(layered: Mapping[int, Tensor], part: Chunk) -> dict[int, Tensor]
     return {
         layer: tokens.expand(-1, len(part.labels), -1, -1)
         if tokens.shape[1] == 1
-        else tokens.index_select(1, torch.tensor(part.labels, device=tokens.device))
+        else tokens.index_select(1, ids_tensor(part.labels, tokens.device))
         for layer, tokens in layered.items()
     }
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.outliving import outliving
+from vlmprompt.backbones.text.frozen import FrozenBlock
 from vlmprompt.backbones.types import ClassTokens, TextPrompts
 
 Chunking = int | Literal["auto"]
@@ -44,7 +47,13 @@ class Words:
 
 
 def ids_tensor(ids: Sequence[int], device: torch.device) -> Tensor:
-    """Token ids, also none, as a tensor."""
+    """Numbers of tokens, prompts or classes, also none, as a tensor that is not to be changed: it is made once."""
+    return _ids_tensor(tuple(ids), device)
+
+
+@lru_cache(maxsize=256)
+@outliving()
+def _ids_tensor(ids: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(ids, dtype=torch.long, device=device)
 
 
@@ -90,6 +99,9 @@ class TextTower(Protocol):
 
 class TextBlock(Protocol):
     """A residual attention block in pieces, as a tower needs them whose texts share work."""
+
+    def frozen(self) -> FrozenBlock | None:
+        """The whole block for inputs that have gradients and weights that have none; None: it runs in pieces alone."""
 
     def norm(self, x: Tensor) -> Tensor:
         """What attention reads: (*,T,D)."""

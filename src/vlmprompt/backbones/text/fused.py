@@ -1,0 +1,90 @@
+"""A causal tower of frozen blocks, with the prefix of each prompt beside the suffixes of a chunk: one pass a layer.
+
+Nothing is kept between chunks, so each of them runs the prefixes again; see `is_cheap` for where that is worth it.
+
+Shapes: P prompts, M prefix tokens, T suffix tokens of a chunk, K its classes, N = P*(M + T) token rows, prefixes first,
+D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vlmprompt.backbones.outliving import outliving
+from vlmprompt.backbones.text.frozen import FrozenBlock
+from vlmprompt.backbones.text.gathers import Gathers, Shape, gathers
+from vlmprompt.backbones.text.layout import Chunk, Layout
+
+# What prefixes may be of the suffixes of a chunk, where there are several chunks.
+SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Of the layers of a chunk, see `Gathers`.
+
+    Attributes:
+        first: of the first layer.
+        inner: of all between.
+        last: of the last layer, where the last token of each class asks.
+        asking_Q: rows of these tokens.
+    """
+
+    first: Gathers
+    inner: Gathers
+    last: Gathers
+    asking_Q: Tensor
+
+
+def is_cheap(layout: Layout, n_prefix: int) -> bool:
+    """Whether running the prefixes with every chunk costs little."""
+    return len(layout.chunks) == 1 or n_prefix <= SHARE * len(layout.chunks[0].ids_T)
+
+
+def run(blocks: Sequence[FrozenBlock], part: Chunk, prefix_PMD: Tensor, suffix_PTD: Tensor) -> Tensor:
+    """What the last block gives at the last token of each class: (P,K,D).
+
+    Args:
+        suffix_PTD: (1,T,D) where all prompts share what stands behind them.
+    """
+    n_prompts, n_prefix, _ = prefix_PMD.shape
+    *before, last = blocks
+    if not before:
+        suffix_PTD = suffix_PTD.expand(n_prompts, -1, -1)
+    shares = n_prompts > 1 and len(suffix_PTD) == 1 and not suffix_PTD.requires_grad
+    tables = _tables(part, n_prompts, last.heads, n_prefix, shared=shares)
+    x_ND = prefix_PMD.flatten(0, 1)
+    if shares:
+        first, *before = before
+        x_ND = first(tables.first, x_ND, suffix_PTD[0])
+    else:
+        x_ND = torch.cat([x_ND, suffix_PTD.expand(n_prompts, -1, -1).flatten(0, 1)])
+    for block in before:
+        x_ND = block(tables.inner, x_ND)
+    return last.last(tables.last, x_ND, tables.asking_Q).unflatten(0, (n_prompts, -1))
+
+
+def _tables(part: Chunk, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
+    """Made once a chunk and shape."""
+    key = (n_prompts, n_heads, n_prefix, shared)
+    if key not in part.tables:
+        part.tables[key] = _made(part, n_prompts, n_heads, n_prefix, shared=shared)
+    found = part.tables[key]
+    assert isinstance(found, Tables)
+    return found
+
+
+@outliving()
+def _made(part: Chunk, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
+    inner = gathers(part.windows, Shape(n_prompts, n_heads, n_prefix))
+    first_P = n_prefix * n_prompts + len(part.ids_T) * torch.arange(n_prompts, device=part.ids_T.device)
+    return Tables(
+        gathers(part.windows, Shape(n_prompts, n_heads, n_prefix, shared=True)) if shared else inner,
+        inner,
+        gathers(part.end_windows, Shape(n_prompts, n_heads, n_prefix, ends=True)),
+        (first_P[:, None] + part.ends_K).flatten(),
+    )
