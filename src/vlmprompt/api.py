@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.deltas import Norm as Norm
     from vlmprompt.backbones.deltas import TowerDeltas as TowerDeltas
     from vlmprompt.backbones.load import load_backbone as load_backbone
-    from vlmprompt.backbones.openclip.clip import clip_model as clip_model
+    from vlmprompt.backbones.openclip.model import clip_model as clip_model
     from vlmprompt.backbones.openclip.tokens import bpe_tokenizer as bpe_tokenizer
     from vlmprompt.backbones.precision import Precision as Precision
     from vlmprompt.backbones.text.engine import TextEngine as TextEngine

@@ -9,13 +9,13 @@ import open_clip
 import pytest
 import torch
 from torch import Tensor, nn
-from vlmprompt.backbones.doodle_clip.parts import architecture, stored
 
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.openclip.build import random_clip
 from vlmprompt.backbones.openclip.clip import filled
 from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
 from vlmprompt.backbones.openclip.unfilled import unfilled
+from vlmprompt.doodles.clip.parts import architecture, stored
 
 TEXT = {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1}
 VIT = {"image_size": 16, "patch_size": 8, "width": 16, "head_width": 8, "layers": 1}
