@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlmprompt.cli.options import AcceptSplitFlag, DataOption, ForceFlag, JsonFlag, RootOption
+from vlmprompt.cli.describe_flags import AskedFlags, ClassFlags
+from vlmprompt.cli.grouped import grouped
+from vlmprompt.cli.options import ForceFlag, JsonFlag
 from vlmprompt.cli.output import Table, emit
 from vlmprompt.cli.progress import CliProgress
-from vlmprompt.errors import IncompleteError, UsageError
+from vlmprompt.errors import IncompleteError
 
 if TYPE_CHECKING:
     from vlmprompt.data.records import Dataset
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 COMMAND = "describe-classes"
 CONTEXT_TOKENS = 77  # of CLIP's text towers, start and end included
 SHOWN = 20  # failed classes in the table; all are in --json
-_WHO = "Who is asked, and what"
-_HOW = "How hard is tried"
 
 
 def register(app: typer.Typer) -> None:
@@ -31,44 +30,11 @@ def register(app: typer.Typer) -> None:
     app.command(COMMAND)(describe_classes)
 
 
-def _who(*names: str, text: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=_WHO, **more)
-
-
-def _how(name: str, text: str, **more: Any) -> Any:
-    return typer.Option(name, help=text, rich_help_panel=_HOW, **more)
-
-
+@grouped
 def describe_classes(
-    data: DataOption = None,
-    classes: Annotated[Path | None, typer.Option("--classes", help="File with one class name a line.")] = None,
-    root: RootOption = None,
-    class_names: Annotated[
-        Path | None, typer.Option("--class-names", help="Names in place of those of --data, one a line.")
-    ] = None,
-    accept_split: AcceptSplitFlag = False,
-    provider: Annotated[str | None, _who("--provider", text="See 'vlmprompt providers list'; default openai.")] = None,
-    model: Annotated[str | None, _who("--model", text="Model, as the server calls it.")] = None,
-    base_url: Annotated[
-        str | None, _who("--base-url", text="Server that speaks OpenAI's chat completions; also OPENAI_BASE_URL.")
-    ] = None,
-    template: Annotated[
-        str | None, _who("--template", text="Question: features, descriptors, sentences, or a file.")
-    ] = None,
-    from_: Annotated[Path | None, _who("--from", text="JSON that provider file imports.")] = None,
-    aliases: Annotated[
-        Path | None, _who("--aliases", text="Lines 'old = new': other names for classes, of --data and --from.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        _who("--set", "-s", text="Option of the provider, such as temperature=0.2.", metavar="KEY=VALUE"),
-    ] = None,
-    samples: Annotated[int, _who("--samples", text="Answers to each question.", min=1, max=1000)] = 1,
-    min_phrases: Annotated[int, _who("--min-phrases", text="Fewest descriptions of a class.", min=1, max=100_000)] = 1,
-    limit: Annotated[int | None, _who("--limit", text="Only so many classes, the first.", min=1)] = None,
-    concurrency: Annotated[int, _how("--concurrency", "Requests under way at once.", min=1, max=1000)] = 16,
-    max_retries: Annotated[int, _how("--max-retries", "Further requests after one failed.", min=0, max=1000)] = 6,
-    timeout: Annotated[float, _how("--timeout", "Seconds for one answer.", min=0.001, max=86_400)] = 60.0,
+    *,
+    named: ClassFlags,
+    asked: AskedFlags,
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("prompts_cache"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be asked, show a few answers that are there; ask nothing.")
@@ -84,84 +50,24 @@ def describe_classes(
     for what is missing. With nothing given: the descriptions of the built-in
     classes.
     """
-    dataset = _called(_dataset(data, classes, root, class_names, accept_split), aliases, root)
-    reads = provider == "file" or (provider is None and from_ is not None)
-    flags = {"model": model, "base_url": base_url, "file": from_, "aliases": aliases if reads else None}
-    options = {key: value for key, value in flags.items() if value is not None}
-    unsaid = provider is None and template is None and not set_ and not options
-    if unsaid and ((data is None and classes is None) or not _has_key()):
+    dataset = named.dataset(asked.aliases)
+    if asked.of_nobody and (named.built_in or not _has_key()):
         from vlmprompt.describe.library import describe, find
 
         known = find(dataset)
         if known is not None:
-            of_orders = {"--samples": samples > 1, "--min-phrases": min_phrases > 1, "--limit": limit, "--force": force}
-            if idle := [flag for flag, given in of_orders.items() if given]:
+            if idle := asked.idle(force=force):
                 CliProgress().warn(f"nobody is asked, so {', '.join(idle)} does nothing; --provider says who is")
             _emit_known(describe(dataset, known), known, as_json)
             return
-    from vlmprompt.describe.asking import Limits
-    from vlmprompt.describe.order import Order
-    from vlmprompt.describe.work import ClassList
-
-    name = provider or ("file" if from_ else "openai")
-    order = Order(
-        classes=ClassList(dataset.name, dataset.class_names, limit),
-        provider=name,
-        options=options | _options(name, set_ or ()),
-        template=template,
-        samples=samples,
-        min_phrases=min_phrases,
-        limits=Limits(concurrency=concurrency, max_retries=max_retries, timeout_s=timeout),
-        out=out,
-        force=force,
-    )
+    order = asked.order(dataset, out=out, force=force)
     _dry_run(order, as_json) if dry_run else _carry_out(order, dataset, as_json)
-
-
-def _dataset(
-    data: str | None, classes: Path | None, root: Path | None, class_names: Path | None, accept_split: bool
-) -> Dataset:
-    """The classes: of a data set, of a file, or the built-in ones."""
-    from vlmprompt.config.keys import RUN_FIELDS
-    from vlmprompt.data.load import load_dataset
-    from vlmprompt.data.names import read_names
-    from vlmprompt.data.records import Dataset
-
-    if classes is None:
-        spec = data or RUN_FIELDS["data"].get_default()
-        return load_dataset(spec, root=root, class_names_file=class_names, accept_split=accept_split, need_images=False)
-    if data is not None or class_names is not None:
-        other = "--data" if data is not None else "--class-names"
-        raise UsageError(f"--classes and {other} both name classes", hint="give one of them")
-    names, _ = read_names(classes, root, distinct=False)
-    return Dataset(classes.stem, f"--classes {classes}", names, {})
-
-
-def _called(dataset: Dataset, aliases: Path | None, root: Path | None) -> Dataset:
-    """The classes as a run with these aliases calls them; JSON concerns the names in --from alone."""
-    if aliases is None or aliases.suffix.lower() == ".json":
-        return dataset
-    from vlmprompt.data.aliases import Aliases
-
-    return Aliases.read(aliases, root).renamed(dataset)
 
 
 def _has_key() -> bool:
     from vlmprompt.describe.provider import KEY_VARIABLE
 
     return bool(os.environ.get(KEY_VARIABLE, "").strip())
-
-
-def _options(provider: str, assignments: Sequence[str]) -> dict[str, Any]:
-    """What `--set` says, each value as its option takes it."""
-    from vlmprompt.config.keys import read_value
-    from vlmprompt.config.layers import set_layer
-    from vlmprompt.plugins import host
-
-    model = host().llm_providers.get(provider).load_config()
-    fields = {} if model is None else model.model_fields
-    said = set_layer(assignments).values
-    return {k: read_value(k, v, fields[k], source="--set") if k in fields else v for k, v in said.items()}
 
 
 def _dry_run(order: Order, as_json: bool) -> None:
