@@ -23,11 +23,13 @@ from benchmarks.frame import Row
 
 BENCHES = (
     "startup",
+    "first_step",
     "text_engine",
     "text_engine_roofline",
     "image_towers",
     "text_towers",
     "bloom_step",
+    "bloom_run",
     "gallop_step",
     "gallop_memory",
     "kernels",

@@ -16,10 +16,11 @@ from tests.backbones.image_towers import JOINT, image_tower
 from tests.backbones.test_text import close
 from tests.tiny_architectures import TINY_CONFIG
 from vlmprompt.backbones.load import load_backbone
+from vlmprompt.backbones.openclip.build import published_settings
 from vlmprompt.backbones.openclip.image import vision_engine
 from vlmprompt.backbones.openclip.image_size import resize_input, warn_of_size
 from vlmprompt.backbones.openclip.miniature import outline
-from vlmprompt.backbones.openclip.transforms import preprocess_config, published_settings
+from vlmprompt.backbones.openclip.transforms import preprocess_config
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.errors import CapabilityError, InputError
 

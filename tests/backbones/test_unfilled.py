@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlmprompt.backbones.load import load_backbone
@@ -45,6 +47,20 @@ def test_a_filled_model_is_the_model(vision: dict[str, Any]) -> None:
     assert list(expected) == list(found)
     for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
+
+
+def test_what_open_clip_loads_by_itself_fills_all(tiny_architecture: str, tmp_path: Path) -> None:
+    """A published tag goes this way; weights that leave a parameter out are refused."""
+    model = open_clip.create_model(tiny_architecture)
+    file, short = tmp_path / "weights.safetensors", tmp_path / "short.safetensors"
+    state = model.state_dict()
+    save_file(state, file)
+    save_file({name: tensor for name, tensor in state.items() if name != "text_projection"}, short)
+    with unfilled():
+        found = _everything(open_clip.create_model(tiny_architecture, pretrained=str(file)))
+        with pytest.raises(RuntimeError, match="text_projection"):
+            open_clip.create_model(tiny_architecture, pretrained=str(short))
+    assert all(torch.equal(found[name], tensor) for name, tensor in _everything(model).items())
 
 
 def test_outside_numbers_are_drawn_as_ever() -> None:

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from vlmprompt.data import decoding
-from vlmprompt.data.decoding import IN_PROCESS
+from vlmprompt.data.decoding import IN_PROCESS, Decoder
 from vlmprompt.data.images import read_image
-from vlmprompt.data.loader import ImageLoader
-from vlmprompt.data.preprocess import PreprocessConfig, build_transform
+from vlmprompt.data.loader import Batch, ImageLoader, in_batches, workers_for
+from vlmprompt.data.preprocess import PreprocessConfig, TowerTransform, build_transform
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 
@@ -192,3 +192,27 @@ def test_batches_on_cuda_equal_those_on_the_cpu(records: list[Record], workers: 
         torch.testing.assert_close(b.images_B3HW.cpu(), a.images_B3HW, rtol=0, atol=1e-6)  # normalised there
         count += 1
     assert count == len(plain) and torch.equal(torch.cuda.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "cards", "expected"),
+    [("cpu", 64, 0, 2), ("cuda", 16, 1, 8), ("cuda", 6, 1, 5), ("cuda", 16, 4, 3), ("cuda", 2, 1, 2), ("mps", 8, 0, 7)],
+)
+def test_workers_follow_the_cores_beside_a_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, cards: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    assert workers_for(torch.device(device)) == expected
+
+
+@pytest.mark.parametrize("transform", [TEST, TRAIN])
+def test_eight_bits_on_the_way_make_the_same_batches(records: list[Record], transform: TowerTransform) -> None:
+    """As on the way to a device: pixels of a batch, normalised where they arrive."""
+    places = in_batches(range(10), None, (1, 0), 4)
+    decoder = Decoder(records, transform, views=1, workers=0, pin=False, normalise=None)
+    plain = ImageLoader(records, transform, 4, order=range(10), augment_seed=(1, 0))
+    for (pixels, labels, index), batch in zip(decoder.read(places), plain, strict=True):
+        assert pixels.dtype == torch.uint8 and pixels.shape == batch.images_B3HW.shape
+        arrived = Batch(pixels, labels, index).to(torch.device("cpu"), transform.normalise)
+        assert torch.equal(arrived.images_B3HW, batch.images_B3HW) and torch.equal(arrived.labels_B, batch.labels_B)

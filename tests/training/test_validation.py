@@ -121,11 +121,16 @@ def test_features_computed_once_give_what_images_give(
     calls = 0
 
     def counted(*args: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return passes.image_batches(*args, **named)
+        batches = passes.repeated_batches(*args, **named)
 
-    monkeypatch.setattr(validation, "image_batches", counted)
+        def one_pass() -> Any:
+            nonlocal calls
+            calls += 1
+            return batches()
+
+        return one_pass
+
+    monkeypatch.setattr(validation, "repeated_batches", counted)
     cached = go(settings, out=tmp_path / "cached").run
     assert calls == 0
     monkeypatch.setattr(validation, "KEPT_BYTES", 0)

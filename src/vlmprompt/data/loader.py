@@ -134,6 +134,9 @@ class ImageReader:
             images_B3HW = torch.stack([kept[index] for index in indices])
             ready = [images_B3HW, labels_B, torch.tensor(indices)]
             yield [tensor.pin_memory() for tensor in ready] if self._device.type == "cuda" else ready
+        if len(kept) == len(records):  # the workers have nothing left to do
+            del decoded
+            self._decoder.close()
 
 
 class ImageLoader:

@@ -85,6 +85,9 @@ class Remembered:
         self._own[index] = key, pixels_3HW
         self._pixels.put(key, pixels_3HW)
 
+    def __len__(self) -> int:
+        return len(self._own)
+
     def __getitem__(self, index: int) -> Tensor:
         return self._own[index][1]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import CachedFeatures
 from vlmprompt.backbones.types import ImageFeatures
-from vlmprompt.data.loader import ImageLoader
+from vlmprompt.data.loader import ImageLoader, ImageReader, in_batches
 from vlmprompt.data.records import Record
 from vlmprompt.data.views import Views
 from vlmprompt.methods.contract import PromptMethod
@@ -74,3 +74,22 @@ def image_batches(
         order=order,
     )
     return ((batch.images_B3HW, batch.labels_B) for batch in loader)
+
+
+def repeated_batches(
+    records: Sequence[Record],
+    backbone: Backbone,
+    batch_size: int,
+    *,
+    workers: int | None,
+    order: Sequence[int] | None = None,
+) -> Callable[[], Iterator[Labelled]]:
+    """What gives `image_batches` as often as it is called; images are decoded once, unless they are too many.
+
+    Raises (while iterating):
+        InputError: an image cannot be read.
+    """
+    transform = backbone.transform(train=False)
+    reader = ImageReader(records, transform, device=backbone.device, workers=workers, repeated=True)
+    places = in_batches(range(len(records)) if order is None else order, None, None, batch_size)
+    return lambda: ((batch.images_B3HW, batch.labels_B) for batch in reader.read(places))

@@ -16,7 +16,7 @@ from vlmprompt.config.models import TrainConfig
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
 from vlmprompt.methods.contract import PromptMethod
-from vlmprompt.methods.passes import Labelled, feature_batches, image_batches, tower_is_frozen
+from vlmprompt.methods.passes import Labelled, feature_batches, repeated_batches, tower_is_frozen
 from vlmprompt.methods.ranks import label_ranks
 from vlmprompt.parallel.exchange import side_by_side
 from vlmprompt.parallel.group import ALONE, Group
@@ -113,9 +113,8 @@ def make_validation(setup: Setup, progress: Progress, group: Group = ALONE) -> V
     if tower_is_frozen(method) and feature_bytes(method.image_needs(), backbone, len(records)) <= KEPT_BYTES:
         kept = val_features(setup, progress)
         return Validation(method, records, lambda: feature_batches(kept, size, device, order=order), own.start, group)
-    return Validation(
-        method, records, lambda: image_batches(records, backbone, size, workers=workers, order=order), own.start, group
-    )
+    batches = repeated_batches(records, backbone, size, workers=workers, order=order)
+    return Validation(method, records, batches, own.start, group)
 
 
 def val_features(setup: Setup, progress: Progress) -> CachedFeatures:

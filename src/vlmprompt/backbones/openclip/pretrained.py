@@ -75,7 +75,8 @@ def _tagged(architecture: str, tag: str, quick_gelu: bool | None) -> nn.Module:
     build = partial(
         open_clip.create_model, architecture, pretrained=tag, force_quick_gelu=force, require_pretrained=True
     )
-    model: nn.Module = fetched(f"weights {tag!r} of {architecture}", build)
+    with unfilled():  # open_clip refuses weights that leave a parameter out
+        model: nn.Module = fetched(f"weights {tag!r} of {architecture}", build)
     return model
 
 
