@@ -63,13 +63,13 @@ def test_towers_by_hand() -> None:
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        ("gallop", Prompting(8, 4, False, False, 0, True)),
+        ("gallop", Prompting(8, 4, False, False, 0, True, caches=True)),
         ("bloom", Prompting(1, 4, False, True, 0, True)),
-        ("cocoop", Prompting(1, 4, True, False, 0, True)),
-        ("proda", Prompting(4, 16, False, False, 0, True)),  # of 32, four a step
+        ("cocoop", Prompting(1, 4, True, False, 0, True, caches=True)),
+        ("proda", Prompting(4, 16, False, False, 0, True, caches=True)),  # of 32, four a step
         ("vpt", Prompting(0, 0, False, True, 0, True)),
-        ("linear_probe", Prompting(0, 0, False, False, 1, False)),
-        ("tpt", Prompting(0, 0, False, False, 0, False, views=64)),
+        ("linear_probe", Prompting(0, 0, False, False, 1, False, caches=True)),
+        ("tpt", Prompting(0, 0, False, False, 0, False, views=64, caches=True)),
     ],
 )
 def test_what_methods_ask_for(method: str, expected: Prompting) -> None:
@@ -84,6 +84,9 @@ def test_flops_of_a_grid_by_hand() -> None:
     text = (16 + 6 * 47) * towers.text_token
     once = 23 * 200 * (32 * towers.image + 2 * text) + 1692 * towers.image
     assert cost.Estimator({}).flops(spec, [1, 2]) == pytest.approx(2 * once)
+    by_rule = 16 * 752 * towers.image + 23 * 200 * 2 * text + 1692 * towers.image  # 196 fresh views of each image
+    automatic = spec.model_copy(update={"settings": {"views": "auto"}})
+    assert cost.Estimator({}).flops(automatic, [1]) == pytest.approx(by_rule)
     unknown = spec.model_copy(update={"data": ["folder:nowhere"]})
     assert cost.Estimator({}).flops(unknown, [1]) is None
 

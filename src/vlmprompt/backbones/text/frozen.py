@@ -170,36 +170,39 @@ def _head_width(block: FrozenBlock) -> int:
 
 
 def _attend(rows: Tensor, at: Gathers) -> tuple[Tensor, Tensor, Tensor]:
-    """What each query has attended to, heads side by side (Q,D); with what was read (L,h) and the attention (B,U,X).
+    """What each query has attended to, heads side by side (Q,D); with the rows and the attention (B,U,X).
 
     Args:
-        rows: queries, keys and values of one head of one token each (*,h).
+        rows: queries, keys and values of one head of one token each (*,h). They are kept rather than what is read of
+            them, which is a third more and takes one copy to have again.
     """
     width = rows.shape[1]
-    read_Lh = rows.index_select(0, at.read)
-    q_BUh, k_BXh, v_BXh = _parts(read_Lh, at)
+    q_BUh, k_BXh, v_BXh = _parts(rows.index_select(0, at.read), at)
     w_BUX = _product(q_BUh, k_BXh.transpose(1, 2), width**-0.5)
     w_BUX.view(-1, *at.bias_nUX.shape).add_(at.bias_nUX)
     w_BUX = torch._softmax(w_BUX, -1, False)
     heads = torch.bmm(w_BUX, v_BXh).view(-1, width).index_select(0, at.answer)
-    return heads.view(-1, at.heads * width), read_Lh, w_BUX
+    return heads.view(-1, at.heads * width), rows, w_BUX
 
 
-def _attend_back(at: Gathers, grad_QD: Tensor, read_Lh: Tensor, w_BUX: Tensor) -> Tensor:
+def _attend_back(at: Gathers, grad_QD: Tensor, rows: Tensor, w_BUX: Tensor) -> Tensor:
     """Gradients of the projected rows that get one, in their order (*,h)."""
-    width = read_Lh.shape[1]
-    q_BUh, k_BXh, v_BXh = _parts(read_Lh, at)
+    width = rows.shape[1]
+    q_BUh, k_BXh, v_BXh = _parts(rows.index_select(0, at.read), at)
     grad_BUh = grad_QD.view(-1, width).index_select(0, at.asked).view(q_BUh.shape)
     scores_BUX = torch._softmax_backward_data(grad_BUh.bmm(v_BXh.transpose(1, 2)), w_BUX, -1, w_BUX.dtype)
     # Behind the gradients of what was read stand the sums of those of the prefix, which all windows have read.
-    n_read, n_prefix = len(read_Lh), at.batch // at.n_windows * at.n_prefix
-    grads = read_Lh.new_empty(n_read + 2 * n_prefix, width)
+    n_heads, n_read = at.batch // at.n_windows, len(at.read)
+    grads = rows.new_empty(n_read + 2 * n_heads * at.n_prefix, width)
     of_q, of_k, of_v = _parts(grads, at)
     _product(scores_BUX, k_BXh, width**-0.5, out=of_q)
     _product(scores_BUX.transpose(1, 2), q_BUh, width**-0.5, out=of_k)
     torch.bmm(w_BUX.transpose(1, 2), grad_BUh, out=of_v)
-    of_kv = grads[at.n_queries : n_read].view(2, -1, at.n_windows, k_BXh.shape[1], width)
-    torch.sum(of_kv[..., : at.n_prefix, :], dim=2, out=grads[n_read:].view(2, -1, at.n_prefix, width))
+    n_keys = k_BXh.shape[1]
+    a_window, a_head, n_kv = n_keys * width, n_keys * width * at.n_windows, k_BXh.numel()
+    shape, strides = (2, n_heads, at.n_windows, at.n_prefix, width), (n_kv, a_head, a_window, width, 1)
+    of_prefix = grads.as_strided(shape, strides, at.n_queries * width)
+    torch.sum(of_prefix, dim=2, out=grads[n_read:].view(2, n_heads, at.n_prefix, width))
     return grads.index_select(0, at.back)
 
 

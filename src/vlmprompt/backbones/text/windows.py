@@ -122,6 +122,7 @@ def _slots(groups: Sequence[Group]) -> tuple[list[list[int]], list[list[int]], l
             tokens[-1] += range(start, start + group.length)
             blind[-1] += [False] * (group.length - 1) + [not group.sees_itself]
             run += 1
+    width = max(map(len, runs))  # nothing is read of slots that no window fills
     for rows, filler in ((runs, -1), (tokens, 0), (blind, False)):
         for row in rows:
             row += [filler] * (width - len(row))
