@@ -21,7 +21,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.cached import CachedFeatures, StoredFeatures
 from vlmprompt.backbones.extraction import PlainReader
 from vlmprompt.backbones.features import _Outlook, extract_each
-from vlmprompt.backbones.store import plan, shard
+from vlmprompt.backbones.store import keys, plan, shard
 from vlmprompt.backbones.store.place import Store
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.claims import work as claims_work
@@ -79,7 +79,7 @@ def test_what_rounds_otherwise_is_kept_apart(wanting: Wanting, monkeypatch: pyte
     wanting()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert wanting().source == "computed" and len(wanting.files) == 6
-    monkeypatch.setenv(unrecorded.VARIABLE, "plain")
+    monkeypatch.setattr(keys, "is_fast", lambda: not unrecorded.is_fast())
     assert wanting().source == "computed" and len(wanting.files) == 9
 
 

@@ -22,6 +22,8 @@ from vlmprompt.backbones.unrecorded import PackedLinear, plain_linear, plainly
 from vlmprompt.errors import UsageError
 from vlmprompt.training import dry_run
 
+pytestmark = pytest.mark.skipif(not unrecorded._has_onednn(), reason="this torch has no oneDNN")
+
 WIDTH, TOKENS, IMAGES = 48, 5, 7
 SLICE = 3  # images: 7 are slices of 3, 2 and 2
 STEPS = {
