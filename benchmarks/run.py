@@ -27,6 +27,7 @@ BENCHES = (
     "text_engine",
     "text_engine_roofline",
     "image_towers",
+    "frozen_tower",
     "text_towers",
     "bloom_step",
     "bloom_run",

@@ -16,11 +16,12 @@ from tests.backbones.stored_images import GLOBAL, LOCAL, LOCAL_ROW, ROW, Tint, W
 from tests.processes import Stepwise
 from tests.processes import reporting as reporting_to
 from tests.training.material import Hooked
+from vlmprompt.backbones import unrecorded
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.cached import CachedFeatures, StoredFeatures
 from vlmprompt.backbones.extraction import PlainReader
 from vlmprompt.backbones.features import _Outlook, extract_each
-from vlmprompt.backbones.store import plan, shard
+from vlmprompt.backbones.store import keys, plan, shard
 from vlmprompt.backbones.store.place import Store
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.claims import work as claims_work
@@ -74,10 +75,12 @@ def test_other_lists_share_the_files_of_the_same_images(wanting: Wanting) -> Non
 
 
 def test_what_rounds_otherwise_is_kept_apart(wanting: Wanting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of threads changes last digits."""
+    """The number of threads and the way of linear maps change last digits."""
     wanting()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     assert wanting().source == "computed" and len(wanting.files) == 6
+    monkeypatch.setattr(keys, "is_fast", lambda: not unrecorded.is_fast())
+    assert wanting().source == "computed" and len(wanting.files) == 9
 
 
 def test_rows_are_read_from_their_files_alone(wanting: Wanting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,16 @@ from vlmprompt.plugins import DISABLE, STRICT, PluginHost
 
 PREFIX = "VLMPROMPT_"
 # Besides the configuration of a run: VLMPROMPT_SHOTS, VLMPROMPT_TRAIN_LR, VLMPROMPT_OPTIONS_N_CTX, ...
-_OTHERS = ("CACHE_DIR", "FEATURE_CACHE", "FEATURE_DTYPE", "FEATURE_LIMIT", "ROOT", "RUNS_DIR", "TEXT_MEMORY")
+_OTHERS = (
+    "CACHE_DIR",
+    "FEATURE_CACHE",
+    "FEATURE_DTYPE",
+    "FEATURE_LIMIT",
+    "IMAGE_TOWER",
+    "ROOT",
+    "RUNS_DIR",
+    "TEXT_MEMORY",
+)
 KNOWN = {DISABLE, STRICT} | {PREFIX + name for name in _OTHERS}
 # Rich, typer and shutil read these, and each fails in a way of its own on what is no width.
 _SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")

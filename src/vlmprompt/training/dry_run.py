@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.features import feature_bytes
 from vlmprompt.backbones.types import ImageFeatures, TextFeatures
+from vlmprompt.backbones.unrecorded import plainly
 from vlmprompt.config.models import RunConfig, Runtime
 from vlmprompt.errors import CapabilityError
 from vlmprompt.methods.contract import PromptMethod
@@ -208,9 +209,10 @@ def _backward(value: Tensor) -> None:
 def _flops(compute: Callable[[], Tensor]) -> int:
     """Floating-point operations of a computation and its backward pass (a multiplication and an addition are 2).
 
-    Attention runs as plain products here: fused kernels differ between machines, and some are not counted.
+    Attention and linear maps run as plain products here: fused kernels differ between machines, and some are not
+    counted.
     """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with plainly(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         _backward(compute())
     return int(counter.get_total_flops())
 

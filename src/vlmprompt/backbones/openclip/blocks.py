@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from vlmprompt.backbones.adapting import BRANCHES, BlockDeltas, Place
 from vlmprompt.backbones.openclip.frozen import frozen_block
 from vlmprompt.backbones.text.frozen import FrozenBlock
+from vlmprompt.backbones.unrecorded import LinearMap, plain_linear
 
 QUICK_GELU = 1.702
 # What a block is made of; see `unfit`.
@@ -29,10 +30,12 @@ class ResidualBlock:
 
     Args:
         block: the module; whether it is of this kind says `unfit`.
+        linear: how its linear maps run.
     """
 
-    def __init__(self, block: Any) -> None:
+    def __init__(self, block: Any, linear: LinearMap = plain_linear) -> None:
         self._block = block
+        self._linear = linear
 
     @cached_property
     def places(self) -> Mapping[str, Place]:
@@ -118,12 +121,13 @@ class ResidualBlock:
         attn, width = self._block.attn, normed.shape[-1]
         rows = slice(parts.start * width, parts.stop * width)
         bias = attn.in_proj_bias
-        projected = F.linear(normed, attn.in_proj_weight[rows], None if bias is None else bias[rows])
+        projected = self._linear(normed, attn.in_proj_weight[rows], None if bias is None else bias[rows])
         return projected.unflatten(-1, (parts.stop - parts.start, attn.num_heads, -1))
 
     def _out(self, heads: Tensor) -> Tensor:
         """The output projection: (*,T,D)."""
-        return self._block.attn.out_proj(heads)
+        out = self._block.attn.out_proj
+        return self._linear(heads, out.weight, out.bias)
 
     def _attended(self, x: Tensor, attended: Tensor) -> Tensor:
         """The attention branch with its residual."""
@@ -131,7 +135,7 @@ class ResidualBlock:
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         """The MLP branch with its residual."""
-        return x + self._block.ls_2(_mlp(self._block.mlp, self._block.ln_2(x)))
+        return x + self._block.ls_2(_mlp(self._block.mlp, self._block.ln_2(x), self._linear))
 
 
 class AdaptedBlock(ResidualBlock):
@@ -173,7 +177,7 @@ class AdaptedBlock(ResidualBlock):
     def _mlp(self, x: Tensor) -> Tensor:
         layers = self._block.mlp
         if "fc" not in self._own and "proj" not in self._own:
-            return _mlp(layers, x)
+            return _mlp(layers, x, self._linear)
         hidden = layers.gelu(self._own.add({"fc": slice(None)}, x, layers.c_fc(x)))
         return self._own.add({"proj": slice(None)}, hidden, layers.c_proj(hidden))
 
@@ -199,17 +203,20 @@ def unfit_any(blocks: Iterable[nn.Module]) -> str | None:
     return next((reason for block in blocks if (reason := unfit(block)) is not None), None)
 
 
-def _mlp(layers: Any, x: Tensor) -> Tensor:
+def _mlp(layers: Any, x: Tensor, linear: LinearMap) -> Tensor:
     """A block's MLP.
 
     QuickGELU x*sigmoid(1.702x) runs as silu(1.702x)/1.702: one fused kernel and one saved tensor instead of
     three, with both factors applied where the tensor is narrow.
     """
-    if type(layers.gelu).__name__ != "QuickGELU":
-        return layers(x)
     fc, proj = layers.c_fc, layers.c_proj
-    hidden = F.silu(F.linear(x * QUICK_GELU, fc.weight, fc.bias * QUICK_GELU))
-    return torch.add(proj.bias, F.linear(hidden, proj.weight), alpha=1 / QUICK_GELU)
+    if type(layers.gelu).__name__ == "QuickGELU":
+        hidden = linear(x * QUICK_GELU, fc.weight, fc.bias * QUICK_GELU, "silu")
+        return torch.add(proj.bias, linear(hidden, proj.weight), alpha=1 / QUICK_GELU)
+    if type(layers.gelu) is nn.GELU:
+        hidden = linear(x, fc.weight, fc.bias, "gelu" if layers.gelu.approximate == "none" else "gelu_tanh")
+        return linear(hidden, proj.weight, proj.bias)
+    return layers(x)
 
 
 def unfit(block: nn.Module) -> str | None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmprompt.backbones.openclip.blocks import residual_blocks, unfit_any
+from vlmprompt.backbones.openclip.blocks import unfit_any
+from vlmprompt.backbones.openclip.image_blocks import frozen_blocks
 from vlmprompt.backbones.types import LocalKind
 from vlmprompt.backbones.vision.tower import ImageBlock
 
@@ -27,7 +28,7 @@ class ClassTokenViT:
 
     def __init__(self, visual: Any, joint_dim: int) -> None:
         self._visual = visual
-        self.blocks: Sequence[ImageBlock] = residual_blocks(visual.transformer.resblocks)
+        self.blocks: Sequence[ImageBlock] = frozen_blocks(visual.transformer.resblocks)
         self.width = int(visual.class_embedding.shape[-1])
         self.joint_dim = joint_dim
         self.grid: tuple[int, int] = tuple(visual.grid_size)

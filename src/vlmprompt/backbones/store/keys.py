@@ -19,6 +19,7 @@ import torch
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.extraction import Extraction, FeatureReader, Part
 from vlmprompt.backbones.types import ImageNeeds
+from vlmprompt.backbones.unrecorded import is_fast
 from vlmprompt.data.contents import file_state, image_key, says_which
 from vlmprompt.data.images import VERSION
 from vlmprompt.data.records import Record
@@ -88,12 +89,13 @@ def _tower(backbone: Backbone) -> dict[str, Any]:
 
 
 def _device(device: torch.device) -> str:
-    """What rounds otherwise: cards of other names, other instructions of a CPU, other numbers of threads."""
+    """What rounds otherwise: cards of other names, other instructions of a CPU, numbers of threads, linear maps."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return device.type
-    return f"cpu, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    maps = "packed" if is_fast() else "plain"
+    return f"cpu, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {maps}"
 
 
 @cache
