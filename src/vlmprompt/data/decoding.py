@@ -10,7 +10,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -31,8 +31,7 @@ IN_PROCESS = 64
 IN_PROCESS_SPAWN = 4096
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """An image's place in a pass.
 
     Attributes:
