@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+import open_clip
 from safetensors.torch import save_file
 
 from benchmarks.frame import Mark, Row
-from vlmprompt.api import load_backbone
 
 TRAIN = ["-m", "vlmprompt", "train", "--method", "coop", "--data", "doodles", "--shots", "1", "--set", "max_steps=1"]
 HEAVY = ("torch._dynamo", "torchvision", "open_clip", "timm", "transformers")
@@ -54,7 +54,7 @@ def _train(place: Path, repeats: int) -> Row:
 
 def _weights(place: Path, repeats: int) -> Row:
     file = place / "weights.safetensors"
-    save_file(load_backbone(ARCHITECTURE, random_weights=0).model.state_dict(), file)
+    save_file(open_clip.create_model(ARCHITECTURE).state_dict(), file)
     line = ["-c", LOAD, f"{ARCHITECTURE}/{file}"]
     times = [[cpu_s(line, place / f"load-{n}") for _ in range(2)] for n in range(repeats)]
     first_s, again_s = (median(column) for column in zip(*times, strict=True))

@@ -10,7 +10,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -31,17 +31,16 @@ IN_PROCESS = 64
 IN_PROCESS_SPAWN = 4096
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """An image's place in a pass.
 
     Attributes:
-        index: of its record.
+        position: of its record.
         again: how often the record came before.
         seed: of random transforms, with the two; nothing else decides what a view shows.
     """
 
-    index: int
+    position: int
     again: int = 0
     seed: tuple[int, ...] = ()
 
@@ -160,7 +159,7 @@ class _Images(TorchDataset[Any]):
         self._view_of = transform.pixels if isinstance(transform, TowerTransform) else transform
 
     def __getitem__(self, place: Place) -> _Item | _Failure:
-        record = self._records[place.index]
+        record = self._records[place.position]
         try:
             image = read_image(record)
         except InputError as error:
@@ -170,7 +169,7 @@ class _Images(TorchDataset[Any]):
         else:
             views = [self._view(image, place, view) for view in range(self._views)]
             pixels = views[0] if self._views == 1 else torch.stack(views)
-        return pixels, record.label, place.index, GUESSED in image.info
+        return pixels, record.label, place.position, GUESSED in image.info
 
     def _view(self, image: Image.Image, place: Place, view: int) -> Tensor:
         """One view of an image; further ones have seeds that no position can give, as theirs holds a number below 0."""
@@ -178,7 +177,7 @@ class _Images(TorchDataset[Any]):
         if isinstance(self._transform, TowerTransform) and not self._transform.random:
             return make(image)
         seed = (*place.seed, -view) if view else place.seed
-        parts = (*seed, place.index, place.again) if place.again else (*seed, place.index)
+        parts = (*seed, place.position, place.again) if place.again else (*seed, place.position)
         with torch.random.fork_rng(devices=[]):
             # The CPU generator alone: torch.manual_seed would also seed CUDA's, which is not restored.
             torch.default_generator.manual_seed(mixed_seed(*parts))

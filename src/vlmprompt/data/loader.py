@@ -117,10 +117,10 @@ class ImageReader:
         """See `Decoder.read`; images that were read before are not read again."""
         kept, records = self._remembered, self._records
         assert kept is not None
-        missing = set(kept.missing([place.index for batch in batches for place in batch]))
+        missing = set(kept.missing([place.position for batch in batches for place in batch]))
         first: list[list[Place]] = []  # of each batch, what no earlier one reads
         for batch in batches:
-            new = {place.index: place for place in batch if place.index in missing}
+            new = {place.position: place for place in batch if place.position in missing}
             missing -= new.keys()
             first.append(list(new.values()))
         decoded = self._decoder.read([places for places in first if places])
@@ -129,7 +129,7 @@ class ImageReader:
                 images_B3HW, _, index_B = next(decoded)
                 for index, pixels_3HW in zip(index_B.tolist(), images_B3HW, strict=True):
                     kept.put(index, pixels_3HW.clone())  # its own memory: the batch's is shared with a worker
-            indices = [place.index for place in batch]
+            indices = [place.position for place in batch]
             labels_B = torch.tensor([records[index].label for index in indices])
             images_B3HW = torch.stack([kept[index] for index in indices])
             ready = [images_B3HW, labels_B, torch.tensor(indices)]
