@@ -8,6 +8,7 @@ stands our pass as it is where gradients are recorded.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import open_clip
@@ -60,7 +61,7 @@ def _rows(repeats: int) -> list[Row]:
     reference = theirs()
     errors = {run: relative_error(run(), reference) for run in (pooled, local)}
     plain()
-    runs = dict.fromkeys((theirs, pooled, local, plain), repeats)
+    runs: dict[Callable[[], object], int] = dict.fromkeys((theirs, pooled, local, plain), repeats)
     theirs_s, pooled_s, local_s, plain_s = side_by_side(runs, time.process_time)
     found = zip(NEEDS, (pooled, local), (pooled_s, local_s), strict=True)
     return [_row(name, theirs_s, seconds, plain_s, errors[run]) for name, run, seconds in found]
