@@ -77,6 +77,11 @@ def register_suites(register: Register) -> None:
     suites = "vlmprompt.evaluation.suites"
     register("accuracy", target=f"{suites}.accuracy:AccuracySuite", summary="accuracy on the test split")
     register(
+        "validation",
+        target=f"{suites}.validation:ValidationSuite",
+        summary="accuracy on the val split, to choose settings by",
+    )
+    register(
         "base-to-new",
         target=f"{suites}.base_to_new:BaseToNewSuite",
         summary="accuracy on the base and the new half of the classes, and their harmonic mean",
