@@ -119,7 +119,7 @@ def test_validation_is_measured_on_the_val_split_alone(tiny_backbone: Backbone, 
     run = load_run(folder)
     method, dataset = run.build_method(tiny_backbone), run.load_dataset(runtime(tmp_path))
     transform = tiny_backbone.transform(train=False)
-    right = {label: 0 for label in range(4)}
+    right = dict.fromkeys(range(4), 0)
     for record in dataset.splits["val"]:
         right[record.label] += int(method(transform(read_image(record))[None]).logits.argmax()) == record.label
     assert set(rows) == {"top1", "mean_per_class"}
