@@ -90,6 +90,11 @@ def register_suites(register: Register) -> None:
         "ood", target=f"{suites}.ood:OodSuite", summary="how well images of other things are told from the test split"
     )
     register("pointing", target=f"{suites}.pointing:PointingSuite", summary="whether local prompts look at the object")
+    register(
+        "parameters",
+        target=f"{suites}.parameters:ParametersSuite",
+        summary="how many numbers a method trains, and their share of the towers'",
+    )
     register("prompts", target=f"{suites}.prompts:PromptsSuite", summary="how alike the prompts of a method are")
     register("few-shot", target=f"{suites}.few_shot:FewShotSuite", summary="accuracy as a curve over shots")
     register(
