@@ -105,8 +105,7 @@ def build_method(
 
 def as_exact(method: PromptMethod, backbone: Backbone) -> PromptMethod:
     """The method with its own numbers in float64 where the towers are: what is multiplied has one type."""
-    exact = next(backbone.model.parameters()).dtype == torch.float64
-    return method.double() if exact else method
+    return method.double() if backbone.dtype == torch.float64 else method
 
 
 def written_for(method: PromptMethod, template: str) -> PromptMethod:
