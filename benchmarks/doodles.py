@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.frame import Mark, Row, side_by_side
-from vlmprompt.data.doodles.domains import DOMAINS
-from vlmprompt.data.doodles.pictures import COUNTS, members, picture
+from vlmprompt.doodles.domains import DOMAINS
+from vlmprompt.doodles.pictures import COUNTS, members, picture
 from vlmprompt.methods.logistic import Regression
 
 STRENGTHS = (0.01, 0.1, 1.0)  # of the probe; the best one counts

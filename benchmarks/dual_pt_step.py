@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmarks.frame import Mark, Row, side_by_side
 from vlmprompt.api import ImageFeatures, PromptMethod, TransportCaps, build_method, load_backbone, transport_plan
-from vlmprompt.data.doodles.pictures import members, picture
+from vlmprompt.doodles.pictures import members, picture
 
 IMAGES, STEPS = 32, 20
 ALPHA, LAMBDA = 0.2, 0.1  # the method's own

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from pretraining.captions import GROUND_PATTERNS
 from pretraining.grammar import UNITS, Scene, draw_scene, scene_drawing
-from vlmprompt.data.doodles import backgrounds
-from vlmprompt.data.doodles.colours import COLOURS, RGB, varied
-from vlmprompt.data.doodles.drawing import Drawing
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.figure import Figure, Pose, figure, placed, posed
-from vlmprompt.data.doodles.geometry import Ring, grow
-from vlmprompt.data.doodles.ink import CANVAS, FINE, Ink, Pixels, blank, draw_figure, pixels
-from vlmprompt.data.doodles.parse import GROUPS, drawings
+from vlmprompt.doodles import backgrounds
+from vlmprompt.doodles.colours import COLOURS, RGB, varied
+from vlmprompt.doodles.drawing import Drawing
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.figure import Figure, Pose, figure, placed, posed
+from vlmprompt.doodles.geometry import Ring, grow
+from vlmprompt.doodles.ink import CANVAS, FINE, Ink, Pixels, blank, draw_figure, pixels
+from vlmprompt.doodles.parse import GROUPS, drawings
 
 MIDDLE = (CANVAS / 2, CANVAS / 2)
 _POSE = Pose(turn=0.8, squash=0.1, shear=0.09, warp=1.6)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from pretraining.grammar import COUNTS, PATTERNS, PLURALS, RELATIONS, SHAPES, Group, Scene
-from vlmprompt.data.doodles.colours import COLOURS
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.parse import GROUPS, drawings
+from vlmprompt.doodles.colours import COLOURS
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.parse import GROUPS, drawings
 
 # Of CLIP's ImageNet templates, those that can be said of drawings, and a few plain ones.
 TEMPLATES = (

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlmprompt.backbones.doodle_clip.parts import IDS, MEAN, ROWS, SPREAD
+from vlmprompt.doodles.clip.parts import IDS, MEAN, ROWS, SPREAD
 
 _TEXT = ("transformer.", "ln_final.", "positional_embedding", "text_projection")
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vlmprompt.data.doodles.colours import COLOURS
-from vlmprompt.data.doodles.drawing import Drawing, Fill, Jitter, Part, Shape
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Ring, arc, ellipse, grow, move, rectangle, smooth, star, stroke, turn
+from vlmprompt.doodles.colours import COLOURS
+from vlmprompt.doodles.drawing import Drawing, Fill, Jitter, Part, Shape
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.geometry import Ring, arc, ellipse, grow, move, rectangle, smooth, star, stroke, turn
 
 UNITS = 100.0  # of a drawing's coordinates: the side of a picture
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.data.doodles.domains import DOMAINS
-from vlmprompt.data.doodles.parse import GROUPS
-from vlmprompt.data.doodles.pictures import COUNTS, DEFAULT_DOMAIN, members, picture
+from vlmprompt.doodles.domains import DOMAINS
+from vlmprompt.doodles.parse import GROUPS
+from vlmprompt.doodles.pictures import COUNTS, DEFAULT_DOMAIN, members, picture
 from vlmprompt.methods.logistic import Regression
 
 TEMPLATE = "a photo of a {}."

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.backbones.doodle_clip.parts import TEXT, VISION, architecture
 from vlmprompt.backbones.openclip.blocks import residual_blocks
 from vlmprompt.backbones.openclip.build import clip_model
+from vlmprompt.doodles.clip.parts import TEXT, VISION, architecture
 
 CONTEXT = int(TEXT["context_length"])
 _BUCKETS = 4

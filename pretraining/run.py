@@ -24,7 +24,7 @@ from pretraining.model import Words, build
 from pretraining.scenes import Scenes, Shares
 from pretraining.train import Recipe, train
 from vlmprompt.backbones.load import load_backbone
-from vlmprompt.data.doodles.pictures import VERSION
+from vlmprompt.doodles.pictures import VERSION
 
 SEED = 0
 PER_CLASS, SCENES = 224, 6144
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--only", choices=["vit", "resnet", "tables"], help="one of the steps (default: all)")
     parser.add_argument("--work", type=Path, default=Path("pretraining-out"), help="logs and states of the training")
     args = parser.parse_args()
-    weights = Path(str(files("vlmprompt.backbones.doodle_clip")))
+    weights = Path(str(files("vlmprompt.doodles.clip")))
     wanted = [args.only] if args.only else ["vit", "resnet", "tables"]
     if wanted != ["tables"]:
         words = Words(vocabulary())

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from pretraining.bank import Bank, Plain
 from pretraining.captions import GROUND_PATTERNS, Facts, Mix, caption
-from vlmprompt.data.doodles.colours import COLOURS
-from vlmprompt.data.doodles.draws import Draws
+from vlmprompt.doodles.colours import COLOURS
+from vlmprompt.doodles.draws import Draws
 
 SIDE = 64
 _NEAR = 120.0  # of 765: a background closer than this to the object's colours is avoided

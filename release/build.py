@@ -13,7 +13,7 @@ from pathlib import Path
 from release.commands import ReleaseError, run
 
 # Of the repository, what no source distribution needs.
-LEFT_OUT = (".gitignore", ".ci/", ".github/")
+LEFT_OUT = (".gitignore",)
 
 
 @dataclass(frozen=True)

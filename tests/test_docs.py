@@ -107,6 +107,13 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert [f"{document.name}: {target}" for document, target in links if not (document.parent / target).exists()] == []
 
 
+def test_every_page_is_in_the_table_of_contents() -> None:
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    contents = index.partition("| to | read |")[2].partition("\n\n")[0]
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert pages == {target for target in re.findall(r"\]\(([^)]+)\)", contents) if "/" not in target}
+
+
 def carry_out(document: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command of a document's transcript, in order, in the working directory; each prints what is shown.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "open_clip", "openai", "pandas", "numpy", "pydantic", "rich.progress")
-LIGHT = ["api", "builtin", "compatibility", "entry_modules", "errors", "hookspecs", "plugins", "progress", "registry"]
+LIGHT = [
+    *("api", "builtin", "compatibility", "doodles", "entry_modules", "errors", "hookspecs", "plugins", "progress"),
+    "registry",
+]
+# A record is told apart by its contents; hooks and what is made of a method speak of methods; runs predict.
+FOR_TYPES_ALONE = [
+    ("data.contents", "data.records"),
+    ("methods.groups", "methods.contract"),
+    ("methods.streaming", "methods.contract"),
+    ("methods.contract", "methods.frozen"),
+    ("training.predicting", "training.runs"),
+    ("training.own_images", "training.runs"),
+]
 CLI = sorted(path.stem for path in (ROOT / "src/vlmprompt/cli").glob("*.py") if path.stem != "__init__")
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 
@@ -84,6 +97,27 @@ def test_a_plugin_is_named_wherever_it_must_be(folder: Path) -> None:
     assert package in sources["Plugins import the public surface alone"]
     unknown = next(c for c in linter["contracts"] if c["name"] == "The core knows no plugin")
     assert package in unknown["forbidden_modules"]
+
+
+def test_no_module_imports_itself_through_others_but_where_types_alone_do() -> None:
+    """Imports inside functions and for type checkers count; no circle beyond those that these arrows close."""
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph("vlmprompt", exclude_type_checking_imports=False, cache_dir=None)
+    graph.remove_module("vlmprompt.api")  # which lists everything, for type checkers alone
+    arrows = {(f"vlmprompt.{one}", f"vlmprompt.{other}") for one, other in FOR_TYPES_ALONE}
+    imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert [(one, other) for one, other in arrows if other not in imported[one]] == []
+    for one, other in arrows:
+        imported[one].remove(other)
+    TopologicalSorter(imported).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_built_in_world_is_kept_from_every_module_but_the_api() -> None:
+    package = ROOT / "src/vlmprompt"
+    modules = {p.stem for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()} - {"__init__"}
+    contracts = project(ROOT)["tool"]["importlinter"]["contracts"]
+    (forbidden,) = [c["forbidden_modules"] for c in contracts if c.get("source_modules") == ["vlmprompt.doodles"]]
+    assert set(forbidden) == {f"vlmprompt.{name}" for name in modules - {"api", "doodles"}}
 
 
 def test_the_version_is_said_the_same_everywhere() -> None:

@@ -30,7 +30,7 @@ def test_the_lowest_versions_are_the_lower_bounds(tmp_path: Path) -> None:
 
 def built(place: Path, *, sdist: list[str], wheel: list[str]) -> Built:
     """A source of two files, and archives that hold some."""
-    for name in ("src/vlmprompt/a.py", "tests/test_a.py", ".ci/run"):
+    for name in ("src/vlmprompt/a.py", "tests/test_a.py", ".gitignore"):
         (place / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (place / "source" / name).write_text("")
     (place / "dist").mkdir()

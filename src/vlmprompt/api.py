@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.deltas import Norm as Norm
     from vlmprompt.backbones.deltas import TowerDeltas as TowerDeltas
     from vlmprompt.backbones.load import load_backbone as load_backbone
+    from vlmprompt.backbones.openclip.build import clip_model as clip_model
+    from vlmprompt.backbones.openclip.tokens import bpe_tokenizer as bpe_tokenizer
+    from vlmprompt.backbones.precision import Precision as Precision
     from vlmprompt.backbones.text.engine import TextEngine as TextEngine
     from vlmprompt.backbones.text.tower import TextTower as TextTower
     from vlmprompt.backbones.text.tower import Words as Words
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from vlmprompt.data.images import read_image as read_image
     from vlmprompt.data.load import DatasetReader as DatasetReader
     from vlmprompt.data.load import load_dataset as load_dataset
+    from vlmprompt.data.names import read_names as read_names
     from vlmprompt.data.preprocess import PreprocessConfig as PreprocessConfig
     from vlmprompt.data.records import Dataset as Dataset
     from vlmprompt.data.records import ImageSource as ImageSource
@@ -60,6 +64,7 @@ if TYPE_CHECKING:
     from vlmprompt.describe.provider import Question as Question
     from vlmprompt.describe.provider import Reply as Reply
     from vlmprompt.describe.provider import RequestError as RequestError
+    from vlmprompt.describe.templates import unasked as unasked
     from vlmprompt.errors import CapabilityError as CapabilityError
     from vlmprompt.errors import IncompleteError as IncompleteError
     from vlmprompt.errors import InputError as InputError
@@ -74,7 +79,6 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.contract import Measurement as Measurement
     from vlmprompt.evaluation.contract import MetricValue as MetricValue
     from vlmprompt.evaluation.contract import Reading as Reading
-    from vlmprompt.evaluation.contract import Subject as Subject
     from vlmprompt.evaluation.contract import Suite as Suite
     from vlmprompt.evaluation.contract import impossible as impossible
     from vlmprompt.evaluation.contract import missing as missing
@@ -89,6 +93,7 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.runner import evaluate as evaluate
     from vlmprompt.evaluation.scored import Scored as Scored
     from vlmprompt.evaluation.scored import score_split as score_split
+    from vlmprompt.evaluation.subject import Subject as Subject
     from vlmprompt.evaluation.untrained import evaluate_method as evaluate_method
     from vlmprompt.explain import explain as explain
     from vlmprompt.export.work import Exported as Exported

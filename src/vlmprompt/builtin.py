@@ -1,8 +1,6 @@
-"""What the core itself provides, through the same hooks as any plugin."""
+"""What the core itself provides, through the same hooks as any plugin; the built-in world is `vlmprompt.doodles`."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from vlmprompt.hookspecs import Register, hookimpl
 
@@ -35,14 +33,6 @@ def register_backbones(register: Register) -> None:
         target="vlmprompt.backbones.openclip.loader:OpenClipLoader",
         summary="any open_clip architecture and tag, a local checkpoint, or hf-hub:<repository>",
     )
-    weights = Path(__file__).parent / "backbones" / "doodle_clip"
-    for name, file, tower in (("doodle-clip", "vit", "ViT"), ("doodle-clip-rn", "resnet", "ResNet")):
-        if (weights / f"{file}.safetensors").exists():  # the ResNet's are not shipped yet
-            register(
-                name,
-                target="vlmprompt.backbones.doodle_clip.loader:DoodleClipLoader",
-                summary=f"small CLIP with a {tower}, trained on drawings; built in, nothing is downloaded",
-            )
 
 
 @hookimpl
@@ -58,17 +48,6 @@ def register_datasets(register: Register) -> None:
     register(
         "hf", target="vlmprompt.data.hub.reader:HubReader", summary="a Hugging Face data set, by name or saved on disk"
     )
-    for name, cls, summary in (
-        ("doodles", "DoodlesReader", "built in: 64 drawn classes; doodles:sketch and other domains"),
-        ("doodles-animals", "AnimalsReader", "built in: the 16 animals of doodles"),
-        ("doodles-food", "FoodReader", "built in: the 16 kinds of food of doodles"),
-        ("doodles-places", "PlacesReader", "built in: the 16 vehicles and buildings of doodles"),
-        ("doodles-things", "ThingsReader", "built in: the 16 things of the house of doodles"),
-        ("doodles-unseen", "UnseenReader", "built in: 16 drawn classes beside doodles, near outliers"),
-        ("doodles-textures", "TexturesReader", "built in: patterns, far outliers"),
-        ("doodles-glyphs", "GlyphsReader", "built in: letters and digits, far outliers"),
-    ):
-        register(name, target=f"vlmprompt.data.doodles.reader:{cls}", summary=summary)
 
 
 @hookimpl
@@ -131,7 +110,6 @@ def register_llm_providers(register: Register) -> None:
     for name, cls, summary in (
         ("openai", "OpenAIProvider", "asks any server that speaks OpenAI's chat completions"),
         ("file", "FileProvider", "imports descriptions that others have published"),
-        ("parts", "PartsProvider", "names the parts that the built-in classes are drawn of"),
     ):
         module = f"vlmprompt.describe.providers.{name}"
         config = cls.replace("Provider", "Config")

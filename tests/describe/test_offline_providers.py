@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from vlmprompt.data.doodles.pictures import members
 from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.describe.order import Order, Summary
 from vlmprompt.describe.providers.file import _is_sentence
 from vlmprompt.describe.service import describe_classes
 from vlmprompt.describe.work import ClassList
+from vlmprompt.doodles.pictures import members
 from vlmprompt.errors import InputError, UsageError
 
 ROOT = Path(__file__).parents[2]

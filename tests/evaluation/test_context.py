@@ -16,8 +16,8 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError
 from vlmprompt.evaluation import images as images_module
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.images import ImageBank
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.coop import CoOp, CoOpConfig

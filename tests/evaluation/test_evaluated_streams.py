@@ -22,11 +22,11 @@ from vlmprompt.config.models import RunConfig
 from vlmprompt.data.records import Dataset, Record
 from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.grid import Grid
 from vlmprompt.evaluation.keys import key_of
 from vlmprompt.evaluation.runner import evaluate
 from vlmprompt.evaluation.scored import score_split
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.subjects import shots_and_seed
 from vlmprompt.evaluation.suites.accuracy import AccuracySuite
 from vlmprompt.evaluation.suites.prompts import PromptsSuite

@@ -47,7 +47,7 @@ PROMISED = [
 
 @pytest.mark.parametrize("name", [name for name in api.__all__ if name not in ("hookimpl", "VERSION")])
 def test_every_name_can_be_imported(name: str) -> None:
-    aliases = {"ClassPosition": "Literal", "TextTemplate": "Annotated"}  # of types
+    aliases = {"ClassPosition": "Literal", "Precision": "Literal", "TextTemplate": "Annotated"}  # of types
     assert getattr(api, name).__name__ == aliases.get(name, name)
 
 

@@ -12,10 +12,10 @@ from pretraining.captions import OTHER_NAMES, Facts, Mix, caption, frequency, gr
 from pretraining.grammar import COUNTS, PATTERNS, RELATIONS, SHAPES, Group, Scene, draw_group, draw_scene, scene_drawing
 from pretraining.model import Words
 from pretraining.scenes import Scenes
-from vlmprompt.data.doodles.colours import COLOURS
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.figure import figure
-from vlmprompt.data.doodles.parse import GROUPS, drawings
+from vlmprompt.doodles.colours import COLOURS
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.figure import figure
+from vlmprompt.doodles.parse import GROUPS, drawings
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from pretraining.model import (
 )
 from pretraining.scenes import Scenes
 from pretraining.train import Recipe, read_log, train
-from vlmprompt.backbones.doodle_clip.parts import IDS, ROWS, token_table
+from vlmprompt.doodles.clip.parts import IDS, ROWS, token_table
 
 RECIPE = Recipe(seed=0, steps=3, batch=12, warmup=2, full_from=0.7)
 TEXTS = ("a photo of a frog.", "two red stars above a blue square", "an animal with long hind legs")

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from vlmprompt.backbones.types import Shaped
+from vlmprompt.backbones.shaped import Shaped
 
 Activation = Literal["relu", "gelu", "quick_gelu", "none"]
 _MIX = 0x9E3779B97F4A7C15  # odd, so that multiples of it spread over all 64 bits

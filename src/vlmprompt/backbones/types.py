@@ -8,17 +8,16 @@ or after the projection), d_v image-tower width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlmprompt.backbones.deltas import TowerDeltas
+from vlmprompt.backbones.shaped import Shaped, shape_of
 from vlmprompt.config.models import ClassPosition as ClassPosition
-
-if TYPE_CHECKING:
-    from vlmprompt.backbones.deltas import TowerDeltas
 
 LocalKind = Literal["value_block", "tokens", "value_only", "value_attention"]
 SpaceKind = Literal["pre_proj", "joint"]
@@ -40,22 +39,6 @@ def exact(values: Tensor) -> Tensor:
 def unit(features: Tensor) -> Tensor:
     """L2-normalised over the last dimension, in fp32 or better whatever the towers run in."""
     return F.normalize(at_least_float(features), dim=-1)
-
-
-class Shaped:
-    """Base of dataclasses of tensors, which show shapes (of a scalar its value): nobody reads a batch's numbers."""
-
-    def __repr__(self) -> str:
-        shown = [f"{f.name}={_shape(getattr(self, f.name))}" for f in fields(self)]  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def _shape(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return str(tuple(value.shape)) if value.ndim else f"{value.item():.4g}"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {_shape(own)}" for key, own in value.items()) + "}"
-    return repr(value)
 
 
 @dataclass(frozen=True)
@@ -173,7 +156,7 @@ class VisualPrompts(Mapping[int, Tensor]):
 
     def __repr__(self) -> str:
         deltas = "" if self.deltas is None else f", deltas={self.deltas!r}"
-        return f"VisualPrompts({_shape(self._layers)}{deltas})"
+        return f"VisualPrompts({shape_of(self._layers)}{deltas})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -48,6 +48,16 @@ class Template:
         return self.text.replace(CLASS, question_name(class_name))
 
 
+def unasked(name: str, kind: Kind = "phrase") -> Template:
+    """What stands in a template's place where nothing is asked in words: the text is the description alone.
+
+    Args:
+        name: goes into file names.
+        kind: "phrase" or "sentence", what the descriptions are.
+    """
+    return Template(name, AS_IT_IS, kind)
+
+
 def question_name(class_name: str) -> str:
     """A class name as a question spells it: underscores are spaces, and what no one sees is gone."""
     return " ".join(visible(class_name.replace("_", " ")).split())

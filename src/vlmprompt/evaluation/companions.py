@@ -11,7 +11,8 @@ from statistics import fmean
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import UsageError, VlmPromptError, did_you_mean
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import KINDS, Cell, Measurement, MetricValue, Reading, missing
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Reading, missing
+from vlmprompt.evaluation.subject import KINDS
 
 MEAN = "mean"
 Measure = Callable[[Dataset], Measurement]

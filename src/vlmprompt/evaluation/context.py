@@ -18,8 +18,8 @@ from vlmprompt.data.load import load_measured, load_outliers
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import choose, describe
 from vlmprompt.errors import CapabilityError, InputError
-from vlmprompt.evaluation.contract import KINDS, Subject
 from vlmprompt.evaluation.images import ImageBank, Predictions
+from vlmprompt.evaluation.subject import KINDS, Subject
 from vlmprompt.methods.build import description_use
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.frozen import FrozenMethod

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.errors import Interrupted
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Subject
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.units import Unit
 from vlmprompt.methods.build import method_type
 from vlmprompt.methods.contract import PromptMethod

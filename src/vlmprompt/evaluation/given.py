@@ -9,7 +9,8 @@ from typing import Any
 
 from vlmprompt.digests import digest_of
 from vlmprompt.errors import PluginError
-from vlmprompt.evaluation.contract import KINDS, Cell, Measurement, MetricValue, Reading, Subject
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Reading
+from vlmprompt.evaluation.subject import KINDS, Subject
 from vlmprompt.registry import Entry
 from vlmprompt.results.details import Details
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from vlmprompt.config.models import FeatureDtype
 from vlmprompt.digests import digest_of
 from vlmprompt.distributions import code_version
-from vlmprompt.evaluation.contract import Cell, Subject, Suite
+from vlmprompt.evaluation.contract import Cell, Suite
 from vlmprompt.evaluation.streams import stream_parts
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.variants import unusual
 from vlmprompt.plugins import CORE, host
 from vlmprompt.results.rows import BACKBONE_DIGEST, DATA, DATA_DIGEST, TEMPERATURE

@@ -19,12 +19,13 @@ from vlmprompt.describe.library import DescriptionFile
 from vlmprompt.errors import InputError
 from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Subject, Suite
+from vlmprompt.evaluation.contract import Suite
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import Measured
 from vlmprompt.evaluation.measuring import Runner
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.scaled import require_scaled
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.subjects import REFERENCES, References, run_subject
 from vlmprompt.methods.score_config import ScoreOptions, require_options
 from vlmprompt.parallel.meeting import current, together

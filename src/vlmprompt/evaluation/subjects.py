@@ -14,8 +14,8 @@ from vlmprompt.config.resolve import resolve
 from vlmprompt.data.records import Dataset
 from vlmprompt.describe.library import DescriptionFile, describe, find
 from vlmprompt.errors import InputError
-from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.resources import Resources
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.variants import differs_in_shots_only, run_level_flags
 from vlmprompt.methods.build import description_use, method_type, template_option
 from vlmprompt.methods.contract import PromptMethod

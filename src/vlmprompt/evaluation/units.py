@@ -10,11 +10,12 @@ from vlmprompt.claims.claim import BusyError
 from vlmprompt.config.models import RunConfig
 from vlmprompt.errors import CapabilityError, InputError, Interrupted
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Subject, Suite
+from vlmprompt.evaluation.contract import Cell, MetricValue, MissingError, Suite
 from vlmprompt.evaluation.failures import reason
 from vlmprompt.evaluation.given import cells_of, measurement_of
 from vlmprompt.evaluation.keys import key_of, listing_of, setup_of
 from vlmprompt.evaluation.streams import stream_note
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.methods.blame import blaming
 from vlmprompt.parallel.failure import PeerError
 from vlmprompt.plugins import host

@@ -16,12 +16,12 @@ from vlmprompt.data.aliases import Aliases
 from vlmprompt.errors import UsageError
 from vlmprompt.evaluation.companions import listed
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Subject
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.measured import load_like
 from vlmprompt.evaluation.measuring import Runner
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import RESULTS_FILE, require_outliers
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.subjects import is_seeded, is_training_free, shots_and_seed
 from vlmprompt.evaluation.variants import train_command
 from vlmprompt.methods.build import written_for

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vlmprompt.backbones.types import Shaped, exact
+from vlmprompt.backbones.shaped import Shaped
+from vlmprompt.backbones.types import exact
 
 # Local cosines (images x positions x classes) that a streamed score holds at a time.
 STREAM_VALUES = 2**22

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from vlmprompt.backbones.types import Shaped
+from vlmprompt.backbones.shaped import Shaped
 from vlmprompt.errors import CapabilityError
 from vlmprompt.shown import several
 

@@ -11,9 +11,10 @@ from vlmprompt.data.configured import load_run_dataset
 from vlmprompt.data.records import Dataset
 from vlmprompt.errors import InputError, VlmPromptError, did_you_mean
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Subject, Suite
+from vlmprompt.evaluation.contract import Suite
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.evaluation.resources import Resources
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.methods.contract import PromptMethod
 from vlmprompt.methods.score_config import ScoreOptions
 from vlmprompt.progress import SilentProgress

@@ -15,7 +15,7 @@ from vlmprompt.config.aliases import read_aliases
 from vlmprompt.data.names import spellings
 from vlmprompt.describe.lines import Kind, unicode, written
 from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
-from vlmprompt.describe.templates import AS_IT_IS, Template
+from vlmprompt.describe.templates import unasked
 from vlmprompt.errors import InputError, UsageError, did_you_mean
 from vlmprompt.regular import named_path, regular
 
@@ -52,7 +52,7 @@ class FileProvider:
         self._aliases = {} if config.aliases is None else _aliases(config.aliases)
         kind: Kind = _kind(self._texts) if config.kind == "auto" else config.kind
         self.model = unicode(path.stem)
-        self.template = Template(f"{kind}s", AS_IT_IS, kind)
+        self.template = unasked(f"{kind}s", kind)
         self.source = f"{unicode(path.name)}, SHA-256 {digest[:16]}"
         self.notes: list[str] = []
 

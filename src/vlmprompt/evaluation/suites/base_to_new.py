@@ -10,7 +10,8 @@ from vlmprompt.data.records import Dataset
 from vlmprompt.evaluation import metrics
 from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Reading, Subject, impossible
+from vlmprompt.evaluation.contract import Cell, Measurement, MetricValue, Reading, impossible
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.variants import train_command
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, MEAN_OF_H, NEW
 

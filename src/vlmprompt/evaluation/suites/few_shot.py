@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from vlmprompt.evaluation.classified import TOP1, top1_measurement
 from vlmprompt.evaluation.context import Context
-from vlmprompt.evaluation.contract import Cell, Measurement, Reading, Subject, missing
+from vlmprompt.evaluation.contract import Cell, Measurement, Reading, missing
+from vlmprompt.evaluation.subject import Subject
 from vlmprompt.evaluation.variants import train_command
 
 SHOTS = (1, 2, 4, 8, 16)

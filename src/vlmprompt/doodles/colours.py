@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vlmprompt.data.doodles.draws import Draws
+from vlmprompt.doodles.draws import Draws
 
 RGB = tuple[int, int, int]
 

@@ -11,9 +11,9 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from vlmprompt.data.doodles.descriptions import TEMPLATE, description_file
-from vlmprompt.data.doodles.parse import drawings
 from vlmprompt.data.load import load_dataset
+from vlmprompt.doodles.descriptions import TEMPLATE, description_file
+from vlmprompt.doodles.parse import drawings
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "prompts_cache" / "doodles" / "parts--doodles--parts.jsonl"
@@ -22,9 +22,7 @@ KEYS += ["sample", "source"]
 
 
 def test_the_file_is_what_the_drawings_say() -> None:
-    assert FILE.read_text(encoding="utf-8") == description_file(), (
-        f"python -m vlmprompt.data.doodles.descriptions {FILE}"
-    )
+    assert FILE.read_text(encoding="utf-8") == description_file(), f"python -m vlmprompt.doodles.descriptions {FILE}"
 
 
 def test_its_lines() -> None:

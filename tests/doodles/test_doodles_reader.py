@@ -14,16 +14,16 @@ from vlmprompt.backbones.features import extract
 from vlmprompt.backbones.types import ImageNeeds
 from vlmprompt.config.models import Runtime
 from vlmprompt.data import loader as loader_module
-from vlmprompt.data.doodles import picture, reader
-from vlmprompt.data.doodles.domains import DOMAINS
-from vlmprompt.data.doodles.pictures import members
-from vlmprompt.data.doodles.reader import Doodle
 from vlmprompt.data.fewshot import sample
 from vlmprompt.data.images import read_image
 from vlmprompt.data.load import load_dataset
 from vlmprompt.data.loader import ImageLoader
 from vlmprompt.data.preprocess import PreprocessConfig, build_transform
 from vlmprompt.data.records import Dataset, Record
+from vlmprompt.doodles import reader
+from vlmprompt.doodles.domains import DOMAINS
+from vlmprompt.doodles.pictures import members, picture
+from vlmprompt.doodles.reader import Doodle
 from vlmprompt.errors import InputError, UsageError
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vlmprompt.data.doodles.backgrounds import background
-from vlmprompt.data.doodles.colours import COLOURS, varied
-from vlmprompt.data.doodles.domains import Style
-from vlmprompt.data.doodles.drawing import Drawing
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.figure import Figure, figure, placed, posed
-from vlmprompt.data.doodles.ink import CANVAS, SIZE, Ink, Pixels, blank, draw_figure, pixels
-from vlmprompt.data.doodles.parse import drawings
+from vlmprompt.doodles.backgrounds import background
+from vlmprompt.doodles.colours import COLOURS, varied
+from vlmprompt.doodles.domains import Style
+from vlmprompt.doodles.drawing import Drawing
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.figure import Figure, figure, placed, posed
+from vlmprompt.doodles.ink import CANVAS, SIZE, Ink, Pixels, blank, draw_figure, pixels
+from vlmprompt.doodles.parse import drawings
 
 _MOST_COVERED = 0.25  # share of the object that a thing in front may hide
 _MOST_CUT = 2 / 7  # of half the object's side, that may lie beyond the picture

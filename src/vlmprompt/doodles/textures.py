@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from vlmprompt.data.doodles.backgrounds import PATTERNS, Brush, brush_of
-from vlmprompt.data.doodles.colours import COLOURS, distance, varied
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import arc, ellipse, rectangle, star, stroke, turn
-from vlmprompt.data.doodles.ink import CANVAS, SIZE, pixels
-from vlmprompt.data.doodles.render import Rendered
+from vlmprompt.doodles.backgrounds import PATTERNS, Brush, brush_of
+from vlmprompt.doodles.colours import COLOURS, distance, varied
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.geometry import arc, ellipse, rectangle, star, stroke, turn
+from vlmprompt.doodles.ink import CANVAS, SIZE, pixels
+from vlmprompt.doodles.render import Rendered
 
 _APART = 150  # of 765: least difference of the two colours
 _MIDDLE = (CANVAS / 2, CANVAS / 2)

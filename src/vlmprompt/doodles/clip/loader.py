@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlmprompt.backbones.backbone import Backbone, Identity
-from vlmprompt.backbones.doodle_clip.parts import architecture, stored
-from vlmprompt.backbones.openclip.build import clip_model
-from vlmprompt.backbones.openclip.tokens import bpe_tokenizer
-from vlmprompt.backbones.precision import Precision
-from vlmprompt.errors import UsageError
+from vlmprompt.api import Backbone, Identity, Precision, UsageError, bpe_tokenizer, clip_model
+from vlmprompt.doodles.clip.parts import architecture, stored
 
 _IMAGE_TOWERS = {"doodle-clip": "vit", "doodle-clip-rn": "resnet"}
 

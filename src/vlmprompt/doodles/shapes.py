@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlmprompt.data.doodles.drawing import Fill, Shape
-from vlmprompt.data.doodles.geometry import (
+from vlmprompt.api import InputError, did_you_mean
+from vlmprompt.doodles.drawing import Fill, Shape
+from vlmprompt.doodles.geometry import (
     Affine,
     Point,
     Ring,
@@ -34,7 +35,6 @@ from vlmprompt.data.doodles.geometry import (
     stroke,
     turn,
 )
-from vlmprompt.errors import InputError, did_you_mean
 
 FINE_WIDTH = 3.5  # units; thinner strokes have no outline
 FINE_SIZE = 8.0  # units; so for smaller shapes

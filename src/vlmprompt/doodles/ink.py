@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw
 
-from vlmprompt.data.doodles.colours import RGB, shaded
-from vlmprompt.data.doodles.figure import Figure, Mark
+from vlmprompt.doodles.colours import RGB, shaded
+from vlmprompt.doodles.figure import Figure, Mark
 
 SIZE = 64  # pixels, each side of a picture
 FINE = 4  # canvas pixels a pixel

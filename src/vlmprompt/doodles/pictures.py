@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from vlmprompt.data.doodles.domains import DOMAINS, GLYPHS
-from vlmprompt.data.doodles.drawing import Drawing
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.parse import GROUPS, drawings
-from vlmprompt.data.doodles.render import Rendered, render_drawing
-from vlmprompt.data.doodles.textures import TEXTURES, render_texture
-from vlmprompt.errors import InputError, did_you_mean
+from vlmprompt.api import InputError, did_you_mean
+from vlmprompt.doodles.domains import DOMAINS, GLYPHS
+from vlmprompt.doodles.drawing import Drawing
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.parse import GROUPS, drawings
+from vlmprompt.doodles.render import Rendered, render_drawing
+from vlmprompt.doodles.textures import TEXTURES, render_texture
 
 VERSION = 1  # of every pixel; part of each picture's key
 COUNTS: Mapping[str, int] = {"train": 64, "val": 8, "test": 32}  # pictures a class

@@ -1,4 +1,4 @@
-"""Class descriptions from the drawings' parts: `python -m vlmprompt.data.doodles.descriptions FILE` writes them.
+"""Class descriptions from the drawings' parts: `python -m vlmprompt.doodles.descriptions FILE` writes them.
 
 The repository's prompts_cache/doodles/parts--doodles--parts.jsonl is this file; a test compares them.
 """
@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlmprompt.data.doodles.parse import GROUPS, drawings
-from vlmprompt.data.doodles.pictures import VERSION, members
+from vlmprompt.doodles.parse import GROUPS, drawings
+from vlmprompt.doodles.pictures import VERSION, members
 
 TEMPLATE = "{phrase}"  # what is made of a part's phrase: nothing else
 

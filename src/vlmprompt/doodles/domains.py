@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vlmprompt.data.doodles.figure import Pose
+from vlmprompt.doodles.figure import Pose
 
 Range = tuple[float, float]
 

@@ -1,4 +1,4 @@
-"""Contact sheets: `python -m vlmprompt.data.doodles.sheet animals --domain night -o animals.png`.
+"""Contact sheets: `python -m vlmprompt.doodles.sheet animals --domain night -o animals.png`.
 
 "all" shows every class, "domains" some classes in all domains, "outliers" some of each outlier set.
 """
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vlmprompt.data.doodles.domains import DOMAINS
-from vlmprompt.data.doodles.ink import SIZE
-from vlmprompt.data.doodles.parse import GROUPS
-from vlmprompt.data.doodles.pictures import COUNTS, DEFAULT_DOMAIN, OUTLIERS, members, picture
+from vlmprompt.doodles.domains import DOMAINS
+from vlmprompt.doodles.ink import SIZE
+from vlmprompt.doodles.parse import GROUPS
+from vlmprompt.doodles.pictures import COUNTS, DEFAULT_DOMAIN, OUTLIERS, members, picture
 
 _GAP, _NAME = 4, 14  # pixels around a picture, and for its name
 _COLOURS = 128  # of the file: a third of the size, and hardly to be seen

@@ -12,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from vlmprompt.data.doodles.domains import DOMAINS
-from vlmprompt.data.doodles.ink import SIZE
-from vlmprompt.data.doodles.parse import GROUPS
-from vlmprompt.data.doodles.pictures import COUNTS, DEFAULT_DOMAIN, OUTLIERS, VERSION, members, picture
-from vlmprompt.data.doodles.render import Rendered
-from vlmprompt.data.names import read_names
-from vlmprompt.data.records import Dataset, Record
-from vlmprompt.errors import InputError, UsageError, did_you_mean
+from vlmprompt.api import Dataset, InputError, Record, UsageError, did_you_mean, read_names
+from vlmprompt.doodles.domains import DOMAINS
+from vlmprompt.doodles.ink import SIZE
+from vlmprompt.doodles.parse import GROUPS
+from vlmprompt.doodles.pictures import COUNTS, DEFAULT_DOMAIN, OUTLIERS, VERSION, members, picture
+from vlmprompt.doodles.render import Rendered
 
 # Pictures, 12 KB each: the test splits of all domains and outliers (14,496), training (4,096) and val (512) pictures.
 _KEPT = 20_480
@@ -83,7 +81,7 @@ class DoodlesReader:
     domains: Sequence[str] = tuple(DOMAINS)
 
     def look(self, argument: str, *, root: Path | None) -> None:
-        """See `data.load.DatasetReader`."""
+        """See `vlmprompt.api.DatasetReader`."""
         self._check(argument)
 
     def load(self, argument: str, *, root: Path | None, class_names_file: Path | None, split_seed: int) -> Dataset:

@@ -21,11 +21,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from vlmprompt.data.doodles.colours import COLOURS
-from vlmprompt.data.doodles.drawing import DEFAULT_TURN, Drawing, Jitter, Part, Shape
-from vlmprompt.data.doodles.geometry import bounds
-from vlmprompt.data.doodles.shapes import Place, copies, parse_shape
-from vlmprompt.errors import InputError, did_you_mean
+from vlmprompt.api import InputError, did_you_mean
+from vlmprompt.doodles.colours import COLOURS
+from vlmprompt.doodles.drawing import DEFAULT_TURN, Drawing, Jitter, Part, Shape
+from vlmprompt.doodles.geometry import bounds
+from vlmprompt.doodles.shapes import Place, copies, parse_shape
 
 GROUPS = ("animals", "food", "places", "things")
 _DRAWING_KEYS = ("turn", "flip", "colours", "part")

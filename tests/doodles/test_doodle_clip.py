@@ -13,16 +13,16 @@ import torch
 from torch.nn import functional as F
 
 from vlmprompt.backbones.backbone import Backbone
-from vlmprompt.backbones.doodle_clip.loader import DoodleClipLoader
-from vlmprompt.backbones.doodle_clip.parts import token_table
 from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.types import ImageNeeds
-from vlmprompt.data.doodles.pictures import picture
+from vlmprompt.doodles.clip.loader import DoodleClipLoader
+from vlmprompt.doodles.clip.parts import token_table
+from vlmprompt.doodles.pictures import picture
 from vlmprompt.errors import UsageError
 from vlmprompt.methods.build import build_method
 from vlmprompt.plugins import host
 
-FOLDER = files("vlmprompt.backbones.doodle_clip")
+FOLDER = files("vlmprompt.doodles.clip")
 SHIPPED = {"doodle-clip": "vit", "doodle-clip-rn": "resnet"}
 NAMES = tuple(name for name, tower in SHIPPED.items() if (FOLDER / f"{tower}.safetensors").is_file())
 SOME = ("banana", "butterfly", "lighthouse", "scissors", "octopus", "pencil", "house", "donut")

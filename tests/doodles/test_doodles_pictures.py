@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,13 +15,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from vlmprompt.data.doodles import picture
-from vlmprompt.data.doodles.domains import DOMAINS
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.figure import Pose
-from vlmprompt.data.doodles.parse import GROUPS, drawings, parse_drawings
-from vlmprompt.data.doodles.pictures import COUNTS, members
-from vlmprompt.data.doodles.render import render_drawing
+from vlmprompt.doodles.domains import DOMAINS
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.figure import Pose
+from vlmprompt.doodles.parse import GROUPS, drawings, parse_drawings
+from vlmprompt.doodles.pictures import COUNTS, members, picture
+from vlmprompt.doodles.render import render_drawing
 from vlmprompt.errors import InputError
 
 REFERENCE = Path(__file__).parents[1] / "golden" / "doodles.png"
@@ -72,14 +72,18 @@ def test_pixels_never_change() -> None:
 
 def test_other_processes_draw_the_same() -> None:
     code = (
-        "from vlmprompt.data.doodles import picture; from hashlib import sha256; import random; random.seed(5);"
+        "from vlmprompt.doodles.pictures import picture; from hashlib import sha256; import random; random.seed(5);"
         "r = [picture(n, 1, domain=d) for n in ('owl', 'key') for d in ('night', 'paint')];"
         "print(sha256(b''.join(x.image.tobytes() + x.mask.tobytes() for x in r)).hexdigest())"
     )
     here = [picture(name, 1, domain=domain) for name in ("owl", "key") for domain in ("night", "paint")]
     expected = hashlib.sha256(b"".join(r.image.tobytes() + r.mask.tobytes() for r in here)).hexdigest()
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "77"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONHASHSEED": "77"},
     )
     assert found.stdout.strip() == expected
 

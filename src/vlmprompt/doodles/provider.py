@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vlmprompt.data.doodles.parse import GROUPS, drawings
-from vlmprompt.data.doodles.pictures import VERSION
-from vlmprompt.describe.provider import ProviderConfig, Question, Reply, RequestError
-from vlmprompt.describe.templates import AS_IT_IS, Template
+from vlmprompt.api import ProviderConfig, Question, Reply, RequestError, unasked
+from vlmprompt.doodles.parse import GROUPS, drawings
+from vlmprompt.doodles.pictures import VERSION
 
 
 class PartsConfig(ProviderConfig):
@@ -20,7 +19,7 @@ class PartsProvider:
     """The phrases by which the drawings of the built-in classes name their parts; no model is asked."""
 
     online: ClassVar[bool] = False
-    template = Template("parts", AS_IT_IS)
+    template = unasked("parts")
 
     def __init__(self, config: PartsConfig) -> None:
         groups = (*GROUPS, "unseen")

@@ -9,10 +9,10 @@ from itertools import accumulate
 
 import numpy as np
 
-from vlmprompt.data.doodles.colours import COLOURS, RGB, shaded, varied
-from vlmprompt.data.doodles.drawing import Drawing, Part, joined
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Affine, Outlines, Ring, extent, grow, move, turn
+from vlmprompt.doodles.colours import COLOURS, RGB, shaded, varied
+from vlmprompt.doodles.drawing import Drawing, Part, joined
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.geometry import Affine, Outlines, Ring, extent, grow, move, turn
 
 _COLOUR_SPREAD = 14  # of 255
 

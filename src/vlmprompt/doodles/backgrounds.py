@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vlmprompt.data.doodles.colours import COLOURS, RGB, distance, varied
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.geometry import Ring, ellipse, move, rectangle, smooth, stroke, turn
-from vlmprompt.data.doodles.ink import CANVAS
+from vlmprompt.doodles.colours import COLOURS, RGB, distance, varied
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.geometry import Ring, ellipse, move, rectangle, smooth, stroke, turn
+from vlmprompt.doodles.ink import CANVAS
 
 Brush = Callable[[Ring], None]  # fills an outline with the pattern's second colour
 _MIDDLE = (CANVAS / 2, CANVAS / 2)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmprompt.data.doodles.draws import Draws
-from vlmprompt.data.doodles.figure import figure, placed
-from vlmprompt.data.doodles.geometry import Affine, Point, Ring, ellipse, grow, move, rectangle, smooth, stroke, turn
-from vlmprompt.data.doodles.parse import parse_drawings
+from vlmprompt.doodles.draws import Draws
+from vlmprompt.doodles.figure import figure, placed
+from vlmprompt.doodles.geometry import Affine, Point, Ring, ellipse, grow, move, rectangle, smooth, stroke, turn
+from vlmprompt.doodles.parse import parse_drawings
 from vlmprompt.errors import InputError
 
 numbers = st.floats(-100, 100)

@@ -8,7 +8,7 @@ from itertools import accumulate, chain
 
 import numpy as np
 
-from vlmprompt.data.doodles.geometry import Affine, Outlines, Point, Ring
+from vlmprompt.doodles.geometry import Affine, Outlines, Point, Ring
 
 DEFAULT_TURN = 14.0
 
