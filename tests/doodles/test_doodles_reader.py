@@ -107,6 +107,7 @@ def test_companions() -> None:
     assert food["targets"] == ("doodles-animals", "doodles-places", "doodles-things")
     assert whole["targets"] == ("doodles-unseen",)
     assert whole["ood"] == ("doodles-unseen", "doodles-textures", "doodles-glyphs")
+    assert load_dataset("doodles:crowded").companions["ood"][0] == "doodles-unseen:crowded"
     assert load_dataset("doodles-unseen").companions == {}
     for kind in (whole, food):
         for specs in kind.values():

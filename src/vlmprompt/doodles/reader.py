@@ -124,7 +124,7 @@ class DoodlesReader:
         return {
             "domains": tuple(others) if same_names else (),  # classes are matched by name
             "targets": tuple(targets) if self.collection else ("doodles-unseen",),
-            "ood": tuple(f"doodles-{name}" for name in OUTLIERS),
+            "ood": tuple(f"doodles-{name}" for name in (_near(domain), *OUTLIERS[1:])),
         }
 
     def _check(self, argument: str) -> None:
@@ -138,6 +138,12 @@ class DoodlesReader:
     def _spec(self, argument: str) -> str:
         scheme = f"doodles-{self.collection}" if self.collection else "doodles"
         return f"{scheme}:{argument}" if argument else scheme
+
+
+def _near(domain: str) -> str:
+    """Near outliers, drawn as the known classes are: nothing but the class is to tell them apart."""
+    near = OUTLIERS[0]
+    return near if domain == DEFAULT_DOMAIN else f"{near}:{domain}"
 
 
 def _records(names: Sequence[str], domain: str, split: str) -> tuple[Record, ...]:
