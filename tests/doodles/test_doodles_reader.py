@@ -56,6 +56,8 @@ def per_class(dataset: Dataset) -> dict[str, int]:
         *[(f"doodles:{domain}", f"doodles-{domain}", 64, FULL) for domain in list(DOMAINS)[1:]],
         *[(f"doodles-{group}", f"doodles-{group}", 16, FULL) for group in ("animals", "food", "places", "things")],
         ("doodles-food:v2", "doodles-food-v2", 16, FULL),
+        ("doodles-lookalikes", "doodles-lookalikes", 10, FULL),
+        ("doodles-lookalikes:sketch", "doodles-lookalikes-sketch", 10, FULL),
         ("doodles-unseen", "doodles-unseen", 16, TEST),
         ("doodles-unseen:night", "doodles-unseen-night", 16, TEST),
         ("doodles-textures", "doodles-textures", 17, TEST),
@@ -98,6 +100,12 @@ def test_digests_tell_domains_and_groups_apart() -> None:
 def test_groups_are_the_classes() -> None:
     groups = [load_dataset(f"doodles-{group}").class_names for group in ("animals", "food", "places", "things")]
     assert sorted(name for names in groups for name in names) == list(load_dataset("doodles").class_names)
+
+
+def test_lookalikes_are_pairs_of_the_classes() -> None:
+    names = load_dataset("doodles-lookalikes").class_names
+    assert {"frog", "toad", "clock", "compass"} < set(names) < set(load_dataset("doodles").class_names)
+    assert load_dataset("doodles-lookalikes").companions["targets"] == ("doodles-unseen",)
 
 
 def test_companions() -> None:
