@@ -37,6 +37,7 @@ BENCHES = (
     "lora_step",
     "ot",
     "dual_pt_step",
+    "profiles",
     "classes_scale",
     "class_shares",
     "many_classes",
