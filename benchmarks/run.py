@@ -38,6 +38,7 @@ BENCHES = (
     "ot",
     "dual_pt_step",
     "profiles",
+    "inference",
     "classes_scale",
     "class_shares",
     "many_classes",
