@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.frame import CLOCK_VARIABLE
@@ -21,8 +22,23 @@ HERE = Path(__file__).parents[1]
 Figures = dict[tuple[str, str, str], float]  # (benchmark, case, figure) -> its value
 
 
-def compare(name: str, folder: Path, *, rounds: int, repeats: int | None, own_code: bool) -> str:
-    """Medians of the figures that both sides have, as a markdown table; of times with their ratio.
+@dataclass(frozen=True)
+class Compared:
+    """A figure of both sides, each the median of its runs."""
+
+    bench: str
+    case: str
+    figure: str
+    other: float
+    own: float
+
+    def __str__(self) -> str:
+        ratio = f"{self.other / self.own:.2f}" if self.own else "-"
+        return f"| {self.bench} | {self.case} | {self.figure} | {self.other:.4g} | {self.own:.4g} | {ratio} |"
+
+
+def compare(name: str, folder: Path, *, rounds: int, repeats: int | None, own_code: bool) -> list[Compared]:
+    """The figures that both sides have.
 
     Args:
         folder: of the other checkout.
@@ -36,7 +52,7 @@ def compare(name: str, folder: Path, *, rounds: int, repeats: int | None, own_co
             print(f"{name}, round {turn + 1} of {rounds}: {root} ...", file=sys.stderr, flush=True)
             found.append(_figures(name, root, root if own_code else HERE, repeats))
     other, own = ({key: _median(runs, key) for key in runs[0]} for runs in sides.values())
-    return table(other, own)
+    return [Compared(*key, other[key], own[key]) for key in own if key in other]
 
 
 def _figures(name: str, packages: Path, code: Path, repeats: int | None) -> Figures:
@@ -64,10 +80,7 @@ def _median(runs: Iterable[Figures], key: tuple[str, str, str]) -> float:
     return statistics.median(run[key] for run in runs if key in run)
 
 
-def table(other: Figures, own: Figures) -> str:
-    """One line a figure; a ratio above 1 says that this checkout takes less."""
+def table(found: Iterable[Compared]) -> str:
+    """One line a figure, in markdown; a ratio above 1 says that this checkout takes less."""
     lines = ["| benchmark | case | figure | other | this | other / this |", "|---|---|---|---|---|---|"]
-    for key in (key for key in own if key in other):
-        ratio = f"{other[key] / own[key]:.2f}" if own[key] else "-"
-        lines.append(f"| {' | '.join(key)} | {other[key]:.4g} | {own[key]:.4g} | {ratio} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(str, found)])

@@ -10,8 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.frame import Mark, Row, side_by_side
-from vlmprompt.api import ImageFeatures, PromptMethod, TransportCaps, build_method, load_backbone, transport_plan
-from vlmprompt.doodles.pictures import members, picture
+from vlmprompt.api import (
+    ImageFeatures,
+    PromptMethod,
+    TransportCaps,
+    build_method,
+    load_backbone,
+    load_dataset,
+    transport_plan,
+)
+from vlmprompt.data.images import read_image
 
 IMAGES, STEPS = 32, 20
 ALPHA, LAMBDA = 0.2, 0.1  # the method's own
@@ -19,13 +27,15 @@ ALPHA, LAMBDA = 0.2, 0.1  # the method's own
 
 def measure(repeats: int = 15) -> list[Row]:
     """Processor seconds of a step and of its plans alone, with prompts as they begin and after some steps."""
-    backbone, names = load_backbone("doodle-clip"), members("")
+    backbone, dataset = load_backbone("doodle-clip"), load_dataset("doodles")
     generator = torch.Generator().manual_seed(0)
-    method = build_method("dual_pt", backbone, names, {"context": "none"}, generator=generator)
-    labels = torch.randint(len(names), (IMAGES,), generator=generator)
+    method = build_method("dual_pt", backbone, dataset.class_names, {"context": "none"}, generator=generator)
+    records = dataset.splits["train"]
+    chosen = [records[i] for i in torch.randperm(len(records), generator=generator)[:IMAGES].tolist()]
+    labels = torch.tensor([record.label for record in chosen])
     to_tensor = backbone.transform(train=False)
-    shown = [picture(names[label], i, split="train").image for i, label in enumerate(labels.tolist())]
-    features = backbone.encode_image(torch.stack([to_tensor(image) for image in shown]), method.image_needs())
+    images = torch.stack([to_tensor(read_image(record)) for record in chosen])
+    features = backbone.encode_image(images, method.image_needs())
     rows = [_row("at the start", method, features, labels, repeats)]
     for _ in range(STEPS):
         step(method, features, labels, rate=0.5)

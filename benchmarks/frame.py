@@ -8,15 +8,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import torch
 
 # Says by which clock things are timed where a benchmark does not say so itself: "processor", or the wall's.
 CLOCK_VARIABLE = "BENCH_CLOCK"
 CLOCK = time.process_time if os.environ.get(CLOCK_VARIABLE) == "processor" else time.perf_counter
-
-Run = TypeVar("Run", bound=Callable[[], object])
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Row:
         return all(mark.reached for mark in self.marks)
 
 
-def side_by_side(repeats: Mapping[Run, int], clock: Callable[[], float] = CLOCK) -> list[float]:
+def side_by_side(repeats: Mapping[Callable[[], object], int], clock: Callable[[], float] = CLOCK) -> list[float]:
     """Median seconds of each function, their repeats taken in turns. The caller has run each once before.
 
     Taking turns lets a machine's slow minutes fall on both sides of a ratio.
@@ -69,7 +66,7 @@ def side_by_side(repeats: Mapping[Run, int], clock: Callable[[], float] = CLOCK)
         repeats: function -> how often to time it.
         clock: `time.process_time` counts the work of this process alone, whatever else the machine does.
     """
-    seconds: dict[Run, list[float]] = {run: [] for run in repeats}
+    seconds: dict[Callable[[], object], list[float]] = {run: [] for run in repeats}
     rounds = min(repeats.values())
     for turn in range(rounds):
         for run, count in repeats.items():

@@ -1,7 +1,7 @@
 """Run benchmarks: `python -m benchmarks.run [NAME ...]`. Exit 1 where a mark is missed.
 
 `python -m benchmarks.run NAME --against DIR` runs one here and with the packages of another checkout, and prints
-ratios.
+ratios. `python -m benchmarks.page bench-out` writes what both left there into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from benchmarks.against import compare
+from benchmarks.against import HERE, Compared, compare, table
 from benchmarks.frame import Row
 
 BENCHES = (
@@ -37,6 +40,8 @@ BENCHES = (
     "lora_step",
     "ot",
     "dual_pt_step",
+    "profiles",
+    "inference",
     "classes_scale",
     "class_shares",
     "many_classes",
@@ -56,6 +61,8 @@ BENCHES = (
     "one_pass",
     "feature_store",
 )
+
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 
 def main() -> int:
@@ -90,14 +97,17 @@ def _against(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
         parser.error(f"{args.against} is no checkout: it has no src/vlmprompt")
     if not args.names:
         parser.error("say which benchmarks are to be compared")
+    found: list[Compared] = []
     for name in args.names:
-        print(compare(name, args.against, rounds=args.rounds, repeats=args.repeats, own_code=args.own_code))
+        found += compare(name, args.against, rounds=args.rounds, repeats=args.repeats, own_code=args.own_code)
+        document = {"schema": 1, "machine": machine(), "other": commit(args.against), "rows": list(map(asdict, found))}
+        write_json(args.out / "against.json", document)
+    print(table(found))
     return 0
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
     """The report as JSON and as a markdown table, so far."""
-    folder.mkdir(parents=True, exist_ok=True)
     document = {
         "schema": 1,
         "machine": machine(),
@@ -106,8 +116,14 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
             asdict(row) | {"marks": [asdict(mark) | {"reached": mark.reached} for mark in row.marks]} for row in rows
         ],
     }
-    (folder / "bench.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "bench.json", document)
     (folder / "bench.md").write_text(markdown(rows) + "\n", encoding="utf-8")
+
+
+def write_json(file: Path, document: object) -> None:
+    """A report, for `benchmarks.page`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -120,14 +136,39 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def machine() -> dict[str, str | int | None]:
-    """What absolute times depend on."""
+    """What absolute times depend on, and when they were taken."""
     return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit(HERE),
+        "processor": processor(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "open_clip": version("open_clip_torch"),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def processor() -> str:
+    """What the system calls it, with the instructions that matrix products have by it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        return platform.processor()
+    known = dict(line.split(":", 1) for line in lines if ":" in line)
+    known = {name.strip(): value.strip() for name, value in known.items()}
+    name = known.get("model name") or platform.processor() or platform.machine()
+    flags = [flag for flag in known.get("flags", "").split() if flag in INSTRUCTIONS]
+    return f"{name} ({', '.join(flags)})" if flags else name
+
+
+def commit(folder: Path) -> str:
+    """The commit that a checkout is at, with a + where files differ from it; "?" outside of git."""
+    git = ["git", "-C", str(folder)]
+    found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True)
+    return f"{found.stdout.strip()}{'+' * bool(changed.stdout.strip())}" if found.returncode == 0 else "?"
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from vlmprompt.backbones.types import TextFeatures as TextFeatures
     from vlmprompt.backbones.types import TextPrompts as TextPrompts
     from vlmprompt.backbones.types import VisualPrompts as VisualPrompts
+    from vlmprompt.backbones.types import at_least_float as at_least_float
     from vlmprompt.backbones.types import unit as unit
     from vlmprompt.backbones.vision.maps import MapEngine as MapEngine
     from vlmprompt.backbones.vision.tokens import TokenEngine as TokenEngine

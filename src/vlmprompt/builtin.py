@@ -56,6 +56,11 @@ def register_suites(register: Register) -> None:
     suites = "vlmprompt.evaluation.suites"
     register("accuracy", target=f"{suites}.accuracy:AccuracySuite", summary="accuracy on the test split")
     register(
+        "validation",
+        target=f"{suites}.validation:ValidationSuite",
+        summary="accuracy on the val split, to choose settings by",
+    )
+    register(
         "base-to-new",
         target=f"{suites}.base_to_new:BaseToNewSuite",
         summary="accuracy on the base and the new half of the classes, and their harmonic mean",
@@ -64,6 +69,11 @@ def register_suites(register: Register) -> None:
         "ood", target=f"{suites}.ood:OodSuite", summary="how well images of other things are told from the test split"
     )
     register("pointing", target=f"{suites}.pointing:PointingSuite", summary="whether local prompts look at the object")
+    register(
+        "parameters",
+        target=f"{suites}.parameters:ParametersSuite",
+        summary="how many numbers a method trains, and their share of the towers'",
+    )
     register("prompts", target=f"{suites}.prompts:PromptsSuite", summary="how alike the prompts of a method are")
     register("few-shot", target=f"{suites}.few_shot:FewShotSuite", summary="accuracy as a curve over shots")
     register(

@@ -23,8 +23,9 @@ def test_ratios_are_of_medians(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         return found[packages][sum(root == packages for root, _ in asked) - 1]
 
     monkeypatch.setattr(against, "_figures", figures)
-    table = against.compare("b", tmp_path, rounds=3, repeats=None, own_code=False)
-    assert table.splitlines()[2:] == ["| b | c | s | 6 | 4 | 1.50 |"]
+    compared = against.compare("b", tmp_path, rounds=3, repeats=None, own_code=False)
+    assert compared == [against.Compared("b", "c", "s", 6.0, 4.0)]
+    assert against.table(compared).splitlines()[2:] == ["| b | c | s | 6 | 4 | 1.50 |"]
     assert asked == [(tmp_path, against.HERE), (against.HERE, against.HERE)] * 3
 
 

@@ -25,5 +25,11 @@ def backbone_of(d_v: int = 768, d_l: int = 512, layers: int = 12, text_layers: i
         width=d_v, layers=layers, has_prompts=True, takes_deltas=True, joint_dim=512, n_local=196, require=id
     )
     return SimpleNamespace(
-        text=text, vision=vision, device=torch.device("cpu"), scale=100.0, spec="ViT-B-16", is_vit=True
+        text=text,
+        vision=vision,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        scale=100.0,
+        spec="ViT-B-16",
+        is_vit=True,
     )

@@ -55,6 +55,8 @@ def test_names_of_a_spec(spec: str, names: set[str]) -> None:
         ("{ dataset = 'photos' }", True),
         ("{ dataset = ['a', 'photos'] }", True),
         ("{ dataset = 'photo' }", False),
+        ("{ dataset = 'pho*s' }", True),
+        ("{ dataset = ['a', 'photo-*'] }", False),
         ("{ shots = 4 }", True),
         ("{ shots = [1, 2] }", False),
         ("{ shots = 'all' }", False),

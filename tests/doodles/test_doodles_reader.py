@@ -56,6 +56,8 @@ def per_class(dataset: Dataset) -> dict[str, int]:
         *[(f"doodles:{domain}", f"doodles-{domain}", 64, FULL) for domain in list(DOMAINS)[1:]],
         *[(f"doodles-{group}", f"doodles-{group}", 16, FULL) for group in ("animals", "food", "places", "things")],
         ("doodles-food:v2", "doodles-food-v2", 16, FULL),
+        ("doodles-lookalikes", "doodles-lookalikes", 10, FULL),
+        ("doodles-lookalikes:sketch", "doodles-lookalikes-sketch", 10, FULL),
         ("doodles-unseen", "doodles-unseen", 16, TEST),
         ("doodles-unseen:night", "doodles-unseen-night", 16, TEST),
         ("doodles-textures", "doodles-textures", 17, TEST),
@@ -100,6 +102,12 @@ def test_groups_are_the_classes() -> None:
     assert sorted(name for names in groups for name in names) == list(load_dataset("doodles").class_names)
 
 
+def test_lookalikes_are_pairs_of_the_classes() -> None:
+    names = load_dataset("doodles-lookalikes").class_names
+    assert {"frog", "toad", "clock", "compass"} < set(names) < set(load_dataset("doodles").class_names)
+    assert load_dataset("doodles-lookalikes").companions["targets"] == ("doodles-unseen",)
+
+
 def test_companions() -> None:
     whole, night, food = (load_dataset(spec).companions for spec in ("doodles", "doodles:night", "doodles-food"))
     assert whole["domains"] == tuple(f"doodles:{domain}" for domain in list(DOMAINS)[1:])
@@ -107,6 +115,7 @@ def test_companions() -> None:
     assert food["targets"] == ("doodles-animals", "doodles-places", "doodles-things")
     assert whole["targets"] == ("doodles-unseen",)
     assert whole["ood"] == ("doodles-unseen", "doodles-textures", "doodles-glyphs")
+    assert load_dataset("doodles:crowded").companions["ood"][0] == "doodles-unseen:crowded"
     assert load_dataset("doodles-unseen").companions == {}
     for kind in (whole, food):
         for specs in kind.values():

@@ -309,7 +309,7 @@ def test_parameter_counts_at_rn50_and_vit_b_16(joint, conditional, count):
     )
     vision = SimpleNamespace(has_prompts=False, n_local=49, require=id)
     shim: Any = SimpleNamespace(text=text, vision=vision, device=torch.device("cpu"), scale=100.0, spec="shim")
-    shim.is_vit = False
+    shim.is_vit, shim.dtype = False, torch.float32
     method = build_method("dual_pt", shim, NAMES, {"conditional": conditional, "beta": 0})
     assert sum(p.numel() for p in method.parameters()) == count
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.evaluation.material import accuracies, patches
 from tests.evaluation.test_context import make_bank, make_context
-from tests.training.material import config, runtime
+from tests.training.material import config, make_photos, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.data.images import read_image
 from vlmprompt.evaluation.images import Predictions
@@ -109,6 +110,39 @@ def test_accuracy_of_a_base_run_is_over_base_classes(base_run: Path, tiny_backbo
         (top1,) = [r for r in rows if r.method == method and r.metric == "top1"]
         (base,) = [r for r in halves if r.method == method and r.cell == "base" and r.metric == "top1"]
         assert (top1.value, top1.n) == (base.value, base.n)
+
+
+def test_validation_is_measured_on_the_val_split_alone(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", splits={"train": 2, "val": 3, "test": 1})
+    folder = train(config(photos, shots=2), runtime(tmp_path), backbone=tiny_backbone).run
+    rows = {row.metric: row for row in measure(folder, tiny_backbone, "validation", reference=False)}
+    run = load_run(folder)
+    method, dataset = run.build_method(tiny_backbone), run.load_dataset(runtime(tmp_path))
+    transform = tiny_backbone.transform(train=False)
+    right = dict.fromkeys(range(4), 0)
+    for record in dataset.splits["val"]:
+        right[record.label] += int(method(transform(read_image(record))[None]).logits.argmax()) == record.label
+    assert set(rows) == {"top1", "mean_per_class"}
+    assert {(row.cell, row.n) for row in rows.values()} == {("val", 12)}
+    assert rows["top1"].value == pytest.approx(sum(right.values()) / 12)
+    assert rows["mean_per_class"].value == pytest.approx(sum(one / 3 for one in right.values()) / 4)
+
+
+def test_a_row_of_validation_is_of_the_images_as_they_were(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", splits={"train": 2, "val": 1, "test": 1})
+    folder = train(config(photos, shots=2), runtime(tmp_path), backbone=tiny_backbone).run
+    before = measure(folder, tiny_backbone, "validation", reference=False)
+    image = next(path for path in (photos / "val").rglob("*") if path.is_file())
+    Image.new("RGB", (31, 17)).save(image)
+    after = measure(folder, tiny_backbone, "validation", reference=False)
+    assert before[0].key != after[0].key
+
+
+def test_data_without_validation_images_say_so(trained: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    rows = measure(run, tiny_backbone, "validation", reference=False)
+    assert {row.status for row in rows} == {"not_applicable"}
+    assert "has no val images" in rows[0].note
 
 
 def curve(rows: list[ResultRow], method: str = "coop") -> dict[str, str]:

@@ -48,7 +48,7 @@ def tower(width: int, patches: int, vit: bool) -> Any:
         embed_words=lambda w: words, class_tokens=lambda names, **how: None, unknown_names=lambda names: []
     )
     vision = SimpleNamespace(local_width=width, n_local=patches, projection=None, has_prompts=vit, require=id)
-    return SimpleNamespace(text=text, vision=vision, is_vit=vit, spec="a tower", device="cpu")
+    return SimpleNamespace(text=text, vision=vision, is_vit=vit, spec="a tower", device="cpu", dtype=torch.float32)
 
 
 @pytest.mark.parametrize(

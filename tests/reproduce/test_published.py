@@ -77,6 +77,7 @@ def cells(recipe: Recipe, column: Column) -> set[str]:
         "base-to-new": {"base", "new", "h"},
         "domain-generalization": {"source", "mean", *beside["domains"]},
         "cross-dataset": {"mean", *beside["targets"]},
+        "parameters": {"trained"},
     }[column.suite]
 
 

@@ -157,6 +157,11 @@ class Backbone:
         """Where the towers live."""
         return self.text.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the towers' weights."""
+        return next(self._model.parameters()).dtype
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over names, shapes and bytes of all weights; that of a file's is kept, see `kept_digest`."""
@@ -226,7 +231,7 @@ class Backbone:
                 "floats of shape (B,3,H,W)",
                 hint="make them by the backbone's transform, and stack them",
             )
-        return images.to(next(self._model.parameters()).dtype)
+        return images.to(self.dtype)
 
     def transform(self, *, train: bool) -> Callable[[Image], Tensor]:
         """The image transform: CLIP's random crop and flip for training, resize and centre crop otherwise."""

@@ -11,6 +11,7 @@ A TOML resource of the method's package holds `[[override]]` tables; later table
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import PurePath
 from typing import Any, Literal
@@ -28,7 +29,10 @@ Fact = Literal["dataset", "shots", "setting", "protocol"]
 
 
 class Override(BaseModel):
-    """Values that hold when every named fact is (one of) what is listed; without `when` they always do."""
+    """Values that hold when every named fact is (one of) what is listed; without `when` they always do.
+
+    Of texts a pattern such as "doodles-*" stands for all that it matches.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -38,7 +42,10 @@ class Override(BaseModel):
 
     def holds(self, facts: Mapping[str, set[str | int]]) -> bool:
         """Whether every condition is met."""
-        return all(not facts[fact].isdisjoint(_listed(wanted)) for fact, wanted in self.when.items())
+        return all(
+            any(_fits(known, one) for known in facts[fact] for one in _listed(wanted))
+            for fact, wanted in self.when.items()
+        )
 
     @property
     def conditions(self) -> str:
@@ -147,6 +154,12 @@ def _read(resource: str, owner: str = "") -> list[Override]:
 
 def _of(owner: str) -> str:
     return f"{owner}: " if owner else ""
+
+
+def _fits(known: str | int, wanted: str | int) -> bool:
+    if isinstance(known, str) and isinstance(wanted, str):
+        return fnmatchcase(known, wanted)
+    return known == wanted
 
 
 def _listed(wanted: str | int | list[str | int]) -> list[str | int]:

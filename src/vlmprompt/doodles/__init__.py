@@ -14,6 +14,7 @@ READERS = (
     ("doodles-food", "FoodReader", "built in: the 16 kinds of food of doodles"),
     ("doodles-places", "PlacesReader", "built in: the 16 vehicles and buildings of doodles"),
     ("doodles-things", "ThingsReader", "built in: the 16 things of the house of doodles"),
+    ("doodles-lookalikes", "LookalikesReader", "built in: five pairs of classes of doodles that differ in a detail"),
     ("doodles-unseen", "UnseenReader", "built in: 16 drawn classes beside doodles, near outliers"),
     ("doodles-textures", "TexturesReader", "built in: patterns, far outliers"),
     ("doodles-glyphs", "GlyphsReader", "built in: letters and digits, far outliers"),

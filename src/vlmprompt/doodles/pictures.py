@@ -17,11 +17,21 @@ VERSION = 1  # of every pixel; part of each picture's key
 COUNTS: Mapping[str, int] = {"train": 64, "val": 8, "test": 32}  # pictures a class
 DEFAULT_DOMAIN = "paint"
 OUTLIERS = ("unseen", "textures", "glyphs")
+# Pairs of classes that differ in a detail.
+LOOKALIKES = (
+    ("apple", "tomato"),
+    ("bus", "tram"),
+    ("butterfly", "moth"),
+    ("clock", "compass"),
+    ("frog", "toad"),
+)
 
 
 @cache
 def members(collection: str) -> tuple[str, ...]:
-    """The class names of a group, of an outlier set, or of all groups together (""), in alphabetical order."""
+    """The class names of a collection, in alphabetical order: of a group, of an outlier set, or of all groups ("")."""
+    if collection == "lookalikes":
+        return tuple(sorted(name for pair in LOOKALIKES for name in pair))
     if collection == "textures":
         return tuple(sorted(TEXTURES))
     groups = (collection,) if collection else GROUPS

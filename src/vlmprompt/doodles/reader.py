@@ -73,7 +73,8 @@ class DoodlesReader:
     - doodles:v2: a fresh draw of paint, other backgrounds, more variation.
 
     doodles-animals, doodles-food, doodles-places and doodles-things have 16 of the classes each and the same
-    domains. doodles-unseen, doodles-textures and doodles-glyphs are sets of outliers, with test pictures alone.
+    domains, doodles-lookalikes ten that are hard to tell apart. doodles-unseen, doodles-textures and doodles-glyphs are
+    sets of outliers, with test pictures alone.
     """
 
     collection = ""
@@ -123,8 +124,8 @@ class DoodlesReader:
         targets = [f"doodles-{group}" for group in GROUPS if group != self.collection]
         return {
             "domains": tuple(others) if same_names else (),  # classes are matched by name
-            "targets": tuple(targets) if self.collection else ("doodles-unseen",),
-            "ood": tuple(f"doodles-{name}" for name in OUTLIERS),
+            "targets": tuple(targets) if self.collection in GROUPS else ("doodles-unseen",),
+            "ood": tuple(f"doodles-{name}" for name in (_near(domain), *OUTLIERS[1:])),
         }
 
     def _check(self, argument: str) -> None:
@@ -138,6 +139,12 @@ class DoodlesReader:
     def _spec(self, argument: str) -> str:
         scheme = f"doodles-{self.collection}" if self.collection else "doodles"
         return f"{scheme}:{argument}" if argument else scheme
+
+
+def _near(domain: str) -> str:
+    """Near outliers, drawn as the known classes are: nothing but the class is to tell them apart."""
+    near = OUTLIERS[0]
+    return near if domain == DEFAULT_DOMAIN else f"{near}:{domain}"
 
 
 def _records(names: Sequence[str], domain: str, split: str) -> tuple[Record, ...]:
@@ -179,6 +186,12 @@ class ThingsReader(DoodlesReader):
     """16 things of the house of the built-in world: `doodles-things`; see doodles for the domains."""
 
     collection = "things"
+
+
+class LookalikesReader(DoodlesReader):
+    """10 of the classes of doodles: pairs that differ in a detail, such as frog and toad; in the domains of doodles."""
+
+    collection = "lookalikes"
 
 
 class UnseenReader(DoodlesReader):

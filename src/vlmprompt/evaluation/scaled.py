@@ -11,6 +11,7 @@ WITHOUT: dict[str, str] = {
     "few-shot": "it also measures other runs, which have temperatures of their own",
     "ood": "its scores have a temperature of their own",
     "pointing": "it reads no probabilities",
+    "parameters": "it reads no probabilities",
     "prompts": "it reads no probabilities",
 }
 

@@ -100,7 +100,12 @@ def build_method(
         if method.image_needs().local is not None:
             _require(name, {"local_features"}, backbone)
             _require_kind(name, method, backbone)
-        return method.to(backbone.device)
+        return as_exact(method, backbone).to(backbone.device)
+
+
+def as_exact(method: PromptMethod, backbone: Backbone) -> PromptMethod:
+    """The method with its own numbers in float64 where the towers are: what is multiplied has one type."""
+    return method.double() if backbone.dtype == torch.float64 else method
 
 
 def written_for(method: PromptMethod, template: str) -> PromptMethod:

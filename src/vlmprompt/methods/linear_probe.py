@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmprompt.backbones.types import ImageFeatures, TextFeatures
+from vlmprompt.backbones.types import ImageFeatures, TextFeatures, at_least_float
 from vlmprompt.errors import InputError
 from vlmprompt.methods.config import LinearProbeConfig
 from vlmprompt.methods.contract import PromptMethod
@@ -68,7 +68,7 @@ class LinearProbe(PromptMethod):
     ) -> MethodOutput:
         """Logits of the regression; there is no text, and no logit scale."""
         features = images if isinstance(images, ImageFeatures) else self.encode_images(images)
-        logits_BK = F.linear(features.global_Bd.float(), self.weight, self.bias)
+        logits_BK = F.linear(at_least_float(features.global_Bd), self.weight, self.bias)
         return MethodOutput(logits_BK, scale=1.0, aux={"image_Bd": features.unit_Bd}, cosine_logits=False)
 
     def frozen_text(self) -> None:

@@ -17,7 +17,7 @@ BESIDE: Mapping[str, frozenset[str]] = {
 }
 # Suites whose tables leave the calibration error out as well.
 WITHOUT_ECE = frozenset({"few-shot", "base-to-new", "domain-generalization", "cross-dataset"})
-NO_FRACTIONS = frozenset({"brier", "nll"})  # which may be above 1
+NO_FRACTIONS = frozenset({"brier", "nll", "parameters"})  # which may be above 1
 PLAIN_CELL = "test"  # goes without saying in a title
 
 

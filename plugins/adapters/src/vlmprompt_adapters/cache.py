@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vlmprompt.api import unit
+from vlmprompt.api import at_least_float, unit
 
 # Affinities (cached images x validation images) that a search holds at a time.
 SEARCH_VALUES = 2**24
@@ -18,7 +18,7 @@ SEARCH_VALUES = 2**24
 
 def averaged_keys(features_rd: Tensor, views: int) -> Tensor:
     """Keys (N,d) of rows that stand view after view: the mean of the raw features, then normalised."""
-    return unit(features_rd.float().unflatten(0, (views, -1)).mean(dim=0))
+    return unit(at_least_float(features_rd).unflatten(0, (views, -1)).mean(dim=0))
 
 
 def affinities(image_Bd: Tensor, keys_Nd: Tensor) -> Tensor:

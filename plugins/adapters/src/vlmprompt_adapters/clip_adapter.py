@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlmprompt.api import ImageFeatures, MethodOutput, TextFeatures, seeded_linear
+from vlmprompt.api import ImageFeatures, MethodOutput, TextFeatures, at_least_float, seeded_linear
 from vlmprompt_adapters.config.clip_adapter import CLIPAdapterConfig
 from vlmprompt_adapters.texts import FixedText
 
@@ -44,7 +44,7 @@ class CLIPAdapter(FixedText):
 
     def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
         """Scaled cosines of the mixed feature."""
-        z_Bd = features.global_Bd.float()
+        z_Bd = at_least_float(features.global_Bd)
         with torch.autocast(z_Bd.device.type, enabled=False):
             mixed_Bd = self.config.ratio * self.fc(z_Bd) + (1 - self.config.ratio) * z_Bd
         return super().classify(replace(features, global_Bd=mixed_Bd), text, **method_options)

@@ -14,7 +14,16 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from vlmprompt.api import Backbone, InputError, MethodOutput, PromptMethod, Score, TextEngine, class_text
+from vlmprompt.api import (
+    Backbone,
+    InputError,
+    MethodOutput,
+    PromptMethod,
+    Score,
+    TextEngine,
+    at_least_float,
+    class_text,
+)
 from vlmprompt_adapters.config.neglabel import NegLabelConfig
 from vlmprompt_adapters.scale import SCALE
 from vlmprompt_adapters.words import Words, read_words
@@ -137,8 +146,8 @@ def neglabel_score(
             raise InputError(f"permutation is no order of the {len(kept_Md)} negative labels that are left")
         kept_Md = kept_Md[order]
     with torch.autocast(image_Bd.device.type, enabled=False):
-        positive_B1K = scale * (image_Bd.float() @ positive_Kd.float().T)[:, None]
-        negative_BGj = scale * (image_Bd.float() @ kept_Md.float().T).unflatten(1, (groups, -1))
+        positive_B1K = scale * (at_least_float(image_Bd) @ at_least_float(positive_Kd).T)[:, None]
+        negative_BGj = scale * (at_least_float(image_Bd) @ at_least_float(kept_Md).T).unflatten(1, (groups, -1))
     # The share of the classes is the sigmoid of the logarithm of the odds.
     odds_BG = positive_B1K.logsumexp(dim=-1) - negative_BGj.logsumexp(dim=-1)
     return odds_BG.sigmoid().mean(dim=1)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from vlmprompt.api import PromptMethod, TextEngine, TextFeatures, class_text
+from vlmprompt.api import PromptMethod, TextEngine, TextFeatures, at_least_float, class_text
 from vlmprompt_adapters.config.texts import TextsConfig
 
 
@@ -54,5 +54,5 @@ def raw_class_text(
         InputError: a text does not fit into the tower's context length.
     """
     templates = [templates] if isinstance(templates, str) else templates
-    encoded = [engine.encode_template(text, names, keep_underscores=keep_underscores).float() for text in templates]
-    return torch.stack(encoded).mean(dim=0)
+    encoded = [engine.encode_template(text, names, keep_underscores=keep_underscores) for text in templates]
+    return at_least_float(torch.stack(encoded)).mean(dim=0)

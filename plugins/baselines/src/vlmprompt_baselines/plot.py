@@ -22,6 +22,7 @@ from vlmprompt.api import (
     PromptMethod,
     TextFeatures,
     TextPrompts,
+    at_least_float,
     dassl_state,
     gaussian,
     plan_maps,
@@ -78,7 +79,7 @@ class PLOT(PromptMethod):
             )
             matched_BK = (plan_BKMN * torch.einsum("bmd,knd->bkmn", Z_BMd, W_KNd)).sum(dim=(-2, -1))
             if c.add_global:
-                matched_BK = matched_BK + features.unit_Bd @ unit(text.features_PKd.float().mean(dim=0)).T
+                matched_BK = matched_BK + features.unit_Bd @ unit(at_least_float(text.features_PKd).mean(dim=0)).T
         aux = {"image_Bd": features.unit_Bd} | ({"plan": plan_BKMN} if method_options.get("keep_plan") else {})
         return replace(output, logits=output.scale * matched_BK, global_cosines=None, aux=aux)
 

@@ -10,7 +10,7 @@ from importlib import resources
 
 from torch import Tensor
 
-from vlmprompt.api import TextEngine, unit
+from vlmprompt.api import TextEngine, at_least_float, unit
 
 
 def teacher_features(engine: TextEngine, templates: str | Sequence[str], names: Sequence[str]) -> Tensor:
@@ -20,7 +20,7 @@ def teacher_features(engine: TextEngine, templates: str | Sequence[str], names: 
     # One call for all texts: many short ones would cost more in overhead than in arithmetic.
     texts = [template.replace("{}", name) for template in templates for name in written]
     raw = engine.encode_sentences(texts, of=[*names] * len(templates))
-    return unit(raw.float().unflatten(0, (len(templates), len(names))).mean(dim=0))
+    return unit(at_least_float(raw).unflatten(0, (len(templates), len(names))).mean(dim=0))
 
 
 def ensemble() -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from vlmprompt.api import (
     cross_entropy,
     saved_tensors,
     topk_means,
+    unit,
 )
 from vlmprompt_gallop.config import GalLoPConfig
 
@@ -157,7 +158,7 @@ class GalLoP(PromptMethod):
             # One product with the patches in place of two: the maps are small, the patches are many.
             map_cd = map_cd if projection_cd is None else map_cd @ projection_cd.to(map_cd)
             local_BNc = local_BNc.to(map_cd) @ map_cd
-        return F.normalize(local_BNc.float(), dim=-1)
+        return unit(local_BNc)
 
     def loss(
         self,
