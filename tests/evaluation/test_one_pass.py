@@ -15,7 +15,7 @@ from tests.evaluation.test_ood_suite import make_others
 from tests.training.material import config
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import Runtime
-from vlmprompt.data import loader
+from vlmprompt.data import decoding
 from vlmprompt.data.images import read_image
 from vlmprompt.data.records import Record
 from vlmprompt.evaluation.images import ImageBank
@@ -43,7 +43,7 @@ class Seen:
             return read_image(record)
 
         monkeypatch.setattr(backbone.vision, "_before_last", counted)
-        monkeypatch.setattr(loader, "read_image", read)
+        monkeypatch.setattr(decoding, "read_image", read)
 
 
 @pytest.fixture
