@@ -139,7 +139,7 @@ def page(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
-    """Train CoOp and Bloom on the built-in data and model, and print one table beside zero-shot and linear probe."""
+    """Train CoOp, GalLoP, DUAL-PT and Bloom on the built-in data; one table, beside zero-shot and a linear probe."""
     python(session, "-m", "vlmprompt", "reproduce", "demo", "--out", "demo-out", *session.posargs)
 
 
