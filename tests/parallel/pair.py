@@ -18,7 +18,7 @@ from tests.processes import Process
 from tests.training.material import Breaking, config, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.config.models import RunConfig
-from vlmprompt.data import loader
+from vlmprompt.data import decoding
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError, Interrupted, VlmPromptError
 from vlmprompt.evaluation.runner import evaluate
@@ -176,7 +176,7 @@ def _stopped(group: Group, folder: Path, photos: Path) -> list[str]:
 def _failed(group: Group, folder: Path, photos: Path) -> tuple[str, str]:
     """The second process cannot read a photo, which the other can."""
     if group.rank == 1:
-        loader.read_image = _unreadable
+        decoding.read_image = _unreadable
     try:
         _train(settings(photos, "coop"), folder / "failed")
     except VlmPromptError as error:
