@@ -80,6 +80,8 @@ def transport_plan(
         # Some classes at a time, each part to its end: no plan depends on other problems, except with PLOT's rule, for
         # which `parts_of` gives one part.
         solved = [solve(problems, rules) for problems in parts_of(Z_BNd, W_KMd, p_BN, rules)]
+        # Problems lie image by image, and a part holds some classes of every image: (B*k,M,N) is (B,k,M,N), side by side
+        # along the classes.
         T_BKMN = torch.cat([part.T_PMN.unflatten(0, (len(Z_BNd), -1)) for part in solved], dim=1)
     (TransportCaps() if caps is None else caps).add(solved, rules)
     # Only a view: in memory plans stay (M,N), with the long dimension contiguous.
@@ -102,6 +104,7 @@ class TransportCaps:
 
     def add(self, solved: list[Solved], rules: Rules) -> None:
         """Count the problems of a call."""
+        # Counts are Python numbers by now: `solve` has waited for the device already.
         news = [sum(counts) for counts in zip(*((len(s.T_PMN), s.inner, s.outer) for s in solved), strict=True)]
         # Warned of once for each `TransportCaps`, of which a method may keep one for all its batches.
         silent = not (self.inner or self.outer)
