@@ -80,8 +80,8 @@ def transport_plan(
         # Some classes at a time, each part to its end: no plan depends on other problems, except with PLOT's rule, for
         # which `parts_of` gives one part.
         solved = [solve(problems, rules) for problems in parts_of(Z_BNd, W_KMd, p_BN, rules)]
-        # Problems lie image by image, and a part holds some classes of every image: (B*k,M,N) is (B,k,M,N), side by side
-        # along the classes.
+        # Problems lie image by image, and a part holds some classes of every image: (B*k,M,N) is (B,k,M,N), and parts
+        # are joined along the classes.
         T_BKMN = torch.cat([part.T_PMN.unflatten(0, (len(Z_BNd), -1)) for part in solved], dim=1)
     (TransportCaps() if caps is None else caps).add(solved, rules)
     # Only a view: in memory plans stay (M,N), with the long dimension contiguous.
