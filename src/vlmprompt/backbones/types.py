@@ -63,14 +63,14 @@ class ImageNeeds:
 
 @dataclass(frozen=True, repr=False)
 class ImageFeatures(Shaped):
-    """Raw outputs of the image tower, NOT normalised; what the feature cache stores.
+    """Raw outputs of the image tower for B images, NOT normalised; the feature cache stores these.
 
     Attributes:
         global_Bd: pooled feature in joint space.
-        local_BNc: local features, or None.
-        extra: a method's own per-image tensors, first dimension B.
-        prompts_BLC: the last block's outputs of visual prompts, each alone through what stands between that block and
-            the projection (`ln_post`, or a pool's value path), or None.
+        local_BNc: local features at N positions, or None.
+        extra: a method's own tensors for each image; their first dimension is B.
+        prompts_BLC: outputs of the last block at the L visual prompt tokens, or None. Each has passed separately
+            through the layers between that block and the projection (`ln_post`, or the value path of a pool).
     """
 
     global_Bd: Tensor
@@ -85,7 +85,7 @@ class ImageFeatures(Shaped):
         return self._map(lambda t: t[index])
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> ImageFeatures:
-        """The same features on another device (and in another floating type)."""
+        """The same features on another device, and, if given, in another floating-point type."""
         return self._map(lambda t: t.to(device, dtype if t.is_floating_point() else None, non_blocking=True))
 
     @property
@@ -184,25 +184,24 @@ class ClassTokens:
 
 @dataclass(frozen=True, repr=False)
 class TextPrompts(Shaped):
-    """Learnable text prompts, before they meet the class names.
+    """Learnable text prompts, not yet combined with class names.
 
-    The sequence is `[SOT, ctx, words, name, tail]` for class position "end", `[SOT, ctx[:V//2], name,
-    ctx[V//2:], tail]` for "middle", `[SOT, name, ctx, tail]` for "front". The tail (usually a full stop)
-    and the end-of-text token belong to `ClassTokens`. A tower without a start token begins with what follows it here.
+    The token sequence is `[SOT, ctx, words, name, tail]` for class position "end", `[SOT, ctx[:V//2], name,
+    ctx[V//2:], tail]` for "middle", and `[SOT, name, ctx, tail]` for "front". The tail (usually a full stop) and the
+    end-of-text token belong to `ClassTokens`. If a tower has no start token (SOT), the sequence begins after it.
 
     Attributes:
         ctx: (P,V,D) for scope "shared", (K,P,V,D) for "class", (B,P,V,D) for "image"; V may be 0.
-        scope: what the leading dimension of `ctx` runs over.
-        deep: layer (>= 1) -> (P,S,D), or (K,P,S,D) where every class has its own: overwrites the text's first S tokens
-            behind the start token in that layer's input; S is at most the number of context tokens and words before
-            the name.
-        inserted: layer -> (P,R,D), or (K,P,R,D) where every class has its own: R more tokens, put between the start
-            token and the text in the input of the first layer named, and overwritten at every further one; in between
-            and afterwards they flow. They take no position and do not count in the length of a text: those behind keep
-            their positions.
+        scope: the meaning of the leading dimension of `ctx`.
+        deep: layer (>= 1) -> (P,S,D), or (K,P,S,D) if every class has its own. In that layer's input it overwrites the
+            first S tokens after the start token; S is at most the number of context tokens and words before the name.
+        inserted: layer -> (P,R,D), or (K,P,R,D) if every class has its own: R additional tokens. They are inserted
+            between the start token and the text in the input of the first layer given, and overwritten in the input of
+            each further layer given; all other layers pass them on like any token. They take no position and do not
+            count in the length of a text: the tokens behind them keep their positions.
         words: fixed words between the context and the class name (position "end" only).
-        position: where the class name stands, for all prompts or for each of the P.
-        deltas: what is changed inside the tower's blocks, see `TowerDeltas`.
+        position: the place of the class name, for all prompts or for each of the P.
+        deltas: changes inside the tower's blocks, see `TowerDeltas`.
     """
 
     ctx: Tensor

@@ -13,34 +13,34 @@ from vlmprompt.cli.late import Late, LateGroup
 from vlmprompt.errors import PluginError
 from vlmprompt.plugins import PluginHost
 
-THERE = "What is there"
+THERE = "Installation"
 # In the order of the help page.
 COMMANDS = (
     Late("train", "train", "Train a method on a data set."),
-    Late("import", "import_", "Make a run of a checkpoint that a method's published code has trained."),
-    Late("evaluate", "evaluate", "Measure trained runs, beside zero-shot CLIP and a linear probe on the same images."),
-    Late("predict", "predict", "Say what pictures show, by a trained run."),
-    Late("calibrate", "calibrate", "Fit a temperature to a run, so that its probabilities mean what they say."),
+    Late("import", "import_", "Turn a checkpoint of a method's published code into a run."),
+    Late("evaluate", "evaluate", "Measure trained runs, zero-shot CLIP and a linear probe on the same images."),
+    Late("predict", "predict", "Classify pictures with a trained run."),
+    Late("calibrate", "calibrate", "Fit a temperature to a run, so that its probabilities can be trusted."),
     Late("sweep", "sweep", "Train and measure every combination of methods, data sets, shots and seeds."),
-    Late("reproduce", "reproduce", "Train and measure all that a table needs, and print it."),
+    Late("reproduce", "reproduce", "Train and measure everything that a table needs, and print it."),
     Late(
         "describe-classes",
         "describe_classes",
         "Describe classes in words: ask a language model.",
     ),
-    Late("export", "export", "Write a trained run as ONNX, class embeddings or a model of open_clip."),
+    Late("export", "export", "Export a trained run as ONNX, class embeddings or an open_clip model."),
     Late("explain", "explain", "Draw where a trained run looks in images."),
     Late("report", "report", "Show stored results as tables; measures nothing."),
-    Late("data", "data", "Look at data sets: what is there, what is wrong, what is drawn."),
-    Late("config", "config", "Look at configurations."),
+    Late("data", "data", "Inspect data sets: contents, problems, few-shot samples."),
+    Late("config", "config", "Show and explain configurations."),
     Late("methods", "listing", "Prompt-learning methods.", THERE),
-    Late("datasets", "listing", "Readers of data sets: what stands before the colon of --data.", THERE),
+    Late("datasets", "listing", "Readers of data sets: the part of --data before the colon.", THERE),
     Late("suites", "listing", "Evaluation suites.", THERE),
     Late("scores", "listing", "Scores that tell images of known classes from all others.", THERE),
     Late("backbones", "listing", "Backbone loaders.", THERE),
     Late("reporters", "listing", "Ways to show results.", THERE),
-    Late("trackers", "listing", "Who is told of a run while it trains.", THERE),
-    Late("executors", "listing", "Who carries out the runs of a sweep.", THERE),
+    Late("trackers", "listing", "Receivers of the log while a run trains.", THERE),
+    Late("executors", "listing", "Ways to carry out the runs of a sweep.", THERE),
     Late("providers", "listing", "Providers of class descriptions.", THERE),
     Late("cache", "cache", "Answers that describe-classes has paid for, and image features.", THERE),
     Late("plugins", "listing", "Installed plugins and what they provide.", THERE),
@@ -56,7 +56,7 @@ Examples:
 
 Exit codes: 0 done, 2 usage, 3 input or environment, 4 a plugin failed,
 5 finished but incomplete, 130 interrupted (143 by SIGTERM, 129 by SIGHUP),
-141 nobody reads the output, 1 a bug.
+141 the output was closed early, 1 a bug.
 """
 
 
@@ -113,13 +113,13 @@ def _version(value: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and leave.")
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of expected errors as well.")] = False,
-    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Load nothing but the core.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Also show the traceback of expected errors.")] = False,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Load no plugins.")] = False,
 ) -> None:
     """Prompt learning for CLIP-like models: train a method, evaluate it, read the table.
 
-    --debug and --no-plugins may stand anywhere on the line.
+    --debug and --no-plugins may be anywhere on the command line.
     """
     # `main` has taken --debug and --no-plugins off the line before it is parsed; here they are for the help.

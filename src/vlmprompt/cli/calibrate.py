@@ -48,7 +48,7 @@ def calibrate(
     runs_dir: RunsDirOption = Path("runs"),
     machine: MachineFlags,
 ) -> None:
-    """Fit a temperature to a run, so that its probabilities mean what they say.
+    """Fit a temperature to a run, so that its probabilities can be trusted.
 
     Logits are divided by the temperature: predictions stay as they are, only
     how sure they are changes. It is fitted on the run's validation images and

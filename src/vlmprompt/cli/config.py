@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the group `config`."""
-    config = typer.Typer(no_args_is_help=True, help="Look at configurations.")
+    config = typer.Typer(no_args_is_help=True, help="Show and explain configurations.")
     config.command("show")(show)
     config.command("describe")(describe)
     app.add_typer(config, name="config")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the group `data`."""
-    data = typer.Typer(no_args_is_help=True, help="Look at data sets: what is there, what is wrong, what is drawn.")
+    data = typer.Typer(no_args_is_help=True, help="Inspect data sets: contents, problems, few-shot samples.")
     data.command("list")(list_benchmarks)
     data.command("check")(check)
     data.command("show")(show)

@@ -37,18 +37,17 @@ def describe_classes(
     asked: AskedFlags,
     out: Annotated[Path, typer.Option("--out", help="Folder for the file.")] = Path("prompts_cache"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be asked, show a few answers that are there; ask nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be asked and a few stored answers, without asking.")
     ] = False,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Describe classes in words: ask a language model.
 
-    Or import what others have published. Writes
-    prompts_cache/<data set>/<provider>--<model>--<template>.jsonl, one
-    description a line, to be reviewed. Answers are cached: a second run asks only
-    for what is missing. With nothing given: the descriptions of the built-in
-    classes.
+    Or import published descriptions. Writes
+    prompts_cache/<data set>/<provider>--<model>--<template>.jsonl for review,
+    one description per line. Answers are cached: a second run asks only for what
+    is missing. Without options: shows the descriptions of the built-in classes.
     """
     dataset = named.dataset(asked.aliases)
     if asked.of_nobody and (named.built_in or not _has_key()):

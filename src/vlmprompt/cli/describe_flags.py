@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from vlmprompt.data.records import Dataset
     from vlmprompt.describe.order import Order
 
-_WHO = "Who is asked, and what"
-_HOW = "How hard is tried"
+_WHO = "Language model and question"
+_HOW = "Requests"
 
 
 def _who(*names: str, text: str, **more: Any) -> Any:
@@ -33,10 +33,10 @@ class ClassFlags:
     """The classes: of a data set, of a file, or the built-in ones."""
 
     data: DataOption = None
-    classes: Annotated[Path | None, typer.Option("--classes", help="File with one class name a line.")] = None
+    classes: Annotated[Path | None, typer.Option("--classes", help="File with one class name per line.")] = None
     root: RootOption = None
     class_names: Annotated[
-        Path | None, typer.Option("--class-names", help="Names in place of those of --data, one a line.")
+        Path | None, typer.Option("--class-names", help="Names instead of those of --data, one per line.")
     ] = None
     accept_split: AcceptSplitFlag = False
 
@@ -81,26 +81,28 @@ class AskedFlags:
     """Who is asked, for what, and how hard is tried."""
 
     provider: Annotated[str | None, _who("--provider", text="See 'vlmprompt providers list'; default openai.")] = None
-    model: Annotated[str | None, _who("--model", text="Model, as the server calls it.")] = None
+    model: Annotated[str | None, _who("--model", text="Name of the model on the server.")] = None
     base_url: Annotated[
         str | None, _who("--base-url", text="Server that speaks OpenAI's chat completions; also OPENAI_BASE_URL.")
     ] = None
     template: Annotated[
         str | None, _who("--template", text="Question: features, descriptors, sentences, or a file.")
     ] = None
-    from_: Annotated[Path | None, _who("--from", text="JSON that provider file imports.")] = None
+    from_: Annotated[Path | None, _who("--from", text="JSON file that the provider 'file' imports.")] = None
     aliases: Annotated[
-        Path | None, _who("--aliases", text="Lines 'old = new': other names for classes, of --data and --from.")
+        Path | None, _who("--aliases", text="Lines 'old = new': other names for classes, in --data and --from.")
     ] = None
     set_: Annotated[
         list[str] | None,
         _who("--set", "-s", text="Option of the provider, such as temperature=0.2.", metavar="KEY=VALUE"),
     ] = None
-    samples: Annotated[int, _who("--samples", text="Answers to each question.", min=1, max=1000)] = 1
-    min_phrases: Annotated[int, _who("--min-phrases", text="Fewest descriptions of a class.", min=1, max=100_000)] = 1
-    limit: Annotated[int | None, _who("--limit", text="Only so many classes, the first.", min=1)] = None
-    concurrency: Annotated[int, _how("--concurrency", "Requests under way at once.", min=1, max=1000)] = 16
-    max_retries: Annotated[int, _how("--max-retries", "Further requests after one failed.", min=0, max=1000)] = 6
+    samples: Annotated[int, _who("--samples", text="Answers per question.", min=1, max=1000)] = 1
+    min_phrases: Annotated[
+        int, _who("--min-phrases", text="Minimum number of descriptions per class.", min=1, max=100_000)
+    ] = 1
+    limit: Annotated[int | None, _who("--limit", text="Only this many classes, from the first.", min=1)] = None
+    concurrency: Annotated[int, _how("--concurrency", "Requests at the same time.", min=1, max=1000)] = 16
+    max_retries: Annotated[int, _how("--max-retries", "Further requests after a failed one.", min=0, max=1000)] = 6
     timeout: Annotated[float, _how("--timeout", "Seconds for one answer.", min=0.001, max=86_400)] = 60.0
 
     @property

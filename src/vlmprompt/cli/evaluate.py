@@ -38,19 +38,21 @@ def evaluate(
         list[Path] | None, typer.Argument(metavar="[RUN]...", help="Run folders or names; default: the newest run.")
     ] = None,
     measured: SuiteFlags,
-    no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
+    no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave out zero-shot and linear probe.")] = False,
     data: Annotated[
         str | None,
         typer.Option(
             "--data",
             "-d",
-            help="Measure on these data in place of the run's own; its classes, by name. With --method: the data.",
+            help="Measure on these data instead of the run's own; classes match by name. With --method: the data.",
             show_default=False,
         ),
     ] = None,
     descriptions: Annotated[
         Path | None,
-        typer.Option("--descriptions", help="Class descriptions for their row; default: the run's own, or found."),
+        typer.Option(
+            "--descriptions", help="Class descriptions for their row; default: the run's own, or found automatically."
+        ),
     ] = None,
     aliases: AliasesOption = None,
     allow_overlap: Annotated[
@@ -66,12 +68,12 @@ def evaluate(
     runs_dir: RunsDirOption = Path("runs"),
     machine: MachineFlags,
 ) -> None:
-    """Measure trained runs, beside zero-shot CLIP and a linear probe on the same images.
+    """Measure trained runs, zero-shot CLIP and a linear probe on the same images.
 
-    Where the classes are described, zero-shot by descriptions joins them. The
-    default suite is accuracy; with --domain, --target or --ood it is theirs.
-    Numbers are kept in each run's results.jsonl; what is there is not measured
-    again.
+    If there are descriptions of the classes, zero-shot by descriptions is added.
+    The default suite is accuracy; with --domain, --target or --ood it is the
+    suite that reads these. Numbers are stored in each run's results.jsonl and
+    not measured again.
 
     A method that needs no training needs no run: 'evaluate --method zeroshot
     --data folder:photos --backbone ViT-B-16-quickgelu/openai'.

@@ -66,7 +66,7 @@ def export(
         ),
     ] = None,
     no_calibration: Annotated[
-        bool, typer.Option("--no-calibration", help="Leave aside the temperature of calibration.json.")
+        bool, typer.Option("--no-calibration", help="Ignore the temperature in calibration.json.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an older export; other files stay.")] = False,
     backbone: Annotated[
@@ -82,7 +82,7 @@ def export(
     root: RootOption = None,
     runs_dir: RunsDirOption = Path("runs"),
 ) -> None:
-    """Write a trained run as ONNX, class embeddings or a model of open_clip.
+    """Export a trained run as ONNX, class embeddings or an open_clip model.
 
     Each knows its class names and how pictures are prepared. Before it is kept,
     its logits are compared with the run's own on real pictures. An ONNX file

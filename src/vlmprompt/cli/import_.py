@@ -40,7 +40,7 @@ def import_checkpoint(
     force: ForceFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a run of a checkpoint that a method's published code has trained.
+    """Turn a checkpoint of a method's published code into a run.
 
     Give the backbone that it was trained with, and the data to evaluate on; the
     method where its tensors do not tell it, and the options that their shapes do

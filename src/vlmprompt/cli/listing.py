@@ -18,13 +18,13 @@ from vlmprompt.registry import Entry, became
 
 KINDS = {
     "methods": "Prompt-learning methods.",
-    "datasets": "Readers of data sets: what stands before the colon of --data.",
+    "datasets": "Readers of data sets: the part of --data before the colon.",
     "suites": "Evaluation suites.",
     "scores": "Scores that tell images of known classes from all others.",
     "backbones": "Backbone loaders.",
     "reporters": "Ways to show results.",
-    "trackers": "Who is told of a run while it trains.",
-    "executors": "Who carries out the runs of a sweep.",
+    "trackers": "Receivers of the log while a run trains.",
+    "executors": "Ways to carry out the runs of a sweep.",
     "providers": "Providers of class descriptions.",
 }
 _REGISTRIES = {"providers": "llm_providers"}  # where hooks have another word than users

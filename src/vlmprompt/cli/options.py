@@ -13,8 +13,8 @@ import typer
 
 from vlmprompt.config.limits import MOST_WORKERS
 
-_WHERE = "Where it runs"
-_WHAT = "What is run"
+_WHERE = "Machine and folders"
+_WHAT = "Method and model"
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
@@ -40,7 +40,7 @@ RandomWeightsOption = Annotated[
     typer.Option(
         "--random-weights",
         metavar="SEED",
-        help="Random tower weights, nothing is downloaded; without SEED it is 0.",
+        help="Use random tower weights and download nothing; default SEED 0.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -48,7 +48,7 @@ QuickGeluOption = Annotated[
     bool | None,
     typer.Option(
         "--quick-gelu/--no-quick-gelu",
-        help="Activation of a local checkpoint whose architecture exists with both.",
+        help="Whether a local checkpoint uses QuickGELU, if its architecture exists with and without.",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -88,8 +88,8 @@ WorkersOption = Annotated[
         "--workers",
         min=0,
         max=MOST_WORKERS,
-        help="Image-decoding processes; 0 decodes in the main one. Without it 2, and beside a GPU up to 8, as there "
-        "are cores.",
+        help="Image-decoding processes; 0 decodes in the main one. Default 2, with a GPU up to 8, depending on the "
+        "number of cores.",
         rich_help_panel=_WHERE,
     ),
 ]
@@ -117,7 +117,7 @@ FeatureCacheOption = Annotated[
         "--feature-cache",
         metavar="DIR|off",
         envvar="VLMPROMPT_FEATURE_CACHE",
-        help="Folder of stored image features; default: in the user's cache folder. off: none are stored.",
+        help="Folder of stored image features; default: in the user's cache folder; off: store none.",
         rich_help_panel=_WHERE,
     ),
 ]
@@ -128,7 +128,7 @@ FeatureLimitOption = Annotated[
         metavar="GB",
         min=0,
         envvar="VLMPROMPT_FEATURE_LIMIT",
-        help="What that folder may hold; features that do not fit stay in memory.",
+        help="Size limit of that folder; features that do not fit stay in memory.",
         rich_help_panel=_WHERE,
     ),
 ]
@@ -138,7 +138,7 @@ FeatureDtypeOption = Annotated[
         "--feature-dtype",
         metavar="fp32|fp16|bf16",
         envvar="VLMPROMPT_FEATURE_DTYPE",
-        help="Round features of frozen image towers to this type, and store them in it.",
+        help="Round and store features of frozen image towers in this type.",
         rich_help_panel=_WHERE,
     ),
 ]
@@ -147,22 +147,22 @@ TrackerOption = Annotated[
     typer.Option(
         "--tracker",
         metavar="NAME",
-        help="Who else is told of the log, such as tensorboard; may be repeated. See 'vlmprompt trackers list'.",
+        help="Also send the log to this tracker, such as tensorboard; may be repeated. See 'vlmprompt trackers list'.",
         rich_help_panel=_WHERE,
     ),
 ]
-ForceFlag = Annotated[bool, typer.Option("--force", help="Redo what is done already.")]
+ForceFlag = Annotated[bool, typer.Option("--force", help="Redo what is already done.")]
 SuiteOption = Annotated[
     list[str] | None, typer.Option("--suite", help="Suite; may be repeated. See 'vlmprompt suites list'.")
 ]
-_WITH = "What suites evaluate on, in place of what the data set names"
+_WITH = "Data for suites, instead of those that the data set names"
 DomainOption = Annotated[
     list[str] | None,
     typer.Option("--domain", help="Data set of the same classes; may be repeated.", rich_help_panel=_WITH),
 ]
 OodOption = Annotated[
     list[str] | None,
-    typer.Option("--ood", help="Set of other things, to be told apart; may be repeated.", rich_help_panel=_WITH),
+    typer.Option("--ood", help="Set of other images, to be told apart; may be repeated.", rich_help_panel=_WITH),
 ]
 TargetOption = Annotated[
     list[str] | None,
@@ -182,16 +182,18 @@ AliasesOption = Annotated[
     typer.Option(
         "--aliases",
         metavar="FILE",
-        help="Lines 'old = new': what they call classes, and the run. With --method: other names for its own, too.",
+        help="Lines 'old = new': class names in these data and in the run; with --method also for its own data.",
         rich_help_panel=_WITH,
     ),
 ]
 ContentsFlag = Annotated[
     bool,
-    typer.Option("--contents", help="Know test images by their bytes, not by size and time.", rich_help_panel=_WITH),
+    typer.Option(
+        "--contents", help="Identify test images by their bytes, not by size and time.", rich_help_panel=_WITH
+    ),
 ]
 ReporterOption = Annotated[
-    str, typer.Option("--reporter", help="How the results are shown. See 'vlmprompt reporters list'.")
+    str, typer.Option("--reporter", help="Format of the results. See 'vlmprompt reporters list'.")
 ]
 
 # Of commands that read a data set and train nothing.
@@ -203,11 +205,12 @@ ProtocolOption = Annotated[
     str, typer.Option("--protocol", metavar="NAME", help="Data conventions: coop or gallop-code.")
 ]
 ClassNamesOption = Annotated[
-    Path | None, typer.Option("--class-names", metavar="FILE", help="File with one class name a line, in label order.")
+    Path | None,
+    typer.Option("--class-names", metavar="FILE", help="File with one class name per line, in label order."),
 ]
 SplitSeedOption = Annotated[
     int, typer.Option("--split-seed", min=0, help="Seed of the split of a data set that has none.")
 ]
 AllowOutsideFlag = Annotated[
-    bool, typer.Option("--allow-outside", help="Accept absolute paths in a list that lead anywhere.")
+    bool, typer.Option("--allow-outside", help="Accept absolute paths in a list to any folder.")
 ]

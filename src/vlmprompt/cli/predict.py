@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vlmprompt.predict.work import Tally
     from vlmprompt.training.runs import Run
 
-_WHERE = "Where it runs"
+_WHERE = "Machine and folders"
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def predict(
     backbone: BackboneOption = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", min=1, max=MOST_IMAGES, help="Pictures a step.", rich_help_panel=_WHERE),
+        typer.Option("--batch-size", min=1, max=MOST_IMAGES, help="Pictures per step.", rich_help_panel=_WHERE),
     ] = None,
     device: DeviceOption = "auto",
     workers: Annotated[
@@ -56,17 +56,17 @@ def predict(
             "--workers",
             min=0,
             max=MOST_WORKERS,
-            help="Threads that read pictures ahead; 0 reads when it is time.",
+            help="Threads that read pictures ahead; 0: read each when needed.",
             rich_help_panel=_WHERE,
         ),
     ] = 2,
     root: RootOption = None,
     runs_dir: RunsDirOption = Path("runs"),
 ) -> None:
-    """Say what pictures show, by a trained run.
+    """Classify pictures with a trained run.
 
     Folders are searched for images at any depth. Pictures that cannot be read
-    are named and left out; the exit code is 5 then.
+    are named and skipped; the exit code is then 5.
 
       vlmprompt predict photos/
       vlmprompt predict runs/mine 'photos/*.jpg' --reject 0.95 --sort-into sorted

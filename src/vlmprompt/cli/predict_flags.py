@@ -15,30 +15,32 @@ if TYPE_CHECKING:
     from vlmprompt.predict.sorting import How, Sorter
 
 LINKS = ("hard", "symbolic")
-_ASKED = "What is asked beside the class"
-_WRITTEN = "What becomes of it"
+_ASKED = "Unknown things and sets of classes"
+_WRITTEN = "Output"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedFlags:
     """What is to be said of a picture."""
 
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes of a picture to show, the likeliest first.")] = 3
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="Number of classes to show per picture, most likely first.")
+    ] = 3
     no_calibration: Annotated[
-        bool, typer.Option("--no-calibration", help="Leave aside the temperature of calibration.json.")
+        bool, typer.Option("--no-calibration", help="Ignore the temperature in calibration.json.")
     ] = False
     reject: Annotated[
         float | None,
         typer.Option(
             "--reject",
             metavar="SHARE",
-            help="Tell known from unknown, keeping this share of the run's own images, such as 0.95.",
+            help="Reject unknown things, keeping this share of the run's own images, such as 0.95.",
             rich_help_panel=_ASKED,
         ),
     ] = None
     score: Annotated[
         str | None,
-        typer.Option("--score", help="By which score: mcm (default), gl-mcm, energy, ...", rich_help_panel=_ASKED),
+        typer.Option("--score", help="Score for --reject: mcm (default), gl-mcm, energy, ...", rich_help_panel=_ASKED),
     ] = None
     score_set: Annotated[
         list[str] | None,
@@ -54,7 +56,7 @@ class AskedFlags:
         typer.Option(
             "--conformal",
             metavar="SHARE",
-            help="Sets of classes, of which this share may miss the true one, such as 0.1.",
+            help="Give sets of classes, of which this share may miss the true class, such as 0.1.",
             rich_help_panel=_ASKED,
         ),
     ] = None
@@ -97,11 +99,17 @@ class WrittenFlags:
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="NAME", help="table, csv or jsonl; of --out by its name.", rich_help_panel=_WRITTEN
+            "--format",
+            metavar="NAME",
+            help="table, csv or jsonl; for --out, default by its file name.",
+            rich_help_panel=_WRITTEN,
         ),
     ] = None
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write it into this file, whole or not.", rich_help_panel=_WRITTEN)
+        Path | None,
+        typer.Option(
+            "--out", help="Write the result to this file, completely or not at all.", rich_help_panel=_WRITTEN
+        ),
     ] = None
     sort_into: Annotated[
         Path | None,
@@ -115,7 +123,7 @@ class WrittenFlags:
     link: Annotated[
         str | None,
         typer.Option(
-            "--link", metavar="KIND", help="Link in place of copying: hard or symbolic.", rich_help_panel=_WRITTEN
+            "--link", metavar="KIND", help="Link instead of copying: hard or symbolic.", rich_help_panel=_WRITTEN
         ),
     ] = None
 

@@ -37,26 +37,27 @@ def register(app: typer.Typer) -> None:
 def reproduce(
     *,
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe's name, or its TOML file; none lists them.")
+        str | None,
+        typer.Argument(metavar="[RECIPE]", help="Name of a recipe, or a TOML file; without it, recipes are listed."),
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option("--seed", help="Seed in place of the recipe's; repeat it.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", help="Seed instead of the recipe's; may be repeated.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for runs and tables; default reproduce/RECIPE.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained and measured.")] = False,
-    partly: Annotated[
-        bool, typer.Option("--so-far", help="Show what has been measured by now; nothing is run.")
-    ] = False,
+    partly: Annotated[bool, typer.Option("--so-far", help="Show what has been measured so far; run nothing.")] = False,
     sharing: SharingFlags,
     force: ForceFlag = False,
     as_json: JsonFlag = False,
     machine: MachineFlags,
 ) -> None:
-    """Train and measure all that a table needs, and print it.
+    """Train and measure everything that a table needs, and print it.
 
-    The same command goes on where it stopped; started several times, on one
-    machine or on several with the same folder, the processes share the work. A
-    run that fails is reported and does not stop the others.
+    Repeating the command continues where it stopped. Started several times, on
+    one machine or on several with the same folder, the processes share the work.
+    A run that fails is reported and does not stop the others.
     """
     from vlmprompt.reproduce.recipe import load_recipe
 

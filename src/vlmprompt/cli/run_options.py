@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-_LEARNS = "What it learns from"
-_OPTIMISED = "How it is optimised (see also --set)"
+_LEARNS = "Data and classes"
+_OPTIMISED = "Training (see also --set)"
 
 
 def _learns(name: str, text: str, **more: Any) -> Any:
@@ -19,17 +19,17 @@ def _optimised(name: str, text: str, **more: Any) -> Any:
 
 
 ShotsOption = Annotated[str | None, _learns("--shots", "Training images per class, or all.", metavar="INT|all")]
-SeedOption = Annotated[int | None, _learns("--seed", "Seed of sample, initial values and order.")]
+SeedOption = Annotated[int | None, _learns("--seed", "Seed of few-shot sample, initial values and order.")]
 SettingOption = Annotated[
     str | None,
     _learns("--setting", "few-shot, base-to-new or cross-dataset: classes and schedule.", metavar="NAME"),
 ]
 ProtocolOption = Annotated[str | None, _learns("--protocol", "Data conventions: coop or gallop-code.", metavar="NAME")]
 ClassNamesOption = Annotated[
-    str | None, _learns("--class-names", "File with one class name a line, in label order.", metavar="FILE")
+    str | None, _learns("--class-names", "File with one class name per line, in label order.", metavar="FILE")
 ]
 AliasesOption = Annotated[
-    str | None, _learns("--aliases", "Lines 'old = new': other names for classes, of all data.", metavar="FILE")
+    str | None, _learns("--aliases", "File of lines 'old = new': other names for classes, in all data.", metavar="FILE")
 ]
 TemplatesOption = Annotated[
     str | None,
@@ -37,7 +37,11 @@ TemplatesOption = Annotated[
 ]
 DescriptionsOption = Annotated[
     str | None,
-    _learns("--descriptions", "Class descriptions, for methods that read some; default: found.", metavar="FILE"),
+    _learns(
+        "--descriptions",
+        "Class descriptions, for methods that read them; default: found automatically.",
+        metavar="FILE",
+    ),
 ]
 AllowMissingOption = Annotated[bool, _learns("--allow-missing", "Accept classes without a description.")]
 AllowFewerOption = Annotated[bool, _learns("--allow-fewer", "Accept classes with fewer images than shots.")]
@@ -46,20 +50,20 @@ AcceptSplitOption = Annotated[
 ]
 ExifOption = Annotated[
     bool | None,
-    _learns("--exif/--no-exif", "Turn your own pictures as their EXIF orientation says, or read them as stored."),
+    _learns("--exif/--no-exif", "Rotate your own pictures by their EXIF orientation, or read them as stored."),
 ]
 AllowOverlapOption = Annotated[
     bool, _learns("--allow-overlap", "Accept images that are in more than one split; it is recorded.")
 ]
-AllowOutsideOption = Annotated[bool, _learns("--allow-outside", "Accept absolute paths in a list that lead anywhere.")]
+AllowOutsideOption = Annotated[bool, _learns("--allow-outside", "Accept absolute paths in a list to any folder.")]
 SplitSeedOption = Annotated[
-    int | None, _learns("--split-seed", "Seed of the split of a data set that has none; default 1.")
+    int | None, _learns("--split-seed", "Seed for splitting a data set that has no split; default 1.")
 ]
 EpochsOption = Annotated[int | None, _optimised("--epochs", "Passes over the training images.")]
 LrOption = Annotated[float | None, _optimised("--lr", "Peak learning rate.")]
-BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images a step.")]
+BatchSizeOption = Annotated[int | None, _optimised("--batch-size", "Images per step.")]
 MaxStepsOption = Annotated[
-    int | None, _optimised("--max-steps", "Stop after so many steps, where the epochs have so many.")
+    int | None, _optimised("--max-steps", "Stop after this many steps, if the epochs have that many.")
 ]
 ScheduleOption = Annotated[
     str | None,
@@ -87,17 +91,19 @@ ValidateEveryOption = Annotated[
 ]
 KeepOption = Annotated[
     str | None,
-    _optimised("--keep", "State that the run ends with: last, or best by --validate-every.", metavar="last|best"),
+    _optimised(
+        "--keep", "State that the run ends with: the last, or the best by --validate-every.", metavar="last|best"
+    ),
 ]
 PatienceOption = Annotated[
     int | None,
-    _optimised("--patience", "Stop after so many measurements without a better one; default: never.", metavar="N"),
+    _optimised("--patience", "Stop after this many measurements without a better one; default: never.", metavar="N"),
 ]
 ValSearchOption = Annotated[
     bool | None,
     _optimised(
         "--val-search/--no-val-search",
-        "Let the method choose hyper-parameters of its own on the val images, or give it none.",
+        "Whether the method may choose its own hyper-parameters on the val images.",
     ),
 ]
 PrecisionOption = Annotated[
@@ -107,8 +113,8 @@ ViewsOption = Annotated[
     str | None,
     _optimised(
         "--views",
-        "0: fresh augmentation each epoch; V > 0: V fixed views, features cached; auto: the most of 16, 8, 4 and 1 "
-        "that cost at most a quarter of the fresh ones.",
+        "0: fresh augmentation each epoch; V > 0: V fixed views, features cached; auto: the largest of 16, 8, 4, 1 "
+        "that costs at most a quarter of fresh views.",
         metavar="INT|auto",
     ),
 ]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.grid import Grid
     from vlmprompt.results.rows import ResultRow
 
-_AXES = "What is combined (each may be repeated)"
+_AXES = "Combinations (each may be repeated)"
 
 
 def _axis(*names: str, text: str, **more: Any) -> Any:
@@ -45,7 +45,7 @@ class _Axes:
     shots: Annotated[
         list[str] | None, _axis("--shots", text="Training images per class, or all.", metavar="INT|all")
     ] = None
-    seed: Annotated[list[int] | None, _axis("--seed", text="Seed of sample, initial values and order.")] = None
+    seed: Annotated[list[int] | None, _axis("--seed", text="Seed of few-shot sample, initial values and order.")] = None
     grid: Annotated[
         list[str] | None,
         _axis("--grid", text="Values of a setting, such as lr=0.002,0.01 or n_ctx=4,16.", metavar="KEY=VALUE,VALUE"),
@@ -132,10 +132,10 @@ def sweep(
     *,
     measured: SuiteFlags,
     out: Annotated[Path, typer.Option("--out", help="Folder for runs and results.jsonl.")] = Path("sweep"),
-    no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave zero-shot and linear probe out.")] = False,
+    no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave out zero-shot and linear probe.")] = False,
     reporter: ReporterOption = "terminal",
     force: ForceFlag = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs; nothing is run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs without running them.")] = False,
     sharing: SharingFlags,
     slurm: SlurmOption = None,
     submit: SubmitFlag = False,
@@ -143,13 +143,13 @@ def sweep(
 ) -> None:
     """Train and measure every combination of methods, data sets, shots and seeds.
 
-    And of settings: --grid lr=0.002,0.01 --grid n_ctx=4,16 makes four runs of
-    each; 'vlmprompt config describe' lists them.
+    Settings can be combined too: --grid lr=0.002,0.01 --grid n_ctx=4,16 makes
+    four runs of each; 'vlmprompt config describe' lists the settings.
 
-    The same command goes on where it stopped; started several times, on one
-    machine or on several with the same folder, the processes share the work. A
-    run that fails is reported and does not stop the others. The default suite is
-    accuracy; with --domain, --target or --ood it is theirs.
+    Repeating the command continues where it stopped. Started several times, on
+    one machine or on several with the same folder, the processes share the work.
+    A run that fails is reported and does not stop the others. The default suite
+    is accuracy; with --domain, --target or --ood the suite that reads these.
     """
     require(methods=flags.method or (), suites=measured.suites, reporter=reporter)
     beside = measured.beside

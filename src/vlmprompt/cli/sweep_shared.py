@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from vlmprompt.evaluation.shard import Shard
     from vlmprompt.evaluation.status import GridStatus
 
-_PANEL = "How it is shared"
+_PANEL = "Sharing the work"
 LOCAL = "local"  # the executor of --jobs
 
 WorkerFlag = Annotated[
     bool,
     typer.Option(
         "--worker",
-        help="Take runs that nobody has until none is left, and leave to other processes what they have.",
+        help="Take free runs until none are left, without waiting for runs of other processes.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -37,37 +37,40 @@ ShardOption = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N|slurm",
-        help="Do part I of N alone; slurm: the part of this task of an array. Parts share nothing.",
+        help="Do only part I of N; slurm: the part of this task in an array. Parts share nothing.",
         rich_help_panel=_PANEL,
     ),
 ]
 StatusFlag = Annotated[
     bool,
-    typer.Option("--status", help="Show who is at work on what, and how much is left.", rich_help_panel=_PANEL),
+    typer.Option("--status", help="Show which process works on what, and how much is left.", rich_help_panel=_PANEL),
 ]
 SlurmOption = Annotated[
     str | None,
     typer.Option(
         "--slurm",
         metavar="OPTION=VALUE,...",
-        help="Write a SLURM array with these options of sbatch, a part of the sweep a task.",
+        help="Write a SLURM array with these sbatch options, one task for each part of the sweep.",
         rich_help_panel=_PANEL,
     ),
 ]
-SubmitFlag = Annotated[bool, typer.Option("--submit", help="Give the array to sbatch.", rich_help_panel=_PANEL)]
+SubmitFlag = Annotated[bool, typer.Option("--submit", help="Submit the array with sbatch.", rich_help_panel=_PANEL)]
 ExecutorOption = Annotated[
     str | None,
     typer.Option(
         "--executor",
         metavar="NAME",
-        help="Have the runs carried out elsewhere than in this process; see 'vlmprompt executors list'.",
+        help="Carry out the runs with this executor instead of in this process; see 'vlmprompt executors list'.",
         rich_help_panel=_PANEL,
     ),
 ]
 JobsOption = Annotated[
     int | None,
     typer.Option(
-        "--jobs", metavar="INT", help="Runs at once; without --executor, in processes here.", rich_help_panel=_PANEL
+        "--jobs",
+        metavar="INT",
+        help="Number of runs at once; without --executor, in processes on this machine.",
+        rich_help_panel=_PANEL,
     ),
 ]
 ExecutorSetOption = Annotated[

@@ -32,7 +32,7 @@ def train(
     *,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: a name in --runs-dir.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where this run was stopped; with --out alone, that one.")
+        bool, typer.Option("--resume", help="Continue a stopped run; with --out alone, the one in that folder.")
     ] = False,
     force: ForceFlag = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, run one batch, show the plan.")] = False,
@@ -40,11 +40,11 @@ def train(
 ) -> None:
     """Train a method on a data set.
 
-    'train --out FOLDER --resume' goes on with what was begun there; the folder
-    knows its settings.
+    'train --out FOLDER --resume' continues the run in that folder, which knows
+    its settings.
 
-    Any setting without a flag of its own is reached by --set: 'vlmprompt methods
-    show NAME' lists a method's options, 'vlmprompt config show' what a run uses.
+    Use --set for any setting without a flag of its own: 'vlmprompt methods show
+    NAME' lists a method's options, 'vlmprompt config show' the settings of a run.
     """
     resolved, runtime = _resolved(flags, out if resume and not force else None), flags.runtime()
     require_parts([resolved.run], runtime)

@@ -45,8 +45,8 @@ class MethodFlags:
         typer.Option(
             "--method",
             "-m",
-            help="Method without training, measured in place of runs; may be repeated.",
-            rich_help_panel="What is run",
+            help="Method without training, measured instead of runs; may be repeated.",
+            rich_help_panel="Method and model",
         ),
     ] = None
     backbone: Annotated[
@@ -56,7 +56,7 @@ class MethodFlags:
             "-b",
             help="With --method: its towers, as in train. With runs: where the weights of their backbone "
             "are now; they must be those of the training.",
-            rich_help_panel="What is run",
+            rich_help_panel="Method and model",
             show_default=False,
         ),
     ] = None

@@ -22,10 +22,10 @@ SPLITS = ("train", "val", "test")
 class ImageSource(Protocol):
     """An image that is not a file: rendered, altered or held in memory. Must be picklable (workers load it).
 
-    A source says by `key`, a text, which image it is among those of its type: all that its pixels depend on, for an
-    altered image the `image_key` of the original and what was done to it. What is computed of images is kept by it;
-    without a key it is kept for this very object only, and never on disk.
-    A source may say `kept = True`: the process that has loaded an image has it at hand afterwards.
+    A source may have a `key`, a text that identifies the image among those of its type: everything that its pixels
+    depend on, such as the `image_key` of an original image and how it was altered. Features and predictions are stored
+    under this key; without one they are kept only for this Python object, and never on disk.
+    A source may set `kept = True` if the process that has loaded an image keeps it in memory.
     """
 
     def load(self) -> Image:
@@ -46,8 +46,8 @@ class Record:
     Attributes:
         id: stable name inside the data set, a relative path with forward slashes or a key.
         label: index into the data set's class names.
-        image: where the pixels come from.
-        upright: read it as a viewer shows it, not as it is stored (see `images.decode`).
+        image: the source of the pixels.
+        upright: read the image as a viewer shows it, not as it is stored (see `images.decode`).
     """
 
     id: str
@@ -62,16 +62,16 @@ class Dataset:
 
     Attributes:
         name: short name for tables and run folders, such as "photos".
-        spec: what the user wrote to get it, such as "folder:photos".
-        class_names: in label order, as prompts will spell them.
-        splits: some of "train", "val", "test" -> records in a fixed order.
-        template: the zero-shot template of the field for this data set.
-        notes: what was decided while reading (a recorded split seed, cleaned names): goes into run.json.
-        companions: specs of the data sets that this one is evaluated with, by kind: "domains" (its classes
-            seen otherwise), "targets" (other classes, to transfer to), "ood" (no class of its own).
-        descriptions: texts on each class, in label order, once somebody has looked them up.
-        described_by: name of a data set whose descriptions serve these classes too, found there by name.
-        by_contents: test images are known by their bytes, not by size and time; see `measured_digest`.
+        spec: the user's spelling of it, such as "folder:photos".
+        class_names: in label order, as spelled in prompts.
+        splits: "train", "val", "test" (or some of them) -> records in a fixed order.
+        template: the usual zero-shot template for this data set.
+        notes: choices made while reading (the split seed, cleaned names); they are recorded in run.json.
+        companions: specs of the data sets that this one is evaluated with, by kind: "domains" (the same classes in
+            another style), "targets" (other classes, to transfer to), "ood" (none of its classes).
+        descriptions: descriptions of each class, in label order; None until they are looked up.
+        described_by: name of a data set whose descriptions can be used for these classes too, matched by name.
+        by_contents: test images are identified by their bytes, not by size and time; see `measured_digest`.
     """
 
     name: str
@@ -91,15 +91,15 @@ class Dataset:
 
     @property
     def warnings(self) -> list[str]:
-        """What was doubtful while reading, from the notes."""
+        """Warnings from reading the data, taken from the notes."""
         found = self.notes.get("warnings", ())
         return [str(warning) for warning in found] if isinstance(found, list | tuple) else []
 
     @property
     def digest(self) -> str:
-        """SHA-256 over class names and the (id, label) pairs of every split, and whether images are read upright.
+        """SHA-256 of the class names, the (id, label) pairs of every split, and whether images are read upright.
 
-        Descriptions have a digest of their own.
+        Descriptions have a separate digest.
         """
         content: dict[str, object] = {
             "classes": self.class_names,
@@ -111,17 +111,17 @@ class Dataset:
 
     @cached_property
     def measured_digest(self) -> str:
-        """SHA-256 over all that a number on the test split depends on: what is listed, and the files as they are.
+        """SHA-256 of everything that a number on the test split depends on: the lists, and the files as they are.
 
-        Files are known by size and modification time as they were when this was first asked, or by their bytes.
+        Files are identified by size and modification time at the first use of this property, or by their bytes.
         """
         files = files_digest(self.splits.get("test", ()), contents=self.by_contents)
         return hashlib.sha256(f"{self.digest} {files}".encode()).hexdigest()
 
     def shown(self, split: str) -> Hashable:
-        """What predictions on a split are kept by: the data set, and its images as they were when first asked.
+        """The key under which predictions on a split are kept: the data set, and its images at the first call.
 
-        Two data sets that exchange images behind equal ids differ in it.
+        It differs between two data sets that have different images under the same ids.
         """
         if split not in self._shown:
             self._shown[split] = images_key(self.splits.get(split, ()))

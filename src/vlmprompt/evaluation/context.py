@@ -1,4 +1,4 @@
-"""What suites measure with: predictions of any method on any split."""
+"""The tools of suites: predictions of any method on any split."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class Context:
     """One subject on one data set, for suites.
 
     Attributes:
-        subject: who is measured.
-        dataset: with all its classes and, for a subject that reads descriptions, with these.
-        renamed: another data set with its classes called as they are here.
-        score_options: of plugins' scores, by name, where they are not left at their defaults.
+        subject: the run or reference that is measured.
+        dataset: the data set with all its classes, and with descriptions if the subject reads them.
+        renamed: function that returns another data set with its classes renamed as here.
+        score_options: options of plugins' scores, by name of the score, if not the defaults.
 
     Args:
-        load: a data set by its spec, for `companion`.
-        companions: kind -> specs, in place of the data set's own.
-        aliases: what companions call classes of the data set.
+        load: loads a data set by its spec, for `companion`.
+        companions: kind -> specs, instead of the data set's own.
+        aliases: names that companions use for classes of the data set.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Context:
 
     @property
     def scores(self) -> list[str]:
-        """Names of the scores to measure: the core's, and those of plugins that have the options that they need."""
+        """Names of the scores to measure: the core's, and plugins' scores for which all needed options are given."""
         return measured_scores(self.score_options)
 
     @property
@@ -90,19 +90,19 @@ class Context:
         return self._bank.feature_dtype
 
     def expect(self, needs: ImageNeeds, dataset: Dataset, split: str) -> None:
-        """Say beforehand what will be read of images, so that one pass of the image tower gives all."""
+        """Announce which features of images will be read, so that one pass of the image tower computes them all."""
         self._bank.expect(needs, dataset, split)
 
     def warn(self, text: str) -> None:
-        """Say something doubtful."""
+        """Print a warning."""
         self._bank.progress.warn(text)
 
     def companion(self, spec: str, kind: str | None = None) -> Dataset:
-        """Another data set to measure on, its classes called as they are here.
+        """Another data set to measure on, with its classes renamed as here.
 
         Args:
-            kind: of KINDS; default: the kind that `companions` names it as. Of "ood" every image counts that is none
-                of the known classes (see `load_outliers`), of the others the test split, or all where there is none.
+            kind: of KINDS; default: the kind under which `companions` has it. For "ood", all images that are of no
+                known class count (see `load_outliers`); for the others, the test split, or all images if there is none.
 
         Raises:
             VlmPromptError: it cannot be read.
@@ -116,29 +116,29 @@ class Context:
         return replace(self._outliers[spec], by_contents=self.dataset.by_contents)
 
     def companions(self, kind: str) -> tuple[str, ...]:
-        """Specs of the data sets that this one is evaluated with, of a kind of KINDS; see `Dataset.companions`.
+        """Specs of the data sets of one kind that this one is evaluated with; see `Dataset.companions`.
 
-        A suite says by its attribute `companions` which kinds it reads.
+        A suite's attribute `companions` says which kinds (of KINDS) it reads.
         """
         return tuple(self._companions.get(kind, ()))
 
     @cached_property
     def data_digest(self) -> str:
-        """The digest of the data set and of its test images as they are."""
+        """The digest of the data set and of its test images in their present state."""
         return self.dataset.measured_digest
 
     @cached_property
     def trained(self) -> Dataset:
-        """The data set over the classes that the subject was trained on."""
+        """The data set restricted to the classes that the subject was trained on."""
         return trained_classes(self.dataset, self.subject.config.setting)
 
     @cached_property
     def siblings(self) -> Mapping[int | None, Subject]:
-        """Shots -> the subject trained with these shots and all else equal, itself included."""
+        """Shots -> the subject trained with these shots and otherwise equal settings, including the subject itself."""
         return self.subject.siblings()
 
     def method(self, subject: Subject | None = None) -> PromptMethod:
-        """A subject's method, built once; default the context's own.
+        """The method of a subject (default: the context's own), built once.
 
         Raises:
             InputError: its classes are not those of the data set.
@@ -156,10 +156,10 @@ class Context:
         return self._built[name]
 
     def method_over(self, dataset: Dataset) -> PromptMethod:
-        """The subject's method over the classes of another data set, or of a part of its own.
+        """The subject's method for the classes of another data set, or of a part of its own.
 
         Raises:
-            CapabilityError: it cannot serve classes that it was not trained on, or that nobody has described.
+            CapabilityError: it cannot serve classes that it was not trained on, or needs descriptions that are missing.
             InputError: the text of a class is too long for the tower.
         """
         method = self.method()
@@ -172,7 +172,7 @@ class Context:
         return other
 
     def described(self, dataset: Dataset) -> Dataset:
-        """A data set with descriptions of its classes, where the subject's method needs some for any classes.
+        """A data set with descriptions of its classes, if the subject's method needs descriptions of all classes.
 
         Raises:
             CapabilityError: there are none.
@@ -187,13 +187,14 @@ class Context:
     def outputs(
         self, method: PromptMethod, dataset: Dataset, split: str = "test"
     ) -> Iterator[tuple[MethodOutput, Tensor]]:
-        """What the method says of each batch, and the labels, in the order of the split.
+        """The method's output for each batch, and the labels, in the order of the split.
 
-        Text is encoded once, nothing is trained. A method that adapts at test time sees the split as one stream, in the
-        order of `stream_order`; what it says is held until all is seen, and then put back in the order of the split.
+        Text is encoded once, and nothing is trained. A method that adapts at test time sees the split as one stream, in
+        the order of `stream_order`; its outputs are held until all images are seen, and then put back in the order of
+        the split.
 
         Args:
-            method: over the classes of `dataset`.
+            method: for the classes of `dataset`.
         """
         if not adapts(method):
             yield from self._said(method, dataset, split)
@@ -211,16 +212,16 @@ class Context:
         split: str,
         what: Callable[[MethodOutput], Mapping[str, Tensor]],
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Some tensors of every image, and the labels, on the CPU and in the order of the split.
+        """Some tensors for every image, and the labels, on the CPU and in the order of the split.
 
-        Several processes each look at a part of the images, and all have the whole; of a method that adapts each looks
-        at all of them, one after the other.
+        With several processes, each reads a part of the images and all get the whole result; if the method adapts, each
+        process reads all images, one after the other.
 
-        The same as by `outputs`, but of a method that adapts no more is held than these.
+        The values are those of `outputs`, but for a method that adapts only these tensors are held in memory.
 
         Args:
-            what: gives tensors (B,...) of what the method says of B images; those of all batches are put together, and
-                what is not given for every image is left out.
+            what: returns tensors (B,...) for the method's output on B images. The tensors of all batches are
+                concatenated; a tensor that is not given for every image is left out.
         """
         group = ALONE if adapts(method) else current()
         if group.alone:
@@ -238,7 +239,7 @@ class Context:
     def _read(
         self, said: Iterable[tuple[MethodOutput, Tensor]], what: Callable[[MethodOutput], Mapping[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Some tensors of the images that something is said of, on the CPU, and their labels."""
+        """The tensors of all batches, concatenated on the CPU, and the labels."""
         found: dict[str, list[Tensor]] = {}
         for output, labels_B in said:
             for name, part in {**what(output), _LABELS: labels_B}.items():
@@ -248,7 +249,7 @@ class Context:
     def _said(
         self, method: PromptMethod, dataset: Dataset, split: str, own: range | None = None
     ) -> Iterator[tuple[MethodOutput, Tensor]]:
-        """What `outputs` gives, but a stream as it is seen; of some images alone, if they are given."""
+        """As `outputs`, but a stream in the order in which it is seen; only for the images `own`, if given."""
         frozen = self._frozen(method, dataset)
         order = self._order(dataset, split) if adapts(method) else own
         batches, from_features = self._bank.batches(
@@ -266,7 +267,7 @@ class Context:
         return stream_order(dataset.split(split), split, self.subject.config.seed)
 
     def _frozen(self, method: PromptMethod, dataset: Dataset) -> FrozenMethod:
-        """The method for one pass; what it computes for the data set is computed once."""
+        """The method for one pass; `start_evaluation` runs once for each data set."""
         if type(method).start_evaluation is PromptMethod.start_evaluation:
             return method.frozen()
         key = id(method), dataset.spec, dataset.measured_digest
@@ -275,10 +276,10 @@ class Context:
         return self._told[key][1].stream()
 
     def predict(self, method: PromptMethod, dataset: Dataset, split: str = "test") -> Predictions:
-        """Logits and labels of a whole split; at the subject's temperature, if it has one.
+        """Logits (images,K) and labels of a whole split; at the subject's temperature, if it has one.
 
         Args:
-            method: over the classes of `dataset`.
+            method: for the classes of `dataset`.
 
         Raises:
             InputError: no such split, or an image cannot be read.
@@ -300,12 +301,12 @@ class Context:
 
 
 def _takes_time(method: PromptMethod, from_features: bool) -> bool:
-    """Whether there is progress to watch: with features at hand only local ones and text for each image are."""
+    """Whether to show progress: with stored features, only local features and text for each image take time."""
     return not from_features or not method.capabilities.isdisjoint({"local", "image_conditioned", TEST_TIME})
 
 
 def trained_classes(dataset: Dataset, setting: str) -> Dataset:
-    """The data set over the classes that a setting trains on: the base half, or all."""
+    """The data set restricted to the classes that a setting trains on: the base half, or all."""
     if setting != "base-to-new":
         return dataset
     base, _ = base_new_labels(len(dataset.class_names))

@@ -1,4 +1,4 @@
-"""What a suite is, and what it lists."""
+"""Suites, the cells that they list, and what a cell gives."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class MetricValue:
     """One number of a cell.
 
     Attributes:
-        n: images behind it.
-        note: what one must know to read it.
-        of: cells that it is the mean of.
+        n: number of images behind it.
+        note: a remark needed to understand the number.
+        of: names of the cells of which it is the mean.
     """
 
     metric: str
@@ -33,10 +33,10 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a cell gives, if more than its numbers.
+    """The result of a cell that gives more than numbers.
 
     Attributes:
-        details: what was said of each image, kept in a file beside the results; the runner fills in suite and cell.
+        details: predictions for each image, stored in a file next to the results; the runner fills in suite and cell.
     """
 
     values: Sequence[MetricValue]
@@ -44,15 +44,15 @@ class Measurement:
 
 
 class MissingError(InputError):
-    """What a cell needs is not there yet, such as other runs or the name of a data set."""
+    """Something that a cell needs is not there yet, such as other runs or the name of a data set."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Images that a cell will have its subject's method read.
+    """Images that a cell's method will read.
 
     Attributes:
-        local: with the local features that scores are given, see `PromptMethod.with_local`.
+        local: also read the local features that scores use, see `PromptMethod.with_local`.
     """
 
     dataset: Dataset
@@ -65,16 +65,16 @@ class Cell:
     """A unit of work: done, skipped, or failed as a whole.
 
     Attributes:
-        name: names it in rows, within the suite.
-        metrics: what `compute` will give; a cell that has no numbers gets one row for each.
-        compute: measures; gives a `Measurement` where it can say something of each image. Raises CapabilityError where
-            the method cannot serve it, which makes it `not_applicable` with that reason, MissingError where something
-            is wanted first (`missing`); any other error makes it `failed`.
-        parts: what the numbers depend on beyond subject, data, suite and name, as JSON types.
-        subject: who is measured, if not the context's own subject.
-        enters: means that its numbers are a part of, by the names of their cells (up to a slash): a table shows
-            the mean of what it shows, also where several evaluations measured it.
-        reads: what it will read: then images that others read, too, go through the image tower once for all.
+        name: identifies it in rows, within the suite.
+        metrics: names of the metrics that `compute` will give; a cell without numbers gets one row for each.
+        compute: does the measuring, and returns a `Measurement` if it has predictions for each image. It raises
+            CapabilityError if the cell does not apply to the method (`not_applicable`, with that reason), and
+            MissingError if something is needed first (`missing`); any other error makes the cell `failed`.
+        parts: what the numbers depend on besides subject, data, suite and name, as JSON types.
+        subject: the subject that is measured, if not the context's own.
+        enters: means that include its numbers, by the names of their cells (up to a slash): a table shows the mean of
+            the numbers that it shows, even if several evaluations measured them.
+        reads: images that it will read. Images that other cells read too then go through the image tower only once.
     """
 
     name: str
@@ -86,35 +86,37 @@ class Cell:
     reads: tuple[Reading, ...] = ()
 
     def measure(self) -> Measurement:
-        """What `compute` gives, with or without details; raises what it raises."""
+        """The result of `compute`, as a `Measurement` even if it has no details; raises the errors of `compute`."""
         given = self.compute()
         return given if isinstance(given, Measurement) else Measurement(given)
 
 
 class Suite(Protocol):
-    """What a plugin registers with `register_suites`: a class without constructor arguments.
+    """A measurement protocol. A plugin registers with `register_suites` a class without constructor arguments.
 
-    Its docstring says the protocol and its source; `version` goes up when its numbers change. One with a class
-    method `of(argument)` is also called by `--suite <name>:<argument>`, and its instance's name says so. One that
-    measures on other data sets beside the run's own says on which by `companions`, such as ("ood",); then `--domain`,
-    `--target` and `--ood` name some for it. With `reads_scores = True` it takes the options of `--score-set`. One that
-    reads `Context.siblings` says `needs_siblings = True`, so that a sweep keeps runs that differ in shots together.
+    The docstring of the class gives the protocol and its source; `version` goes up when its numbers change. Optional:
+
+    - a class method `of(argument)`, which `--suite <name>:<argument>` calls; the instance's name includes the argument;
+    - `companions`, such as ("ood",): kinds of other data sets that it measures on, named by `--domain`, `--target` and
+      `--ood`;
+    - `reads_scores = True`, if it uses the options of `--score-set`;
+    - `needs_siblings = True`, if it reads `Context.siblings`, so that a sweep keeps runs that differ in shots together.
     """
 
     name: str
     version: int
 
     def cells(self, context: Context) -> Sequence[Cell]:
-        """The work for one subject; measures nothing yet."""
+        """The cells for one subject; measures nothing yet."""
 
 
 def impossible(name: str, metrics: tuple[str, ...], reason: str, *, subject: Subject | None = None) -> Cell:
-    """A cell that is known beforehand to be not applicable."""
+    """A cell that is known beforehand not to apply."""
     return _unmeasured(name, metrics, CapabilityError(reason), subject)
 
 
 def missing(name: str, metrics: tuple[str, ...], reason: str, *, subject: Subject | None = None) -> Cell:
-    """A cell for which something is wanted first, as the reason says."""
+    """A cell that needs something first, as the reason says."""
     return _unmeasured(name, metrics, MissingError(reason), subject)
 
 

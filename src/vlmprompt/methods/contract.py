@@ -1,6 +1,6 @@
 """The contract between a method and everything that runs it: trainer, evaluators, scores.
 
-What an author may override is in `hooks`; here is what the toolkit does with a method as it is.
+Hooks that an author may override are in `hooks`; this file has what the toolkit itself does with a method.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 class PromptMethod(Hooks):
     """A prompt-learning method over one backbone and one list of class names.
 
-    A subclass creates its parameters in `create` and overrides what it needs of `Hooks`. Everything in
-    `state_dict()` is the method's trained state (so a frozen constant is a non-persistent buffer); the backbone is
-    not part of it. Parameters with `requires_grad` are what the optimiser gets.
+    A subclass creates its parameters in `create` and overrides the hooks of `Hooks` that it needs. Everything in
+    `state_dict()` is the method's trained state, so make frozen constants non-persistent buffers; the backbone is not
+    part of it. The optimiser trains the parameters with `requires_grad`.
     """
 
     # How the method is registered, for errors; None of one that `build_method` has not made.
     registration: Entry | None = None
 
     def __call__(self, images: Tensor | ImageFeatures, **options: Any) -> MethodOutput:
-        """Classify images; see `forward`, whose result is looked at.
+        """Classify images; calls `forward` and checks its result.
 
         Raises:
-            PluginError: the method failed, or gives something else than logits (B,K).
+            PluginError: the method failed, or did not return logits (B,K).
         """
         with self.blamed():
             output = super().__call__(images, **options)
         return require_output(self, output, len(self.class_names), len(images))
 
     def on_views(self, views: Sequence[Tensor | ImageFeatures]) -> MethodOutput:
-        """Classify images of a step of the loop, in as many views as the method takes.
+        """Classify the images of a training step, given in as many views as the method takes (`training_views`).
 
         Raises:
             PluginError: see `__call__`.
@@ -69,33 +69,33 @@ class PromptMethod(Hooks):
 
     @property
     def told(self) -> str:
-        """The method in the words of errors: its name and who brought it."""
+        """The method as error messages name it: its name and the package that provides it."""
         return f"method {type(self).__name__}" if self.registration is None else self.registration.told
 
     def blamed(self, *, wide: bool = False) -> AbstractContextManager[None]:
-        """Where hooks of this method are called: what fails in there is told in its name, see `blaming`."""
+        """Context in which hooks are called: errors raised inside name this method, see `blaming`."""
         return blaming(self.registration, wide=wide)
 
     @property
     def keyed_features(self) -> bool:
-        """Whether `feature_key` says what `image_extra` depends on; features of a method that forgot are not stored."""
+        """Whether `feature_key` covers what `image_extra` depends on; if not, the method's features are not stored."""
         kind = type(self)
         return kind.image_extra is Hooks.image_extra or kind.feature_key is not Hooks.feature_key
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """What the optimiser gets."""
+        """The parameters that the optimiser trains."""
         return (p for p in self.parameters() if p.requires_grad)
 
     def teacher(self, spec: str, **options: Any) -> Backbone:
         """Further frozen towers to learn from, on this method's device and in its precision.
 
-        They are loaded at the first call, and once a process. Where they are only needed in training, call it there (in
-        `start_epoch`, `image_extra`, `forward_views` or the loss) and not in `create`, so that nobody loads them to
-        evaluate. Their digest goes into the run's checkpoints: a run is not gone on with, nor its teacher asked again,
-        with other weights. A teacher of another joint width is the method's own matter, see `require_width`.
+        They are loaded at the first call, once per process. If they are only needed in training, call this there (in
+        `start_epoch`, `image_extra`, `forward_views` or the loss) and not in `create`, so that evaluation does not load
+        them. The run's checkpoints hold their digest: with other weights, the run cannot be resumed and its teacher
+        cannot be used. The method itself must handle a teacher of another joint width, see `require_width`.
 
         Args:
-            spec: as `--backbone` takes it.
+            spec: in the form of `--backbone`.
             options: further arguments of `load_backbone`: quick_gelu, random_weights, image_size.
 
         Raises:
@@ -107,7 +107,7 @@ class PromptMethod(Hooks):
     def add_parameter(self, name: str, initial: Tensor) -> None:
         """Register a parameter whose stable name is also a method's (`visual_prompts`).
 
-        `nn.Module` refuses such names, as it makes parameters attributes; `parameter` reads this one.
+        `nn.Module` refuses such names because it makes parameters attributes. Read it with `parameter`.
         """
         self._parameters[name] = nn.Parameter(initial)
 
@@ -122,10 +122,10 @@ class PromptMethod(Hooks):
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
 
     def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `trainable_state` gave.
+        """Load a state that `trainable_state` returned.
 
         Raises:
-            InputError: names or shapes differ, or there are values that are no finite numbers; the message names the
+            InputError: names or shapes differ, or there are values that are not finite numbers; the message names the
                 first.
         """
         for name in self.passing:
@@ -154,14 +154,15 @@ class PromptMethod(Hooks):
         return self.generator.get_state()
 
     def set_rng_state(self, state: Tensor) -> None:
-        """Restore what `rng_state` gave."""
+        """Restore a state that `rng_state` returned."""
         self.generator.set_state(state.cpu())
 
     def copied(self, *, deep: bool = False) -> Self:
-        """This method over the same towers; what is registered with one of the two does not show in the other.
+        """A copy of this method with the same towers; tensors registered later with one do not appear in the other.
 
         Args:
-            deep: with parameters, buffers and modules of its own, whose values go their own way; else they are shared.
+            deep: copy parameters, buffers and modules, so that their values can change separately; otherwise they are
+                shared.
         """
         other = copy.copy(self)
         registered = dict(self._parameters), dict(self._buffers), dict(self._modules)
@@ -178,16 +179,16 @@ class PromptMethod(Hooks):
         template: str | None = None,
         descriptions: Sequence[Sequence[str]] | None = None,
     ) -> Self:
-        """The same learned prompts over another label space, for inference (parameters are shared).
+        """The same learned prompts for other classes, for inference (parameters are shared).
 
         Args:
-            template: the data set's own, for methods that write names into one; default: this method's.
+            template: the data set's own, for methods that put names into a template; default: this method's.
             descriptions: texts on each class, in the order of `names`.
 
         Raises:
             CapabilityError: the method cannot serve classes that it was not trained on.
-            UsageError: the names are one text.
-            InputError: the template does not hold one {}.
+            UsageError: the names are a single text instead of a list.
+            InputError: the template does not contain exactly one {}.
         """
         if template is not None:
             require_template(template)
@@ -205,10 +206,10 @@ class PromptMethod(Hooks):
         return other
 
     def with_local(self) -> Self:
-        """The same method reading local features as well, for scores that match patches with classes (GL-MCM).
+        """The same method, also reading local features, for scores that match patches with classes (GL-MCM).
 
-        They are those of GL-MCM's code, `value_block` in joint space. A method that reads local features of its
-        own stays as it is.
+        These are the features of GL-MCM's code, `value_block` in joint space. A method that already reads local
+        features is returned unchanged.
         """
         needs = self.image_needs()
         if needs.local is not None or not self.backbone.vision.n_local:
@@ -218,16 +219,17 @@ class PromptMethod(Hooks):
         return other
 
     def frozen_text(self) -> TextFeatures | None:
-        """Text features for evaluation, computed once; None where text depends on the image."""
+        """Text features (P,K,d) for evaluation, computed once; None if the text depends on the image."""
         if "image_conditioned" in self.capabilities:
             return None
         with outliving(), torch.no_grad():
             return self.encode_text().detach()
 
     def frozen(self) -> FrozenMethod:
-        """This method as it is now, for inference alone, its text encoded once for any number of images.
+        """A copy of this method in its present state, for inference only, with its text encoded once for all images.
 
-        One that adapts at test time does so: all images that it is given are one stream, see `FrozenMethod`.
+        A method that adapts at test time still adapts: all images that the copy is given are one stream, see
+        `FrozenMethod`.
         """
         from vlmprompt.methods.frozen import FrozenMethod
 

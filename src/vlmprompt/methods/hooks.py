@@ -1,4 +1,4 @@
-"""What a method's author may override, in the order in which it is used; every hook has a default.
+"""The hooks that a method's author may override, in the order in which they are called; each has a default.
 
 Shapes: B images, K classes, P prompts, N local positions, V context tokens, D text width, d joint width,
 L visual prompt tokens, d_v image-tower width.
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 
 class Hooks(Learning, Showing, Streaming, nn.Module):
-    """The hooks of `PromptMethod`, which adds what the toolkit keeps of a method.
+    """The hooks of `PromptMethod`, which adds what the toolkit does with a method.
 
     A method reads images and texts (`image_needs`, `class_tokens`), has prompts (`text_prompts`, `visual_prompts`),
-    makes logits of features (`classify`) and a loss of logits (`loss`, with all else that it may ask of training in
-    `Learning`). The defaults are a cosine classifier on the global feature with cross-entropy. What it shows of itself
-    is in `Showing`, adaptation at test time in `Streaming`.
+    turns features into logits (`classify`) and logits into a loss (`loss`; the other hooks of training are in
+    `Learning`). The defaults are a cosine classifier on the global feature with cross-entropy. The hooks for logs and
+    pictures are in `Showing`, those for adaptation at test time in `Streaming`.
 
     Args:
         backbone: frozen towers.
@@ -95,22 +95,22 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
         self.create()
 
     def create(self) -> None:
-        """Create parameters and buffers; all that the constructor was given is there by then."""
+        """Create parameters and buffers; the constructor has already stored its arguments."""
 
     # -- what it needs ------------------------------------------------------------------------------
     @classmethod
     def reads_descriptions(cls, config: MethodConfig) -> DescriptionUse:
-        """Whether a method with these options reads descriptions of its classes; whoever builds it supplies them.
+        """Whether a method with these options reads descriptions of its classes, which it is then built with.
 
         Returns:
-            "training": in its loss alone, so that other classes (`with_classes`) need none; "always": in its
-            text features, so that every label space needs its own.
+            "never"; "training": only in its loss, so that other classes (`with_classes`) need none; "always": in its
+            text features, so that every list of classes needs its own.
         """
         return "never"
 
     @classmethod
     def required(cls, config: MethodConfig) -> frozenset[str]:
-        """What the backbone must offer with these options, of REQUIREMENTS; default `requires`."""
+        """Features that the backbone must have for these options, from REQUIREMENTS; default `requires`."""
         return cls.requires
 
     @property
@@ -119,17 +119,17 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
         return self.backbone.scale
 
     def image_needs(self) -> ImageNeeds:
-        """What this method reads from the image tower."""
+        """The outputs of the image tower that this method reads."""
         return ImageNeeds()
 
     def image_extra(self, images: Tensor, labels: Tensor | None) -> Mapping[str, Tensor]:
-        """Per-image tensors of the method's own that the feature cache stores beside the features."""
+        """The method's own tensors for each image, (B,...), which the feature cache stores with the features."""
         return {}
 
     def feature_key(self) -> str:
-        """What `image_extra` depends on, for the key of stored features; empty where it gives nothing.
+        """What `image_extra` depends on, for the key of stored features; empty if `image_extra` returns nothing.
 
-        Features of a class that has an `image_extra` of its own and no `feature_key` are not stored.
+        If a class overrides `image_extra` but not `feature_key`, its features are not stored.
         """
         return ""
 
@@ -157,7 +157,7 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
         return None
 
     def shared_text_prompts(self) -> TextPrompts | None:
-        """The text prompts as far as no image changes them, for a look at what was learned; None without text."""
+        """The part of the text prompts that does not depend on the image, for inspection; None without text."""
         return self.text_prompts()
 
     # -- forward ------------------------------------------------------------------------------------
@@ -172,12 +172,12 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
         """Classify images.
 
         Args:
-            images: (B,3,H,W) as the backbone's transform gives them, or features from the cache.
-            text: text features computed before (`frozen_text`), to reuse over batches.
-            draws: recorded random draws, in place of fresh ones.
+            images: (B,3,H,W) from the backbone's transform, or features from the cache.
+            text: text features computed before (`frozen_text`), to reuse for several batches.
+            draws: recorded random draws, instead of fresh ones.
 
         Returns:
-            Logits over `class_names` and what scores and loss need.
+            Logits (B,K) over `class_names`, and whatever else scores and loss need.
         """
         if draws is None:
             draws = self.sample_draws() if self.training else {}
@@ -194,7 +194,7 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
     def encode_text(
         self, global_Bd: Tensor | None = None, *, draws: Mapping[str, Tensor] | None = None
     ) -> TextFeatures:
-        """Run the text tower over all classes.
+        """Run the text tower over all classes: (P,K,d), or (B,P,K,d) if the text depends on the image.
 
         Raises:
             CapabilityError: the method has no text prompts, or they depend on an image and none is given.
@@ -209,9 +209,9 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
     def classify(self, features: ImageFeatures, text: TextFeatures, **method_options: Any) -> MethodOutput:
         """Scaled cosines of the global feature, averaged over prompts; in fp32 whatever the towers run in.
 
-        `aux` holds the unit features behind them, for losses: `image_Bd` and `text_PKd` ((B,P,K,d) where the
-        text depends on the image).
-        Local features, where there are some, are put beside the mean of the prompts' text features.
+        `aux` holds the normalised features behind them, for losses: `image_Bd` and `text_PKd` ((B,P,K,d) if the text
+        depends on the image). Local features, if there are any, are compared with the mean of the prompts' text
+        features.
         """
         per_image = text.features_PKd.dim() == 4
         rule = "bd,bpkd->bpk" if per_image else "bd,pkd->bpk"
@@ -225,7 +225,7 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
 
     # -- other classes, other checkpoints -----------------------------------------------------------
     def renew(self, template: str | None) -> None:
-        """Set anew what depends on the classes beside their tokens; `with_classes` calls it on its result.
+        """Update everything else that depends on the classes besides their tokens; `with_classes` calls this.
 
         Args:
             template: see `with_classes`.
@@ -235,16 +235,16 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
     def upgrade(
         cls, options: Mapping[str, Any], tensors: Mapping[str, Tensor], version: str | None
     ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
-        """What a run of an older version of the package is to this one (default: the same).
+        """Translate a run made by an older version of the package (default: no change).
 
-        Called whenever a run is read, before its options are checked and its tensors loaded, and possibly with what an
-        upgrade has already changed. A run that is resumed keeps its optimiser's state of each tensor that is given
-        back as it was, under whatever name.
+        Called whenever a run is read, before its options are checked and its tensors loaded; the arguments may already
+        have been upgraded once. If a tensor object is returned unchanged, under any name, a resumed run keeps the
+        optimiser's state for it.
 
         Args:
-            options: as run.json holds them.
-            tensors: the trained state by name, on the CPU; empty of a run that was stopped before it had any.
-            version: of the package, when the run was trained; None where it was not recorded.
+            options: as stored in run.json.
+            tensors: the trained state by name, on the CPU; empty if the run was stopped before it had any.
+            version: version of the package that trained the run; None if it was not recorded.
 
         Returns:
             Options and tensors by the names of this version.
@@ -253,14 +253,14 @@ class Hooks(Learning, Showing, Streaming, nn.Module):
 
     @classmethod
     def foreign_state(cls, content: Mapping[str, Any]) -> ForeignState:
-        """The trained state in a checkpoint of the method's published code, and the options that its shapes decide.
+        """The trained state in a checkpoint of the method's published code, and the options that follow from shapes.
 
         Args:
-            content: tensors and plain values, as that code's file holds them.
+            content: tensors and plain values in the structure of that code's file.
 
         Raises:
             CapabilityError: no such files are known for the method (default).
-            InputError: the content is not what that code writes.
+            InputError: the content was not written by that code.
         """
         raise CapabilityError(f"method {cls.__name__} reads no checkpoints of other codes")
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-# Iterations between looks at the marginals.
+# Iterations between two checks of the marginals.
 BLOCK = 4
-# Blocks before it is asked for the first time which problems are done; before the next times, half as many again.
+# Blocks before the first time that the device is asked which problems are done; each time after, half as many again.
 FIRST_LOOK = 2
 # Below this lambda, exp(-C / lambda) leaves fp32's range.
 LOGS_BELOW = 0.05
-# Largest log of a factor before it goes into the kernel; a block changes it by log(N M) * BLOCK at most.
+# Largest absolute log of a factor before the factor is moved into the kernel. A block changes it by log(N M) * BLOCK at
+# most, so that between two checks no factor leaves fp32's range (logs up to 88).
 FAR = 16.0
 
 
@@ -43,7 +44,8 @@ def sinkhorn(
         diag(a) K diag(b), whose columns are exact: (P,M,N); which problems met their tolerance: (P,); and b.
     """
     in_logs = lambda_ < LOGS_BELOW
-    # The least cost of a row can go: it changes a, but neither b nor the plan, and leaves a one in each row.
+    # The least cost of each row may be subtracted: this changes a, but neither b nor the plan. It leaves a 1 in each
+    # row of K, so that no row sum can become 0 and a = p / (K b) stays finite.
     log_K_PMN = (cost_PMN.amin(dim=1, keepdim=True).detach() - cost_PMN).div_(lambda_)
     left = max_steps
     if in_logs:
@@ -53,12 +55,12 @@ def sinkhorn(
     done = Leaving(len(p_PN), p_PN.device)
     block, look = 0, FIRST_LOOK
     while True:
-        # A problem rests one block after it met its tolerance: rounding decides where a threshold is crossed, and
-        # rounding may depend on the rest of the batch; by then the difference that this makes is gone.
+        # A problem rests one block after it met its tolerance. Rounding, which may depend on the rest of the batch,
+        # decides in which block that is; one block later the two outcomes no longer differ.
         resting_P = met_P
         iterated, errors_P = state.after(min(BLOCK, left))
         block, left = block + 1, left - BLOCK
-        if errors_P is not None:
+        if errors_P is not None:  # before the first block there is no a, and so no plan that could have errors
             met_P = met_P | (errors_P < tolerance)
         state = iterated.where_not(resting_P, state)
         if left <= 0:
@@ -72,6 +74,7 @@ def sinkhorn(
             if not unmet:
                 done.take_all(state.plan(), met_P, state.b_PM)
                 break
+            # Leaving copies what stays, so it is worth it only for half of the problems or more.
             if unmet <= len(met_P) // 2:
                 kept_P = done.take(met_P, state.plan(), met_P, state.b_PM)
                 state, met_P = state.where(kept_P), met_P[kept_P]
@@ -93,6 +96,7 @@ def sinkhorn_plot(
     cost_PMN: Tensor, p_PN: Tensor, *, lambda_: float, tolerance: float, max_steps: int
 ) -> tuple[Tensor, Tensor]:
     """PLOT's code: the same iterations until the mean change of all a in the batch is below the tolerance."""
+    # Its code starts from a = 1 too, with which the first change of a is compared.
     state = replace(_Scaling.start(-cost_PMN / lambda_, p_PN), a_PN=torch.ones_like(p_PN))
     settled = False
     for _ in range(max_steps):
@@ -139,6 +143,7 @@ class _Scaling:
             rows_PN = self._row_sums(b_PM)
             if i == 0 and a_PN is not None:
                 errors_P = self._errors(a_PN, rows_PN)
+            # b last: then the columns of the plan are exact, and only its rows have errors.
             a_PN = self.p_PN / rows_PN
             b_PM = q / (self.K_PMN * a_PN[:, None]).sum(dim=2)
         return replace(self, a_PN=a_PN, b_PM=b_PM), errors_P
@@ -175,6 +180,7 @@ class _Scaling:
 
     def absorbed(self) -> _Scaling:
         """Factors that have grown large or small go into the kernel, problem by problem."""
+        # A position without weight has a = 0. Its log, -inf, would count as far each time, with nothing to be moved.
         log_a_PN = torch.where(self.p_PN > 0, self._a.log(), 0)
         log_b_PM = self.b_PM.log()
         far_P = torch.maximum(log_a_PN.abs().amax(dim=1), log_b_PM.abs().amax(dim=1)) > FAR

@@ -69,15 +69,22 @@ def transport_plan(
     Raises:
         UsageError: a setting is out of its range.
     """
+    # At least fp32, also under autocast: exp(-C / lambda) magnifies an error of C by 1 / lambda.
     dtype = torch.promote_types(torch.promote_types(Z_BNd.dtype, W_KMd.dtype), torch.float32)
     rules = rules_of(dtype, alpha, lambda_, stop, max_outer, max_inner, tol_outer, tol_inner)
+    # A caller without gradients stays without them, whatever `differentiable` says.
     grad = torch.set_grad_enabled(differentiable and torch.is_grad_enabled())
     with grad, torch.autocast(Z_BNd.device.type, enabled=False):
         Z_BNd, W_KMd = Z_BNd.to(dtype), W_KMd.to(dtype)
         p_BN = Z_BNd.new_full(Z_BNd.shape[:2], 1 / Z_BNd.shape[1]) if p_BN is None else p_BN.to(Z_BNd)
+        # Some classes at a time, each part to its end: no plan depends on other problems, except with PLOT's rule, for
+        # which `parts_of` gives one part.
         solved = [solve(problems, rules) for problems in parts_of(Z_BNd, W_KMd, p_BN, rules)]
+        # Problems lie image by image, and a part holds some classes of every image: (B*k,M,N) is (B,k,M,N), and parts
+        # are joined along the classes.
         T_BKMN = torch.cat([part.T_PMN.unflatten(0, (len(Z_BNd), -1)) for part in solved], dim=1)
     (TransportCaps() if caps is None else caps).add(solved, rules)
+    # Only a view: in memory plans stay (M,N), with the long dimension contiguous.
     return T_BKMN.mT
 
 
@@ -97,7 +104,9 @@ class TransportCaps:
 
     def add(self, solved: list[Solved], rules: Rules) -> None:
         """Count the problems of a call."""
+        # Counts are Python numbers by now: `solve` has waited for the device already.
         news = [sum(counts) for counts in zip(*((len(s.T_PMN), s.inner, s.outer) for s in solved), strict=True)]
+        # Warned of once for each `TransportCaps`, of which a method may keep one for all its batches.
         silent = not (self.inner or self.outer)
         self.problems, self.inner, self.outer = (old + new for old, new in zip(self._counts(), news, strict=True))
         if silent and (self.inner or self.outer):

@@ -34,12 +34,15 @@ def solve(problems: Problems, rules: Rules) -> Solved:
     last = rules.max_outer if rules.alpha > 0 else 1  # without edges the cost does not depend on the plan
     state = _Plans.start(problems)
     for step in range(1, last + 1):
+        # C_WD alone where there are no edges: `cost` would add products with zero.
         cost_PMN = problems.cost(state.T_PMN) if rules.alpha > 0 else problems.fixed_PMN
         state = state.after(cost_PMN, problems.p_PN, rules, last=step == last)
+        # `int` waits for the device; after the last step there is nothing to decide by it.
         moving = int(len(problems) - state.resting_P.sum()) if step < last else 0
         if not moving:
             done.take_all(state.T_PMN, state.balanced_P, state.resting_P)
             break
+        # As in `sinkhorn`: taking out problems copies the rest, which pays once half of them are at rest.
         if moving <= len(problems) // 2:
             kept_P = done.take(state.resting_P, state.T_PMN, state.balanced_P, state.resting_P)
             problems, state = problems.where(kept_P), state.where(kept_P)
@@ -76,10 +79,13 @@ class _Plans:
     def after(self, cost_PMN: Tensor, p_PN: Tensor, rules: Rules, *, last: bool) -> _Plans:
         """One step later, those at rest as they were."""
         T_PMN, balanced_P, b_PM = _balance(cost_PMN, p_PN, rules, self.b_PM, last=last)
+        # Relative to the largest entry: entries are about 1 / (N M), too small for one absolute threshold.
         moved_P = (T_PMN - self.T_PMN).abs().amax(dim=(1, 2))
         resting_P = (moved_P < rules.tol_outer * T_PMN.amax(dim=(1, 2))) | (rules.alpha == 0)
+        # Few iterations in an early step can move a plan little though its rows are still wrong: that is no rest.
         if not last and rules.tol_inner > 0 and rules.stop == "marginal":
             resting_P = resting_P & balanced_P
+        # Those at rest were computed along with the others; their plans stay what they were, bit by bit.
         if self.any_rests:
             T_PMN = torch.where(self.resting_P[:, None, None], self.T_PMN, T_PMN)
             balanced_P = torch.where(self.resting_P, self.balanced_P, balanced_P)
@@ -123,5 +129,9 @@ def _balance(
     }
     if rules.stop == "plot":
         T_PMN, settled_P = sinkhorn_plot(cost_PMN, p_PN, **limits)
-        return T_PMN, settled_P, T_PMN[..., 0]
+        return (
+            T_PMN,
+            settled_P,
+            T_PMN[..., 0],
+        )  # in the place and shape of b, and not read: PLOT's rule starts each step anew
     return sinkhorn(cost_PMN, p_PN, **limits, b_PM=b_PM if rules.tol_inner > 0 else None)

@@ -108,6 +108,7 @@ class CausalTower:
             most_tokens=most_tokens(SUFFIX_TOKENS, self.device, len(placement.table_PJD), self.width),
             device=self.device,
         )
+        # Tried first: this way computes the prefixes together with the suffixes, so `_prefix` is not needed.
         if (frozen := self._frozen(placement, layout)) is not None:
             return run_layout(layout, partial(self._side_by_side, frozen, placement), placement.tensors(), chunk)
         prefix = self._prefix(placement)
@@ -115,6 +116,7 @@ class CausalTower:
             placement = replace(placement, deep={})  # they are in the prefix
         if placement.shares_inserted:
             placement = replace(placement, inserted={})  # so are they
+        # The prefix must be among the inputs: parts that are recomputed pass gradients to their inputs alone.
         inputs = [*placement.tensors(), *prefix]
         return run_layout(layout, partial(self._suffixes, placement), inputs, chunk)
 
@@ -140,12 +142,13 @@ class CausalTower:
         placement, n_start = place(prompts, classes, self.words, self.layers), len(self.words.start)
         n_prompts = len(placement.table_PJD)
         n_classes = max(tokens.shape[1] for tokens in placement.inserted.values())
+        # Q texts, one for each prompt and class: the start tokens, behind them the inserted ones from their layer on.
         x_QTD = self._embed_all(self.words.start, n_prompts * n_classes) + self.positional_embedding[:n_start]
         for i, block in enumerate(adapted(self.blocks, placement.deltas.keyed(0))):
             if i in placement.inserted:
                 tokens_QRD = placement.inserted[i].expand(-1, n_classes, -1, -1).flatten(0, 1)
                 x_QTD = put(x_QTD, n_start, tokens_QRD, over=x_QTD.shape[1] - n_start)
-            if x_QTD.shape[1]:
+            if x_QTD.shape[1]:  # a tower without start tokens has nothing to run before tokens are inserted
                 q, k, v = block.qkv(block.norm(x_QTD))
                 x_QTD = block.finish(x_QTD, F.scaled_dot_product_attention(q, k, v, is_causal=True))
         return self.project(self.ln_final(x_QTD[:, n_start:])).unflatten(0, (n_prompts, n_classes))
@@ -156,6 +159,7 @@ class CausalTower:
         inserted = placement.inserted if placement.shares_inserted else {}
         n_inserted, kept = 0, []
         for i, block in enumerate(adapted(self.blocks, placement.deltas.keyed(0))):
+            # Before the deep prompts, whose place they move: these stay the text's own first tokens.
             if i in inserted:
                 tokens_PRD = inserted[i].squeeze(1)
                 x_PMD = put(x_PMD, n_start, tokens_PRD, over=n_inserted)
@@ -167,6 +171,7 @@ class CausalTower:
                 kept.append(block.kv(block.norm(x_PMD)))
             else:
                 q, k, v = block.qkv(block.norm(x_PMD))
+                # Causal, so what a prefix token gives is the same whatever class follows: one run serves all.
                 x_PMD = block.finish(x_PMD, F.scaled_dot_product_attention(q, k, v, is_causal=True))
                 kept.append(torch.stack([k, v]))
         return kept
@@ -181,6 +186,8 @@ class CausalTower:
 
     def _suffix_input(self, placement: Placement, part: Chunk) -> Tensor:
         """What it reads of the classes of a chunk: (P,T,D), or (1,T,D) where no context token stands there."""
+        # At the place of a context token stands id 0: a zero in `fixed_T` removes its embedding, and `context` adds the
+        # learned token to the positional embedding that is left.
         x_TD = self._embed_suffix(part.ids_T) * part.fixed_T[:, None] + self.positional_embedding[part.positions_T]
         return placement.context(part, x_TD)
 
@@ -190,14 +197,17 @@ class CausalTower:
 
     def _suffixes(self, placement: Placement, part: Chunk, *inputs: Tensor) -> Tensor:
         """The classes of one chunk: (P, K of the chunk, d)."""
+        # In the order of `encode`: what the placement holds, then keys and values of the prefix, one tensor a layer.
         placement = placement.holding(inputs[: -self.layers])
         prefix = inputs[-self.layers :]
+        # A key of its own for each chunk, 0 for the prefix: a chunk that is computed again drops the same values.
         blocks = adapted(self.blocks, placement.deltas.keyed(1 + part.labels[0]))
         # Without context tokens in the suffix, all prompts share the input of layer 0: (1,T,D).
         x_PTD = self._suffix_input(placement, part)
         deep, inserted = placement.deep_of(part), placement.inserted_of(part)
         widened = None
         for i, (block, kv) in enumerate(zip(blocks, prefix, strict=True)):
+            # First the inserted tokens: they move the text's own tokens, and from then on `part` says where these are.
             if i in inserted and widened is None:
                 widened = Widened.of(part, inserted[i].shape[2])
                 part, x_PTD = widened.part, widened.insert(x_PTD, inserted[i])
@@ -207,7 +217,7 @@ class CausalTower:
             if i in deep:
                 x_PTD = _replaced(x_PTD, deep[i], part)
             if i == self.layers - 1:
-                break
+                break  # of the last layer only the tokens that are read, see below
             heads = attend(block.qkv(block.norm(x_PTD)), kv, part.windows)
             x_PTD = block.finish(x_PTD, heads)
         x_PKD = _last_block(blocks[-1], part, x_PTD, prefix[-1])
@@ -217,13 +227,14 @@ class CausalTower:
         if self.class_token is None or self.class_embedding is None:
             return self.embed(ids_T)
         is_class_T = ids_T == self.class_token.id
+        # That id is behind the table's last row, where a lookup would fail: row 0 is looked up, and not taken.
         return torch.where(is_class_T[:, None], self.class_embedding, self.embed(ids_T.masked_fill(is_class_T, 0)))
 
 
 def _last_block(block: TextBlock, part: Chunk, x_PTD: Tensor, prefix_kv: Tensor) -> Tensor:
     """The last layer at the positions that are read only: (P,K,D)."""
     normed = block.norm(x_PTD)
-    kv = block.kv(normed)
+    kv = block.kv(normed)  # of all tokens, as the last one of each class attends to all of its text
     q = block.q(normed.index_select(1, part.ends_K))
     heads = attend_ends(q, kv, prefix_kv, part.end_windows)
     return block.finish(x_PTD.index_select(1, part.ends_K), heads)
@@ -233,4 +244,5 @@ def _replaced(x_PTD: Tensor, deep_PKSD: Tensor, part: Chunk) -> Tensor:
     """Deep prompts in place of the first tokens of every class: (P,T,D)."""
     at_KS = part.first_K[:, None] + torch.arange(deep_PKSD.shape[2], device=part.first_K.device)
     tokens_PSD = deep_PKSD.flatten(1, 2).to(x_PTD.dtype)
+    # Into a copy, never in place: x may be one tensor (1,T,D) that is only expanded to all prompts.
     return x_PTD.expand(len(tokens_PSD), -1, -1).index_copy(1, at_KS.flatten(), tokens_PSD)

@@ -72,7 +72,7 @@ def _within_budget(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence
         return parts[0](*inputs)
     budget = kept_bytes(inputs[0].device)
     first, held = counting(lambda: parts[0](*inputs))
-    # A part that is computed again needs the room of one.
+    # While a part is computed again, its activations need the room of one kept part: hence one less.
     kept = len(parts) if held * len(parts) <= budget else int(budget // held) - 1
     if kept < 1:
         del first
@@ -89,6 +89,7 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, parts: Sequence[Part], sizes: Sequence[int], *inputs: Tensor) -> Tensor:
         device = inputs[0].device.type
         ctx.parts, ctx.sizes = parts, sizes
+        # The backward pass does not run in the caller's autocast, but must compute the parts in the same types.
         ctx.autocast = {
             "device_type": device,
             "enabled": torch.is_autocast_enabled(device),
@@ -98,7 +99,7 @@ class _Recomputed(torch.autograd.Function):
         out, start = inputs[0].new_empty(0), 0
         for part, size in zip(parts, sizes, strict=True):
             result = part(*inputs)
-            if start == 0:
+            if start == 0:  # only now the type and (P,d) of the results are known
                 out = result.new_empty(result.shape[0], sum(sizes), result.shape[2])
             out[:, start : start + size] = result
             start += size
@@ -107,13 +108,16 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad_out,) = grads
+        # `needs_input_grad` counts `parts` and `sizes` as well: inputs begin at its third entry.
         needed = [i for i, wanted in enumerate(ctx.needs_input_grad[2:]) if wanted]
         inputs = [t.detach().requires_grad_(i in needed) for i, t in enumerate(ctx.saved_tensors)]
+        # Made before the first part, like the buffer in `forward`, and added to in place; see the top of the file.
         total: dict[int, Tensor] = {i: torch.zeros_like(inputs[i]) for i in needed}
         start = 0
         for part, size in zip(ctx.parts, ctx.sizes, strict=True):
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
                 result = part(*inputs)
+            # A part need not read every input: not the context table, where all context tokens are in the prefix.
             own = torch.autograd.grad(
                 result, [inputs[i] for i in needed], grad_out[:, start : start + size], allow_unused=True
             )

@@ -184,6 +184,7 @@ def build_layout(
         InputError: the text of a class does not fit; the message names the class with its token count.
     """
     texts = [_text(classes, k, assembly, frame) for k in range(len(classes))]
+    # Before anything is laid out, so that the error can name the class and count its tokens.
     require_fitting(classes, [len(text) + len(frame.final) for text in texts], frame.limit)
     suffixes = [_suffix(text, assembly.n_prefix, frame) for text in texts]
     # Longest first: later chunks then fit into the memory that the first one freed.
@@ -195,6 +196,7 @@ def build_layout(
     for labels in parts:
         own = _filled([suffixes[k] for k in labels], frame)
         chunks.append(_chunk(own, labels, assembly, frame, device))
+    # `order` says which class is at each place; its inverse says at which place each class is.
     restore = torch.empty(len(order), dtype=torch.long)
     restore[torch.tensor(order)] = torch.arange(len(order))
     return Layout(tuple(chunks), restore.to(device))
@@ -202,6 +204,7 @@ def build_layout(
 
 def _text(classes: ClassTokens, k: int, assembly: Assembly, frame: Frame) -> list[Entry]:
     """All entries of class k's text."""
+    # One rule for all class positions: at the "end" no context is left for behind the name, in "front" all of it is.
     split = assembly.context_before
     before: list[Entry] = [*frame.start, *((v,) for v in range(split)), *assembly.word_ids]
     return [*before, *classes.name_ids[k], *((v,) for v in range(split, assembly.n_ctx)), *classes.tail_ids[k]]
@@ -212,7 +215,9 @@ def _suffix(text: list[Entry], n_prefix: int, frame: Frame) -> _Suffix:
     token = frame.class_token
     if token is None:
         return _Suffix(tuple(text[n_prefix:]), len(text) - n_prefix)
+    # Counted from the first token behind the prefix, as entries are; released models hide the token behind each pad.
     hidden = tuple(i + token.shifted - n_prefix for i, entry in enumerate(text) if entry == frame.pad)
+    # Of the pads of a released model its class token sees the first: that one is laid out, where the text leaves room.
     has_pad = token.shifted and len(text) < frame.limit
     entries = (*text[n_prefix:], *((frame.pad,) if has_pad else ()), token.id)
     return _Suffix(entries, len(entries), not has_pad, hidden)
@@ -227,6 +232,7 @@ def _filled(suffixes: Sequence[_Suffix], frame: Frame) -> list[_Suffix]:
     out = []
     for s in suffixes:
         pads = (frame.pad,) * (length - len(s.entries) - len(frame.final))
+        # `n_real` stays: `ends_K` shall be the last token before the pads, not the last of the row.
         out.append(_Suffix(s.entries + pads + frame.final, s.n_real))
     return out
 
@@ -242,10 +248,12 @@ def _split(
     parts: list[list[int]] = [[]]
     tokens, limit = 0, most_tokens
     for k in order:
+        # `order` is from long to short, so the first class of a part is the length to which all of it is padded.
         length = lengths[parts[-1][0]] if padded and parts[-1] else lengths[k]
         full = (limit is not None and tokens + length > limit) or len(parts[-1]) == most_classes
         if parts[-1] and full:
             parts.append([])
+            # No part may be larger than the one before it: its tensors reuse the memory that this one has freed.
             limit = None if limit is None else min(limit, max(tokens, lengths[k]))
             tokens, length = 0, lengths[k]
         parts[-1].append(k)
@@ -257,6 +265,7 @@ def _chunk(
     suffixes: Sequence[_Suffix], labels: tuple[int, ...], assembly: Assembly, frame: Frame, device: torch.device
 ) -> Chunk:
     """Flatten suffixes of one order after the other; context token v of class k is row k * stride + v of the table."""
+    # Stride 0: all classes read the rows 0 to V - 1 of the table.
     stride = assembly.n_ctx if assembly.per_class else 0
     groups: list[Group] = []
     ids: list[int] = []
@@ -268,9 +277,11 @@ def _chunk(
     hidden: list[int] = []
     for label, suffix in zip(labels, suffixes, strict=True):
         start, length = len(ids), len(suffix.entries)
+        # Suffixes come sorted, so equal ones are neighbours, and a group is one block of memory.
         if not groups or (groups[-1].length, groups[-1].sees_itself) != suffix.order:
             groups.append(Group(start, 0, length, suffix.sees_itself))
         groups[-1] = replace(groups[-1], count=groups[-1].count + 1)
+        # Start tokens that are not in the prefix come first in the suffix, and no deep prompt may replace them.
         firsts.append(start + max(len(frame.start) - assembly.n_prefix, 0))
         ends.append(start + suffix.n_real - 1)
         hidden += [start + offset for offset in suffix.hidden]
@@ -278,15 +289,16 @@ def _chunk(
             if isinstance(entry, tuple):
                 slots.append(len(ids))
                 sources.append(label * stride + entry[0])
+            # A context token has no id. 0 is one that every table has; `fixed_T` takes its embedding out again.
             ids.append(0 if isinstance(entry, tuple) else entry)
             positions.append(assembly.n_prefix + offset)
-        if frame.class_token is not None:
+        if frame.class_token is not None:  # last in every text, at the position behind the longest one
             positions[-1] = frame.limit
     ids_T, positions_T, slots_S, sources_S, first_K, ends_K = (
         torch.tensor(part, dtype=torch.long, device=device) for part in (ids, positions, slots, sources, firsts, ends)
     )
     fixed_T = torch.ones(len(ids), device=device).index_fill(0, slots_S, 0.0)
-    hidden_T = None
+    hidden_T = None  # rather than zeros, so that masks of the many towers without a class token need no addition
     if hidden:
         at = torch.tensor(hidden, dtype=torch.long, device=device)
         hidden_T = torch.zeros(len(ids), device=device).index_fill(0, at, float("-inf"))
