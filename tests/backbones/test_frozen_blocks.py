@@ -144,7 +144,10 @@ def test_a_block_of_another_kind_is_none() -> None:
     unbiased, normless, relu = block(), block(ln_2=nn.Identity()), block()
     unbiased.attn.in_proj_bias = None
     relu.mlp.gelu = nn.ReLU()
-    for other in (learning, cast, hooked, scaled, unbiased, normless, relu):
+    adapted, shifted = block(), block()
+    adapted.mlp.c_proj.__class__ = type("Adapted", (nn.Linear,), {})
+    shifted.ln_1.__class__ = type("Shifted", (nn.LayerNorm,), {})
+    for other in (learning, cast, hooked, scaled, unbiased, normless, relu, adapted, shifted):
         assert frozen_block(other) is None
 
 

@@ -113,6 +113,34 @@ def test_weights_that_change_are_read_anew(packed, monkeypatch) -> None:
     assert packed
 
 
+def test_weights_that_are_computed_when_asked_for() -> None:
+    """Such as parametrised ones: where nobody holds one, the next would get its address."""
+    g = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(*size, generator=g) for size in ((4, 5, 48), (64, 48)))
+    linear = PackedLinear(often=True)
+    for factor in (1.0, 2.0, 3.0):
+        close(linear(x, weight * factor), plain_linear(x, weight) * factor, 1e-6)
+
+
+@pytest.mark.parametrize("part", ["attn.out_proj", "mlp.c_fc", "mlp.c_proj"])
+@pytest.mark.parametrize("kind", [ResidualBlock, FrozenBlock])
+def test_linear_maps_of_another_kind_are_called(kind, part, packed) -> None:
+    """One with a hook, and one of a class that adds something to its weight."""
+
+    class Adapted(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1
+
+    hooked, adapted, x = module(), module(), tokens()
+    hooked.get_submodule(part).register_forward_hook(lambda *found: found[-1] + 1)
+    adapted.get_submodule(part).__class__ = Adapted
+    shifted = module()
+    shifted.get_submodule(part).bias += 1
+    with torch.no_grad():
+        for block in (hooked, adapted):
+            close(kind(block).run(x), kind(shifted).run(x), 1e-6)
+
+
 @pytest.mark.parametrize("case", ["gradients", "float64", "autocast", "small", "absent", "asked", "within"])
 def test_elsewhere_a_block_runs_plainly(case, packed, monkeypatch) -> None:
     """To the bit."""

@@ -162,6 +162,15 @@ def test_plugins_are_disabled_by_entry_point_or_distribution(install: Install, m
     assert set(status(load_host()).items()) >= {("builtin", "ok"), ("alpha", "disabled")}
 
 
+def test_of_what_comes_with_the_core_the_built_in_world_can_be_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own name alone; the rest by none."""
+    for names, state, unknown in (("doodles", "disabled", 0), ("*", "ok", 0), ("vlmprompt,builtin", "ok", 2)):
+        monkeypatch.setenv(plugins.DISABLE, names)
+        host = load_host()
+        assert (status(host)["builtin"], status(host)["doodles"], len(host.warnings)) == ("ok", state, unknown)
+        assert ("doodle-clip" in host.backbones.names()) is (state == "ok")
+
+
 def test_what_a_plugin_says_and_asks_at_import_disturbs_nobody(
     install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
