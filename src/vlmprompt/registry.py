@@ -199,7 +199,9 @@ class Registry:
         if name in self._entries:
             return self._entries[name]
         self.require_no_failure(name)
-        raise UsageError(f"unknown {self.kind} {name!r}", hint=self.or_absent(did_you_mean(name, self._entries)) or None)
+        raise UsageError(
+            f"unknown {self.kind} {name!r}", hint=self.or_absent(did_you_mean(name, self._entries)) or None
+        )
 
     def require_no_failure(self, name: str) -> None:
         """Refuse a name that is not there because its plugin failed.

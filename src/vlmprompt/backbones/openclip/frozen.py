@@ -57,7 +57,12 @@ def _activation(module: nn.Module) -> Activation | None:
 
 
 def _norm(module: nn.Module) -> LayerNorm | None:
-    if not isinstance(module, nn.LayerNorm) or type(module).__name__ not in _NORMS or module.weight is None or module.bias is None:
+    if (
+        not isinstance(module, nn.LayerNorm)
+        or type(module).__name__ not in _NORMS
+        or module.weight is None
+        or module.bias is None
+    ):
         return None
     return LayerNorm(module.weight, module.bias, module.eps) if len(module.normalized_shape) == 1 else None
 
