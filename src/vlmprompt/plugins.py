@@ -5,7 +5,8 @@ what it had registered is taken back, the failure is kept for the CLI to report 
 to explain, and every other plugin works on.
 
 Environment: `VLMPROMPT_DISABLE_PLUGINS` is a comma-separated list of entry-point or distribution names not
-to load ("*": all but what comes with the core, of which `doodles` can be left out by its name); `VLMPROMPT_STRICT_PLUGINS=1` makes any failure fatal.
+to load ("*": all but what comes with the core, of which `doodles` can be left out by its name);
+`VLMPROMPT_STRICT_PLUGINS=1` makes any failure fatal.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def loaded_host() -> PluginHost | None:
 
 
 def _names(source: Source) -> set[str]:
-    """By which of the names in `VLMPROMPT_DISABLE_PLUGINS` a plugin is left out; of what comes with the core, its own."""
+    """The names in `VLMPROMPT_DISABLE_PLUGINS` by which a plugin is left out; of what comes with the core, its own."""
     if source.distribution == CORE:
         return {source.plugin} - {BUILTIN}
     return {"*", source.plugin, source.distribution}

@@ -181,7 +181,7 @@ def test_towers_of_a_plugin_that_is_not_there(install: Install, monkeypatch: pyt
     assert str(caught.value.hint).endswith("or is it of a plugin that is not there? doodles is disabled")
     install("acme", "raise RuntimeError('out of luck')")
     load_host()
-    with pytest.raises(PluginError, match="backbone 'acme' is not available: .*out of luck"):
+    with pytest.raises(PluginError, match=r"backbone 'acme' is not available: .*out of luck"):
         load_backbone("acme")
 
 

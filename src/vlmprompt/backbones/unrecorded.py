@@ -71,8 +71,8 @@ class PackedLinear:
 
     def __init__(self, often: bool) -> None:
         self._often = often
-        # With the weight itself, so that no other gets its address while this lives (a parametrised one is computed anew
-        # each time it is asked for).
+        # With the weight itself, so that no other gets its address while this lives: a parametrised one is computed
+        # anew each time it is asked for.
         self._packed: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def __call__(
