@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprompt.backbones.text.frozen import Activation, Affine, FrozenBlock, LayerNorm
+from vlmprompt.backbones.text.frozen import Activation, FrozenBlock
+from vlmprompt.backbones.text.maps import Affine, LayerNorm
 
 # Classes of which the numbers are known: torch's and open_clip's.
 _LINEAR = ("Linear", "NonDynamicallyQuantizableLinear")
