@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from tests.backbones.image_towers import JOINT, image_tower, pictures
 from tests.backbones.test_text import close
 from vlmprompt.backbones import unrecorded
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.openclip.blocks import ResidualBlock
 from vlmprompt.backbones.openclip.image import vision_engine
 from vlmprompt.backbones.openclip.image_blocks import FrozenBlock
 from vlmprompt.backbones.precision import autocast
+from vlmprompt.backbones.text import budget
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.backbones.unrecorded import PackedLinear, plain_linear, plainly
 from vlmprompt.errors import UsageError
@@ -240,3 +242,11 @@ def test_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(unrecorded.VARIABLE, "slow")
     with pytest.raises(UsageError, match="VLMPROMPT_IMAGE_TOWER is 'slow', which is neither auto nor plain"):
         unrecorded.is_fast()
+
+
+@pytest.mark.parametrize("variable", [unrecorded.VARIABLE, budget.VARIABLE])
+def test_a_variable_that_means_nothing_is_refused_before_towers_are_loaded(variable, monkeypatch) -> None:
+    """Whatever is computed with them."""
+    monkeypatch.setenv(variable, "slow")
+    with pytest.raises(UsageError, match=f"{variable} is 'slow'"):
+        load_backbone("doodle-clip")
