@@ -189,6 +189,15 @@ def test_a_killed_worker_disturbs_nobody_who_does_something_else(records: list[R
     reader.close()
 
 
+def test_a_short_pass_does_not_settle_the_number_of_workers(records: list[Record]) -> None:
+    """Such as the rest of an epoch that a run is resumed in."""
+    reader = ImageReader(records, TEST, workers=2)
+    for size, workers in ((N, 1), (32, 2), (N, 2)):
+        assert sum(len(batch.labels_B) for batch in reader.read(in_batches(range(N), None, None, size))) == N
+        assert len(multiprocessing.active_children()) == workers
+    reader.close()
+
+
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
 def test_a_connection_that_breaks_is_a_killed_worker(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that dies while a batch is taken over from it; in a worker's own words it is an error of what it ran."""

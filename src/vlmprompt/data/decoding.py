@@ -84,8 +84,10 @@ class Decoder:
         if not self._workers or sum(map(len, batches)) <= in_process():
             loader = self._made(_Plan(batches), 0)
         else:
-            self._plan.batches = batches
-            self._loader = loader = self._loader or self._made(self._plan, min(self._workers, len(batches)))
+            self._plan.batches, workers = batches, min(self._workers, len(batches))
+            if self._loader is None or self._loader.num_workers < workers:  # the last pass may have been a short one
+                self._loader = self._made(self._plan, workers)
+            loader = self._loader
         try:
             for content in _started(loader):
                 if isinstance(content, _Failure):
