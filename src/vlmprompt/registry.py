@@ -204,19 +204,15 @@ class Registry:
         )
 
     def require_no_failure(self, name: str) -> None:
-        """Refuse a name that is not there because its plugin failed.
-
-        Raises:
-            PluginError: which plugin, and why.
-        """
+        """Raises: PluginError: the name is not there because its plugin failed."""
         for failure in self.failures:
             if failure.provides(self.kind, name):
                 raise PluginError(f"{self.kind} {name!r} is not available: {failure}", hint=DOCTOR)
 
     def or_absent(self, hint: str) -> str:
         """The next step from an unknown name, with the plugins that are not there, of which it may be."""
-        absent = [f"{f.source.plugin} failed ({DOCTOR})" for f in self.failures]
-        absent += [f"{source.plugin} is disabled" for source in self.disabled]
+        failed = [f"{failure.source.plugin} failed ({DOCTOR})" for failure in self.failures]
+        absent = [*failed, *(f"{source.plugin} is disabled" for source in self.disabled)]
         return f"{hint}; or is it of a plugin that is not there? {', '.join(absent)}" if absent else hint
 
     def names(self) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import re
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from vlmprompt.data import decoding
 from vlmprompt.data.decoding import IN_PROCESS, Decoder
 from vlmprompt.data.images import read_image
-from vlmprompt.data.loader import Batch, ImageLoader, ImageReader, in_batches, workers_for
+from vlmprompt.data.loader import Batch, ImageLoader, in_batches, workers_for
 from vlmprompt.data.preprocess import PreprocessConfig, TowerTransform, build_transform
 from vlmprompt.data.records import Record
 from vlmprompt.errors import InputError
@@ -141,11 +140,6 @@ def _in_worker(action: Callable[[], None]) -> None:
         action()
 
 
-def _killed(image: Image.Image) -> Tensor:
-    _in_worker(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    return TEST(image)
-
-
 def _interrupted(image: Image.Image) -> Tensor:
     _in_worker(lambda: os.kill(os.getpid(), signal.SIGINT))
     return TEST(image)
@@ -153,65 +147,6 @@ def _interrupted(image: Image.Image) -> Tensor:
 
 def _faulty(image: Image.Image) -> Tensor:
     raise RuntimeError("a bug in a transform")
-
-
-@pytest.fixture
-def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a batch looks after the workers all the time, and not every five seconds."""
-    from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
-
-    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.05,))
-
-
-@pytest.mark.usefixtures("attentive")
-def test_a_killed_worker_is_explained(records: list[Record]) -> None:
-    with pytest.raises(InputError, match=r"image-decoding process ended: .*pid") as error:
-        list(ImageLoader(records, _killed, 16, workers=1))
-    assert "--workers 0" in (error.value.hint or "")
-
-
-@pytest.mark.usefixtures("attentive")
-@pytest.mark.parametrize("between", [False, True])
-def test_a_killed_worker_disturbs_nobody_who_does_something_else(records: list[Record], between: bool) -> None:
-    """In a pass or between two of them: the next batch that is waited for says so, and the next pass has workers."""
-    reader, batches = ImageReader(records, TEST, workers=1), in_batches(range(N), None, None, 4)
-    images = reader.read(batches)
-    next(images)
-    if between:
-        list(images)
-        images = reader.read(batches)
-    (worker,) = multiprocessing.active_children()
-    os.kill(worker.pid or 0, signal.SIGKILL)
-    worker.join()  # where torch's handler would raise
-    with pytest.raises(InputError, match="image-decoding process ended: "):
-        list(images)
-    assert len(list(reader.read(batches))) == len(batches)
-    reader.close()
-
-
-def test_a_short_pass_does_not_settle_the_number_of_workers(records: list[Record]) -> None:
-    """Such as the rest of an epoch that a run is resumed in."""
-    reader = ImageReader(records, TEST, workers=2)
-    for size, workers in ((N, 1), (32, 2), (N, 2)):
-        assert sum(len(batch.labels_B) for batch in reader.read(in_batches(range(N), None, None, size))) == N
-        assert len(multiprocessing.active_children()) == workers
-    reader.close()
-
-
-@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
-def test_a_connection_that_breaks_is_a_killed_worker(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that dies while a batch is taken over from it; in a worker's own words it is an error of what it ran."""
-
-    def broken(_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(decoding, "_started", broken)
-    said = str(error) or "EOFError"
-    with pytest.raises(InputError, match=f"image-decoding process ended: {re.escape(said)}"):
-        list(ImageLoader([], TEST, 16))
-    error = type(error)("Caught it in DataLoader worker process 0.")
-    with pytest.raises(type(error)):
-        list(ImageLoader([], TEST, 16))
 
 
 def test_ctrl_c_is_left_to_the_main_process(records: list[Record]) -> None:
