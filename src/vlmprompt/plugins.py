@@ -5,7 +5,8 @@ what it had registered is taken back, the failure is kept for the CLI to report 
 to explain, and every other plugin works on.
 
 Environment: `VLMPROMPT_DISABLE_PLUGINS` is a comma-separated list of entry-point or distribution names not
-to load ("*": all but the core's own); `VLMPROMPT_STRICT_PLUGINS=1` makes any failure fatal.
+to load ("*": all but what comes with the core, of which `doodles` can be left out by its name);
+`VLMPROMPT_STRICT_PLUGINS=1` makes any failure fatal.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import typer
 
 CORE = "vlmprompt"
+BUILTIN = "builtin"  # the core's own entry point, without which nothing works
 DISABLE = "VLMPROMPT_DISABLE_PLUGINS"
 STRICT = "VLMPROMPT_STRICT_PLUGINS"
 SLOW_S = 0.3  # an import that every command waits for
@@ -183,14 +185,12 @@ def load_host() -> PluginHost:
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")} - {""}
     for point in points:
         source = _source(point)
-        named = {"*", source.plugin, source.distribution} & disabled
-        if named and source.distribution != CORE:
+        if _names(source) & disabled:
             loaded.plugins.append(PluginInfo(source, point.value, "disabled"))
             loaded.disabled.append(source)
         else:
             loaded.load(point)
-    others = [p.source for p in loaded.plugins if p.source.distribution != CORE]
-    known = {"*"} | {name for source in others for name in (source.plugin, source.distribution)}
+    known = {"*"}.union(*(_names(plugin.source) for plugin in loaded.plugins))
     loaded.warnings += [
         f"{DISABLE} names {name!r}, but there is no such plugin to disable" for name in sorted(disabled - known)
     ]
@@ -201,6 +201,13 @@ def load_host() -> PluginHost:
 def loaded_host() -> PluginHost | None:
     """The process-wide host if it is loaded."""
     return _host
+
+
+def _names(source: Source) -> set[str]:
+    """The names in `VLMPROMPT_DISABLE_PLUGINS` by which a plugin is left out; of what comes with the core, its own."""
+    if source.distribution == CORE:
+        return {source.plugin} - {BUILTIN}
+    return {"*", source.plugin, source.distribution}
 
 
 def _next_step(source: Source, stage: str, error: BaseException) -> str | None:

@@ -198,15 +198,22 @@ class Registry:
         """
         if name in self._entries:
             return self._entries[name]
+        self.require_no_failure(name)
+        raise UsageError(
+            f"unknown {self.kind} {name!r}", hint=self.or_absent(did_you_mean(name, self._entries)) or None
+        )
+
+    def require_no_failure(self, name: str) -> None:
+        """Raises: PluginError: the name is not there because its plugin failed."""
         for failure in self.failures:
             if failure.provides(self.kind, name):
                 raise PluginError(f"{self.kind} {name!r} is not available: {failure}", hint=DOCTOR)
-        hint = did_you_mean(name, self._entries)
-        absent = [f"{f.source.plugin} failed ({DOCTOR})" for f in self.failures]
-        absent += [f"{source.plugin} is disabled" for source in self.disabled]
-        if absent:
-            hint = f"{hint}; or is it of a plugin that is not there? {', '.join(absent)}"
-        raise UsageError(f"unknown {self.kind} {name!r}", hint=hint or None)
+
+    def or_absent(self, hint: str) -> str:
+        """The next step from an unknown name, with the plugins that are not there, of which it may be."""
+        failed = [f"{failure.source.plugin} failed ({DOCTOR})" for failure in self.failures]
+        absent = [*failed, *(f"{source.plugin} is disabled" for source in self.disabled)]
+        return f"{hint}; or is it of a plugin that is not there? {', '.join(absent)}" if absent else hint
 
     def names(self) -> list[str]:
         """All names, sorted."""

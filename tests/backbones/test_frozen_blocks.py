@@ -16,6 +16,7 @@ from vlmprompt.backbones.deltas import LowRank, TowerDeltas
 from vlmprompt.backbones.openclip.frozen import frozen_block
 from vlmprompt.backbones.text import causal, fused
 from vlmprompt.backbones.types import TextPrompts
+from vlmprompt.errors import CapabilityError
 from vlmprompt.testing import tiny_clip
 
 NAMES = [f"{a} {b}" for a in ("red", "old", "wild") for b in ("horse", "cat", "red panda", "tench")]
@@ -144,8 +145,27 @@ def test_a_block_of_another_kind_is_none() -> None:
     unbiased, normless, relu = block(), block(ln_2=nn.Identity()), block()
     unbiased.attn.in_proj_bias = None
     relu.mlp.gelu = nn.ReLU()
-    for other in (learning, cast, hooked, scaled, unbiased, normless, relu):
+    adapted, shifted = block(), block()
+    adapted.mlp.c_proj.__class__ = type("Adapted", (nn.Linear,), {})
+    shifted.ln_1.__class__ = type("Shifted", (nn.LayerNorm,), {})
+    for other in (learning, cast, hooked, scaled, unbiased, normless, relu, adapted, shifted):
         assert frozen_block(other) is None
+
+
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_who_asks_for_second_derivatives_is_told(prompts: int, ran: list[int]) -> None:
+    """And gets no zeros."""
+    text = exact().text
+
+    def loss(ctx: Tensor) -> Tensor:
+        return text.encode(TextPrompts(ctx), text.class_tokens(NAMES)).square().sum()
+
+    ctx = drawn(prompts, 4, 64)
+    with pytest.raises(CapabilityError, match="no second derivatives"):
+        torch.autograd.functional.hvp(loss, ctx, torch.ones_like(ctx))  # type: ignore[no-untyped-call]
+    with pytest.raises(CapabilityError, match="no second derivatives"):
+        torch.autograd.grad(loss(ctx), ctx, create_graph=True)
+    assert ran
 
 
 def test_gelu_by_its_tangent_formula() -> None:

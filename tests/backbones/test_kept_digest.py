@@ -11,19 +11,18 @@ from torch import Tensor
 
 from vlmprompt.backbones import kept_digest
 from vlmprompt.backbones.digest import tensors_digest
-from vlmprompt.backbones.kept_digest import sample_digest, weights_digest
+from vlmprompt.backbones.kept_digest import WORDS, sums_digest, weights_digest
 
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
-    """Of each whole digest that is computed how many numbers it covers; samples of these tensors have fewer."""
+    """Of each whole digest that is computed how many numbers it covers; those of sums have other names."""
     monkeypatch.setenv("VLMPROMPT_CACHE_DIR", str(tmp_path / "cache"))
     found: list[int] = []
 
     def watched(tensors: dict[str, Tensor]) -> str:
-        count = sum(tensor.numel() for tensor in tensors.values())
-        if count >= 1000:
-            found.append(count)
+        if "weight" in tensors:
+            found.append(sum(tensor.numel() for tensor in tensors.values()))
         return tensors_digest(tensors)
 
     monkeypatch.setattr(kept_digest, "tensors_digest", watched)
@@ -56,7 +55,7 @@ def test_towers_that_were_changed_in_memory_get_a_digest_of_their_own(
     file = tmp_path / "weights.pt"
     file.write_bytes(b"some")
     first = weights_digest(tensors, str(file))
-    tensors["weight"].data *= 1.5
+    tensors["weight"].data[3, 7] += 1
     assert weights_digest(tensors, str(file)) == tensors_digest(tensors) != first
     assert len(computed) == 2
 
@@ -90,17 +89,29 @@ def test_without_a_file_or_a_place_for_it_nothing_is_kept(
     assert len(computed) == 4
 
 
-def test_a_sample_covers_every_tensor_its_name_type_and_shape() -> None:
+def test_sums_cover_every_tensor_its_name_type_and_shape() -> None:
     plain = {"a": torch.arange(640.0), "b": torch.zeros(3)}
     others: list[dict[str, Tensor]] = [
         {**plain, "b": torch.ones(3)},
         {**plain, "b": torch.zeros(3, 1)},
-        {**plain, "b": torch.zeros(3, dtype=torch.float64)},
+        {**plain, "b": torch.zeros(3, dtype=torch.int32)},
         {"a": plain["a"], "c": plain["b"]},
         {**plain, "a": torch.arange(640.0) + 1},
     ]
-    digests = [sample_digest(tensors) for tensors in (plain, *others)]
-    assert len(set(digests)) == 6
-    changed = plain["a"].clone()
-    changed[11] = -1  # between two that are looked at: every tenth is
-    assert sample_digest({**plain, "a": changed}) == digests[0]
+    assert len({sums_digest(tensors) for tensors in (plain, *others)}) == 6
+
+
+def test_sums_tell_every_change_of_a_weight() -> None:
+    """A single number, a column, rows that change places; of whole sums (6 of them) and of what is left over."""
+    weight = torch.randn(96, 192, generator=torch.Generator().manual_seed(0))
+    assert weight.nbytes > 8 * WORDS and weight.nbytes % (8 * WORDS)
+    changed = [weight.clone() for _ in range(5)]
+    changed[0][3, 7] = torch.nextafter(changed[0][3, 7], torch.tensor(9.0))
+    changed[1][-1, -1] *= -1
+    changed[2][:, 64:128] = 0
+    changed[3][[0, 1]] = weight[[1, 0]]
+    changed[4][5, [8, 9]] = weight[5, [9, 8]]
+    assert len({sums_digest({"w": tensor}) for tensor in (weight, *changed)}) == 6
+    columns = torch.empty(192, 96).T.copy_(weight)
+    behind = torch.cat([torch.zeros(1), weight.flatten()])[1:].view(96, 192)  # at an odd place of its memory
+    assert {sums_digest({"w": tensor}) for tensor in (columns, behind)} == {sums_digest({"w": weight})}

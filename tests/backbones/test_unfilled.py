@@ -84,8 +84,10 @@ def test_the_built_in_model_is_open_clips() -> None:
     ids, expected_ids = bpe_tokenizer()(texts), open_clip.get_tokenizer("ViT-B-32")(texts)
     assert torch.equal(ids, expected_ids)
     with torch.no_grad():
-        torch.testing.assert_close(ours.encode_image(images), theirs.encode_image(images), rtol=0, atol=1e-5)
-        torch.testing.assert_close(ours.encode_text(ids), theirs.encode_text(ids), rtol=0, atol=1e-5)
+        for unit in (False, True):
+            for way, given in (("encode_image", images), ("encode_text", ids)):
+                found, expected = (getattr(model, way)(given, normalize=unit) for model in (ours, theirs))
+                torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["doodle-clip", "doodle-clip-rn"])

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from tests.backbones.image_towers import JOINT, image_tower, pictures
 from tests.backbones.test_text import close
 from vlmprompt.backbones import unrecorded
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.backbones.openclip.blocks import ResidualBlock
 from vlmprompt.backbones.openclip.image import vision_engine
 from vlmprompt.backbones.openclip.image_blocks import FrozenBlock
 from vlmprompt.backbones.precision import autocast
+from vlmprompt.backbones.text import budget
 from vlmprompt.backbones.types import ImageNeeds, VisualPrompts
 from vlmprompt.backbones.unrecorded import PackedLinear, plain_linear, plainly
 from vlmprompt.errors import UsageError
@@ -113,6 +115,34 @@ def test_weights_that_change_are_read_anew(packed, monkeypatch) -> None:
     assert packed
 
 
+def test_weights_that_are_computed_when_asked_for() -> None:
+    """Such as parametrised ones: where nobody holds one, the next would get its address."""
+    g = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(*size, generator=g) for size in ((4, 5, 48), (64, 48)))
+    linear = PackedLinear(often=True)
+    for factor in (1.0, 2.0, 3.0):
+        close(linear(x, weight * factor), plain_linear(x, weight) * factor, 1e-6)
+
+
+@pytest.mark.parametrize("part", ["attn.out_proj", "mlp.c_fc", "mlp.c_proj"])
+@pytest.mark.parametrize("kind", [ResidualBlock, FrozenBlock])
+def test_linear_maps_of_another_kind_are_called(kind, part, packed) -> None:
+    """One with a hook, and one of a class that adds something to its weight."""
+
+    class Adapted(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1
+
+    hooked, adapted, x = module(), module(), tokens()
+    hooked.get_submodule(part).register_forward_hook(lambda *found: found[-1] + 1)
+    adapted.get_submodule(part).__class__ = Adapted
+    shifted = module()
+    shifted.get_submodule(part).bias += 1
+    with torch.no_grad():
+        for block in (hooked, adapted):
+            close(kind(block).run(x), kind(shifted).run(x), 1e-6)
+
+
 @pytest.mark.parametrize("case", ["gradients", "float64", "autocast", "small", "absent", "asked", "within"])
 def test_elsewhere_a_block_runs_plainly(case, packed, monkeypatch) -> None:
     """To the bit."""
@@ -147,6 +177,7 @@ def test_gradients_are_those_of_the_plain_block(packed) -> None:
     assert torch.equal(found[0], plain[0]) and not packed
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.torch.jit:FutureWarning")
 def test_a_traced_graph_is_of_plain_operations(packed) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -159,6 +190,8 @@ def test_a_traced_graph_is_of_plain_operations(packed) -> None:
 
     with torch.no_grad():
         graph = torch.export.export(Net(), (tokens(),)).graph
+        traced = torch.jit.trace(Net(), tokens(), check_trace=False)  # type: ignore[no-untyped-call]
+        close(traced(tokens()), ResidualBlock(module()).run(tokens()), 1e-6)
     assert not packed and not any("mkldnn" in str(node.target) for node in graph.nodes)
 
 
@@ -209,3 +242,11 @@ def test_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(unrecorded.VARIABLE, "slow")
     with pytest.raises(UsageError, match="VLMPROMPT_IMAGE_TOWER is 'slow', which is neither auto nor plain"):
         unrecorded.is_fast()
+
+
+@pytest.mark.parametrize("variable", [unrecorded.VARIABLE, budget.VARIABLE])
+def test_a_variable_that_means_nothing_is_refused_before_towers_are_loaded(variable, monkeypatch) -> None:
+    """Whatever is computed with them."""
+    monkeypatch.setenv(variable, "slow")
+    with pytest.raises(UsageError, match=f"{variable} is 'slow'"):
+        load_backbone("doodle-clip")

@@ -140,11 +140,6 @@ def _in_worker(action: Callable[[], None]) -> None:
         action()
 
 
-def _killed(image: Image.Image) -> Tensor:
-    _in_worker(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    return TEST(image)
-
-
 def _interrupted(image: Image.Image) -> Tensor:
     _in_worker(lambda: os.kill(os.getpid(), signal.SIGINT))
     return TEST(image)
@@ -152,12 +147,6 @@ def _interrupted(image: Image.Image) -> Tensor:
 
 def _faulty(image: Image.Image) -> Tensor:
     raise RuntimeError("a bug in a transform")
-
-
-def test_a_killed_worker_is_explained(records: list[Record]) -> None:
-    with pytest.raises(InputError, match=r"image-decoding process ended: .*pid") as error:
-        list(ImageLoader(records, _killed, 16, workers=1))
-    assert "--workers 0" in (error.value.hint or "")
 
 
 def test_ctrl_c_is_left_to_the_main_process(records: list[Record]) -> None:

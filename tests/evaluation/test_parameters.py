@@ -9,6 +9,7 @@ import torch
 from tests.evaluation.material import patches
 from tests.evaluation.test_context import make_bank, make_context
 from vlmprompt.backbones.backbone import Backbone
+from vlmprompt.errors import CapabilityError
 from vlmprompt.evaluation.suites.parameters import ParametersSuite, towers_parameters
 from vlmprompt.methods.build import build_method
 
@@ -31,6 +32,14 @@ def test_zeroshot_trains_none(tiny_backbone: Backbone) -> None:
     method = build_method("zeroshot", tiny_backbone, dataset.class_names).eval()
     (cell,) = ParametersSuite().cells(make_context(dataset, make_bank(tiny_backbone), method))
     assert [value.value for value in cell.measure().values] == [0, 0]
+
+
+def test_what_is_fitted_at_once_is_not_taken_for_untrained(tiny_backbone: Backbone) -> None:
+    dataset = patches(3, 2, [])
+    method = build_method("linear_probe", tiny_backbone, dataset.class_names).eval()
+    (cell,) = ParametersSuite().cells(make_context(dataset, make_bank(tiny_backbone), method))
+    with pytest.raises(CapabilityError, match="fitted at once"):
+        cell.measure()
 
 
 def test_a_vit_b_16_is_counted_as_in_table_5_of_bloom() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlmprompt import plugins
+from vlmprompt.backbones.load import load_backbone
 from vlmprompt.cli.main import main
 from vlmprompt.errors import PluginError, UsageError
 from vlmprompt.plugins import PluginHost, load_host
@@ -160,6 +161,28 @@ def test_plugins_are_disabled_by_entry_point_or_distribution(install: Install, m
     assert host.warnings == ["VLMPROMPT_DISABLE_PLUGINS names 'nobody', but there is no such plugin to disable"]
     monkeypatch.setenv(plugins.DISABLE, "*")
     assert set(status(load_host()).items()) >= {("builtin", "ok"), ("alpha", "disabled")}
+
+
+def test_of_what_comes_with_the_core_the_built_in_world_can_be_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own name alone; the rest by none."""
+    for names, state, unknown in (("doodles", "disabled", 0), ("*", "ok", 0), ("vlmprompt,builtin", "ok", 2)):
+        monkeypatch.setenv(plugins.DISABLE, names)
+        host = load_host()
+        assert (status(host)["builtin"], status(host)["doodles"], len(host.warnings)) == ("ok", state, unknown)
+        assert ("doodle-clip" in host.backbones.names()) is (state == "ok")
+
+
+def test_towers_of_a_plugin_that_is_not_there(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not taken for a misspelt architecture."""
+    monkeypatch.setenv(plugins.DISABLE, "doodles")
+    load_host()
+    with pytest.raises(UsageError, match="unknown architecture 'doodle-clip'") as caught:
+        load_backbone("doodle-clip")
+    assert str(caught.value.hint).endswith("or is it of a plugin that is not there? doodles is disabled")
+    install("acme", "raise RuntimeError('out of luck')")
+    load_host()
+    with pytest.raises(PluginError, match=r"backbone 'acme' is not available: .*out of luck"):
+        load_backbone("acme")
 
 
 def test_what_a_plugin_says_and_asks_at_import_disturbs_nobody(

@@ -12,6 +12,8 @@ from typing import Any
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.precision import Precision
+from vlmprompt.backbones.text.budget import asked_bytes
+from vlmprompt.backbones.unrecorded import is_fast
 from vlmprompt.errors import CapabilityError, UsageError
 from vlmprompt.plugins import host
 
@@ -36,7 +38,8 @@ def load_backbone(
         image_size: side, or height and width, of input images in pixels; None: what the towers were built for.
 
     Raises:
-        UsageError: no text, unknown architecture or tag, or an activation that must be said.
+        UsageError: no text, unknown architecture or tag, an activation that must be said, or an environment variable
+            of the engines that means nothing.
         InputError: weights cannot be had or do not fit; activation and tag contradict each other; the image size is
             not a whole number of patches.
         CapabilityError: the towers are of a kind that the engines cannot run, or read images of one size alone.
@@ -46,6 +49,7 @@ def load_backbone(
             f"towers are named by a text, such as 'ViT-B-16-quickgelu/openai', and not by a {type(spec).__name__}",
             hint="of a file, f'ARCHITECTURE/{path}'; an open_clip model in memory: Backbone.from_model",
         )
+    _ = is_fast(), asked_bytes()  # a variable that means nothing is refused now, and not once a batch is large enough
     loader, more = _loader(spec), {}
     if image_size is not None:
         require_sizes(spec)

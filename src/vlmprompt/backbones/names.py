@@ -60,6 +60,7 @@ def require_architecture(name: str, spec: str) -> None:
 
     Raises:
         UsageError: says what was probably meant.
+        PluginError: it is of a plugin that failed.
     """
     known = architectures()
     if name in known:
@@ -75,7 +76,9 @@ def require_architecture(name: str, spec: str) -> None:
     path = named_path(spec)
     if spec.startswith(("/", "./", "../", "~")) or path.suffix in SUFFIXES or path.exists():
         raise UsageError(f"backbone {spec!r} is a path without an architecture", hint=_form_of_path(path))
-    raise UsageError(f"unknown architecture {name!r}", hint=_meant(name, spec, known))
+    backbones = host().backbones
+    backbones.require_no_failure(spec)
+    raise UsageError(f"unknown architecture {name!r}", hint=backbones.or_absent(_meant(name, spec, known)))
 
 
 def require_no_address(text: str) -> None:

@@ -71,7 +71,9 @@ class PackedLinear:
 
     def __init__(self, often: bool) -> None:
         self._often = often
-        self._packed: dict[tuple[int, int], Tensor] = {}
+        # With the weight itself, so that no other gets its address while this lives: a parametrised one is computed
+        # anew each time it is asked for.
+        self._packed: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def __call__(
         self, x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation | None = None
@@ -85,8 +87,8 @@ class PackedLinear:
             return weight
         key = weight.data_ptr(), len(weight)  # rows of one tensor are weights of their own
         if key not in self._packed:
-            self._packed[key] = torch.ops.mkldnn._reorder_linear_weight(weight, x.shape[:-1].numel())
-        return self._packed[key]
+            self._packed[key] = weight, torch.ops.mkldnn._reorder_linear_weight(weight, x.shape[:-1].numel())
+        return self._packed[key][1]
 
 
 def in_slices(x: Tensor, row_bytes: int, run: Callable[[LinearMap, Tensor], Tensor]) -> Tensor:
@@ -112,6 +114,7 @@ def gains(x: Tensor) -> bool:
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
         and x.numel() >= LEAST
         and is_fast()

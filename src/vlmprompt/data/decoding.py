@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -83,10 +84,12 @@ class Decoder:
         if not self._workers or sum(map(len, batches)) <= in_process():
             loader = self._made(_Plan(batches), 0)
         else:
-            self._plan.batches = batches
-            self._loader = loader = self._loader or self._made(self._plan, min(self._workers, len(batches)))
+            self._plan.batches, workers = batches, min(self._workers, len(batches))
+            if self._loader is None or self._loader.num_workers < workers:  # the last pass may have been a short one
+                self._loader = self._made(self._plan, workers)
+            loader = self._loader
         try:
-            for content in loader:
+            for content in _started(loader):
                 if isinstance(content, _Failure):
                     self.close()
                     raise InputError(content.message, hint=content.hint)
@@ -94,12 +97,13 @@ class Decoder:
                 if guessed.any():
                     warnings.warn(WARNING, stacklevel=2)
                 yield batch
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError) as error:
             self.close()
-            if "DataLoader worker (pid" not in str(error):  # an error within a worker names no pid
+            if not _is_end_of_worker(error):
                 raise
+            said = str(error).partition("\n")[0] or type(error).__name__
             raise InputError(
-                f"an image-decoding process ended: {str(error).splitlines()[0]}",
+                f"an image-decoding process ended: {said}",
                 hint="memory may be short, or /dev/shm too small: use fewer workers, or --workers 0",
             ) from error
 
@@ -118,6 +122,30 @@ class Decoder:
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # else the loader draws its base seed from the global one
         )
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """A pass of a loader, whose workers' end is noticed where their batches are waited for, some seconds later.
+
+    torch would have it raised by a signal, wherever the main process is at that moment: in a method's step, or while a
+    checkpoint is written.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+
+
+def _is_end_of_worker(error: Exception) -> bool:
+    """Whether an error means that a worker has ended: torch names its pid, or the connection broke while a batch came.
+
+    What is raised within a worker says so, and names no pid.
+    """
+    broken = isinstance(error, ConnectionError | EOFError) and "DataLoader worker process" not in str(error)
+    return broken or "DataLoader worker (pid" in str(error)
 
 
 def in_process() -> int:

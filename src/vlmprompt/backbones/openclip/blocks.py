@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmprompt.backbones.adapting import BRANCHES, BlockDeltas, Place
-from vlmprompt.backbones.openclip.frozen import frozen_block
+from vlmprompt.backbones.openclip.frozen import frozen_block, is_linear
 from vlmprompt.backbones.text.frozen import FrozenBlock
 from vlmprompt.backbones.unrecorded import LinearMap, plain_linear
 
@@ -127,7 +127,7 @@ class ResidualBlock:
     def _out(self, heads: Tensor) -> Tensor:
         """The output projection: (*,T,D)."""
         out = self._block.attn.out_proj
-        return self._linear(heads, out.weight, out.bias)
+        return self._linear(heads, out.weight, out.bias) if is_linear(out) else out(heads)
 
     def _attended(self, x: Tensor, attended: Tensor) -> Tensor:
         """The attention branch with its residual."""
@@ -210,6 +210,8 @@ def _mlp(layers: Any, x: Tensor, linear: LinearMap) -> Tensor:
     three, with both factors applied where the tensor is narrow.
     """
     fc, proj = layers.c_fc, layers.c_proj
+    if not (is_linear(fc) and is_linear(proj)):
+        return layers(x)
     if type(layers.gelu).__name__ == "QuickGELU":
         hidden = linear(x * QUICK_GELU, fc.weight, fc.bias * QUICK_GELU, "silu")
         return torch.add(proj.bias, linear(hidden, proj.weight), alpha=1 / QUICK_GELU)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vlmprompt.backbones.openclip.blocks import QUICK_GELU
 from vlmprompt.backbones.openclip.unfilled import unfilled
@@ -110,17 +111,17 @@ class Clip(nn.Module):
         mask_TT = torch.full((length, length), float("-inf")).triu_(1)
         self.register_buffer("attn_mask", mask_TT, persistent=False)
 
-    def encode_image(self, images_B3HW: Tensor) -> Tensor:
-        """Features (B,d), not normalised."""
+    def encode_image(self, images_B3HW: Tensor, normalize: bool = False) -> Tensor:
+        """Features (B,d)."""
         features: Tensor = self.visual(images_B3HW)
-        return features
+        return F.normalize(features, dim=-1) if normalize else features
 
-    def encode_text(self, ids_BT: Tensor) -> Tensor:
-        """Features (B,d) of token ids, not normalised."""
+    def encode_text(self, ids_BT: Tensor, normalize: bool = False) -> Tensor:
+        """Features (B,d) of token ids."""
         x_BTD = self.transformer(self.token_embedding(ids_BT) + self.positional_embedding, self.attn_mask)
         ends_BD = self.ln_final(x_BTD)[torch.arange(len(ids_BT)), ids_BT.argmax(dim=-1)]
         features: Tensor = ends_BD @ self.text_projection
-        return features
+        return F.normalize(features, dim=-1) if normalize else features
 
 
 def filled(architecture: Mapping[str, Any], state: Mapping[str, Tensor]) -> Clip:

@@ -7,7 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmprompt.backbones.text.frozen import Activation, Affine, FrozenBlock, LayerNorm
+from vlmprompt.backbones.text.frozen import Activation, FrozenBlock
+from vlmprompt.backbones.text.maps import Affine, LayerNorm
+
+# Classes of which the numbers are known: torch's and open_clip's.
+_LINEAR = ("Linear", "NonDynamicallyQuantizableLinear")
+_NORMS = ("LayerNorm", "LayerNormFp32")
 
 
 def frozen_block(block: Any) -> FrozenBlock | None:
@@ -24,6 +29,8 @@ def frozen_block(block: Any) -> FrozenBlock | None:
     if not all(_is_plain(tensor) for tensor in block.parameters()) or any(map(_is_hooked, block.modules())):
         return None
     attn, mlp = block.attn, block.mlp
+    if not all(map(is_linear, (attn.out_proj, mlp.c_fc, mlp.c_proj))):
+        return None
     return FrozenBlock(
         ln_1,
         Affine(attn.in_proj_weight, attn.in_proj_bias),
@@ -36,6 +43,12 @@ def frozen_block(block: Any) -> FrozenBlock | None:
     )
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is its weight and bias and no more: one of another class (a quantised one, one with an adapter)
+    or with a hook has to be called."""
+    return type(module).__name__ in _LINEAR and not _is_hooked(module)
+
+
 def _activation(module: nn.Module) -> Activation | None:
     if type(module).__name__ == "QuickGELU":
         return "quick_gelu"
@@ -45,7 +58,12 @@ def _activation(module: nn.Module) -> Activation | None:
 
 
 def _norm(module: nn.Module) -> LayerNorm | None:
-    if not isinstance(module, nn.LayerNorm) or module.weight is None or module.bias is None:
+    if (
+        not isinstance(module, nn.LayerNorm)
+        or type(module).__name__ not in _NORMS
+        or module.weight is None
+        or module.bias is None
+    ):
         return None
     return LayerNorm(module.weight, module.bias, module.eps) if len(module.normalized_shape) == 1 else None
 
@@ -57,4 +75,5 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _is_hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)

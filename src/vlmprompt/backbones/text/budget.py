@@ -27,10 +27,20 @@ def kept_bytes(device: torch.device) -> float:
     Raises:
         UsageError: the variable that says so holds no number of gigabytes.
     """
-    asked = os.environ.get(VARIABLE)
-    if asked:
-        return 1e9 * _gigabytes(asked)
+    asked = asked_bytes()
+    if asked is not None:
+        return asked
     return SHARE * _free(device) if device.type == "cuda" else ON_CPU
+
+
+def asked_bytes() -> float | None:
+    """What the variable says; None where it is not set.
+
+    Raises:
+        UsageError: see `kept_bytes`.
+    """
+    asked = os.environ.get(VARIABLE)
+    return 1e9 * _gigabytes(asked) if asked else None
 
 
 def _gigabytes(text: str) -> float:

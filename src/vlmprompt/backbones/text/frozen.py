@@ -10,67 +10,18 @@ Shapes: R token rows, N of them after a layer, Q queries, D width, H heads, h = 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vlmprompt.backbones.text.gathers import Gathers
+from vlmprompt.backbones.text.maps import Affine, LayerNorm, once_differentiable
 
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 QUICK = 1.702
 _APPROXIMATE: dict[str, str] = {"gelu": "none", "gelu_tanh": "tanh"}
-
-
-@dataclass(frozen=True)
-class Affine:
-    """x W^T + b: weight (out,in), bias (out)."""
-
-    weight: Tensor
-    bias: Tensor
-
-    @cached_property
-    def _turned(self) -> Tensor:
-        return self.weight.t()
-
-    def rows(self, start: int, stop: int) -> Affine:
-        """Some of the outputs."""
-        return Affine(self.weight[start:stop], self.bias[start:stop])
-
-    def __call__(self, x: Tensor, *, scale: float = 1.0, out: Tensor | None = None) -> Tensor:
-        """scale * (x W^T + b)."""
-        return torch.addmm(self.bias, x, self._turned, beta=scale, alpha=scale, out=out)
-
-    def onto(self, residual: Tensor, x: Tensor, *, scale: float = 1.0) -> Tensor:
-        """residual + scale * x W^T + b."""
-        return torch.addmm(residual, x, self._turned, alpha=scale).add_(self.bias)
-
-    def back(self, grad: Tensor) -> Tensor:
-        """The gradient of x."""
-        return grad.mm(self.weight)
-
-
-@dataclass(frozen=True)
-class LayerNorm:
-    """A layer norm: weight and bias (D)."""
-
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """With the mean and the inverse deviation of each row."""
-        return torch.native_layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-
-    def back(self, grad: Tensor, x: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
-        """The gradient of x."""
-        of_x, _, _ = torch.ops.aten.native_layer_norm_backward(
-            grad, x, self.weight.shape, mean, inverse, self.weight, self.bias, (True, False, False)
-        )
-        return of_x
 
 
 @dataclass(frozen=True)
