@@ -14,6 +14,12 @@ from vlmprompt import plugins
 Install = Callable[..., None]
 
 
+@pytest.fixture(autouse=True)
+def own_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever host a test loads, the next one has the process's own again."""
+    monkeypatch.setattr(plugins, "_host", plugins._host)
+
+
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """`install("acme", code)` puts distribution `acme` 1.0 with an entry point and a module `acme` in place."""
