@@ -36,9 +36,7 @@ def measure(repeats: int = 5) -> list[Row]:
         run()
     coop_s, *seconds = side_by_side(runs, time.process_time)
     case = f"ViT-B/16, K={len(SHORT)}, B={IMAGES}"
-    return [
-        _row(f"{name}, {case}", own_s, coop_s, MOST.get(name)) for name, own_s in zip(METHODS, seconds, strict=True)
-    ]
+    return [_row(f"{name}, {case}", own_s, coop_s) for name, own_s in zip(METHODS, seconds, strict=True)]
 
 
 def _classify(method: PromptMethod, text: TextFeatures, images: Tensor) -> None:
