@@ -51,7 +51,8 @@ def measured(folder: Path) -> str:
 
 
 def _place(machine: Mapping[str, Any]) -> str:
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads"
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] != 1)}"
+    where = f"{machine['processor']}, {machine['cores']} cores, {threads}"
     versions = f"Python {machine['python']}, torch {machine['torch']}, open_clip {machine['open_clip']}"
     return f"Measured on {machine['date']} at commit {machine['commit']}: {where}; {versions}."
 
