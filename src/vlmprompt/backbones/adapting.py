@@ -20,7 +20,7 @@ from vlmprompt.backbones.deltas import Activation, Bias, Bottleneck, Delta, LowR
 from vlmprompt.errors import CapabilityError, InputError
 
 BRANCHES = ("adapter_attn", "adapter_mlp")
-_QUICK_GELU = 1.702
+QUICK_GELU = 1.702  # x * sigmoid(1.702 x)
 _KINDS: Mapping[type, str] = {LowRank: "linear", Bias: "linear", Norm: "norm", Bottleneck: "branch"}
 _WORDS = {
     "linear": "a linear map, which takes LowRank or Bias",
@@ -198,7 +198,7 @@ def _sum(own: Tensor | None, delta: Tensor | None, absent: float) -> Tensor | No
 
 def _activated(x: Tensor, activation: Activation) -> Tensor:
     if activation == "quick_gelu":
-        return x * torch.sigmoid(_QUICK_GELU * x)
+        return x * torch.sigmoid(QUICK_GELU * x)
     if activation == "gelu":
         return F.gelu(x)
     return F.relu(x) if activation == "relu" else x

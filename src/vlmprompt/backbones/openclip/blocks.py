@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmprompt.backbones.adapting import BRANCHES, BlockDeltas, Place
-from vlmprompt.backbones.openclip.frozen import frozen_block, is_linear
+from vlmprompt.backbones.adapting import BRANCHES, QUICK_GELU, BlockDeltas, Place
+from vlmprompt.backbones.openclip.frozen import activation_of, frozen_block, is_linear
 from vlmprompt.backbones.text.frozen import FrozenBlock
 from vlmprompt.backbones.unrecorded import LinearMap, plain_linear
 
-QUICK_GELU = 1.702
 # What a block is made of; see `unfit`.
 BLOCK_PARTS = {"ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2"}
 MLP_PARTS = {"c_fc", "gelu", "c_proj"}
@@ -209,16 +208,13 @@ def _mlp(layers: Any, x: Tensor, linear: LinearMap) -> Tensor:
     QuickGELU x*sigmoid(1.702x) runs as silu(1.702x)/1.702: one fused kernel and one saved tensor instead of
     three, with both factors applied where the tensor is narrow.
     """
-    fc, proj = layers.c_fc, layers.c_proj
-    if not (is_linear(fc) and is_linear(proj)):
+    fc, proj, activation = layers.c_fc, layers.c_proj, activation_of(layers.gelu)
+    if activation is None or not (is_linear(fc) and is_linear(proj)):
         return layers(x)
-    if type(layers.gelu).__name__ == "QuickGELU":
+    if activation == "quick_gelu":
         hidden = linear(x * QUICK_GELU, fc.weight, fc.bias * QUICK_GELU, "silu")
         return torch.add(proj.bias, linear(hidden, proj.weight), alpha=1 / QUICK_GELU)
-    if type(layers.gelu) is nn.GELU:
-        hidden = linear(x, fc.weight, fc.bias, "gelu" if layers.gelu.approximate == "none" else "gelu_tanh")
-        return linear(hidden, proj.weight, proj.bias)
-    return layers(x)
+    return linear(linear(x, fc.weight, fc.bias, activation), proj.weight, proj.bias)
 
 
 def unfit(block: nn.Module) -> str | None:

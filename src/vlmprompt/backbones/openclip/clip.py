@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmprompt.backbones.openclip.blocks import QUICK_GELU
+from vlmprompt.backbones.adapting import QUICK_GELU
 from vlmprompt.backbones.openclip.unfilled import unfilled
 
 

@@ -21,7 +21,7 @@ def frozen_block(block: Any) -> FrozenBlock | None:
     Args:
         block: `ln_1`, `attn`, `ls_1`, `ln_2`, `mlp`, `ls_2` that `blocks.unfit` has nothing against.
     """
-    activation = _activation(block.mlp.gelu)
+    activation = activation_of(block.mlp.gelu)
     ln_1, ln_2 = _norm(block.ln_1), _norm(block.ln_2)
     idle = all(isinstance(scale, nn.Identity) for scale in (block.ls_1, block.ls_2))
     if activation is None or ln_1 is None or ln_2 is None or not idle or block.attn.in_proj_bias is None:
@@ -49,7 +49,8 @@ def is_linear(module: nn.Module) -> bool:
     return type(module).__name__ in _LINEAR and not _is_hooked(module)
 
 
-def _activation(module: nn.Module) -> Activation | None:
+def activation_of(module: nn.Module) -> Activation | None:
+    """That of an MLP; None for one of which the numbers are not known."""
     if type(module).__name__ == "QuickGELU":
         return "quick_gelu"
     if type(module) is not nn.GELU:

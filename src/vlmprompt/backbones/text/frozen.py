@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlmprompt.backbones.adapting import QUICK_GELU
 from vlmprompt.backbones.text.gathers import Gathers
 from vlmprompt.backbones.text.maps import Affine, LayerNorm, once_differentiable
 
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
-QUICK = 1.702
 _APPROXIMATE: dict[str, str] = {"gelu": "none", "gelu_tanh": "tanh"}
 
 
@@ -181,7 +181,7 @@ def _feed_forward(block: FrozenBlock, h_QD: Tensor) -> tuple[Tensor, Tensor, Ten
 
     QuickGELU x*sigmoid(1.702x) is silu(1.702x)/1.702: both factors go into products.
     """
-    scale = QUICK if block.activation == "quick_gelu" else 1.0
+    scale = QUICK_GELU if block.activation == "quick_gelu" else 1.0
     normed, mean, inverse = block.ln_2(h_QD)
     hidden = block.fc(normed, scale=scale)
     out_QD = block.proj.onto(h_QD, _activated(hidden, block.activation), scale=1 / scale)
