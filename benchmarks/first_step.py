@@ -17,7 +17,7 @@ from statistics import median
 import open_clip
 from safetensors.torch import save_file
 
-from benchmarks.frame import Mark, Row
+from benchmarks.frame import Mark, Row, children_clock, timed
 
 TRAIN = ["-m", "vlmprompt", "train", "--method", "coop", "--data", "doodles", "--shots", "1", "--set", "max_steps=1"]
 HEAVY = ("torch._dynamo", "torchvision", "open_clip", "timm", "transformers")
@@ -64,10 +64,7 @@ def _weights(place: Path, repeats: int) -> Row:
 
 def cpu_s(line: Sequence[str], folder: Path) -> float:
     """User and system time of a Python process and its children, run in a folder that also holds its caches."""
-    before = os.times()
-    _run(line, folder)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return timed(lambda: _run(line, folder), children_clock)
 
 
 def _run(line: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -81,6 +82,12 @@ def timed(run: Callable[[], object], clock: Callable[[], float] = CLOCK) -> floa
     start = clock()
     run()
     return clock() - start
+
+
+def children_clock() -> float:
+    """Processor seconds of the processes that this one has started and waited for: a clock of commands."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def matmul(size: int = 2048) -> Callable[[], object]:

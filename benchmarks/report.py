@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from benchmarks.frame import Mark, Row
+from benchmarks.frame import Mark, Row, children_clock
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import ResultStore
 
@@ -57,9 +56,8 @@ def _rows() -> Iterator[ResultRow]:
 
 def _cpu_s(folder: Path) -> float:
     """Of one call in a process of its own."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = children_clock()
     command = [sys.executable, "-m", "vlmprompt", "report", str(folder)]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, check=True)
     assert done.stdout.count(b"\n") > DATASETS, json.dumps(done.stderr.decode())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return children_clock() - start

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.frame import Mark, Row, side_by_side
+from benchmarks.frame import Mark, Row, children_clock, side_by_side, timed
 from vlmprompt.cli.plugins_new import Kind, package_files
 
 COUNT_TORCH = """
@@ -114,7 +114,4 @@ def _torch_modules(line: list[str]) -> int:
 
 def _cpu_s(command: list[Any]) -> float:
     """User and system time of a process and its children."""
-    before = os.times()
-    subprocess.run(command, capture_output=True, check=False)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return timed(partial(subprocess.run, command, capture_output=True, check=False), children_clock)

@@ -8,15 +8,15 @@ disturbs them less than it does seconds; runs must be as many and results the sa
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.frame import Mark, Row
+from benchmarks.frame import Mark, Row, children_clock, timed
 from vlmprompt.evaluation.runner import RESULTS_FILE
 from vlmprompt.results.store import ResultStore
 
@@ -55,10 +55,8 @@ def _sweep(out: Path, seeds: int, *more: str) -> float:
 
 def cpu_of(command: Sequence[str]) -> float:
     """CPU seconds of a command and of the processes that it waited for."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return timed(partial(subprocess.run, command, check=True, capture_output=True, env=env), children_clock)
 
 
 def _require_same(one: Path, four: Path) -> None:
