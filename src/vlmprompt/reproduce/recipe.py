@@ -149,6 +149,7 @@ class Recipe(_Model):
         departures: in what the runs differ from the paper's; printed below the numbers.
         seeds: of every run that has one.
         max_seconds: what it may take on a small machine, for lists; None: not known.
+        parts: shipped recipes whose grids and columns it has as well, each in a table of its own; see `_with_parts`.
     """
 
     title: str
@@ -158,6 +159,7 @@ class Recipe(_Model):
     departures: list[str] = Field(default_factory=list)
     seeds: list[int] = Field(default=[1, 2, 3], min_length=1)
     max_seconds: int | None = None
+    parts: list[str] = Field(default_factory=list)
     grid: list[GridSpec] = Field(min_length=1)
     column: list[ColumnSpec] = Field(min_length=1)
     published: list[PublishedSpec] = Field(default_factory=list)
@@ -224,7 +226,7 @@ def load_recipe(name: str) -> Recipe:
         raise UsageError(f"there is no recipe {name!r}", hint=did_you_mean(name, recipe_names()))
     try:
         content = read_toml(source) if isinstance(source, Path) else parse_toml(source.read_text(encoding="utf-8"))
-        return Recipe.model_validate(content)
+        return _with_parts(Recipe.model_validate(content))
     except OSError as error:
         raise InputError(f"recipe {name} cannot be read: {error.strerror}", hint="check its permissions") from error
     except tomllib.TOMLDecodeError as error:
@@ -233,6 +235,22 @@ def load_recipe(name: str) -> Recipe:
         raise InputError(
             f"recipe {name}: {_first(error)}", hint="'vlmprompt reproduce' lists those that work"
         ) from None
+
+
+def _with_parts(recipe: Recipe) -> Recipe:
+    """The recipe with its parts behind it: their columns in tables of their titles, of their methods and labels.
+
+    A column of a part that several data sets could fill must say which it shows, since the recipe may have others.
+    """
+    grids, columns = list(recipe.grid), list(recipe.column)
+    for part in map(load_recipe, recipe.parts):
+        grids += [grid.model_copy(update={"seeds": grid.seeds or part.seeds}) for grid in part.grid]
+        shown = [*part.names, *(REFERENCE_NAMES if any(grid.reference for grid in part.grid) else ())]
+        columns += [
+            column.model_copy(update={"table": column.table or part.title, "methods": column.methods or shown})
+            for column in part.column
+        ]
+    return Recipe.model_validate(recipe.model_copy(update={"grid": grids, "column": columns}).model_dump())
 
 
 def _first(error: ValidationError) -> str:
