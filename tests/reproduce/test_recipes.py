@@ -248,6 +248,28 @@ def test_a_column_of_one_data_set() -> None:
     assert overview(rows, picks, "t").rows == (("coop", "20.00", "60.00"),)
 
 
+def test_parts_have_tables_of_their_own(small: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.toml"
+    whole.write_text(TEXT.replace("Small", "Large").replace("seeds = [1, 2]", 'seeds = [3]\nparts = ["small.toml"]'))
+    recipe, part = load_recipe("whole.toml"), load_recipe("small.toml")
+    assert [grid.seeds for grid in recipe.grid] == [None, None, [1, 2], [1, 2]]
+    assert [(column.header, column.table) for column in recipe.columns] == [
+        ("all", ""),
+        ("H", ""),
+        ("all", "Small"),
+        ("H", "Small"),
+    ]
+    rows = [row("coop", "accuracy", "test", 0.25), row("maple", "accuracy", "test", 0.5)]
+    large, shown = report(recipe, rows, Present({}, ())).tables
+    assert large.title == "Large: top1 (%)" and [line[:2] for line in large.rows] == [("coop", "1"), ("maple", "1")]
+    assert shown.title == "Small: top1 (%)" and [line[:2] for line in shown.rows] == [("coop", "1")]
+    assert {*part.names, *REFERENCE_NAMES} == set(recipe.columns[2].methods)
+    for wrong, message in {"whole.toml": "parts of its own", "gallop-ood": "published figures"}.items():
+        (tmp_path / "wrong.toml").write_text(TEXT.replace("seeds = [1, 2]", f'parts = ["{wrong}"]'))
+        with pytest.raises(InputError, match=f"cannot have {wrong} as a part, which has {message}"):
+            load_recipe("wrong.toml")
+
+
 def test_images_are_read_once_for_all_grids(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grids, column, _ = TEXT.split("[[column]]")
     same = grids.replace('setting = "base-to-new"\n', "").replace("base-to-new", "accuracy") + "[[column]]" + column

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -149,7 +149,8 @@ class Recipe(_Model):
         departures: in what the runs differ from the paper's; printed below the numbers.
         seeds: of every run that has one.
         max_seconds: what it may take on a small machine, for lists; None: not known.
-        parts: shipped recipes whose grids and columns it has as well, each in a table of its own; see `_with_parts`.
+        parts: recipes whose grids and columns it has as well, each in a table of its own. Their columns should name
+            their data set, since all rows are looked through for them.
     """
 
     title: str
@@ -165,7 +166,7 @@ class Recipe(_Model):
     published: list[PublishedSpec] = Field(default_factory=list)
     gain: list[GainSpec] = Field(default_factory=list)
 
-    @cached_property
+    @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, in order."""
         return tuple(column for spec in self.column for column in spec.columns())
@@ -215,18 +216,31 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A shipped recipe by name, or a file by its path.
+    """A shipped recipe by name, or a file by its path, with its parts.
 
     Raises:
-        UsageError: no such recipe.
+        UsageError: no such recipe, or no such part.
         InputError: the file is no recipe; names what is wrong in it.
     """
+    recipe = _read(name)
+    parts = [_read(part) for part in recipe.parts]
+    for part, its_name in zip(parts, recipe.parts, strict=True):
+        if part.parts or part.compares:
+            what = "parts of its own" if part.parts else "published figures"
+            raise InputError(
+                f"recipe {name} cannot have {its_name} as a part, which has {what}", hint="name other recipes as parts"
+            )
+    return _with_parts(recipe, parts) if parts else recipe
+
+
+def _read(name: str) -> Recipe:
+    """A recipe as it is written."""
     source: Traversable | Path = Path(name) if name.endswith(SUFFIX) else _folder() / f"{name}{SUFFIX}"
     if not source.is_file():
         raise UsageError(f"there is no recipe {name!r}", hint=did_you_mean(name, recipe_names()))
     try:
         content = read_toml(source) if isinstance(source, Path) else parse_toml(source.read_text(encoding="utf-8"))
-        return _with_parts(Recipe.model_validate(content))
+        return Recipe.model_validate(content)
     except OSError as error:
         raise InputError(f"recipe {name} cannot be read: {error.strerror}", hint="check its permissions") from error
     except tomllib.TOMLDecodeError as error:
@@ -237,20 +251,17 @@ def load_recipe(name: str) -> Recipe:
         ) from None
 
 
-def _with_parts(recipe: Recipe) -> Recipe:
-    """The recipe with its parts behind it: their columns in tables of their titles, of their methods and labels.
-
-    A column of a part that several data sets could fill must say which it shows, since the recipe may have others.
-    """
+def _with_parts(recipe: Recipe, parts: Sequence[Recipe]) -> Recipe:
+    """The recipe with its parts behind it: their columns in tables of their titles, of their methods and labels."""
     grids, columns = list(recipe.grid), list(recipe.column)
-    for part in map(load_recipe, recipe.parts):
+    for part in parts:
         grids += [grid.model_copy(update={"seeds": grid.seeds or part.seeds}) for grid in part.grid]
         shown = [*part.names, *(REFERENCE_NAMES if any(grid.reference for grid in part.grid) else ())]
         columns += [
             column.model_copy(update={"table": column.table or part.title, "methods": column.methods or shown})
             for column in part.column
         ]
-    return Recipe.model_validate(recipe.model_copy(update={"grid": grids, "column": columns}).model_dump())
+    return recipe.model_copy(update={"grid": grids, "column": columns})
 
 
 def _first(error: ValidationError) -> str:
