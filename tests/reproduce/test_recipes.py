@@ -261,8 +261,8 @@ def test_parts_have_tables_of_their_own(small: Path, tmp_path: Path) -> None:
     ]
     rows = [row("coop", "accuracy", "test", 0.25), row("maple", "accuracy", "test", 0.5)]
     large, shown = report(recipe, rows, Present({}, ())).tables
-    assert large.title == "Large (%)" and [line[:2] for line in large.rows] == [("coop", "1"), ("maple", "1")]
-    assert shown.title == "Small (%)" and [line[:2] for line in shown.rows] == [("coop", "1")]
+    assert large.title == "Large (%)" and [line[:2] for line in large.rows] == [("coop", "25.00"), ("maple", "50.00")]
+    assert shown.title == "Small (%)" and [line[:2] for line in shown.rows] == [("coop", "25.00")]
     assert {*part.names, *REFERENCE_NAMES} == set(recipe.columns[2].methods)
     for wrong, message in {"whole.toml": "parts of its own", "gallop-ood": "published figures"}.items():
         (tmp_path / "wrong.toml").write_text(TEXT.replace("seeds = [1, 2]", f'parts = ["{wrong}"]'))
