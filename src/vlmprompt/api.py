@@ -124,6 +124,7 @@ if TYPE_CHECKING:
     from vlmprompt.methods.initial import initial_context as initial_context
     from vlmprompt.methods.initial import meta_net as meta_net
     from vlmprompt.methods.initial import seeded_linear as seeded_linear
+    from vlmprompt.methods.learned_table import LearnedTable as LearnedTable
     from vlmprompt.methods.output import LocalView as LocalView
     from vlmprompt.methods.output import Losses as Losses
     from vlmprompt.methods.output import MethodOutput as MethodOutput

@@ -254,6 +254,45 @@ def test_gates_that_begin_elsewhere_move_from_there(tiny_backbone):
         assert own.diagnostics()["gate_v.change"] == pytest.approx(moved, abs=1e-6) and moved > 0.1
 
 
+def test_gates_as_a_table_by_hand(tiny_backbone):
+    """Shares of e^x / (1 + e^x) for gates (0, x): 0.881 for 2, 0.269 for -1, 0.731 for 1."""
+    method = bloom(tiny_backbone, interval=[2, 4])
+    method.gate_v.data[:] = torch.tensor([[0.0, 2.0], [5.0, 4.0]])
+    method.gate_l.data[:] = torch.tensor([[0.0, 0.0], [-1.0, 0.0]])
+    (table,) = method.learned_tables()
+    assert table.columns == ["layer", "image tower from text (l2v)", "text tower from image (v2l)"]
+    assert table.rows == [
+        ["2", "0.881", "0.500"],
+        ["3", "0.269", "0.731"],
+        ["mean", "0.575", "0.616"],
+        ["spread", "0.612", "0.231"],
+    ]
+
+
+@pytest.mark.parametrize(("direction", "column"), [("l2v", "image tower"), ("v2l", "text tower")])
+def test_a_table_of_one_direction(tiny_backbone, direction, column):
+    (table,) = bloom(tiny_backbone, direction=direction).learned_tables()
+    assert len(table.columns) == 2 and table.columns[1].startswith(column)
+    assert [row[1] for row in table.rows] == ["0.500"] * 3 + ["0.500", "0.000"]
+
+
+def test_a_table_of_routing_says_what_is_taken(tiny_backbone):
+    """In eval mode the larger gate; of equal ones the own, as the fused prompts say."""
+    method = bloom(tiny_backbone, fusion="routing", direction="v2l").eval()
+    method.gate_l.data[:] = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    (table,) = method.learned_tables()
+    assert [row[1] for row in table.rows[:3]] == ["0.731 (cross)", "0.269 (own)", "0.500 (own)"]
+    own = method.parameter("text_prompts")
+    prompts = method.text_prompts()
+    fused = [prompts.ctx[0], *(prompts.deep[layer][0] for layer in (1, 2))]
+    assert [torch.equal(*pair) for pair in zip(fused, own, strict=True)] == [False, True, True]
+    assert "Routing takes all" in table.caption
+
+
+def test_without_gates_there_is_no_table(tiny_backbone):
+    assert list(bloom(tiny_backbone, fusion="add").learned_tables()) == []
+
+
 @pytest.mark.parametrize(("direction", "sides"), [("both", "vl"), ("v2l", "l"), ("l2v", "v")])
 def test_gradients_of_gates_against_those_of_prompts(tiny_backbone, direction, sides):
     method = bloom(tiny_backbone, direction=direction)

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.describe.material import PHRASES as PHRASES_OF
+from tests.describe.material import write_descriptions
+from tests.training.material import config, log_lines, make_photos, runtime
 from vlmprompt.api import Backbone, ImageFeatures, InputError, PromptMethod, UsageError, build_method, transport_plan
 from vlmprompt.testing import check_method
+from vlmprompt.training.run import train
 
 NAMES = ["cat", "red_panda", "tench, fish"]
 PHRASES = [["soft fur", "long whiskers"], ["ringed tail", "red coat", "white face", "small ears", "claws"], []]
@@ -282,6 +286,44 @@ def test_gradients_through_the_plans_are_an_option(tiny_backbone):
         method.loss(method(images()), LABELS).total.backward()
         grads.append(method.prompts.grad)
     assert not torch.allclose(grads[0], grads[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{}, {"conditional": True}, {"distill": "centroid", "beta": 0.7}])
+def test_the_log_compares_the_gradients_of_both_losses(tiny_backbone, tmp_path, monkeypatch, options):
+    """beta |dL_LLM| / |dCE|, from each loss alone; both by hand from the logits and text features of the step."""
+    from vlmprompt_dual_pt.dual_pt import DualPT
+
+    names, expected, loss = sorted(PHRASES_OF), [], DualPT.loss
+    photos = make_photos(tmp_path / "photos", splits={"train": 3, "test": 1})
+    write_descriptions(tmp_path / "descriptions.jsonl", names)
+
+    def looking(self, output, labels, **given):
+        h = [phrase_features(tiny_backbone, PHRASES_OF[name]) for name in names]
+        W, kind, beta = output.aux["text_KMd"], self.config.distill, self.config.beta
+        own = [by_hand(kind, one, h, output.logits, None, self.scale) for one in (W if W.dim() == 4 else W[None])]
+        parameters = list(self.parameters())
+        norms = []
+        for one in (F.cross_entropy(output.logits, labels), torch.stack(own).mean()):
+            grads = torch.autograd.grad(one, parameters, retain_graph=True)
+            norms.append(torch.cat([g.double().flatten() for g in grads]).norm().item())
+        expected.append({"ce.norm": norms[0], "llm.norm": beta * norms[1], "llm.ratio": beta * norms[1] / norms[0]})
+        return loss(self, output, labels, **given)
+
+    monkeypatch.setattr(DualPT, "loss", looking)
+    settings = config(photos, method="dual_pt", n_prompts=3, **options, epochs=2, warmup_epochs=0, views=0)
+    settings = settings.model_copy(update={"descriptions": str(tmp_path / "descriptions.jsonl")})
+    run = train(settings, runtime(tmp_path), backbone=tiny_backbone).run
+    steps = [line for line in log_lines(run) if "epoch_end" not in line]
+    assert len(expected) == len(steps) > 2
+    for i, line in enumerate(steps):
+        first = i == 0 or line["epoch"] != steps[i - 1]["epoch"]
+        assert line.get("gradients") == (pytest.approx(expected[i], rel=1e-4) if first else None)
+    assert log_lines(run)[-1]["gradients"] == next(own["gradients"] for own in steps if own["epoch"] == 2)
+
+
+def test_without_descriptions_nothing_is_compared(tiny_backbone):
+    method = dual_pt(tiny_backbone, context="none").train()
+    assert method.loss(method(images()), LABELS).compared == {}
 
 
 # -- classes, state, counts ----------------------------------------------------------------------------

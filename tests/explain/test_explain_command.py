@@ -13,6 +13,8 @@ from tests.cli.tiny_loader import TinyLoader
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.cli.main import main
 from vlmprompt.explain import entries
+from vlmprompt.methods.coop import CoOp
+from vlmprompt.methods.learned_table import LearnedTable
 from vlmprompt.training.runs import Run
 
 
@@ -112,6 +114,29 @@ def test_how_much_is_on_the_object_stands_beside_each_picture() -> None:
     mixed = column(picture(0.25, 0.1, 0.4), picture(0.0, 0.0), picture(None, 0.5, None, 0.125), picture(None, None))
     assert mixed == [("0.250",), ("0.000",), ("0.125 to 0.500",), ("",), ("",)]
     assert column(picture(None, None)) == [(), ()]
+
+
+def test_a_table_of_the_method_is_printed_and_kept(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, rows = ("layer", "gate"), [("1", "0.25"), ("2", "0.75")]
+    table = LearnedTable("Gates", columns, rows, "Shares.")
+    monkeypatch.setattr(CoOp, "learned_tables", lambda self: [table])
+    assert main(["explain", str(run), "--n", "1", "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split() for line in out.splitlines()[-6:]] == [
+        *([], ["Gates"], ["layer", "gate"], ["1", "0.25"], ["2", "0.75"], ["Shares."]),
+    ]
+    assert "Nearest words" in err and "Gates" not in err
+    own, words = json.loads((run / "explain/explain.json").read_text())["tables"]
+    assert own == {
+        "title": "Gates",
+        "columns": ["layer", "gate"],
+        "rows": [["1", "0.25"], ["2", "0.75"]],
+        "caption": "Shares.",
+        "by": "coop",
+    }
+    assert words["by"] is None and words["rows"]
 
 
 def test_where_a_table_is_or_why_it_is_empty() -> None:

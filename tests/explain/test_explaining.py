@@ -41,11 +41,12 @@ def test_what_is_written(coop_run: Run, tiny_backbone: Backbone, tmp_path: Path)
     found = explain(coop_run, out=tmp_path, n=3, seed=4, backbone=tiny_backbone)
     content = json.loads((tmp_path / FILE).read_text())
     assert content == found.content and found.failed == ()
+    words = learned_tables(coop_run, coop_run.build_method(tiny_backbone))
     assert {key: content[key] for key in ("version", "run", "checkpoint", "tables")} == {
         "version": 1,
         "run": coop_run.name,
         "checkpoint": hashlib.sha256((coop_run.path / "checkpoint.safetensors").read_bytes()).hexdigest(),
-        "tables": learned_tables(coop_run, coop_run.build_method(tiny_backbone)),
+        "tables": [table | {"by": None} for table in words],
     }
     records = list(coop_run.load_dataset().split("test"))
     random.Random(4).shuffle(records)

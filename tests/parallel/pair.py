@@ -46,7 +46,7 @@ TRAINED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "eval_batch_size": 3,
         },
     ),
-    "dual_pt": ({"context": "none", "n_ctx": 2}, {"batch_size": 5}),
+    "dual_pt": ({"n_ctx": 2}, {"batch_size": 5}),
     "plot": ({"n_ctx": 2}, {"batch_size": 5}),
 }
 TEXTS: dict[str, dict[str, Any]] = {
@@ -77,6 +77,8 @@ def towers() -> Backbone:
 def settings(photos: Path, name: str) -> RunConfig:
     """A run of a few steps."""
     options, given = TRAINED[name]
+    if name == "dual_pt":
+        given = given | {"descriptions": str(photos.parent / "descriptions.jsonl")}
     complete = method_config(name, options).model_dump(mode="json")
     return config(photos, **{"epochs": 2, "warmup_epochs": 0, "lr": 0.005, **given}).model_copy(
         update={"method": name, "options": complete}

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.describe.material import NAMES, write_descriptions
 from tests.parallel import pair
 from tests.training.material import Breaking, Hooked, config, log_lines, make_photos, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -29,8 +30,10 @@ EXACT = 1e-12  # in float64
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """4 classes, 5 train and 2 test images each."""
-    return make_photos(tmp_path_factory.mktemp("data") / "photos", splits={"train": 5, "test": 2})
+    """4 classes, 5 train and 2 test images each; beside them descriptions."""
+    folder = tmp_path_factory.mktemp("data")
+    write_descriptions(folder / "descriptions.jsonl", sorted(NAMES))
+    return make_photos(folder / "photos", splits={"train": 5, "test": 2})
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,14 @@ def test_text_in_shares_of_the_classes_has_the_values_and_gradients_of_the_whole
     first, second = (load_file(folder / f"text-{name}-{rank}.safetensors") for rank in range(2))
     assert torch.equal(first["features"], second.pop("features"))
     require_near({key: own + second.get(key, 0) for key, own in first.items()}, expected, EXACT)
+
+
+def test_gradients_that_two_processes_compare_are_those_of_the_whole_batch(folder: Path) -> None:
+    two, one = ([line.get("gradients") for line in log_lines(place / "dual_pt")] for place in (folder, folder / "one"))
+    (first, *_), (expected, *_) = two, one
+    assert set(expected) == {"ce.norm", "llm.norm", "llm.ratio"} and min(expected.values()) > 0
+    assert first == pytest.approx(expected, rel=1e-5)
+    assert [own is None for own in two] == [own is None for own in one] and None in one
 
 
 @pytest.mark.parametrize("name", pair.TRAINED)

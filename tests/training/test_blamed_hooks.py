@@ -15,6 +15,7 @@ from vlmprompt.api import ParameterGroup
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.errors import PluginError
+from vlmprompt.explain.extras import own_tables
 from vlmprompt.explain.learned import learned_figures
 from vlmprompt.methods.build import description_use
 from vlmprompt.methods.config import MethodConfig
@@ -92,8 +93,12 @@ class Whole(CoOp):
         cls.call("curves")
         return ()
 
+    def learned_tables(self) -> Any:
+        self.call("learned_tables")
+        return ()
 
-# Hooks that the doctor calls; `reads_descriptions` and `curves` are asked elsewhere.
+
+# Hooks that the doctor calls; `reads_descriptions`, `curves` and `learned_tables` are asked elsewhere.
 TRIED = (
     "fit",
     "parameter_groups",
@@ -158,7 +163,7 @@ def test_and_whoever_asks_for_descriptions(photos: Path, monkeypatch: pytest.Mon
     assert "allowed: 'never', 'training', 'always'" in str(caught.value.hint)
 
 
-def test_and_whoever_draws_curves(
+def test_and_whoever_draws_curves_or_shows_tables(
     photos: Path, tiny_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, settings = tmp_path / "run", config(photos, method="whole", shots=1, epochs=1, views=2)
@@ -166,3 +171,9 @@ def test_and_whoever_draws_curves(
     monkeypatch.setattr(Whole, "broken", "curves")
     with pytest.raises(PluginError, match=r"method 'whole' .* failed in Whole\.call"):
         learned_figures(load_run(out), tmp_path)
+    run = load_run(out)
+    method = run.build_method(tiny_backbone)
+    assert own_tables(run, method) == []
+    monkeypatch.setattr(Whole, "broken", "learned_tables")
+    with pytest.raises(PluginError, match=r"method 'whole' .* failed in Whole\.call"):
+        own_tables(run, method)

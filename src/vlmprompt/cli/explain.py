@@ -60,7 +60,8 @@ def explain(
     (gallop), the plans that match patches with prompts (dual_pt, plot), cosines
     of patches and class, and for every method which patches speak for the class
     by its gradient, beside zero-shot CLIP. A row each for the true class and
-    the predicted one.
+    the predicted one. What a method shows of what it has learned (bloom: its
+    gates, layer by layer) is printed as a table.
 
     An image's class is known by the folder that it lies in, where that is
     called by the name of a class.
@@ -90,10 +91,12 @@ def explain(
         key: value for key, value in (("n", n), ("seed", seed), ("which", which)) if value is not None
     }
     found = draw(loaded, files, out=out, runtime=runtime, backbone=towers, progress=progress, **chosen)
-    for learned in found.content["tables"]:
+    tables = found.content["tables"]
+    for learned in (table for table in tables if table["by"] is None):
         progress.message(_told(learned, found.folder))
     content = {"folder": found.folder, **found.content, "failed": found.failed}
-    emit("explain", content, as_json=as_json, table=_table(content), error=_incomplete(found.failed))
+    shown = [part for table in tables if table["by"] is not None for part in _learned(table)]
+    emit("explain", content, as_json=as_json, table=[_table(content), *shown], error=_incomplete(found.failed))
 
 
 def _settle(images: list[Path] | None, choice: dict[str, Any]) -> None:
@@ -130,6 +133,12 @@ def _table(content: Mapping[str, Any]) -> Table:
     known = any(row[-1] for row in rows)
     shown = [row if known else row[:-1] for row in rows]
     return Table(columns[: len(columns) - (not known)], shown, title=str(content["folder"]))
+
+
+def _learned(table: Mapping[str, Any]) -> list[Table | str]:
+    """What the method shows of what it has learned, below an empty line."""
+    rows = [[str(cell) for cell in row] for row in table["rows"]]
+    return ["", Table(table["columns"], rows, title=table["title"]), table["caption"]]
 
 
 def _told(learned: Mapping[str, Any], folder: Path) -> str:

@@ -52,7 +52,7 @@ def require_losses(who: Told, losses: Any) -> Losses:
     """
     if not isinstance(losses, Losses):
         raise _wrong(f"{who.told} gives a {type(losses).__name__} as its loss", "loss returns Losses(total, parts)")
-    for name, value in {"total": losses.total, **losses.parts}.items():
+    for name, value in (("total", losses.total), *losses.parts.items(), *losses.compared.items()):
         if not isinstance(value, Tensor) or value.ndim:
             found = f"has shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
             raise _wrong(

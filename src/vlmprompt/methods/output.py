@@ -88,7 +88,16 @@ class MethodOutput(Shaped):
 
 @dataclass(frozen=True, repr=False)
 class Losses(Shaped):
-    """The loss to minimise and its named parts (scalars, for logging)."""
+    """The loss to minimise, and what of it is logged; all are scalars.
+
+    Attributes:
+        parts: its parts by name, for every step's line of the log.
+        compared: losses, with their graphs, whose gradients are compared once an epoch: what competes in the total,
+            as a method weighs it. The log of an epoch's first step then has the norm of each one's gradient in
+            everything that is trained, `llm.norm`, and for all but the first its ratio to the first's, `llm.ratio`.
+            Training is the same with them and without; each costs a backward pass an epoch.
+    """
 
     total: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+    compared: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a method may show of itself: numbers for the log, curves of them, maps of where it looks.
+"""What a method may show of itself: numbers for the log, curves of them, tables, maps of where it looks.
 
 All of it may be left out; nothing is computed differently for it.
 
@@ -17,6 +17,7 @@ from vlmprompt.methods.patch_maps import PatchMap, cosine_maps
 
 if TYPE_CHECKING:
     from vlmprompt.methods.curves import Curves
+    from vlmprompt.methods.learned_table import LearnedTable
 
 
 class Showing:
@@ -40,6 +41,14 @@ class Showing:
 
         Args:
             names: what the epochs' lines of a log hold, such as `diagnostics.prompt_cosine`.
+        """
+        return ()
+
+    def learned_tables(self) -> Sequence[LearnedTable]:
+        """What a trained method shows of its parameters, for `vlmprompt explain` to print (Bloom: its gates); default
+        none.
+
+        Called in eval mode, without a graph.
         """
         return ()
 

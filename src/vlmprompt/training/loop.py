@@ -19,6 +19,7 @@ from vlmprompt.methods.output import Losses, MethodOutput
 from vlmprompt.progress import Progress, Task
 from vlmprompt.training.batches import TrainBatch
 from vlmprompt.training.checkpoint import Checkpoint, Position
+from vlmprompt.training.compared import compare
 from vlmprompt.training.gradients import EpochMeans, observed
 from vlmprompt.training.log import TrainLog
 from vlmprompt.training.optim import build_optimizer, set_learning_rate
@@ -101,9 +102,10 @@ class _Loop:
         self.optimizer.zero_grad()
         with method.blamed(), team.sharing(method):
             output, losses = forward(method, batch, work.weights_K)
+            compared = {} if position.step else compare(method, losses, batch, team, work.accelerator)
             work.accelerator.backward(team.own(losses.total, batch))
             seen = team.add_up(method, output, losses, batch, self.stop)
-            gradients = observed(method, work.accelerator, self.optimizer)
+            gradients = {**compared, **observed(method, work.accelerator, self.optimizer)}
         self.optimizer.step()
         step = observe(seen, method, gradients)  # the one wait for the device
         work.claim.check()
@@ -166,7 +168,7 @@ def forward(method: PromptMethod, batch: TrainBatch, weights_K: Tensor | None) -
     more = require_losses(method, method.unlabelled_loss(method.on_views(batch.unlabelled)))
     parts = {f"unlabelled_{name}": part for name, part in more.parts.items()}
     named = {**losses.parts, "unlabelled": more.total.detach(), **parts}
-    return output, Losses(losses.total + more.total, named)
+    return output, Losses(losses.total + more.total, named, losses.compared)
 
 
 def measure(work: Work, position: Position, stop: StopRequest, task: Task) -> Position:

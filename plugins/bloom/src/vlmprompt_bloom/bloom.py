@@ -12,10 +12,20 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from vlmprompt.api import Backbone, Curves, ImageNeeds, PromptMethod, TextPrompts, UsageError, VisualPrompts
+from vlmprompt.api import (
+    Backbone,
+    Curves,
+    ImageNeeds,
+    LearnedTable,
+    PromptMethod,
+    TextPrompts,
+    UsageError,
+    VisualPrompts,
+)
 from vlmprompt_bloom.config import STD, TEMPLATE, BloomConfig
 from vlmprompt_bloom.curves import gate_curves
 from vlmprompt_bloom.fusion import GATED, Bottleneck, fuse, gumbel_noise, project
+from vlmprompt_bloom.gates import gate_table
 
 MOST_LAYERS = 12
 
@@ -135,6 +145,11 @@ class Bloom(PromptMethod):
     def curves(cls, names: Collection[str]) -> Sequence[Curves]:
         """The gates of both towers over the epochs, how far they move, and their gradients against the prompts'."""
         return gate_curves(names)
+
+    def learned_tables(self) -> Sequence[LearnedTable]:
+        """The gates of both towers, layer by layer; nothing where there are none."""
+        shares = {gate: shares_J.tolist() for gate, shares_J in self._shares().items()}
+        return [gate_table(self.layers, shares, routed=self.config.fusion == "routing")] if shares else []
 
     def _gated(self) -> dict[str, tuple[nn.Parameter, str]]:
         """The gates that there are, each with the name of its own tower's prompts."""

@@ -209,7 +209,10 @@ class DualPT(PromptMethod):
         draws: Mapping[str, Tensor] | None = None,
         weights: Tensor | None = None,
     ) -> Losses:
-        """beta L_LLM + (1 - beta) CE; CE alone where no descriptions are read. Weights of images act on CE."""
+        """beta L_LLM + (1 - beta) CE; CE alone where no descriptions are read. Weights of images act on CE.
+
+        Compared are the gradients of beta L_LLM and of CE as it is.
+        """
         ce = cross_entropy(output.logits, labels, weights)
         if not self.config.distils:
             return Losses(ce, {"ce": ce.detach()})
@@ -219,7 +222,8 @@ class DualPT(PromptMethod):
         else:
             W_KMd = output.aux["text_KMd"].index_select(-3, targets.labels_K)
             llm = distance(kind, W_KMd, targets, self.matches_KM if kind == "match" else None)
-        return Losses(beta * llm + (1 - beta) * ce, {"ce": ce.detach(), "llm": llm.detach()})
+        parts = {"ce": ce.detach(), "llm": llm.detach()}
+        return Losses(beta * llm + (1 - beta) * ce, parts, compared={"ce": ce, "llm": beta * llm})
 
     def encode_descriptions(self) -> None:
         """Those of `targets`, where the loss reads any."""

@@ -50,12 +50,12 @@ def global_states() -> dict[str, bytes]:
 
 
 def loss_is_a_finite_scalar(case: MethodCase) -> None:
-    """The loss and each of its parts is a finite scalar; the loss has a graph."""
+    """The loss, each of its parts and what is compared is a finite scalar; the loss has a graph."""
     method = case.build().train()
     if not loops(method):
         skip("it has no training loop")
     losses = _first_step(case, method)
-    for name, value in {"total": losses.total, **losses.parts}.items():
+    for name, value in (("total", losses.total), *losses.parts.items(), *losses.compared.items()):
         require(
             bool(value.isfinite()),
             f"the loss's {name!r} is {value.item()} in the first step",
