@@ -143,7 +143,7 @@ def _newest(rows: Sequence[ResultRow]) -> dict[tuple[object, str], ResultRow]:
     newest: dict[tuple[object, str], ResultRow] = {}
     for i, row in enumerate(rows):
         key = row.key or i, row.metric
-        if newest.get(key) == row:
+        if key in newest and newest[key] == row:
             del newest[key]
         newest[key] = row
     return newest
@@ -157,11 +157,12 @@ def current(rows: Iterable[ResultRow]) -> list[ResultRow]:
     later row of that run and suite, and a failure to one for which other cells were listed: nobody asks for it
     any more.
     """
-    newest: dict[tuple[object, ...], ResultRow] = {}
+    newest: dict[tuple[tuple[object, ...], str, str], ResultRow] = {}
     last: dict[tuple[object, ...], ResultRow] = {}
     for row in rows:
-        newest[(*work_of(row), row.cell, row.metric)] = last[work_of(row)] = row
-    return [row for row in newest.values() if _holds(row, last[work_of(row)])]
+        work = work_of(row)
+        newest[work, row.cell, row.metric] = last[work] = row
+    return [row for (work, *_), row in newest.items() if _holds(row, last[work])]
 
 
 def work_of(row: ResultRow) -> tuple[object, ...]:
