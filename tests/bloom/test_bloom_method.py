@@ -392,7 +392,7 @@ def test_shipped_schedules():
     assert "when" not in plain and cross["when"] == {"setting": "cross-dataset"}
     assert plain["train"] == {"epochs": 5, "lr": 0.0035, "batch_size": 4}
     assert cross["train"] == {"epochs": 2, "lr": 0.0026, "batch_size": 4}
-    assert "doodles" in doodles["when"]["dataset"] and doodles["train"]["max_steps"] <= 300
+    assert "doodles" in doodles["when"]["dataset"] and doodles["train"]["max_steps"] == 600
     for override in (plain, cross, doodles):
         TrainConfig(**override["train"])
     assert method_config("bloom", cross["options"]).model_dump()["depth"] == 2

@@ -124,7 +124,8 @@ def test_outputs_stand_in_the_order_of_the_split(
     assert torch.equal(torch.cat([output.logits for output in outputs]), found.logits_BK)
     assert torch.equal(torch.cat(labels), found.labels_B)
     scored = score_split(make_context(dataset, make_bank(tiny_backbone), method, seed=7), dataset)
-    assert torch.equal(scored.of("msp"), ood_scores(MethodOutput(found.logits_BK, 1.0), "msp"))
+    # Batch by batch and all at once: a processor may round a softmax of other rows differently.
+    torch.testing.assert_close(scored.of("msp"), ood_scores(MethodOutput(found.logits_BK, 1.0), "msp"))
 
 
 def test_a_method_is_told_of_a_data_set_once_and_on_a_copy(tiny_backbone: Backbone) -> None:

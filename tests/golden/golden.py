@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -15,6 +16,10 @@ from torch import Tensor
 from vlmprompt.backbones.backbone import Backbone
 
 HERE = Path(__file__).parent
+
+# At a lambda of 0.02 PLOT's factors are so large that rounding, and so the processor, decides whether its rule is met
+# within its 100 iterations; the plans are the same.
+settled_or_not = pytest.mark.filterwarnings("ignore:transport plans short of their tolerance")
 
 
 @dataclass(frozen=True)

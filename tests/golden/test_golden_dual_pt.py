@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.golden.golden import Golden, close, load
+from tests.golden.golden import Golden, close, load, settled_or_not
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.methods.build import build_method
 
@@ -20,6 +20,7 @@ def backbone(golden: Golden) -> Backbone:
     return golden.backbone()
 
 
+@settled_or_not
 @pytest.mark.parametrize("variant", ["plain", "imagenet", "eps02"])
 def test_plan_logits_loss_and_gradient(golden, backbone, variant):
     hyper, t = golden.settings["hyper"], golden.group(f"{variant}.")

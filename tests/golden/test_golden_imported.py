@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.golden.golden import Golden
+from tests.golden.golden import Golden, settled_or_not
 from tests.golden.loader import case
 from tests.training.dassl import save, texts, whole_model
 from tests.training.material import COLOURS, make_photos
@@ -109,6 +109,7 @@ def test_locoop(imported: Any) -> None:
     torch.testing.assert_close(local, golden.tensors["out.logits_local"], atol=5e-5, rtol=0)
 
 
+@settled_or_not
 @pytest.mark.parametrize(
     ("variant", "arguments"),
     [("plain", ()), ("imagenet", ("--set", "add_global=true")), ("eps02", ("--set", "sinkhorn_lambda=0.02"))],

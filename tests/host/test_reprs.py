@@ -51,7 +51,7 @@ def test_tensors_are_shown_by_their_shapes(tiny_backbone: Backbone) -> None:
     assert "logits=(2, 5)" in repr(output) and "'local_topk_BKn': (2, 5, 2)" in repr(output)
     loss = method.loss(output, torch.tensor([0, 1]))
     parts = f"'global': {loss.parts['global'].item():.4g}, 'local': {loss.parts['local'].item():.4g}"
-    assert repr(loss) == f"Losses(total={loss.total.item():.4g}, parts={{{parts}}})"
+    assert repr(loss) == f"Losses(total={loss.total.item():.4g}, parts={{{parts}}}, compared={{}})"
     assert repr(method.text_prompts()).startswith("TextPrompts(ctx=(6, 4, 64), scope='shared', deep={}")
     assert repr(VisualPrompts({0: torch.zeros(4, 96)})) == "VisualPrompts({0: (4, 96)})"
     assert repr(method.frozen()).count("\n") == 0
