@@ -270,6 +270,18 @@ def test_parts_have_tables_of_their_own(small: Path, tmp_path: Path) -> None:
             load_recipe("wrong.toml")
 
 
+def test_h_is_of_the_halves_of_its_own_data_set() -> None:
+    rows = [
+        row("coop", "base-to-new", cell, value, metric=metric, dataset=data, run=data, seed=1)
+        for data, base, new in (("doodles", 0.8, 0.4), ("other", 0.6, 0.2))
+        for cell, metric, value in (("base", "top1", base), ("new", "top1", new), ("h", "h_of_means", 0.5))
+    ]
+    picks = [Pick(f"H of {data}", "base-to-new", "h", "h_of_means", data=data) for data in ("doodles", "other")]
+    # 2 * .8 * .4 / 1.2 = 53.33; 2 * .6 * .2 / .8 = 30
+    for chosen, numbers in ((picks, ("53.33", "30.00")), (picks[1:], ("30.00",))):
+        assert overview(rows, chosen, "t").rows == (("coop", *numbers),)
+
+
 def test_images_are_read_once_for_all_grids(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grids, column, _ = TEXT.split("[[column]]")
     same = grids.replace('setting = "base-to-new"\n', "").replace("base-to-new", "accuracy") + "[[column]]" + column

@@ -86,15 +86,24 @@ def average_cell(datasets: Sequence[ByColumn], column: Column, layout: Layout, n
 
 
 def _mean(columns: ByColumn, column: Column) -> float:
-    """The mean over runs; H of means is taken from the means of the runs that have both halves."""
+    """The mean over runs; H of means is taken from the means of the runs that have both halves.
+
+    A line may hold halves of several data sets or numbers of shots: H's are those of its own.
+    """
     if column[1] != H_OF_MEANS:
         return fmean(values(columns[column]))
-    top1 = [number for numbers in columns.values() for number in numbers if number.metric == "top1"]
+    own = set(map(_of_what, columns[column]))
+    halves = (number for numbers in columns.values() for number in numbers if number.metric == "top1")
+    top1 = [number for number in halves if _of_what(number) in own]
     base, new = (_of_runs(number for number in top1 if number.cell == half) for half in (BASE, NEW))
     both = base.keys() & new.keys()
     if not both:
         return math.nan
     return h(*(fmean(half[run] for run in both) for half in (base, new)))
+
+
+def _of_what(number: Number) -> tuple[str, str, str]:
+    return number.suite, number.dataset, number.shots
 
 
 def _of_runs(numbers: Iterable[Number]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW
 from vlmprompt.results.layout import Layout, differing, down, is_fraction
@@ -40,7 +40,8 @@ def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> Su
     """
     numbers = numbers_of(rows)
     # H of means is taken from both halves, whether or not they are shown.
-    halves = [Pick("", pick.suite, half, "top1") for pick in picks if pick.metric == H_OF_MEANS for half in (BASE, NEW)]
+    harmonic = [pick for pick in picks if pick.metric == H_OF_MEANS]
+    halves = [replace(pick, header="", cell=half, metric="top1") for pick in harmonic for half in (BASE, NEW)]
     places = [*enumerate(picks), *((len(picks), half) for half in dict.fromkeys(halves))]
     chosen = [number for place, pick in places for number in _picked(numbers, place, pick)]
     columns = [(f"{i}", pick.metric) for i, pick in enumerate(picks)]
