@@ -282,6 +282,17 @@ def test_h_is_of_the_halves_of_its_own_data_set() -> None:
         assert overview(rows, chosen, "t").rows == (("coop", *numbers),)
 
 
+def test_columns_that_are_no_percent_make_the_others_say_so() -> None:
+    rows = [row("coop", "accuracy", "test", 0.5), row("coop", "prompts", "text", 0.25, metric="cosine")]
+    picks = [Pick("accuracy", "accuracy", "test", "top1"), Pick("alike", "prompts", "text", "cosine")]
+    table = overview(rows, picks, "t")
+    assert (table.title, table.columns) == ("t", ("method", "accuracy %", "alike"))
+    assert table.rows == (("coop", "50.00", "0.25"),)
+    below = [row("coop", "pointing", "test", -0.02, metric="above_chance")]
+    table = overview(below, [Pick("above chance", "pointing", "test", "above_chance")], "t")
+    assert table.rows == (("coop", "-2.00"),) and table.title.endswith("(%)")
+
+
 def test_images_are_read_once_for_all_grids(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grids, column, _ = TEXT.split("[[column]]")
     same = grids.replace('setting = "base-to-new"\n', "").replace("base-to-new", "accuracy") + "[[column]]" + column

@@ -17,7 +17,8 @@ BESIDE: Mapping[str, frozenset[str]] = {
 }
 # Suites whose tables leave the calibration error out as well.
 WITHOUT_ECE = frozenset({"few-shot", "base-to-new", "domain-generalization", "cross-dataset"})
-NO_FRACTIONS = frozenset({"brier", "nll", "parameters"})  # which may be above 1
+NO_FRACTIONS = frozenset({"brier", "nll", "parameters", "cosine"})  # which may be above 1 or below 0
+DIFFERENCES = frozenset({"above_chance"})  # of fractions
 PLAIN_CELL = "test"  # goes without saying in a title
 
 
@@ -51,7 +52,7 @@ class Layout:
         shown = [column for column in columns if column[1] not in hidden]
         percent = {column: is_fraction(column, columns[column]) for column in shown}
         names = _names(shown)
-        signs = dict.fromkeys(shown, "") if all(percent.values()) else _signs(percent)
+        signs = percent_signs(percent)
         headers = {c: f"{names[c]}{signs[c]}{down(columns[c])}".replace("_", " ") for c in shown}
         return cls(index, headers, percent, list(dict.fromkeys(m for c, m in columns if (c, m) not in headers)))
 
@@ -88,11 +89,13 @@ def _hidden(metrics: set[str], suites: set[str]) -> set[str]:
 
 def is_fraction(column: Column, numbers: Iterable[Number]) -> bool:
     """Whether all numbers of a column are such as are shown in percent."""
-    return column[1] not in NO_FRACTIONS and all(one.value is None or 0 <= one.value <= 1 for one in numbers)
+    least = -1 if column[1] in DIFFERENCES else 0
+    return column[1] not in NO_FRACTIONS and all(one.value is None or least <= one.value <= 1 for one in numbers)
 
 
-def _signs(percent: dict[Column, bool]) -> dict[Column, str]:
-    return {column: " %" if is_percent else "" for column, is_percent in percent.items()}
+def percent_signs(percent: Mapping[Column, bool]) -> dict[Column, str]:
+    """What the headers of columns end with; nothing where all are percent, which the title says."""
+    return {column: " %" if is_percent and not all(percent.values()) else "" for column, is_percent in percent.items()}
 
 
 def _order(shots: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from vlmprompt.results.harmonic import BASE, H_OF_MEANS, NEW
-from vlmprompt.results.layout import Layout, differing, down, is_fraction
+from vlmprompt.results.layout import Layout, differing, down, is_fraction, percent_signs
 from vlmprompt.results.numbers import MISSING, SETUP, Number, grouped, numbers_of
 from vlmprompt.results.rows import ResultRow
 from vlmprompt.results.store import EVERYTHING
@@ -49,8 +49,9 @@ def overview(rows: Iterable[ResultRow], picks: Sequence[Pick], title: str) -> Su
     index = ["method"] if len(trained) < 2 or all(pick.shots for pick in picks) else ["method", "shots"]
     index += _apart([number for number in chosen if number.cell != EVERYTHING])
     found = grouped(chosen, lambda number: number.column)
-    headers = {c: f"{pick.header}{down(found.get(c, ()))}" for c, pick in zip(columns, picks, strict=True)}
     percent = {column: is_fraction(column, found.get(column, ())) for column in columns}
+    signs = percent_signs(percent)
+    headers = {c: f"{pick.header}{signs[c]}{down(found.get(c, ()))}" for c, pick in zip(columns, picks, strict=True)}
     return table_of(title, chosen, Layout(index, headers, percent))
 
 
