@@ -17,6 +17,7 @@ from statistics import median
 from benchmarks.frame import Mark, Row, children_clock
 
 MOST_SHARE = 0.05
+STEPS = 200
 SCRIPT = """
 import sys, time
 from vlmprompt.cli.main import main
@@ -48,14 +49,15 @@ def measure(repeats: int = 2) -> list[Row]:
     cpu_s, wall_s, share = (median(column) for column in zip(*runs, strict=True))
     figures = {"CPU s": cpu_s, "wall s": wall_s, "loader, share of the main process": share}
     marks = (Mark("loader, share", share, MOST_SHARE, at_least=False),)
-    return [Row("bloom_run", "train, Bloom on doodles, 200 steps", figures, marks)]
+    return [Row("bloom_run", f"train, Bloom on doodles, {STEPS} steps", figures, marks)]
 
 
 def _run() -> tuple[float, float, float]:
     """Processor and wall seconds of a run, and the loader's share."""
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"VLMPROMPT_CACHE_DIR": str(Path(folder) / "cache")}
-        command = [sys.executable, "-c", SCRIPT, "train", "--method", "bloom", "--data", "doodles"]
+        steps = [part for name in ("epochs", "max_steps") for part in ("--set", f"{name}={STEPS}")]
+        command = [sys.executable, "-c", SCRIPT, "train", "--method", "bloom", "--data", "doodles", *steps]
         cpu, start = children_clock(), time.perf_counter()
         done = subprocess.run(
             command, cwd=folder, env=env, capture_output=True, text=True, encoding="utf-8", check=True
