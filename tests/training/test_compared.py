@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.training.material import Hooked, config, log_lines, registered, runtime
+from tests.training.logged import STOPPED_AT, go, require_the_same_log
+from tests.training.material import log_lines, registered
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.backbones.text import budget, causal, chunked
 from vlmprompt.errors import PluginError
@@ -22,7 +23,6 @@ from vlmprompt.methods.given import require_losses
 from vlmprompt.methods.output import Losses, MethodOutput
 from vlmprompt.training.compared import compare
 from vlmprompt.training.loop import forward
-from vlmprompt.training.run import train
 from vlmprompt.training.team import Team
 
 PLAIN = SimpleNamespace(scaler=None)
@@ -57,10 +57,6 @@ def _methods() -> Iterator[None]:
     Plain.seen.clear()
     with registered("plain", Plain, module=__name__), registered("comparing", Comparing, module=__name__):
         yield
-
-
-def go(photos: Path, backbone: Backbone, folder: Path, method: str, **how: Any) -> Path:
-    return train(config(photos, method=method), runtime(folder), out=folder / method, backbone=backbone, **how).run
 
 
 def made(backbone: Backbone, kind: type[CoOp] = Comparing) -> Any:
@@ -137,17 +133,9 @@ def test_training_is_the_same_to_the_bit(
     assert stripped == log_lines(theirs) and any("gradients" in line for line in log_lines(ours))
 
 
-@pytest.mark.parametrize("step", [3, 5])  # back to step 2, in the midst of epoch 1, and to 4, that of epoch 2
+@pytest.mark.parametrize("step", STOPPED_AT)
 def test_a_resumed_run_has_the_same_log(photos: Path, tiny_backbone: Backbone, tmp_path: Path, step: int) -> None:
-    whole = go(photos, tiny_backbone, tmp_path / "whole", "comparing")
-
-    def stop(now: int) -> None:
-        if now == step:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        go(photos, tiny_backbone, tmp_path, "comparing", progress=Hooked(stop))
-    assert log_lines(go(photos, tiny_backbone, tmp_path, "comparing", resume=True)) == log_lines(whole)
+    require_the_same_log(photos, tiny_backbone, tmp_path, "comparing", step)
 
 
 class Unlabelled(Comparing):

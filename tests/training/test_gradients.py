@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.training.material import STEPS, Hooked, config, log_lines, registered, runtime
+from tests.training.logged import STOPPED_AT, go, require_the_same_log
+from tests.training.material import STEPS, config, log_lines, registered
 from tests.training.observing import Observing, Undefined
 from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.methods.coop import CoOp
 from vlmprompt.training.gradients import EpochMeans, observed
-from vlmprompt.training.run import train
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +26,6 @@ def _methods() -> Iterator[None]:
         yield
 
 
-def go(photos: Path, backbone: Backbone, folder: Path, method: str, **how: Any) -> Path:
-    return train(config(photos, method=method), runtime(folder), out=folder / method, backbone=backbone, **how).run
-
-
 def test_steps_hold_the_values_and_epochs_their_means(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:
     lines = log_lines(go(photos, tiny_backbone, tmp_path, "observing"))
     steps = [line["gradients"]["norm"] for line in lines if "epoch_end" not in line]
@@ -39,18 +34,9 @@ def test_steps_hold_the_values_and_epochs_their_means(photos: Path, tiny_backbon
     assert epochs == [(steps[i] + steps[i + 1] + steps[i + 2]) / 3 for i in (0, 3, 6)]
 
 
-@pytest.mark.parametrize("step", [3, 5])  # back to step 2, in the midst of epoch 1, and to 4, that of epoch 2
+@pytest.mark.parametrize("step", STOPPED_AT)
 def test_a_resumed_run_has_the_same_means(photos: Path, tiny_backbone: Backbone, tmp_path: Path, step: int) -> None:
-    whole = go(photos, tiny_backbone, tmp_path / "whole", "observing")
-
-    def stop(now: int) -> None:
-        if now == step:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        go(photos, tiny_backbone, tmp_path, "observing", progress=Hooked(stop))
-    run = go(photos, tiny_backbone, tmp_path, "observing", resume=True)
-    assert log_lines(run) == log_lines(whole)
+    require_the_same_log(photos, tiny_backbone, tmp_path, "observing", step)
 
 
 def test_looking_changes_nothing_that_is_learned(photos: Path, tiny_backbone: Backbone, tmp_path: Path) -> None:

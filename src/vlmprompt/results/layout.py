@@ -95,7 +95,8 @@ def is_fraction(column: Column, numbers: Iterable[Number]) -> bool:
 
 def percent_signs(percent: Mapping[Column, bool]) -> dict[Column, str]:
     """What the headers of columns end with; nothing where all are percent, which the title says."""
-    return {column: " %" if is_percent and not all(percent.values()) else "" for column, is_percent in percent.items()}
+    mixed = not all(percent.values())
+    return {column: " %" if is_percent and mixed else "" for column, is_percent in percent.items()}
 
 
 def _order(shots: str) -> float:
