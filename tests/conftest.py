@@ -93,5 +93,8 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
         monkeypatch.delenv(name, raising=False)
     home: Path = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("VLMPROMPT_CACHE_DIR", str(home / "cache"))
+    monkeypatch.setenv(
+        "VLMPROMPT_JOBS", "1"
+    )  # runs of a sweep are done in the test's process, where fixtures reach them
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "xdg-cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "xdg-data"))

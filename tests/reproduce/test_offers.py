@@ -100,7 +100,10 @@ def test_wrong_options_of_scores_are_found_first(scores: dict[str, Any], message
 
 def test_the_options_of_scores_reach_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[object] = []
-    monkeypatch.setattr("vlmprompt.reproduce.run.sweep", lambda *a, **k: given.append(k["score_options"]) or [])
+    monkeypatch.setattr(
+        "vlmprompt.reproduce.run.carry_out",
+        lambda sweeps, *_, **__: given.extend(one.plan.measured_on["score_options"] for one in sweeps),
+    )
     reproduce(recipe(OOD, OOD | {"scores": {"neglabel": WORDS}}), runtime(tmp_path), out=tmp_path / "out", seeds=[1])
     assert given == [{}, {"neglabel": WORDS}]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from vlmprompt.backbones.features import carry_out
 from vlmprompt.cli.main import main
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation import images
+from vlmprompt.evaluation.executors.contract import Executor, ExecutorConfig, SweepOutcome, SweepTask
+from vlmprompt.evaluation.executors.worker import SweepWorker
 from vlmprompt.evaluation.load import load_suites
 from vlmprompt.progress import Progress
 from vlmprompt.reproduce.missing import Present
 from vlmprompt.reproduce.recipe import REFERENCE_NAMES, Recipe, load_recipe, recipe_names
 from vlmprompt.reproduce.report import report
-from vlmprompt.reproduce.run import configuration, reproduce, so_far, sweep_grid
+from vlmprompt.reproduce.run import configuration, left_to_train, reproduce, so_far, sweep_grid
 from vlmprompt.results.overview import Pick, overview
 from vlmprompt.results.rows import ResultRow
 
@@ -307,6 +310,35 @@ def test_images_are_read_once_for_all_grids(small: Path, tmp_path: Path, monkeyp
     rows = reproduce(load_recipe(str(small)), runtime(tmp_path), out=tmp_path / "out", seeds=[1])
     assert {row.method for row in rows} == {"coop", "coop, 4 tokens", "zeroshot", "linear_probe"}
     assert computed == ["test images of photos"]
+
+
+class Here(Executor):
+    """Carries tasks out in this process, the last one first."""
+
+    def __init__(self) -> None:
+        super().__init__(ExecutorConfig())
+        self.given: list[list[str]] = []
+        self._worker = SweepWorker(lambda event: None)
+
+    def run(
+        self, tasks: Sequence[SweepTask], progress: Progress
+    ) -> Generator[tuple[SweepTask, SweepOutcome], None, None]:
+        self.given.append([task.name for task in tasks])
+        for task in reversed(tasks):
+            yield task, self._worker.do(task)
+
+
+def test_an_executor_has_the_runs_of_all_grids_at_once(small: Path, tmp_path: Path) -> None:
+    recipe, executor = load_recipe(str(small)), Here()
+    rows = reproduce(recipe, runtime(tmp_path), out=tmp_path / "out", executor=executor)
+    (names,) = executor.given
+    assert [(name[:4], name.endswith("base-to-new")) for name in names] == [("coop", False)] * 2 + [("coop", True)] * 2
+    assert left_to_train(recipe, out=tmp_path / "out") == 0
+    assert left_to_train(recipe, out=tmp_path / "none") == 4
+    one_by_one = reproduce(recipe, runtime(tmp_path), out=tmp_path / "one")
+    assert [(row.method, row.seed, row.suite, row.cell, row.metric, row.value) for row in rows] == [
+        (row.method, row.seed, row.suite, row.cell, row.metric, row.value) for row in one_by_one
+    ]
 
 
 def test_what_is_measured_so_far(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

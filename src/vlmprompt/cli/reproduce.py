@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,6 +110,7 @@ def _run(
     from vlmprompt.evaluation.runner import RESULTS_FILE
     from vlmprompt.reproduce.missing import look, without
     from vlmprompt.reproduce.offers import require_columns
+    from vlmprompt.reproduce.run import left_to_train
     from vlmprompt.reproduce.run import reproduce as run_recipe
 
     progress = CliProgress()
@@ -117,7 +119,8 @@ def _run(
     for one in present.missing:
         progress.warn(f"not there: {one.line}")
     able = without(recipe, present)
-    with others.started() as executor:
+    left = partial(left_to_train, able, out=folder, seeds=shared["seeds"])
+    with others.started(runtime.device, left) as executor:
         rows = run_recipe(able, runtime, out=folder, progress=progress, executor=executor, **shared)
     text = _write_table(recipe, rows, present, folder)
     progress.message(f"table: {folder / TABLE_FILE}; all numbers: {folder / RESULTS_FILE}")

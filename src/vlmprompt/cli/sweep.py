@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -173,7 +173,7 @@ def sweep(
         show_plan(grid, flags.resolve, out, as_json=as_json)
     else:
         how = {**beside, "reference": not no_reference, "force": force, "shard": part, "worker": sharing.worker}
-        with others.started() as executor:
+        with others.started(flags.device, partial(_left, grid, flags, out)) as executor:
             rows = _carried_out(grid, flags, measured.suites, out, executor=executor, **how)
         _show(rows, out, reporter=reporter, as_json=as_json)
 
@@ -184,6 +184,13 @@ def _script(array: Mapping[str, str], grid: Grid, flags: SweepFlags, out: Path, 
 
     runs = sum(map(len, jobs(grid, flags.resolve, out)))
     return script_of(output.arguments(), array, runs=runs, out=out, worker=sharing.worker)
+
+
+def _left(grid: Grid, flags: SweepFlags, out: Path) -> int:
+    """How many runs are to be trained."""
+    from vlmprompt.evaluation.sweep import untrained
+
+    return untrained(grid, flags.resolve, out)
 
 
 def _carried_out(grid: Grid, flags: SweepFlags, suites: Sequence[str], out: Path, **how: Any) -> list[ResultRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,8 @@ JobsOption = Annotated[
     typer.Option(
         "--jobs",
         metavar="INT",
-        help="Number of runs at once; without --executor, in processes on this machine.",
+        help="Number of runs at once; without --executor, in processes on this machine. Default: on a CPU one a core, "
+        "at most 4; on a GPU 1, in this process.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -86,24 +87,39 @@ ExecutorSetOption = Annotated[
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The executor that is asked for, by name, and its options; without a name the runs are carried out here."""
+    """The executor that is asked for, by name, and its options; without a name the runs are carried out here.
+
+    Attributes:
+        by_machine: nobody says how many runs are done at once.
+    """
 
     name: str | None
     options: Mapping[str, Any]
+    by_machine: bool = False
 
     @contextmanager
-    def started(self) -> Iterator[Executor | None]:
+    def started(self, device: str, left: Callable[[], int]) -> Iterator[Executor | None]:
         """The executor.
 
+        Args:
+            device: of the runs.
+            left: how many of them are to be trained.
+
         Raises:
-            UsageError, PluginError, InputError: see `make_executor`.
+            UsageError, PluginError, InputError: see `make_executor` and `runs_at_once`.
         """
-        if self.name is None:
+        name, options = self.name, self.options
+        if self.by_machine:
+            from vlmprompt.evaluation.executors.at_once import runs_at_once
+
+            if (jobs := runs_at_once(left(), device)) > 1:
+                name, options = LOCAL, {"jobs": jobs}
+        if name is None:
             yield None
             return
         from vlmprompt.evaluation.executors.options import make_executor
 
-        with make_executor(self.name, self.options) as executor:
+        with make_executor(name, options) as executor:
             yield executor
 
 
@@ -123,28 +139,34 @@ class SharingFlags:
         return shard_of(self.shard, force=force)
 
     def elsewhere(self, *, force: bool) -> Elsewhere:
-        """See `elsewhere`."""
-        return elsewhere(self.executor, self.jobs, self.executor_set, force=force)
+        """See `elsewhere`. Whoever shares the work by hand, or has the folder alone, is one process."""
+        alone = force or self.worker or self.shard is not None
+        return elsewhere(self.executor, self.jobs, self.executor_set, force=force, alone=alone)
 
 
-def elsewhere(name: str | None, jobs: int | None, assignments: Sequence[str] | None, *, force: bool) -> Elsewhere:
-    """What the three options say, checked before anything heavy is loaded.
+def elsewhere(
+    name: str | None, jobs: int | None, assignments: Sequence[str] | None, *, force: bool, alone: bool
+) -> Elsewhere:
+    """What the options say, checked before anything heavy is loaded.
+
+    Args:
+        alone: this process does all of its runs where nobody says.
 
     Raises:
         UsageError: no such executor or option, options without an executor, or --force beside them.
         PluginError: the executor's plugin failed.
     """
-    name = name or (None if jobs is None else LOCAL)
+    name = name or (None if jobs in (None, 1) else LOCAL)
     if name is None:
         if assignments:
             raise UsageError(f"--executor-set {assignments[0]} without --executor", hint="such as --executor local")
-        return Elsewhere(None, {})
+        return Elsewhere(None, {}, by_machine=jobs is None and not alone)
     from vlmprompt.evaluation.executors.options import executor_config, read_settings
 
     if force:
         raise UsageError(
             "--force has the folder of a sweep to itself, and workers share it",
-            hint="leave --executor and --jobs out, give another --out, or remove the folder first",
+            hint="give --jobs 1 and no --executor, give another --out, or remove the folder first",
         )
     options = read_settings(name, assignments or ()) | ({} if jobs is None else {"jobs": jobs})
     executor_config(name, options)

@@ -1,8 +1,8 @@
 """A grid of runs, each trained and measured, into one results file.
 
-In one process, so towers are loaded and test images read once; or by an executor in several. A rerun of the same
-sweep goes on where the last one stopped: finished trainings and measurements are skipped, an unfinished training is
-resumed.
+In one process, so towers are loaded and test images read once; or by an executor in several, which may have the runs of
+several sweeps at once. A rerun of the same sweep goes on where the last one stopped: finished trainings and
+measurements are skipped, an unfinished training is resumed.
 
 Any number of processes may carry out one sweep in one folder: each takes a run that nobody has, trains or measures
 it, and takes the next, until none is left. What a process that died has left is taken over. Processes that share no
@@ -11,7 +11,8 @@ folder take a part of the grid each, by arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from vlmprompt.claims.work import shared
@@ -33,6 +34,8 @@ from vlmprompt.evaluation.sweep_work import SweepWork
 from vlmprompt.methods.score_config import ScoreOptions
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.results.rows import ResultRow
+from vlmprompt.training.folder import RunFolder
+from vlmprompt.training.start import is_finished
 
 RUNS_DIR = "runs"
 
@@ -80,30 +83,111 @@ def sweep(
         Interrupted: by Ctrl-C; everything finished is kept.
     """
     progress = progress or SilentProgress()
-    if executor is not None and force:
+    one = Sweep(
+        grid,
+        resolve,
+        suites,
+        resources or Resources(runtime, progress),
+        out=out,
+        reference=reference,
+        force=force,
+        measured_on={"companions": companions, "score_options": score_options, "contents": contents},
+        shard=shard,
+        worker=worker,
+    )
+    carry_out([one], executor, progress, kept=out)
+    return one.rows()
+
+
+class Sweep:
+    """A grid of runs in a folder, and what came of them.
+
+    Attributes:
+        plan: what its runs have in common, for an executor.
+        groups: the runs that are to be done here.
+        work: of these.
+        together: runs of a group are measured beside one another.
+
+    Args:
+        resources: towers and features of images; its progress is told what is doubtful in the grid.
+        measured_on: `companions`, `score_options` and `contents`, see `runner.evaluate`.
+        grid, resolve, suites, out, reference, force, shard, worker: see `sweep`.
+
+    Raises:
+        UsageError: see `sweep`.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        resolve: Callable[..., Resolved],
+        suites: Sequence[str],
+        resources: Resources,
+        *,
+        out: Path,
+        reference: bool,
+        force: bool,
+        measured_on: Mapping[str, object],
+        shard: Shard | None,
+        worker: bool,
+    ) -> None:
+        loaded = load_suites(suites)
+        self.groups = chosen(jobs(grid, resolve, out / RUNS_DIR), loaded, shard)
+        if not self.groups:
+            resources.progress.message(f"{shard} of the grid holds no run: there are more parts than runs")
+        beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
+        self.plan = Plan(Path.cwd(), out, resources.runtime, suites, beside, worker, measured_on)
+        self.work = SweepWork(suites, beside, resources, out, force=force, worker=worker, measured_on=measured_on)
+        self.together = needs_siblings(loaded)
+        self.force = force
+        self._methods = grid.methods
+
+    def rows(self) -> list[ResultRow]:
+        """Those of what was done, each number once, in the order of the grid, references last."""
+        order = {method: place for place, method in enumerate(self._methods)}
+        return sorted(self.work.rows(self.groups), key=lambda row: order.get(row.method, len(order)))
+
+
+def carry_out(sweeps: Sequence[Sweep], executor: Executor | None, progress: Progress, *, kept: Path) -> None:
+    """Do the runs of all sweeps: one after the other in this process, or by an executor, which has all of them at once.
+
+    Args:
+        kept: the folder in which an interruption says the results are.
+
+    Raises:
+        UsageError, InputError, PluginError, Interrupted: see `sweep`.
+    """
+    if executor is not None and any(one.force for one in sweeps):
         raise UsageError(
             "--force has the folder of a sweep to itself, and workers share it",
             hint="leave the executor out, give another --out, or remove the folder first",
         )
-    loaded = load_suites(suites)
-    groups = chosen(jobs(grid, resolve, out / RUNS_DIR), loaded, shard)
-    if not groups:
-        progress.message(f"{shard} of the grid holds no run: there are more parts than runs")
-    beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
-    resources = resources or Resources(runtime, progress)
-    beside_data = {"companions": companions, "score_options": score_options, "contents": contents}
-    with shared(out, progress, alone=force), progress.task("sweep", sum(map(len, groups)), unit="run") as task:
-        work = SweepWork(suites, beside, resources, out, force=force, worker=worker, measured_on=beside_data)
-        with kept_in(out / RESULTS_FILE):
-            if executor is None:
-                done = work.carry_out(groups)
-            else:
-                plan = Plan(Path.cwd(), out, resources.runtime, suites, beside, worker, beside_data)
-                done = carried_out(executor, plan, groups, work, progress, together=needs_siblings(loaded))
-            for job in done:
-                task.advance(run=job.folder.name)
-    order = {method: place for place, method in enumerate(grid.methods)}
-    return sorted(work.rows(groups), key=lambda row: order.get(row.method, len(order)))
+    runs = sum(len(group) for one in sweeps for group in one.groups)
+    with ExitStack() as stack:
+        for out, force in {one.plan.out: one.force for one in sweeps}.items():
+            stack.enter_context(shared(out, progress, alone=force))
+        task = stack.enter_context(progress.task("sweep", runs, unit="run"))
+        stack.enter_context(kept_in(kept / RESULTS_FILE))
+        for job in _done(sweeps, executor, progress):
+            task.advance(run=job.folder.name)
+
+
+def _done(sweeps: Sequence[Sweep], executor: Executor | None, progress: Progress) -> Iterator[Job]:
+    """Each run that is done."""
+    if executor is not None:
+        yield from carried_out(executor, sweeps, progress)
+        return
+    for one in sweeps:
+        yield from one.work.carry_out(one.groups)
+
+
+def untrained(grid: Grid, resolve: Callable[..., Resolved], out: Path) -> int:
+    """How many runs of a grid are yet to be trained.
+
+    Raises:
+        UsageError: see `grid.jobs`.
+    """
+    return sum(not is_finished(RunFolder(job.folder)) for group in jobs(grid, resolve, out / RUNS_DIR) for job in group)
 
 
 def chosen(groups: list[list[Job]], suites: Sequence[Suite], shard: Shard | None) -> list[Sequence[Job]]:

@@ -1,10 +1,10 @@
-"""Runs a recipe: its grids one after the other, each a sweep that goes on where it stopped."""
+"""Runs a recipe: its grids, each a sweep that goes on where it stopped, one after the other, or all by an executor."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from vlmprompt.evaluation.runner import RESULTS_FILE
 from vlmprompt.evaluation.shard import Shard
 from vlmprompt.evaluation.status import GridStatus, grid_status
 from vlmprompt.evaluation.subjects import REFERENCES
-from vlmprompt.evaluation.sweep import sweep
+from vlmprompt.evaluation.sweep import Sweep, carry_out, untrained
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
@@ -59,29 +59,53 @@ def reproduce(
     progress = progress or SilentProgress()
     grids = [(spec, sweep_grid(spec, recipe.seeds_of(spec, seeds))) for spec in recipe.grid]
     require_runs(grids, out)
-    rows: list[ResultRow] = []
     resources = Resources(runtime, progress)
-    seen = 0
-    for i, (spec, grid) in enumerate(grids, 1):
+    how: dict[str, Any] = {"force": force, "worker": worker}
+
+    def made() -> Iterator[tuple[GridSpec, Sweep]]:
+        seen = 0
+        for spec, grid in grids:
+            part = None if shard is None else shard.after(seen)
+            yield spec, _sweep(spec, grid, resources, folder_of(spec, out), shard=part, **how)
+            seen += len(list(grid.groups()))
+
+    if executor is not None:
+        sweeps = list(made())
+        carry_out([one for _, one in sweeps], executor, progress, kept=out)
+        return [labelled(row, spec) for spec, one in sweeps for row in one.rows()]
+    rows: list[ResultRow] = []
+    for i, (spec, one) in enumerate(made(), 1):
         progress.message(f"part {i} of {len(grids)}: {describe(spec)}")
-        measured = sweep(
-            grid,
-            partial(_flagged, spec),
-            spec.suites,
-            runtime,
-            out=folder_of(spec, out),
-            reference=spec.reference,
-            force=force,
-            score_options=spec.scores,
-            resources=resources,
-            progress=progress,
-            shard=None if shard is None else shard.after(seen),
-            worker=worker,
-            executor=executor,
-        )
-        seen += len(list(grid.groups()))
-        rows += [labelled(row, spec) for row in measured]
+        carry_out([one], None, progress, kept=folder_of(spec, out))
+        rows += [labelled(row, spec) for row in one.rows()]
     return rows
+
+
+def _sweep(spec: GridSpec, grid: Grid, resources: Resources, out: Path, **how: Any) -> Sweep:
+    """The runs of one grid; for `how` see `Sweep`."""
+    return Sweep(
+        grid,
+        partial(_flagged, spec),
+        spec.suites,
+        resources,
+        out=out,
+        reference=spec.reference,
+        measured_on={"companions": None, "score_options": spec.scores, "contents": False},
+        **how,
+    )
+
+
+def left_to_train(recipe: Recipe, *, out: Path, seeds: Sequence[int] = ()) -> int:
+    """How many runs of a recipe are yet to be trained.
+
+    Args:
+        out, seeds: see `reproduce`.
+
+    Raises:
+        UsageError: see `require_runs`.
+    """
+    grids = [(spec, sweep_grid(spec, recipe.seeds_of(spec, seeds))) for spec in recipe.grid]
+    return sum(untrained(grid, partial(_flagged, spec), folder_of(spec, out)) for spec, grid in grids)
 
 
 def require_runs(grids: Sequence[tuple[GridSpec, Grid]], out: Path) -> None:

@@ -1,12 +1,13 @@
-"""The driver's side of a sweep whose runs are carried out by an executor."""
+"""The driver's side of sweeps whose runs are carried out by an executor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import Protocol
 
 from vlmprompt.errors import InputError, PluginError
-from vlmprompt.evaluation.executors.contract import Executor, SweepOutcome
+from vlmprompt.evaluation.executors.contract import Executor, SweepOutcome, SweepTask
 from vlmprompt.evaluation.executors.tasks import Plan, tasks_of
 from vlmprompt.evaluation.grid import Job
 from vlmprompt.evaluation.sweep_work import SweepWork
@@ -14,34 +15,42 @@ from vlmprompt.progress import Progress
 from vlmprompt.results.rows import ResultRow
 
 
-def carried_out(
-    executor: Executor,
-    plan: Plan,
-    groups: Sequence[Sequence[Job]],
-    work: SweepWork,
-    progress: Progress,
-    *,
-    together: bool,
-) -> Iterator[Job]:
-    """Have runs carried out, and yield each that is done; `work` knows then what came of it.
+class Shared(Protocol):
+    """The part of a `Sweep` that executors are given, and that takes what comes of it."""
 
-    Args:
-        together: see `tasks_of`.
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def groups(self) -> Sequence[Sequence[Job]]: ...
+    @property
+    def work(self) -> SweepWork: ...
+    @property
+    def together(self) -> bool: ...
+
+
+def carried_out(executor: Executor, sweeps: Sequence[Shared], progress: Progress) -> Iterator[Job]:
+    """Have the runs of all sweeps carried out at once, and yield each that is done; its sweep's `work` knows then what
+    came of it.
 
     Raises:
         InputError: a worker refuses.
         PluginError: the executor has ended without all of its tasks.
     """
-    plan.out.mkdir(parents=True, exist_ok=True)
-    listed = list(tasks_of(plan, groups, together=together))
-    left = {id(task): runs for task, runs in listed}
-    with closing(executor.run([task for task, _ in listed], progress)) as outcomes:
+    tasks: list[SweepTask] = []
+    left: dict[int, tuple[list[Job], SweepWork]] = {}
+    for one in sweeps:
+        one.plan.out.mkdir(parents=True, exist_ok=True)
+        for task, runs in tasks_of(one.plan, one.groups, together=one.together):
+            tasks.append(task)
+            left[id(task)] = runs, one.work
+    with closing(executor.run(tasks, progress)) as outcomes:
         for task, outcome in outcomes:
-            runs = left.pop(id(task), [])
-            _settle(runs, outcome, work)
-            yield from runs
+            if (found := left.pop(id(task), None)) is not None:
+                runs, work = found
+                _settle(runs, outcome, work)
+                yield from runs
     if left:
-        name = next(iter(left.values()))[0].folder.name
+        name = next(iter(left.values()))[0][0].folder.name
         raise PluginError(
             f"{type(executor).__name__} ended without {len(left)} of its tasks, such as {name}",
             hint="the same command goes on from there; tell the author of the executor",

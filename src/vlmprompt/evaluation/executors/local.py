@@ -13,6 +13,7 @@ from vlmprompt.evaluation.executors.contract import Event, Executor, ExecutorCon
 from vlmprompt.evaluation.executors.local_config import LocalConfig
 from vlmprompt.evaluation.executors.told import Retold
 from vlmprompt.progress import Progress
+from vlmprompt.shown import several
 
 # Workers that a task may cost: one that has died with it thrice is not given it again.
 MOST_DEATHS = 3
@@ -44,7 +45,10 @@ class LocalExecutor(Executor):
         """
         waiting, deaths = deque(tasks), Counter[int]()
         devices = cuda_devices(tasks)
-        jobs = self.config.jobs or len(devices) or WITHOUT_DEVICES
+        jobs = min(self.config.jobs or len(devices) or WITHOUT_DEVICES, max(len(tasks), 1))
+        if jobs > 1:
+            each = several(threads_each(jobs), "thread", "threads")
+            progress.message(f"{jobs} runs at once, {each} each; with --jobs 1 one after the other")
         try:
             while waiting or self._busy():
                 for child in self._idle(len(waiting), jobs, devices):
