@@ -34,6 +34,7 @@ BENCHES = (
     "text_towers",
     "bloom_step",
     "bloom_run",
+    "commands",
     "gallop_step",
     "gallop_memory",
     "kernels",

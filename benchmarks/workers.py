@@ -33,7 +33,7 @@ def measure(repeats: int = 1) -> list[Row]:
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as place:
             one, four = Path(place) / "one", Path(place) / "four"
-            alone.append(_sweep(one, SEEDS) - bare)
+            alone.append(_sweep(one, SEEDS, "--jobs", "1") - bare)
             shared.append(_sweep(four, SEEDS, "--jobs", str(JOBS)) - (1 + JOBS) * bare)
             _require_same(one, four)
     one_s, four_s = median(alone), median(shared)

@@ -26,7 +26,7 @@ VIT, RN = "ViT-B-16-quickgelu/openai", "RN50-quickgelu/openai"
 def test_plan_of_a_table_without_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vlmprompt.reproduce.run.sweep", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr("vlmprompt.reproduce.run.carry_out", lambda *a, **k: pytest.fail("trained"))
     command = ["reproduce", "gallop-table1", "--dry-run", "--root", str(tmp_path)]
     assert main([*command, "--json"]) == 0
     plan: dict[str, Any] = json.loads(capsys.readouterr().out)["data"]

@@ -16,6 +16,7 @@ _OTHERS = (
     "FEATURE_DTYPE",
     "FEATURE_LIMIT",
     "IMAGE_TOWER",
+    "JOBS",
     "ROOT",
     "RUNS_DIR",
     "TEXT_MEMORY",

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vlmprompt.claims.work import shared
 from vlmprompt.config.models import Runtime
@@ -90,13 +92,20 @@ def sweep(
         resources or Resources(runtime, progress),
         out=out,
         reference=reference,
-        force=force,
         measured_on={"companions": companions, "score_options": score_options, "contents": contents},
-        shard=shard,
-        worker=worker,
+        sharing=Sharing(force, shard, worker),
     )
     carry_out([one], executor, progress, kept=out)
     return one.rows()
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What of a grid this process does, and whether beside others; see `sweep`."""
+
+    force: bool = False
+    shard: Shard | None = None
+    worker: bool = False
 
 
 class Sweep:
@@ -107,11 +116,12 @@ class Sweep:
         groups: the runs that are to be done here.
         work: of these.
         together: runs of a group are measured beside one another.
+        force: they are alone in the folder.
 
     Args:
         resources: towers and features of images; its progress is told what is doubtful in the grid.
         measured_on: `companions`, `score_options` and `contents`, see `runner.evaluate`.
-        grid, resolve, suites, out, reference, force, shard, worker: see `sweep`.
+        grid, resolve, suites, out, reference: see `sweep`.
 
     Raises:
         UsageError: see `sweep`.
@@ -126,20 +136,19 @@ class Sweep:
         *,
         out: Path,
         reference: bool,
-        force: bool,
         measured_on: Mapping[str, object],
-        shard: Shard | None,
-        worker: bool,
+        sharing: Sharing,
     ) -> None:
         loaded = load_suites(suites)
-        self.groups = chosen(jobs(grid, resolve, out / RUNS_DIR), loaded, shard)
+        self.groups = chosen(jobs(grid, resolve, out / RUNS_DIR), loaded, sharing.shard)
         if not self.groups:
-            resources.progress.message(f"{shard} of the grid holds no run: there are more parts than runs")
+            resources.progress.message(f"{sharing.shard} of the grid holds no run: there are more parts than runs")
         beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
-        self.plan = Plan(Path.cwd(), out, resources.runtime, suites, beside, worker, measured_on)
-        self.work = SweepWork(suites, beside, resources, out, force=force, worker=worker, measured_on=measured_on)
+        how: dict[str, Any] = {"worker": sharing.worker, "measured_on": measured_on}
+        self.plan = Plan(Path.cwd(), out, resources.runtime, suites, beside, **how)
+        self.work = SweepWork(suites, beside, resources, out, force=sharing.force, **how)
         self.together = needs_siblings(loaded)
-        self.force = force
+        self.force = sharing.force
         self._methods = grid.methods
 
     def rows(self) -> list[ResultRow]:

@@ -21,7 +21,7 @@ from vlmprompt.evaluation.runner import RESULTS_FILE
 from vlmprompt.evaluation.shard import Shard
 from vlmprompt.evaluation.status import GridStatus, grid_status
 from vlmprompt.evaluation.subjects import REFERENCES
-from vlmprompt.evaluation.sweep import Sweep, carry_out, untrained
+from vlmprompt.evaluation.sweep import Sharing, Sweep, carry_out, untrained
 from vlmprompt.progress import Progress, SilentProgress
 from vlmprompt.reproduce.configuration import configuration
 from vlmprompt.reproduce.recipe import GridSpec, Recipe
@@ -60,13 +60,12 @@ def reproduce(
     grids = [(spec, sweep_grid(spec, recipe.seeds_of(spec, seeds))) for spec in recipe.grid]
     require_runs(grids, out)
     resources = Resources(runtime, progress)
-    how: dict[str, Any] = {"force": force, "worker": worker}
 
     def made() -> Iterator[tuple[GridSpec, Sweep]]:
         seen = 0
         for spec, grid in grids:
             part = None if shard is None else shard.after(seen)
-            yield spec, _sweep(spec, grid, resources, folder_of(spec, out), shard=part, **how)
+            yield spec, _sweep(spec, grid, resources, folder_of(spec, out), Sharing(force, part, worker))
             seen += len(list(grid.groups()))
 
     if executor is not None:
@@ -81,8 +80,8 @@ def reproduce(
     return rows
 
 
-def _sweep(spec: GridSpec, grid: Grid, resources: Resources, out: Path, **how: Any) -> Sweep:
-    """The runs of one grid; for `how` see `Sweep`."""
+def _sweep(spec: GridSpec, grid: Grid, resources: Resources, out: Path, sharing: Sharing) -> Sweep:
+    """The runs of one grid."""
     return Sweep(
         grid,
         partial(_flagged, spec),
@@ -91,7 +90,7 @@ def _sweep(spec: GridSpec, grid: Grid, resources: Resources, out: Path, **how: A
         out=out,
         reference=spec.reference,
         measured_on={"companions": None, "score_options": spec.scores, "contents": False},
-        **how,
+        sharing=sharing,
     )
 
 
