@@ -12,6 +12,7 @@ from vlmprompt.backbones.types import ImageFeatures
 from vlmprompt.errors import InputError
 from vlmprompt.methods.build import build_method
 from vlmprompt.methods.linear_probe import GRID, LinearProbe, search_c
+from vlmprompt.methods.logistic import PRECISION, Axes, Point, Regression
 
 NAMES = ["cat", "dog", "horse"]
 
@@ -179,3 +180,34 @@ def test_refuses_what_it_cannot_fit(tiny_backbone):
         probe(tiny_backbone, NAMES[:1]).fit(features[:4], labels[:4], None)
     with pytest.raises(InputError, match="cannot serve other classes"):
         probe(tiny_backbone, NAMES).with_classes(["fox"])
+
+
+@pytest.mark.parametrize("c", [1e-4, 0.316, 1e3, 1e7])
+def test_directions_in_single_precision_lead_to_the_same_optimum(c: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    y_B = torch.arange(6).repeat(8)
+    x_Bd = torch.randn(48, 10, generator=generator) + 0.5 * torch.randn(6, 10, generator=generator)[y_B]
+    single, double = Regression(x_Bd, y_B, 6), Regression(x_Bd, y_B, 6)
+    double._least_double = 0.0
+    (weight_Kd, bias_K, distance), (expected_Kd, expected_K, _) = single.fit(c), double.fit(c)
+    assert distance <= PRECISION
+    assert (weight_Kd - expected_Kd).norm() <= 2 * PRECISION * expected_Kd.norm()
+    torch.testing.assert_close(bias_K, expected_K, rtol=1e-4, atol=1e-4)
+
+
+def test_a_direction_that_leads_nowhere_is_sought_in_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    y_B = torch.arange(3).repeat(5)
+    x_Bd = torch.randn(15, 4, generator=torch.Generator().manual_seed(0))
+    expected_Kd, _, _ = Regression(x_Bd, y_B, 3).fit(1.0)
+    tried, plain = [], Regression._direction
+
+    def useless(self: Regression, point: Point, c: float, axes: Axes) -> tuple[torch.Tensor, torch.Tensor]:
+        tried.append(axes.x_Br.dtype)
+        step_Kr, step_K = plain(self, point, c, axes)
+        return (step_Kr, step_K) if axes.x_Br.dtype == torch.float64 else (step_Kr * torch.nan, step_K)
+
+    monkeypatch.setattr(Regression, "_direction", useless)
+    regression = Regression(x_Bd, y_B, 3)
+    weight_Kd, _, distance = regression.fit(1.0)
+    assert distance <= PRECISION and (weight_Kd - expected_Kd).norm() <= 2 * PRECISION * expected_Kd.norm()
+    assert tried.count(torch.float32) == 1 and regression._least_double == 0.1
