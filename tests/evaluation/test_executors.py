@@ -25,7 +25,7 @@ from vlmprompt.evaluation.executors.contract import Executor, ExecutorConfig, Sw
 from vlmprompt.evaluation.executors.local import LocalExecutor, threads_each
 from vlmprompt.evaluation.executors.local_config import LocalConfig
 from vlmprompt.evaluation.executors.options import executor_config, make_executor, read_settings
-from vlmprompt.evaluation.executors.told import Relayed, Retold
+from vlmprompt.evaluation.executors.told import Relayed, Retold, briefly
 from vlmprompt.evaluation.grid import Grid
 from vlmprompt.evaluation.runner import RESULTS_FILE
 from vlmprompt.evaluation.sweep import sweep
@@ -84,7 +84,7 @@ def test_two_workers_give_what_one_process_gives(photos: Path, tmp_path: Path) -
     require_same(rows, out, expected, whole)
     assert again == rows
     assert len(start.workers) == 2  # for both sweeps
-    said = [text for text in progress.messages if text.startswith("noisy-photos-tiny-vit-2shot-seed2: ")]
+    said = [text for text in progress.messages if text.startswith("2shot-seed2: ")]
     assert any("computing features" in text for text in progress.messages)
     assert said
 
@@ -219,6 +219,13 @@ class Forgetful(Executor):
 
     def run(self, tasks: Any, progress: Any) -> Any:
         yield from ()
+
+
+def test_lines_begin_with_what_tells_runs_apart() -> None:
+    names = ["coop-doodles-16shot-seed1", "gallop-doodles-16shot-seed1", "coop-doodles-16shot-seed2"]
+    assert briefly(names) == dict(zip(names, ["coop-seed1", "gallop-seed1", "coop-seed2"], strict=True))
+    assert briefly(names[:1]) == {names[0]: names[0]} and briefly([]) == {}
+    assert briefly(["a-b", "b-a", "a-b-c"]) == {name: name for name in ("a-b", "b-a", "a-b-c")}
 
 
 def test_an_executor_that_forgets_tasks_is_blamed(photos: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from vlmprompt.errors import InputError
 from vlmprompt.evaluation.executors.children import Child, Said, Start, start_process, surroundings
 from vlmprompt.evaluation.executors.contract import Event, Executor, ExecutorConfig, SweepOutcome, SweepTask
 from vlmprompt.evaluation.executors.local_config import LocalConfig
-from vlmprompt.evaluation.executors.told import Retold
+from vlmprompt.evaluation.executors.told import Retold, briefly
 from vlmprompt.progress import Progress
 from vlmprompt.shown import several
 
@@ -43,7 +43,7 @@ class LocalExecutor(Executor):
         Raises:
             InputError: no worker can be started.
         """
-        waiting, deaths = deque(tasks), Counter[int]()
+        waiting, deaths, brief = deque(tasks), Counter[int](), briefly([task.name for task in tasks])
         devices = cuda_devices(tasks)
         jobs = min(self.config.jobs or len(devices) or WITHOUT_DEVICES, max(len(tasks), 1))
         if jobs > 1:
@@ -53,7 +53,7 @@ class LocalExecutor(Executor):
             while waiting or self._busy():
                 for child in self._idle(len(waiting), jobs, devices):
                     task = waiting.popleft()
-                    child.give(task, Retold(progress, task.name))
+                    child.give(task, Retold(progress, brief[task.name]))
                 child, said = self._heard.get()
                 if self._children.get(child.number) is not child:
                     continue  # of a sweep before, which was stopped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 
@@ -53,6 +53,15 @@ class _RelayedTask:
 
     def advance(self, amount: int = 1, **fields: float | str) -> None:
         self._progress.advance(self._number, amount, fields)
+
+
+def briefly(names: Sequence[str]) -> dict[str, str]:
+    """Each name without the words that all of them have, so that a line has room for what is done; as it is where they
+    would not differ, or nothing would be left."""
+    words = {name: name.split("-") for name in names}
+    common = set.intersection(*map(set, words.values())) if words else set()
+    brief = {name: "-".join(word for word in own if word not in common) for name, own in words.items()}
+    return brief if all(brief.values()) and len(set(brief.values())) == len(brief) else {name: name for name in brief}
 
 
 class Retold:
