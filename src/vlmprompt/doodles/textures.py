@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
-from vlmprompt.doodles.backgrounds import PATTERNS, Brush, brush_of
+from vlmprompt.doodles.backgrounds import PATTERNS, Brush, Pattern, mixture
 from vlmprompt.doodles.colours import COLOURS, distance, varied
 from vlmprompt.doodles.draws import Draws
 from vlmprompt.doodles.geometry import arc, ellipse, rectangle, star, stroke, turn
-from vlmprompt.doodles.ink import CANVAS, SIZE, pixels
-from vlmprompt.doodles.render import Rendered
+from vlmprompt.doodles.ink import CANVAS, SIZE
+from vlmprompt.doodles.render import Rendered, image_of
 
 _APART = 150  # of 765: least difference of the two colours
 _MIDDLE = (CANVAS / 2, CANVAS / 2)
@@ -24,10 +22,9 @@ def render_texture(name: str, draws: Draws) -> Rendered:
     first = varied(COLOURS[draws.choice(tuple(COLOURS))], draws, 14)
     rest = [colour for colour in COLOURS.values() if distance(colour, first) >= _APART]
     second = varied(draws.choice(rest), draws, 14)
-    canvas = Image.new("RGB", (CANVAS, CANVAS), first)
-    TEXTURES[name](draws, brush_of(canvas, second))
+    picture = mixture(TEXTURES[name], draws, first, second)
     empty = np.zeros((SIZE, SIZE), dtype=np.bool_)
-    return Rendered(Image.fromarray(pixels(canvas)), empty, (0, 0, 0, 0), {}, ())
+    return Rendered(image_of(picture), empty)
 
 
 def bricks(draws: Draws, brush: Brush) -> None:
@@ -156,7 +153,7 @@ def ovals(draws: Draws, brush: Brush) -> None:
             brush(turn(lean + 90 * ((i + j) % 2)).about(at).ring(ellipse(*at, long, short)))
 
 
-TEXTURES: dict[str, Callable[[Draws, Brush], None]] = {
+TEXTURES: dict[str, Pattern] = {
     **{name: PATTERNS[name] for name in ("stripes", "checks", "dots", "waves", "rays")},
     **{
         pattern.__name__: pattern
