@@ -15,7 +15,7 @@ from vlmprompt.doodles.backgrounds import PATTERNS, mixture
 from vlmprompt.doodles.domains import PAINT
 from vlmprompt.doodles.draws import Draws
 from vlmprompt.doodles.figure import Figure, Thing, crowd, figure, placed, placing, posed, stance
-from vlmprompt.doodles.geometry import Outlines, Ring, band, grow, move, smooth, smoothed, stroke, turn
+from vlmprompt.doodles.geometry import Outlines, Ring, arc, arcs, band, grow, move, smooth, smoothed, stroke, turn
 from vlmprompt.doodles.ink import CANVAS, SIZE, Ink, blank, draw_figure, drawn, pixels
 from vlmprompt.doodles.parse import drawings
 from vlmprompt.doodles.render import _darkened
@@ -102,8 +102,13 @@ def test_many_curves_at_once() -> None:
     for closed in (False, True):
         expected = np.array([smooth(curve, closed=closed) for curve in curves])
         assert (np.moveaxis(smoothed(xy_2RP, closed=closed), 0, 2) == expected).all()
-    for curve in curves:
-        assert (np.array(stroke(curve, 7.3, 7.3, bent=True)[0]) == band(np.array(curve).T, 7.3).T).all()
+    strokes = np.array([stroke(curve, 7.3, 7.3, bent=True)[0] for curve in curves])
+    assert (np.moveaxis(band(xy_2RP, 7.3), 0, 2) == strokes).all()
+    quads = np.array([stroke(curve[:2], 7.3, 7.3, bent=False)[0] for curve in curves])
+    assert (np.moveaxis(band(xy_2RP[..., :2], 7.3), 0, 2) == quads).all()
+    centres, radii, spans = [curve[0] for curve in curves], [3.3, 20.0, 77.7], [(0, 90), (90, 180), (30, 120)]
+    expected = np.array([arc(x, y, r, r, *span) for (x, y), r, span in zip(centres, radii, spans, strict=True)])
+    assert (np.moveaxis(arcs(centres, radii, spans), 0, 2) == expected).all()
 
 
 def test_maps_in_fewer_steps() -> None:

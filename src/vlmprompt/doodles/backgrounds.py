@@ -189,7 +189,7 @@ def waves(draws: Draws, brush: Brush) -> None:
     phase, spin = draws.uniform(0, length), turn(draws.uniform(0, 180)).about(_MIDDLE)
     xs = [-CANVAS / 4 + i * length / 4 - phase for i in range(int(6 * CANVAS / length) + 4)]
     line = np.array([xs, [height * math.sin(i * math.pi / 2) for i in range(len(xs))]])
-    wave = band(smoothed(line[:, None], closed=False)[:, 0], width)
+    wave = band(smoothed(line[:, None], closed=False), width)[:, 0]
     rows = [spin.after(move(0, row * step - CANVAS / 4)) for row in range(int(CANVAS * 1.5 / step) + 1)]
     brush(affine(wave, maps(rows)[..., None]))
 

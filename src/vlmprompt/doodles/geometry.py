@@ -130,6 +130,17 @@ def _unit_arc(start: float, end: float) -> Ring:
     return tuple((math.cos(t), math.sin(t)) for t in angles)
 
 
+def arcs(centres: Sequence[Point], radii: Sequence[float], spans: Sequence[Point]) -> Outlines:
+    """`arc` of R circles, of as many degrees each: (2, R, P).
+
+    Args:
+        spans: first and last angle of each.
+    """
+    unit_RP2 = np.array([_unit_arc(*span) for span in spans])
+    middle_R2, radius_R = np.array(centres), np.array(radii)
+    return (middle_R2[:, None] + radius_R[:, None, None] * unit_RP2).transpose(2, 0, 1)
+
+
 def ellipse(cx: float, cy: float, rx: float, ry: float) -> Ring:
     """A whole ellipse."""
     return arc(cx, cy, rx, ry, 0, 360)[:-1]
@@ -177,14 +188,15 @@ def smoothed(xy_2RP: Outlines, *, closed: bool) -> Outlines:
     return joined if closed else np.concatenate([joined, last], axis=2)
 
 
-def band(xy_2P: Outlines, width: float) -> Outlines:
-    """The first outline of a bent `stroke` of one width: (2, 2 P)."""
-    end = xy_2P.shape[1] - 1
+def band(xy_2RP: Outlines, width: float) -> Outlines:
+    """The first outline of a bent `stroke` of one width along each of R lines of P points: (2, R, 2 P)."""
+    end = xy_2RP.shape[2] - 1
     at = np.arange(end + 1)
-    dx, dy = xy_2P[:, np.minimum(at + 1, end)] - xy_2P[:, np.maximum(at - 1, 0)]
-    length = np.array([math.hypot(x, y) or 1.0 for x, y in zip(dx.tolist(), dy.tolist(), strict=True)])
+    dx, dy = xy_2RP[..., np.minimum(at + 1, end)] - xy_2RP[..., np.maximum(at - 1, 0)]
+    steps = zip(dx.ravel().tolist(), dy.ravel().tolist(), strict=True)
+    length = np.array([math.hypot(x, y) or 1.0 for x, y in steps]).reshape(dx.shape)
     across = width / 2 * (np.array([-dy, dx]) / length)
-    return np.concatenate([xy_2P + across, (xy_2P - across)[:, ::-1]], axis=1)
+    return np.concatenate([xy_2RP + across, (xy_2RP - across)[..., ::-1]], axis=2)
 
 
 def _catmull_rom(t: float) -> tuple[float, float, float, float]:
