@@ -22,7 +22,7 @@ from vlmprompt.doodles.colours import COLOURS, RGB, varied
 from vlmprompt.doodles.drawing import Drawing
 from vlmprompt.doodles.draws import Draws
 from vlmprompt.doodles.figure import Figure, Pose, figure, placed, posed
-from vlmprompt.doodles.geometry import Ring, grow
+from vlmprompt.doodles.geometry import Outlines, Ring, grow
 from vlmprompt.doodles.ink import CANVAS, FINE, Ink, Pixels, blank, draw_figure, pixels
 from vlmprompt.doodles.parse import GROUPS, drawings
 
@@ -205,8 +205,10 @@ def _pattern(name: str, draws: Draws) -> Pixels:
     return np.asarray(canvas.reduce(FINE))
 
 
-def _brush(pen: ImageDraw.ImageDraw, ring: Ring) -> None:
-    pen.polygon([(round(x), round(y)) for x, y in ring], fill=255)
+def _brush(pen: ImageDraw.ImageDraw, outline: Ring | Outlines) -> None:
+    rings = outline.transpose(1, 2, 0).tolist() if isinstance(outline, np.ndarray) else [outline]
+    for ring in rings:
+        pen.polygon([(round(x), round(y)) for x, y in ring], fill=255)
 
 
 def _clutter(draws: Draws, plain: Plain) -> Pixels:

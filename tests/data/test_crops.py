@@ -34,7 +34,7 @@ def test_resizing(size: tuple[int, int], filter_: Resampling) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("sides", [(8, 8), (16, 17), (60, 61), (10, 45)])
+@pytest.mark.parametrize("sides", [(8, 8), (16, 16), (16, 17), (60, 61), (10, 45)])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_the_middle(size: tuple[int, int], sides: tuple[int, int], mode: str) -> None:
     image = noise(*size, mode)

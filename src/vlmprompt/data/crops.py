@@ -33,8 +33,10 @@ def covering(image: Image, size: int, filter_: Resampling) -> Image:
 
 
 def middle(image: Image, sides: tuple[int, int]) -> Image:
-    """The middle of an image, of a height and width; what lies outside is black."""
+    """The middle of an image, of a height and width; what lies outside is black. Itself where it has these sides."""
     height, width = sides
+    if image.size == (width, height):
+        return image
     # Where the image is smaller, the odd pixel of padding is on its far side; where it is larger, halves go to even.
     left, top = (_start(own, wanted) for own, wanted in ((image.width, width), (image.height, height)))
     return image.crop((left, top, left + width, top + height))
@@ -89,7 +91,7 @@ def _logs(ratio: tuple[float, float]) -> tuple[float, float]:
 
 def pixels(image: Image) -> Tensor:
     """The pixels of an RGB image: (3,H,W), uint8."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())  # numpy copies sooner than torch
 
 
 @dataclass(frozen=True)

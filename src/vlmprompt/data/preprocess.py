@@ -66,7 +66,7 @@ class TowerTransform:
         """(3,H,W), uint8."""
         for step in self.steps:
             image = step(image)
-        return pixels(image.convert("RGB"))
+        return pixels(image if image.mode == "RGB" else image.convert("RGB"))  # of its own mode Pillow makes a copy
 
     @property
     def normalise(self) -> Normalise:

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from math import floor
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from vlmprompt.doodles.colours import COLOURS, RGB, distance, varied
 from vlmprompt.doodles.draws import Draws
-from vlmprompt.doodles.geometry import Ring, ellipse, move, rectangle, smooth, stroke, turn
-from vlmprompt.doodles.ink import CANVAS
+from vlmprompt.doodles.geometry import (
+    Outlines,
+    Ring,
+    affine,
+    band,
+    ellipse,
+    maps,
+    move,
+    rectangle,
+    smooth,
+    smoothed,
+    turn,
+)
+from vlmprompt.doodles.ink import CANVAS, FINE, SIZE, Grid, Pixels, pixels
 
-Brush = Callable[[Ring], None]  # fills an outline with the pattern's second colour
+# Fills an outline, or R outlines of P points each, (2, R, P), with the pattern's second colour.
+Brush = Callable[[Ring | Outlines], None]
+Pattern = Callable[[Draws, Brush], None]
+_ALL = FINE * FINE  # canvas pixels a pixel
+_NONE = np.zeros((SIZE, SIZE), dtype=np.uint8)
+_SHARES = np.array([(_ALL - n, n) for n in range(_ALL + 1)])  # of each colour
+_MANY = 100  # corners, from which it is worth looking for those that can be spared
 _MIDDLE = (CANVAS / 2, CANVAS / 2)
 _NEAR = 120  # of 765: a background closer than this to the figure's colours is drawn again
 
 
 def background(
     draws: Draws, kinds: Sequence[str], palette: Sequence[str], contrast: float, avoid: Sequence[RGB]
-) -> Image.Image:
-    """A canvas with a pattern in two colours.
+) -> Pixels:
+    """A pattern in two colours, (SIZE, SIZE, 4); see `mixture`.
 
     Args:
         kinds: names of `PATTERNS` to choose from.
@@ -33,19 +53,67 @@ def background(
     other = varied(COLOURS[draws.choice(palette)], draws, 12)
     k = draws.uniform(contrast / 2, contrast)
     r, g, b = (int(p + (q - p) * k) for p, q in zip(first, other, strict=True))
-    canvas = Image.new("RGB", (CANVAS, CANVAS), first)
-    PATTERNS[draws.choice(kinds)](draws, brush_of(canvas, (r, g, b)))
-    return canvas
+    return mixture(PATTERNS[draws.choice(kinds)], draws, first, (r, g, b))
 
 
-def brush_of(canvas: Image.Image, colour: RGB) -> Brush:
-    """Fills outlines on a canvas with a colour."""
+def mixture(pattern: Pattern, draws: Draws, first: RGB, second: RGB) -> Pixels:
+    """A pattern in two colours, (SIZE, SIZE, 4): the fourth band is 0.
+
+    Each pixel is the mean of `FINE` x `FINE` canvas pixels. The second colour's among them are counted, and the mean is
+    looked up: the pixels are those of drawing in colours.
+    """
+    means = (_SHARES @ np.array([(*first, 0), (*second, 0)]) + _ALL // 2) // _ALL
+    levels = means.astype(np.uint8).view(np.uint32)[:, 0]  # all bands of a pixel at once
+    return levels.take(_counts(pattern, draws)).view(np.uint8).reshape(SIZE, SIZE, 4)
+
+
+def _counts(pattern: Pattern, draws: Draws) -> Pixels:
+    """How many canvas pixels of each pixel a pattern fills, (SIZE, SIZE)."""
+    if pattern is plain:
+        return _NONE
+    canvas = Image.new("L", (CANVAS, CANVAS))
+    pattern(draws, _brush(canvas))
+    return pixels(canvas)
+
+
+def _brush(canvas: Image.Image) -> Brush:
+    """Fills outlines on a canvas of one band with the number of canvas pixels a pixel has."""
     pen = ImageDraw.Draw(canvas)
 
-    def brush(ring: Ring) -> None:
-        pen.polygon(np.floor(np.array(ring) + 0.5).astype(np.int64).ravel().tolist(), fill=colour)
+    def brush(outline: Ring | Outlines) -> None:
+        if isinstance(outline, np.ndarray):
+            for corners in _seen(outline):
+                pen.polygon(corners, fill=_ALL)
+        else:
+            pen.polygon([floor(number + 0.5) for point in outline for number in point], fill=_ALL)
 
     return brush
+
+
+def _seen(outlines_2RP: Outlines) -> list[list[int]]:
+    """The corners, x, y, x, y, ..., of each outline that is not beyond an edge of the canvas with all of them."""
+    grid = np.floor(outlines_2RP + 0.5).astype(np.int32)
+    there = (grid.max(axis=2) >= 0) & (grid.min(axis=2) < CANVAS)
+    kept = grid[:, there[0] & there[1]]
+    corners_RP2 = kept.transpose(1, 2, 0)
+    if kept.shape[2] < _MANY:
+        corners: list[list[int]] = corners_RP2.reshape(len(corners_RP2), -1).tolist()
+        return corners
+    return [ring[needed].ravel().tolist() for ring, needed in zip(corners_RP2, _needed(kept), strict=True)]
+
+
+def _needed(grid_2RP: Grid) -> npt.NDArray[np.bool_]:
+    """Which corners decide what is seen of the outlines: all but those beyond an edge beside two that are there, too.
+
+    Without them, a scan line meets as many sides left of the canvas as before, or an even number fewer: it fills the
+    same. The lowest stay, because Pillow treats an outline's last line otherwise than those before.
+    """
+    x_RP, y_RP = grid_2RP
+    edge_RP = np.select([x_RP < -2, x_RP > CANVAS + 2, y_RP < -2, y_RP > CANVAS + 2], [1, 2, 3, 4])
+    needed_RP = (edge_RP == 0) | (y_RP == y_RP.max(axis=1, keepdims=True))
+    for beside in (np.roll(edge_RP, 1, axis=1), np.roll(edge_RP, -1, axis=1)):
+        needed_RP |= edge_RP != beside
+    return needed_RP
 
 
 def _clear_of(avoid: Sequence[RGB], draws: Draws, palette: Sequence[str]) -> RGB:
@@ -86,27 +154,32 @@ def checks(draws: Draws, brush: Brush) -> None:
     """A chequered cloth."""
     step, spin = draws.uniform(28, 64), turn(draws.uniform(-45, 45)).about(_MIDDLE)
     n = int(CANVAS * 1.5 / step) + 1
-    for i in range(n):
-        for j in range(i % 2, n, 2):
-            x, y = i * step - CANVAS / 4, j * step - CANVAS / 4
-            brush(spin.ring(rectangle(x, y, x + step, y + step)))
+    x_R, y_R = (at[:, None] * step - CANVAS / 4 for at in np.nonzero(np.indices((n, n)).sum(axis=0) % 2 == 0))
+    corners = [np.hstack([x_R, x_R + step, x_R + step, x_R]), np.hstack([y_R, y_R, y_R + step, y_R + step])]
+    brush(spin.points(np.array(corners)))
 
 
 def dots(draws: Draws, brush: Brush) -> None:
     """Discs in staggered rows."""
     step = draws.uniform(30, 60)
     radius = step * draws.uniform(0.15, 0.35)
-    for i in range(int(CANVAS / step) + 2):
-        for j in range(int(CANVAS / step) + 2):
-            brush(ellipse((i + (j % 2) / 2) * step - step / 2, j * step, radius, radius))
+    i, j = np.indices(2 * (int(CANVAS / step) + 2,)).reshape(2, -1, 1)
+    x, y = np.array(ellipse(0, 0, radius, radius)).T
+    brush(np.array([(i + (j % 2) / 2) * step - step / 2 + x, j * step + y]))
 
 
 def blotches(draws: Draws, brush: Brush) -> None:
     """Irregular patches."""
+    angles = [2 * math.pi * i / 7 for i in range(7)]
+    across, down = (np.array([function(t) for t in angles]) for function in (math.cos, math.sin))
+    middles, spokes = [], []
     for _ in range(draws.integer(4, 10)):
         x, y, r = draws.uniform(0, CANVAS), draws.uniform(0, CANVAS), draws.uniform(14, 52)
-        spokes = [(r * draws.uniform(0.6, 1.3), 2 * math.pi * i / 7) for i in range(7)]
-        brush(smooth([(x + d * math.cos(t), y + d * math.sin(t)) for d, t in spokes], closed=True))
+        middles.append((x, y))
+        spokes.append([r * draws.uniform(0.6, 1.3) for _ in angles])
+    length_R7 = np.array(spokes)
+    corners_2R7 = np.array(middles).T[..., None] + np.array([length_R7 * across, length_R7 * down])
+    brush(smoothed(corners_2R7, closed=True))
 
 
 def waves(draws: Draws, brush: Brush) -> None:
@@ -115,10 +188,10 @@ def waves(draws: Draws, brush: Brush) -> None:
     width, length = step * draws.uniform(0.2, 0.5), draws.uniform(40, 90)
     phase, spin = draws.uniform(0, length), turn(draws.uniform(0, 180)).about(_MIDDLE)
     xs = [-CANVAS / 4 + i * length / 4 - phase for i in range(int(6 * CANVAS / length) + 4)]
-    line = [(x, height * math.sin(i * math.pi / 2)) for i, x in enumerate(xs)]
-    wave = stroke(smooth(line, closed=False), width, width, bent=True)[0]
-    for row in range(int(CANVAS * 1.5 / step) + 1):
-        brush(spin.after(move(0, row * step - CANVAS / 4)).ring(wave))
+    line = np.array([xs, [height * math.sin(i * math.pi / 2) for i in range(len(xs))]])
+    wave = band(smoothed(line[:, None], closed=False), width)[:, 0]
+    rows = [spin.after(move(0, row * step - CANVAS / 4)) for row in range(int(CANVAS * 1.5 / step) + 1)]
+    brush(affine(wave, maps(rows)[..., None]))
 
 
 def rays(draws: Draws, brush: Brush) -> None:
@@ -130,6 +203,6 @@ def rays(draws: Draws, brush: Brush) -> None:
         brush(((x, y), (x + far * math.cos(a), y + far * math.sin(a)), (x + far * math.cos(b), y + far * math.sin(b))))
 
 
-PATTERNS: dict[str, Callable[[Draws, Brush], None]] = {
+PATTERNS: dict[str, Pattern] = {
     pattern.__name__: pattern for pattern in (plain, horizon, stripes, checks, dots, blotches, waves, rays)
 }

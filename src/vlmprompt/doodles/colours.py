@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from vlmprompt.doodles.draws import Draws
 
 RGB = tuple[int, int, int]
@@ -43,6 +45,7 @@ COLOURS: dict[str, RGB] = {
 }
 
 
+@lru_cache(maxsize=256)  # a figure has the same few shades many times
 def shaded(colour: RGB, steps: int) -> RGB:
     """Lighter (positive steps) or darker (negative): a quarter of the way to white or black a step."""
     target, n = (255, steps) if steps > 0 else (0, -steps)
@@ -55,8 +58,12 @@ def shaded(colour: RGB, steps: int) -> RGB:
 def varied(colour: RGB, draws: Draws, spread: int) -> RGB:
     """The colour with its brightness and each channel moved a little."""
     light = draws.integer(-spread, spread)
-    r, g, b = (min(255, max(0, c + light + draws.integer(-spread, spread) // 2)) for c in colour)
-    return r, g, b
+    r, g, b = [c + light + draws.integer(-spread, spread) // 2 for c in colour]
+    return _level(r), _level(g), _level(b)
+
+
+def _level(value: int) -> int:
+    return 0 if value < 0 else 255 if value > 255 else value
 
 
 def distance(a: RGB, b: RGB) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +14,7 @@ from vlmprompt.doodles.geometry import Affine, Outlines, Point, Ring
 DEFAULT_TURN = 14.0
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """A colour of the drawing: a slot drawn from its palette, or a fixed colour; lighter or darker by steps.
 
     Attributes:
@@ -36,6 +36,8 @@ class Shape:
         inside: seen only within the shapes before it in its part.
         fine: small or thin: has no outline of its own.
         line: a stroke, so that sketches draw it in ink whatever its colour.
+        lengths: of the rings, each closed; see `joined`.
+        size: their sum.
     """
 
     rings: tuple[Ring, ...]
@@ -43,6 +45,12 @@ class Shape:
     inside: bool = False
     fine: bool = False
     line: bool = False
+    lengths: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    size: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lengths", tuple(len(ring) + 2 for ring in self.rings))
+        object.__setattr__(self, "size", sum(self.lengths))
 
     def mapped(self, matrix: Affine) -> Shape:
         """The shape elsewhere."""
@@ -94,9 +102,10 @@ class Part:
     ends: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        rings = [[ring for shape in copy for ring in shape.rings] for copy in self.copies]
-        object.__setattr__(self, "points", joined(chain.from_iterable(rings)))
-        object.__setattr__(self, "ends", tuple(accumulate(sum(len(ring) + 2 for ring in copy) for copy in rings)))
+        object.__setattr__(
+            self, "points", joined(ring for copy in self.copies for shape in copy for ring in shape.rings)
+        )
+        object.__setattr__(self, "ends", tuple(accumulate(sum(shape.size for shape in copy) for copy in self.copies)))
 
 
 def joined(rings: Iterable[Ring]) -> Outlines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 Outlines = npt.NDArray[np.float64]  # (2, N): x and y of many outlines' points
 Point = tuple[float, float]
 Ring = tuple[Point, ...]
+Box = tuple[float, float, float, float]  # smallest x and y, largest x and y
 
 _CURVE_STEPS = 5  # points per span of a smooth curve
 _ARC_STEP = 15.0  # degrees between points of an arc
@@ -41,17 +43,43 @@ class Affine(NamedTuple):
 
     def points(self, xy_2N: Outlines) -> Outlines:
         """The image of many points at once."""
-        a, b, c, d, e, f = self
-        x, y = xy_2N
-        moved = np.empty_like(xy_2N)
-        moved[0] = a * x + b * y + c
-        moved[1] = d * x + e * y + f
-        return moved
+        return affine(xy_2N, np.array(self).reshape(2, 3).T.reshape(3, 2, *(1,) * (xy_2N.ndim - 1)))
+
+    def box(self, box: Box) -> Box:
+        """The image of a box under a map that neither turns nor mirrors: to the bit the box of the points' images."""
+        x0, y0, x1, y1 = box
+        return self.a * x0 + self.c, self.e * y0 + self.f, self.a * x1 + self.c, self.e * y1 + self.f
+
+    def scaled(self, xy_2N: Outlines) -> Outlines:
+        """`points` of a map that only grows and moves, in fewer steps."""
+        return xy_2N * np.array([[self.a], [self.e]]) + np.array([[self.c], [self.f]])
 
     def about(self, centre: Point) -> Affine:
         """The same map with its origin at `centre`."""
+        a, b, c, d, e, f = self
         x, y = centre
-        return move(x, y).after(self).after(move(-x, -y))
+        return Affine(a, b, a * -x + b * -y + (c + x), d, e, d * -x + e * -y + (f + y))
+
+    def moved(self, x: float, y: float) -> Affine:
+        """The map, then a translation."""
+        a, b, c, d, e, f = self
+        return Affine(a, b, c + x, d, e, f + y)
+
+
+def maps(matrices: Sequence[Sequence[float]]) -> Outlines:
+    """K maps side by side for `affine`: (3, 2, K)."""
+    return np.fromiter(chain.from_iterable(matrices), np.float64, 6 * len(matrices)).reshape(-1, 2, 3).T
+
+
+def affine(xy_2N: Outlines, maps_32N: Outlines) -> Outlines:
+    """The image of each point by a map of its own, or of all by one: (3, 2, N or 1), factors of x, of y, and shifts.
+
+    More axes of points or maps are broadcast.
+    """
+    moved = maps_32N[0] * xy_2N[0]
+    moved += maps_32N[1] * xy_2N[1]
+    moved += maps_32N[2]
+    return moved
 
 
 def move(x: float, y: float) -> Affine:
@@ -64,24 +92,30 @@ def grow(x: float, y: float) -> Affine:
     return Affine(a=x, e=y)
 
 
-def turn(angle: float) -> Affine:
-    """A rotation about the origin."""
-    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    return Affine(a=cos, b=-sin, d=sin, e=cos)
+def turn(angle: float, x: float = 1.0, y: float = 1.0) -> Affine:
+    """A rotation about the origin, after a scaling of each axis."""
+    radians = math.radians(angle)
+    cos, sin = math.cos(radians), math.sin(radians)
+    return Affine(cos * x, -sin * y, 0.0, sin * x, cos * y, 0.0)
 
 
-def bounds(rings: Iterable[Iterable[Point]]) -> tuple[float, float, float, float]:
+def bounds(rings: Iterable[Iterable[Point]]) -> Box:
     """Smallest x, smallest y, largest x, largest y of all points."""
     points = [point for ring in rings for point in ring]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def extent(xy_2N: Outlines) -> tuple[float, float, float, float]:
+def extent(xy_2N: Outlines) -> Box:
     """`bounds` of many points at once."""
-    x0, y0 = xy_2N.min(axis=1).tolist()
-    x1, y1 = xy_2N.max(axis=1).tolist()
+    x0, y0 = np.minimum.reduce(xy_2N, axis=1).tolist()
+    x1, y1 = np.maximum.reduce(xy_2N, axis=1).tolist()
     return x0, y0, x1, y1
+
+
+def extents(xy_2N: Outlines, starts: Sequence[int]) -> tuple[Outlines, Outlines]:
+    """The boxes of successive stretches of points: (2, K) smallest and (2, K) largest x and y."""
+    return np.minimum.reduceat(xy_2N, starts, axis=1), np.maximum.reduceat(xy_2N, starts, axis=1)
 
 
 def arc(cx: float, cy: float, rx: float, ry: float, start: float, end: float) -> Ring:
@@ -94,6 +128,17 @@ def _unit_arc(start: float, end: float) -> Ring:
     n = max(2, math.ceil(abs(end - start) / _ARC_STEP))
     angles = [math.radians(start + (end - start) * i / n) for i in range(n + 1)]
     return tuple((math.cos(t), math.sin(t)) for t in angles)
+
+
+def arcs(centres: Sequence[Point], radii: Sequence[float], spans: Sequence[Point]) -> Outlines:
+    """`arc` of R circles, of as many degrees each: (2, R, P).
+
+    Args:
+        spans: first and last angle of each.
+    """
+    unit_RP2 = np.array([_unit_arc(*span) for span in spans])
+    middle_R2, radius_R = np.array(centres), np.array(radii)
+    return (middle_R2[:, None] + radius_R[:, None, None] * unit_RP2).transpose(2, 0, 1)
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float) -> Ring:
@@ -126,6 +171,32 @@ def smooth(points: Sequence[Point], *, closed: bool) -> Ring:
             for a, b, c, d in _CURVE_WEIGHTS:
                 curve.append((a * x0 + b * x1 + c * x2 + d * x3, a * y0 + b * y1 + c * y2 + d * y3))
     return tuple(curve) if closed else (*curve, points[-1])
+
+
+def smoothed(xy_2RP: Outlines, *, closed: bool) -> Outlines:
+    """`smooth` of R curves through P points each, without corners: (2, R, C)."""
+    first, last = xy_2RP[..., :1], xy_2RP[..., -1:]
+    padded = [last, xy_2RP, xy_2RP[..., :2]] if closed else [first, xy_2RP, last]
+    points = np.concatenate(padded, axis=2)[..., None]
+    spans = points.shape[2] - 3
+    a, b, c, d = np.array(_CURVE_WEIGHTS).T
+    curve = a * points[:, :, :spans]
+    curve += b * points[:, :, 1 : spans + 1]
+    curve += c * points[:, :, 2 : spans + 2]
+    curve += d * points[:, :, 3:]
+    joined = curve.reshape(*xy_2RP.shape[:2], -1)
+    return joined if closed else np.concatenate([joined, last], axis=2)
+
+
+def band(xy_2RP: Outlines, width: float) -> Outlines:
+    """The first outline of a bent `stroke` of one width along each of R lines of P points: (2, R, 2 P)."""
+    end = xy_2RP.shape[2] - 1
+    at = np.arange(end + 1)
+    dx, dy = xy_2RP[..., np.minimum(at + 1, end)] - xy_2RP[..., np.maximum(at - 1, 0)]
+    steps = zip(dx.ravel().tolist(), dy.ravel().tolist(), strict=True)
+    length = np.array([math.hypot(x, y) or 1.0 for x, y in steps]).reshape(dx.shape)
+    across = width / 2 * (np.array([-dy, dx]) / length)
+    return np.concatenate([xy_2RP + across, (xy_2RP - across)[..., ::-1]], axis=2)
 
 
 def _catmull_rom(t: float) -> tuple[float, float, float, float]:

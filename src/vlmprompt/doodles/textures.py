@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
-from vlmprompt.doodles.backgrounds import PATTERNS, Brush, brush_of
+from vlmprompt.doodles.backgrounds import PATTERNS, Brush, Pattern, mixture
 from vlmprompt.doodles.colours import COLOURS, distance, varied
 from vlmprompt.doodles.draws import Draws
-from vlmprompt.doodles.geometry import arc, ellipse, rectangle, star, stroke, turn
-from vlmprompt.doodles.ink import CANVAS, SIZE, pixels
-from vlmprompt.doodles.render import Rendered
+from vlmprompt.doodles.geometry import arcs, band, ellipse, rectangle, star, turn
+from vlmprompt.doodles.ink import CANVAS, SIZE
+from vlmprompt.doodles.render import Rendered, image_of
 
 _APART = 150  # of 765: least difference of the two colours
 _MIDDLE = (CANVAS / 2, CANVAS / 2)
@@ -24,10 +22,9 @@ def render_texture(name: str, draws: Draws) -> Rendered:
     first = varied(COLOURS[draws.choice(tuple(COLOURS))], draws, 14)
     rest = [colour for colour in COLOURS.values() if distance(colour, first) >= _APART]
     second = varied(draws.choice(rest), draws, 14)
-    canvas = Image.new("RGB", (CANVAS, CANVAS), first)
-    TEXTURES[name](draws, brush_of(canvas, second))
+    picture = mixture(TEXTURES[name], draws, first, second)
     empty = np.zeros((SIZE, SIZE), dtype=np.bool_)
-    return Rendered(Image.fromarray(pixels(canvas)), empty, (0, 0, 0, 0), {}, ())
+    return Rendered(image_of(picture), empty)
 
 
 def bricks(draws: Draws, brush: Brush) -> None:
@@ -56,19 +53,19 @@ def scales(draws: Draws, brush: Brush) -> None:
     """Overlapping half rings in rows."""
     r = draws.uniform(20, 40)
     width = r * draws.uniform(0.2, 0.4)
-    for row in range(-1, int(CANVAS / r) + 3):
-        for i in range(-1, int(CANVAS / (2 * r)) + 2):
-            x = (2 * i + row % 2) * r
-            brush(stroke(arc(x, row * r, r - width / 2, r - width / 2, 0, 180), width, width, bent=True)[0])
+    rows, columns = range(-1, int(CANVAS / r) + 3), range(-1, int(CANVAS / (2 * r)) + 2)
+    centres = [((2 * i + row % 2) * r, row * r) for row in rows for i in columns]
+    n = len(centres)
+    brush(band(arcs(centres, [r - width / 2] * n, [(0, 180)] * n), width))
 
 
 def rings(draws: Draws, brush: Brush) -> None:
     """Circles around one point."""
     x, y = draws.uniform(0, CANVAS), draws.uniform(0, CANVAS)
     step, share = draws.uniform(20, 48), draws.uniform(0.35, 0.6)
-    for i in range(1, int(1.5 * CANVAS / step) + 1):
-        circle = arc(x, y, i * step, i * step, 0, 360)
-        brush(stroke(circle, step * share, step * share, bent=True)[0])
+    n = int(1.5 * CANVAS / step)
+    circles = arcs([(x, y)] * n, [i * step for i in range(1, n + 1)], [(0, 360)] * n)
+    brush(band(circles, step * share))
 
 
 def spiral(draws: Draws, brush: Brush) -> None:
@@ -76,11 +73,11 @@ def spiral(draws: Draws, brush: Brush) -> None:
     x, y = (draws.uniform(0.3, 0.7) * CANVAS for _ in range(2))
     step, start = draws.uniform(26, 50), draws.uniform(0, 360)
     turns = int(1.1 * CANVAS / step) + 1
+    steps = []
     for k in range(24 * turns):
         (r0, a0), (r1, a1) = ((step * i / 24, math.radians(start + 15 * i)) for i in (k, k + 1.1))
-        p, q = (x + r0 * math.cos(a0), y + r0 * math.sin(a0)), (x + r1 * math.cos(a1), y + r1 * math.sin(a1))
-        for ring in stroke((p, q), step * 0.45, step * 0.45, bent=False)[:1]:
-            brush(ring)
+        steps.append(((x + r0 * math.cos(a0), y + r0 * math.sin(a0)), (x + r1 * math.cos(a1), y + r1 * math.sin(a1))))
+    brush(band(np.array(steps).transpose(2, 0, 1), step * 0.45))
 
 
 def lattice(draws: Draws, brush: Brush) -> None:
@@ -125,14 +122,17 @@ def maze(draws: Draws, brush: Brush) -> None:
     """Tiles of two quarter rings each, laid in either direction (Truchet)."""
     step = draws.uniform(32, 60)
     width = step * draws.uniform(0.2, 0.4)
+    centres, spans = [], []
     for i in range(int(CANVAS / step) + 1):
         for j in range(int(CANVAS / step) + 1):
             x, y = i * step, j * step
-            corners = ((x, y, 0), (x + step, y + step, 180))
             if draws.chance(0.5):
-                corners = ((x + step, y, 90), (x, y + step, 270))
-            for cx, cy, a in corners:
-                brush(stroke(arc(cx, cy, step / 2, step / 2, a, a + 90), width, width, bent=True)[0])
+                centres += [(x + step, y), (x, y + step)]
+                spans += [(90, 180), (270, 360)]
+            else:
+                centres += [(x, y), (x + step, y + step)]
+                spans += [(0, 90), (180, 270)]
+    brush(band(arcs(centres, [step / 2] * len(centres), spans), width))
 
 
 def static(draws: Draws, brush: Brush) -> None:
@@ -156,7 +156,7 @@ def ovals(draws: Draws, brush: Brush) -> None:
             brush(turn(lean + 90 * ((i + j) % 2)).about(at).ring(ellipse(*at, long, short)))
 
 
-TEXTURES: dict[str, Callable[[Draws, Brush], None]] = {
+TEXTURES: dict[str, Pattern] = {
     **{name: PATTERNS[name] for name in ("stripes", "checks", "dots", "waves", "rays")},
     **{
         pattern.__name__: pattern
