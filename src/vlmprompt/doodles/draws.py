@@ -20,17 +20,12 @@ class Draws:
     """
 
     def __init__(self, *key: str | int) -> None:
-        self._begin(json.dumps(key))
-
-    def _begin(self, key: str) -> None:
-        self._digest = hashlib.sha256(key.encode()).digest()
+        self._digest = hashlib.sha256(json.dumps(key).encode()).digest()
         self._random = random.Random(int.from_bytes(self._digest, "big")).random
 
     def fork(self, purpose: str) -> Draws:
         """A stream of its own, so that drawing more for one purpose leaves the others as they were."""
-        forked = Draws.__new__(Draws)
-        forked._begin(f'["{self._digest.hex()}", {json.dumps(purpose)}]')  # the JSON of the two, sooner
-        return forked
+        return Draws(self._digest.hex(), purpose)
 
     def uniform(self, low: float, high: float) -> float:
         """A number in [low, high)."""
