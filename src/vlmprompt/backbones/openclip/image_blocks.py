@@ -12,11 +12,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmprompt.backbones.openclip.blocks import ResidualBlock
-from vlmprompt.backbones.unrecorded import LinearMap, in_slices
+from vlmprompt.backbones.unrecorded import LinearMap, fits, in_slices
+
+# How many times fewer than numbers of a token its readers are, heads counted, where keys and values are not made.
+FEW = 4
 
 
 class ImageResidualBlock(ResidualBlock):
     """A block with what only towers of images ask for."""
+
+    def head_of_few(self, x_BTc: Tensor, n: int) -> Tensor:
+        """`head` without keys and values: a query through the weight of the keys is a query of the tokens themselves.
+
+        With query q and token t of a head, q (W t + b) = (W^T q) t + q b, and the last term, the same for all tokens,
+        is none to a softmax. What is attended to is so a mean of tokens, of which the value is taken behind the mean.
+        """
+        attn, width = self._block.attn, x_BTc.shape[-1]
+        of_k_Hhc, of_v_Hhc = attn.in_proj_weight[width:].view(2, attn.num_heads, -1, width)
+        normed_BTc = self.norm(x_BTc)
+        q_BnHh = self._project(normed_BTc[:, :n], slice(0, 1)).squeeze(2)
+        asked_BHnc = torch.einsum("bnhi,hic->bhnc", q_BnHh, of_k_Hhc * of_k_Hhc.shape[1] ** -0.5)
+        attention_BUT = (asked_BHnc.flatten(1, 2) @ normed_BTc.mT).softmax(dim=-1)
+        read_BHnc = (attention_BUT @ normed_BTc).view(asked_BHnc.shape)
+        heads_BHnh = torch.einsum("bhnc,hic->bhni", read_BHnc, of_v_Hhc)
+        if attn.in_proj_bias is not None:
+            heads_BHnh = heads_BHnh + attn.in_proj_bias[2 * width :].view(attn.num_heads, 1, -1)
+        return self.finish(x_BTc[:, :n], heads_BHnh)
 
     def beside(self, x_BTc: Tensor, prompts_Lc: Tensor) -> Tensor:
         """The block of tokens that attend to prompts as well, which all images share and nobody reads: (B,T,c).
@@ -39,6 +60,8 @@ class FrozenBlock(ImageResidualBlock):
 
     def head(self, x_BTc: Tensor, n: int) -> Tensor:
         """See `ResidualBlock.head`."""
+        if fits(x_BTc) and FEW * n * self._block.attn.num_heads <= x_BTc.shape[-1]:
+            return self._sliced(x_BTc, lambda block, part: block.head_of_few(part, n))
         return self._sliced(x_BTc, lambda block, part: block.head(part, n))
 
     def beside(self, x_BTc: Tensor, prompts_Lc: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
+from vlmprompt.backbones.unrecorded import plainly
 from vlmprompt.backbones.vision.attended import FirstAttention, weighted_attention
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
@@ -119,7 +120,7 @@ class TokenEngine(ImageEngine[TokenTower]):
     def _attended(self, last: _Last, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
         """Gradient-weighted attention of the last block."""
         tower, attention = self.tower, FirstAttention()
-        with torch.enable_grad(), self._autocast(), attention:
+        with torch.enable_grad(), self._autocast(), attention, plainly():
             features = self._finish(last, needs)
         matrix_BHQT = attention.matrix_BHQT
         if matrix_BHQT is None:
