@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmprompt.backbones.openclip.blocks import ResidualBlock
+from vlmprompt.backbones.recorded import recorded_linear, records
 from vlmprompt.backbones.unrecorded import LinearMap, fits, in_slices
 
 # How many times fewer than numbers of a token its readers are, heads counted, where keys and values are not made.
@@ -91,7 +92,7 @@ class FrozenBlock(ImageResidualBlock):
         def run(linear: LinearMap, part: Tensor) -> Tensor:
             return part_of(ImageResidualBlock(self._block, linear), part)
 
-        return in_slices(x_BTc, row_bytes, run)
+        return run(recorded_linear, x_BTc) if records(x_BTc) else in_slices(x_BTc, row_bytes, run)
 
 
 def frozen_blocks(blocks: Iterable[nn.Module]) -> list[FrozenBlock]:
