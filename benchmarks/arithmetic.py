@@ -66,15 +66,17 @@ def needed_text(tower: Tower, prompts: int, prefix: int, suffixes: Sequence[int]
 
 
 def needed_image(tower: Tower, images: int, patches: int, prompts: int, patch_values: int) -> float:
-    """What is strictly needed where only the class token is read and only the prompts get gradients.
+    """What is strictly needed where only the class token is read and prompts alone, anew in every layer, get gradients.
 
-    Class and patch tokens are constants at the first layer's input; in the last layer all tokens need keys
-    and values, but only the class token the rest.
+    Class and patch tokens are constants at the first layer's input. Prompts need keys and values, once for all images,
+    and nobody reads what becomes of them. In the last layer only the class token is projected: its query, through the
+    weight of the keys, and its mean of tokens, through that of the values.
     """
-    tokens, inner = 1 + patches + prompts, tower.layers - 1
-    spared_backward = (1 + patches) * QKV
-    linear = 2 * tokens * inner * BLOCK - spared_backward + 2 * (tokens * KEYS_VALUES + BLOCK - KEYS_VALUES)
-    pairs = inner * tokens**2 + tokens
+    tokens, inner = 1 + patches, tower.layers - 1
+    shared = 2 * prompts * inner * KEYS_VALUES
+    linear = 2 * tokens * inner * BLOCK - tokens * QKV + 2 * BLOCK
+    pairs = (inner * tokens + 1) * (tokens + prompts)
     patch_embedding = 2 * patches * patch_values * tower.width
     projection = 4 * tower.width * tower.joint
-    return images * (linear * tower.width**2 + PAIR * tower.width * pairs + patch_embedding + projection)
+    each = linear * tower.width**2 + PAIR * tower.width * pairs + patch_embedding + projection
+    return shared * tower.width**2 + images * each

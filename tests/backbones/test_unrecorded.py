@@ -143,7 +143,7 @@ def test_linear_maps_of_another_kind_are_called(kind, part, packed) -> None:
             close(kind(block).run(x), kind(shifted).run(x), 1e-6)
 
 
-@pytest.mark.parametrize("case", ["gradients", "float64", "autocast", "small", "absent", "asked", "within"])
+@pytest.mark.parametrize("case", ["float64", "autocast", "small", "absent", "asked", "within"])
 def test_elsewhere_a_block_runs_plainly(case, packed, monkeypatch) -> None:
     """To the bit."""
     dtype = torch.float64 if case == "float64" else torch.float32
@@ -155,7 +155,7 @@ def test_elsewhere_a_block_runs_plainly(case, packed, monkeypatch) -> None:
     if case == "asked":
         monkeypatch.setenv(unrecorded.VARIABLE, "plain")
     reduced = autocast(x.device, "bf16" if case == "autocast" else "fp32")
-    with torch.set_grad_enabled(case == "gradients"), reduced():
+    with torch.no_grad(), reduced():
         plain = ResidualBlock(block).run(x)
         if case == "within":
             with plainly():
@@ -167,14 +167,6 @@ def test_elsewhere_a_block_runs_plainly(case, packed, monkeypatch) -> None:
         with torch.no_grad():
             FrozenBlock(block).run(x)
         assert packed
-
-
-def test_gradients_are_those_of_the_plain_block(packed) -> None:
-    x = tokens().requires_grad_()
-    found, plain = (
-        torch.autograd.grad(kind(module()).run(x).square().sum(), x) for kind in (FrozenBlock, ResidualBlock)
-    )
-    assert torch.equal(found[0], plain[0]) and not packed
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.torch.jit:FutureWarning")

@@ -6,7 +6,8 @@ there. torch's own linear map writes the bias into the output before the product
 once more: oneDNN's does both while the product is in registers. And a library for products copies a weight into its
 own order at every call: oneDNN takes one that was copied once for all slices.
 
-`VLMPROMPT_IMAGE_TOWER=plain`, or `plainly` here, has everything run plainly; values agree to some 1e-6.
+`VLMPROMPT_IMAGE_TOWER=plain`, or `plainly` here, has everything run plainly; values agree to some 1e-6. The same holds
+for what `recorded` does where gradients are recorded.
 """
 
 from __future__ import annotations
@@ -58,7 +59,11 @@ class LinearMap(Protocol):
 
 def plain_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation | None = None) -> Tensor:
     """The `LinearMap` of every device, dtype and gradient."""
-    y = F.linear(x, weight, bias)
+    return activated(F.linear(x, weight, bias), activation)
+
+
+def activated(y: Tensor, activation: Activation | None) -> Tensor:
+    """What an activation makes of a linear map."""
     return y if activation is None else _PLAIN[activation](y)
 
 
@@ -108,17 +113,26 @@ def in_slices(x: Tensor, row_bytes: int, run: Callable[[LinearMap, Tensor], Tens
 
 
 def gains(x: Tensor) -> bool:
-    """Whether a block's input is of the kind that this module is about; one of a traced graph (an export) is not."""
+    """Whether a block's input is of the kind that this module is about."""
+    return not torch.is_grad_enabled() and fits(x)
+
+
+def fits(x: Tensor) -> bool:
+    """Whether a block's input is one for a processor's fast ways; one of a traced graph (an export) is not."""
     return (
-        not torch.is_grad_enabled()
-        and x.device.type == "cpu"
+        x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.is_autocast_enabled("cpu")
-        and x.numel() >= LEAST
+        and is_large(x)
         and is_fast()
     )
+
+
+def is_large(x: Tensor) -> bool:
+    """Whether oneDNN's product takes no longer than torch's own."""
+    return x.numel() >= LEAST
 
 
 def is_fast() -> bool:
@@ -131,14 +145,14 @@ def is_fast() -> bool:
     if asked not in ("auto", "plain"):
         raise UsageError(
             f"the variable {VARIABLE} is {asked!r}, which is neither auto nor plain",
-            hint="leave it out; plain has image towers run as while gradients are recorded",
+            hint="leave it out; plain has image towers run by torch's own linear maps",
         )
     return asked == "auto" and not _plainly.get() and _has_onednn()
 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Within, all blocks run as while gradients are recorded."""
+    """Within, all blocks run by torch's own linear maps and attention."""
     token = _plainly.set(True)
     try:
         yield

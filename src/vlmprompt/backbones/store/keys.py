@@ -94,7 +94,7 @@ def _device(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return device.type
-    maps = "packed" if is_fast() else "plain"
+    maps = "packed, few without keys" if is_fast() else "plain"
     return f"cpu, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {maps}"
 
 

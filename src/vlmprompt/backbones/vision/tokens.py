@@ -5,9 +5,9 @@ gathers the patches: "value_block" is the last block with its attention matrix r
 LoCoOp's and GL-MCM's code), "value_only" its value path alone, without residual and MLP (MaskCLIP), "tokens" its
 ordinary outputs. Where the pool reads the patches, all start from the last block's ordinary outputs, and what the
 pool makes of one patch alone is the tower's to say. "value_attention" starts from a second path through all blocks,
-see `_along_values`. The pooled feature is the same in all cases. Where only special tokens are read, the last block
-computes keys and values of all tokens and the rest for these alone. Outputs of prompts are what `local` makes of them
-as "tokens".
+see `_along_values`. The pooled feature is the same in all cases. Where only special tokens are read, the last block is
+asked for these alone, and where prompts leave behind a block or others take their place, it is asked for all tokens but
+them. Outputs of prompts are what `local` makes of them as "tokens".
 
 Shapes: B images, N patches, S special tokens, L prompt tokens, T = S+N+L tokens, c width (d_v), d joint width.
 """
@@ -25,9 +25,11 @@ from torch import Tensor
 from vlmprompt.backbones.adapting import adaptable, adapted
 from vlmprompt.backbones.precision import Autocast
 from vlmprompt.backbones.types import ImageFeatures, ImageNeeds, LocalKind, VisualPrompts
+from vlmprompt.backbones.unrecorded import plainly
 from vlmprompt.backbones.vision.attended import FirstAttention, weighted_attention
 from vlmprompt.backbones.vision.engine import ImageEngine
 from vlmprompt.backbones.vision.grad_cam import weighted_channels, weighted_map
+from vlmprompt.backbones.vision.prompted import append, beside, left, unread
 from vlmprompt.backbones.vision.tower import (
     ImageBlock,
     TokenTower,
@@ -118,7 +120,7 @@ class TokenEngine(ImageEngine[TokenTower]):
     def _attended(self, last: _Last, needs: ImageNeeds, target: Callable[[ImageFeatures], Tensor]) -> Tensor:
         """Gradient-weighted attention of the last block."""
         tower, attention = self.tower, FirstAttention()
-        with torch.enable_grad(), self._autocast(), attention:
+        with torch.enable_grad(), self._autocast(), attention, plainly():
             features = self._finish(last, needs)
         matrix_BHQT = attention.matrix_BHQT
         if matrix_BHQT is None:
@@ -151,9 +153,17 @@ class TokenEngine(ImageEngine[TokenTower]):
         """All blocks but the last."""
         blocks = adapted(self.tower.blocks, prompts.deltas)
         path_BNc = None
-        x_BTc, n_prompts = self._enter(images, prompts)
+        embedded_BTc = self.tower.embed(images)
+        x_BTc, n_own = self.tower.enter(embedded_BTc), embedded_BTc.shape[1]
         for i, block in enumerate(blocks):
-            x_BTc, n_prompts = _place(x_BTc, n_prompts, i, prompts)
+            prompts_Lc = self._entering(prompts, i, embedded_BTc.dtype)
+            if prompts_Lc is not None or left(prompts, i):
+                x_BTc = x_BTc[:, :n_own]
+            if prompts_Lc is not None and unread(prompts, i, self.layers, needs):
+                x_BTc = beside(block, x_BTc, prompts_Lc)
+                continue
+            if prompts_Lc is not None:
+                x_BTc = append(x_BTc, prompts_Lc)
             if needs.local == "value_attention":
                 path_BNc = self._along_values(cast("ValueAttentionBlock", block), x_BTc, path_BNc)
             if i < self.layers - 1:
@@ -187,12 +197,11 @@ class TokenEngine(ImageEngine[TokenTower]):
             local_BNC = self._project(local_BNC)
         return ImageFeatures(self._project(pooled_BC), local_BNC, prompts_BLC=prompts_BLC)
 
-    def _enter(self, images: Tensor, prompts: VisualPrompts) -> tuple[Tensor, int]:
-        """The first block's input with the prompts of layer 0, unless those enter behind it: (B,T,c) and L."""
-        x_BTc = self.tower.embed(images)
-        if 0 not in prompts or prompts.after_ln_pre:
-            return self.tower.enter(x_BTc), 0
-        return self.tower.enter(_append(x_BTc, prompts[0])), len(prompts[0])
+    def _entering(self, prompts: VisualPrompts, layer: int, dtype: torch.dtype) -> Tensor | None:
+        """The prompts that enter at a layer (L,c), those of layer 0 through what all tokens enter by."""
+        if layer != 0 or 0 not in prompts or prompts.after_ln_pre:
+            return prompts.get(layer)
+        return self.tower.enter(prompts[0][None].to(dtype))[0]
 
     @property
     def _n_own(self) -> int:
@@ -237,18 +246,3 @@ class TokenEngine(ImageEngine[TokenTower]):
         shapes = {tuple(prompts[i].shape) for i in layers}
         if len(shapes) != 1 or next(iter(shapes))[-1] != self.width:
             raise InputError(f"visual prompts must all have one shape (L, {self.width}), not {sorted(shapes)}")
-
-
-def _append(x_BTc: Tensor, prompt_Lc: Tensor) -> Tensor:
-    return torch.cat([x_BTc, prompt_Lc.to(x_BTc.dtype).expand(len(x_BTc), -1, -1)], dim=1)
-
-
-def _place(x_BTc: Tensor, n_prompts: int, layer: int, prompts: VisualPrompts) -> tuple[Tensor, int]:
-    """Bring the prompt tokens of a layer into its input; returns the tokens and how many prompts they hold."""
-    entered_before = layer == 0 and n_prompts > 0
-    if layer in prompts and not entered_before:
-        kept_BTc = x_BTc[:, : x_BTc.shape[1] - n_prompts]
-        return _append(kept_BTc, prompts[layer]), len(prompts[layer])
-    if n_prompts and prompts.drop_after and layer > max(prompts):
-        return x_BTc[:, :-n_prompts], 0
-    return x_BTc, n_prompts

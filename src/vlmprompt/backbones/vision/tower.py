@@ -162,6 +162,13 @@ class ValueAttentionBlock(ImageBlock, Protocol):
         """The same with softmax(v v^T / sqrt(h)) as its matrix, v the values of each head: (B,T,c)."""
 
 
+class PromptedBlock(ImageBlock, Protocol):
+    """A block that can also attend to prompts of which nobody reads what they become."""
+
+    def beside(self, x_BTc: Tensor, prompts_Lc: Tensor) -> Tensor:
+        """The outputs of tokens that attend to each other and to prompts (L,c), which all images share: (B,T,c)."""
+
+
 class ImageTower(Protocol):
     """What every frozen image tower says of itself.
 
