@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -115,3 +117,8 @@ def test_names_do_not_steer_the_terminal_and_long_ones_are_cut(reporter: Reporte
 @pytest.mark.parametrize("reporter", [TerminalReporter(), MarkdownReporter(), CsvReporter(), JsonReporter()])
 def test_no_rows(reporter: Reporter) -> None:
     assert reporter.render([])
+
+
+def test_tables_for_people_need_no_pandas() -> None:
+    code = "import sys, vlmprompt.results.reporters; assert 'pandas' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Protocol
 
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
@@ -58,6 +57,8 @@ class CsvReporter:
 
     def render(self, rows: Sequence[ResultRow], *, width: int | None = None) -> str:
         """See `Reporter.render`; the width does not matter."""
+        import pandas as pd  # a quarter of a second, which tables for people need not wait for
+
         columns = [name for name in ResultRow.model_fields if name not in PRIVATE]
         records = [row.public() | {"setup": json.dumps(row.setup, ensure_ascii=False)} for row in rows]
         frame = pd.DataFrame(records, columns=columns)
