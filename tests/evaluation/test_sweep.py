@@ -17,7 +17,7 @@ import pytest
 
 from tests.evaluation import sweep_tiny
 from tests.evaluation.material import accuracies
-from tests.evaluation.sweep_tiny import resolver, run_sweep
+from tests.evaluation.sweep_tiny import SETS, resolver, run_sweep
 from tests.processes import Process, Stepwise
 from tests.training.material import Exploding, Hooked, Noisy, registered, runtime
 from vlmprompt.backbones.backbone import Backbone
@@ -26,6 +26,7 @@ from vlmprompt.errors import Interrupted, UsageError
 from vlmprompt.evaluation.failures import incomplete
 from vlmprompt.evaluation.grid import Grid
 from vlmprompt.evaluation.sweep import sweep
+from vlmprompt.evaluation.sweep_work import SweepWork
 from vlmprompt.plugins import host
 from vlmprompt.registry import Source
 from vlmprompt.results.reporters import TerminalReporter
@@ -301,3 +302,22 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
     assert code == (130 if with_signal == signal.SIGINT else -signal.SIGKILL)
     run_whole(photos, out)
     assert contents(out) == contents(swept.out)
+
+
+def test_results_are_read_once_the_folder_may_be_worked_in(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, held = tmp_path / "sweep", []
+
+    @contextmanager
+    def waiting(*_: object, **__: object) -> Iterator[None]:
+        held.append(True)
+        yield
+
+    monkeypatch.setattr("vlmprompt.evaluation.sweep.shared", waiting)
+    monkeypatch.setattr(
+        "vlmprompt.evaluation.sweep.SweepWork", lambda *a, **k: SweepWork(*a, **k) if held else pytest.fail("too early")
+    )
+    with registered("noisy", Noisy):
+        grid = Grid(methods=["noisy"], datasets=[f"folder:{photos}"], shots=[1], seeds=[1])
+        assert sweep(grid, resolver(*SETS), ["accuracy"], runtime(tmp_path / "unused"), out=out, force=True)

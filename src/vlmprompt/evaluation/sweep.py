@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from vlmprompt.claims.work import shared
 from vlmprompt.config.models import Runtime
@@ -114,7 +114,6 @@ class Sweep:
     Attributes:
         plan: what its runs have in common, for an executor.
         groups: the runs that are to be done here.
-        work: of these.
         together: runs of a group are measured beside one another.
         force: they are alone in the folder.
 
@@ -144,12 +143,24 @@ class Sweep:
         if not self.groups:
             resources.progress.message(f"{sharing.shard} of the grid holds no run: there are more parts than runs")
         beside = [name for name in REFERENCES if name not in grid.methods] if reference else []
-        how: dict[str, Any] = {"worker": sharing.worker, "measured_on": measured_on}
-        self.plan = Plan(Path.cwd(), out, resources.runtime, suites, beside, **how)
-        self.work = SweepWork(suites, beside, resources, out, force=sharing.force, **how)
+        self.plan = Plan(Path.cwd(), out, resources.runtime, suites, beside, sharing.worker, measured_on)
         self.together = needs_siblings(loaded)
         self.force = sharing.force
-        self._methods = grid.methods
+        self._resources, self._methods = resources, grid.methods
+
+    @cached_property
+    def work(self) -> SweepWork:
+        """Of its runs. Asked for once the folder may be worked in: what others measure until then is there before."""
+        plan = self.plan
+        return SweepWork(
+            plan.suites,
+            plan.references,
+            self._resources,
+            plan.out,
+            force=self.force,
+            worker=plan.worker,
+            measured_on=plan.measured_on,
+        )
 
     def rows(self) -> list[ResultRow]:
         """Those of what was done, each number once, in the order of the grid, references last."""
