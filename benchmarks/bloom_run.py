@@ -6,15 +6,9 @@ on waiting for batches, in processor time too.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 from statistics import median
 
-from benchmarks.frame import Mark, Row, children_clock
+from benchmarks.frame import Mark, Row, in_empty_folder
 
 MOST_SHARE = 0.05
 STEPS = 200
@@ -54,13 +48,6 @@ def measure(repeats: int = 2) -> list[Row]:
 
 def _run() -> tuple[float, float, float]:
     """Processor and wall seconds of a run, and the loader's share."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"VLMPROMPT_CACHE_DIR": str(Path(folder) / "cache")}
-        steps = [part for name in ("epochs", "max_steps") for part in ("--set", f"{name}={STEPS}")]
-        command = [sys.executable, "-c", SCRIPT, "train", "--method", "bloom", "--data", "doodles", *steps]
-        cpu, start = children_clock(), time.perf_counter()
-        done = subprocess.run(
-            command, cwd=folder, env=env, capture_output=True, text=True, encoding="utf-8", check=True
-        )
-        cpu_s, wall_s = children_clock() - cpu, time.perf_counter() - start
-    return cpu_s, wall_s, float(done.stderr.split()[-1])
+    steps = [part for name in ("epochs", "max_steps") for part in ("--set", f"{name}={STEPS}")]
+    wall_s, cpu_s, told = in_empty_folder(["-c", SCRIPT, "train", "--method", "bloom", "--data", "doodles", *steps])
+    return cpu_s, wall_s, float(told.split()[-1])

@@ -8,15 +8,11 @@ nothing else to do.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.frame import Row, children_clock
+from benchmarks.frame import Row, in_empty_folder
 
 HERE = Path(__file__).parent
 SEEDS_VARIABLE = "BENCH_SEEDS"
@@ -42,16 +38,6 @@ def measure(repeats: int = 1) -> list[Row]:
 
 
 def _figures(command: Sequence[str], repeats: int) -> Mapping[str, float]:
-    wall_s, cpu_s = zip(*(_run(command) for _ in range(repeats)), strict=True)
+    env = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
+    wall_s, cpu_s, _ = zip(*(in_empty_folder(["-m", "vlmprompt", *command], env) for _ in range(repeats)), strict=True)
     return {"wall s": median(wall_s), "CPU s": median(cpu_s)}
-
-
-def _run(command: Sequence[str]) -> tuple[float, float]:
-    """Wall and processor seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-        env |= {"VLMPROMPT_CACHE_DIR": str(Path(folder) / "cache")}
-        cpu, start = children_clock(), time.perf_counter()
-        whole = [sys.executable, "-m", "vlmprompt", *command]
-        subprocess.run(whole, cwd=folder, env=env, capture_output=True, check=True)
-        return time.perf_counter() - start, children_clock() - cpu

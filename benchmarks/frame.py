@@ -6,9 +6,13 @@ import gc
 import os
 import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -82,6 +86,23 @@ def timed(run: Callable[[], object], clock: Callable[[], float] = CLOCK) -> floa
     start = clock()
     run()
     return clock() - start
+
+
+def in_empty_folder(command: Sequence[str], env: Mapping[str, str] = os.environ) -> tuple[float, float, str]:
+    """Wall and processor seconds of a Python command in an empty folder with empty caches, and its standard error."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = {**env, "VLMPROMPT_CACHE_DIR": str(Path(folder) / "cache")}
+        cpu, start = children_clock(), time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=own,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+        )
+        return time.perf_counter() - start, children_clock() - cpu, done.stderr
 
 
 def children_clock() -> float:
