@@ -58,7 +58,7 @@ def _sweep(out: Path, store: str) -> float:
     grid += [part for seed in SEEDS for part in ("--seed", str(seed))]
     grid += ["--views", "1", "--max-steps", str(STEPS), "--no-reference"]
     where = ["--out", str(out), "--feature-cache", store, "--workers", "0", "--device", "cpu"]
-    return cpu_of([sys.executable, "-m", "vlmprompt", "sweep", *grid, *where, "--jobs", "1"])
+    return cpu_of([sys.executable, "-m", "vlmprompt", "sweep", *grid, *where])
 
 
 def _numbers(out: Path) -> Numbers:
