@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -24,6 +25,9 @@ def run() -> int:
         # `python -m` ends by SIGINT, in place of this code, if Ctrl-C ever came in code that was run as a text; a
         # library may do so, and running another one is what makes Python forget it.
         exec("")
+        # At its end Python looks for garbage among all that torch has made, a third of a second long. Nothing is left to
+        # be found: what must be written at the end has been.
+        gc.freeze()
         if "--json" in sys.argv:  # what exit handlers and C libraries still bring out does not follow the document
             with suppress(OSError):
                 os.dup2(2, 1)

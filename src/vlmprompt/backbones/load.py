@@ -14,10 +14,12 @@ from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.precision import Precision
 from vlmprompt.backbones.text.budget import asked_bytes
 from vlmprompt.backbones.unrecorded import is_fast
+from vlmprompt.collector import paused
 from vlmprompt.errors import CapabilityError, UsageError
 from vlmprompt.plugins import host
 
 
+@paused()
 def load_backbone(
     spec: str,
     *,

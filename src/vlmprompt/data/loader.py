@@ -6,6 +6,7 @@ Shapes: B images, V views of an image, 3 colours, H x W pixels.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -123,19 +124,28 @@ class ImageReader:
             new = {place.position: place for place in batch if place.position in missing}
             missing -= new.keys()
             first.append(list(new.values()))
-        decoded = self._decoder.read([places for places in first if places])
+        reading = self._keeping(kept, [places for places in first if places])
+        # A step on a CPU takes all cores, and its threads wait for each other: one that shares its core with a worker
+        # holds up the others too, which costs several times what the worker does. So reading comes first there.
+        if self._device.type == "cpu":
+            deque(reading, maxlen=0)
         for batch, new_places in zip(batches, first, strict=True):
             if new_places:
-                images_B3HW, _, index_B = next(decoded)
-                for index, pixels_3HW in zip(index_B.tolist(), images_B3HW, strict=True):
-                    kept.put(index, pixels_3HW.clone())  # its own memory: the batch's is shared with a worker
+                next(reading, None)
             indices = [place.position for place in batch]
             labels_B = torch.tensor([records[index].label for index in indices])
             images_B3HW = torch.stack([kept[index] for index in indices])
             ready = [images_B3HW, labels_B, torch.tensor(indices)]
             yield [tensor.pin_memory() for tensor in ready] if self._device.type == "cuda" else ready
-        if len(kept) == len(records):  # the workers have nothing left to do
-            del decoded
+        deque(reading, maxlen=0)  # nothing is left to read; it ends the workers
+
+    def _keeping(self, kept: Remembered, batches: Sequence[Sequence[Place]]) -> Iterator[None]:
+        """Read and keep, batch by batch; the workers end when they have nothing left to do."""
+        for images_B3HW, _, index_B in self._decoder.read(batches):
+            for index, pixels_3HW in zip(index_B.tolist(), images_B3HW, strict=True):
+                kept.put(index, pixels_3HW.clone())  # its own memory: the batch's is shared with a worker
+            yield
+        if len(kept) == len(self._records):
             self._decoder.close()
 
 
