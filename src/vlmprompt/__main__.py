@@ -25,8 +25,8 @@ def run() -> int:
         # `python -m` ends by SIGINT, in place of this code, if Ctrl-C ever came in code that was run as a text; a
         # library may do so, and running another one is what makes Python forget it.
         exec("")
-        # At its end Python looks for garbage among all that torch has made, a third of a second long. Nothing is left to
-        # be found: what must be written at the end has been.
+        # At its end Python looks for garbage among all that torch has made, for a third of a second. The process ends,
+        # and all of it goes anyway.
         gc.freeze()
         if "--json" in sys.argv:  # what exit handlers and C libraries still bring out does not follow the document
             with suppress(OSError):

@@ -95,6 +95,29 @@ def test_values_and_gradients(case: str, layers: int, ran: list[int]) -> None:
         assert (b != 0).any()
 
 
+@pytest.mark.parametrize("chunk", ["auto", 5])
+@pytest.mark.parametrize("prompts", [1, 3])
+@pytest.mark.parametrize("layers", [(1,), (2,), (1, 2)])
+def test_deep_prompts_of_all_classes(
+    chunk: Any, prompts: int, layers: tuple[int, ...], ran: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of the context tokens alone, or of the words behind them as well."""
+    monkeypatch.setattr(fused, "SHARE", 1.0)
+    for n_slots in (2, 5):
+
+        def make(n_slots: int = n_slots) -> tuple[Tensor, TextPrompts]:
+            all_PJD = drawn(prompts, 3 + n_slots * len(layers), 64)
+            ctx, *deep = all_PJD.split([3, *[n_slots] * len(layers)], dim=1)
+            return all_PJD, TextPrompts(ctx, deep=dict(zip(layers, deep, strict=True)), words="of a")
+
+        ours, plain = both(exact(), make, NAMES, chunk=chunk)
+        assert sum(ran) % len(NAMES) == 0 and ran
+        ran.clear()
+        for a, b in zip(ours, plain, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+        assert (plain[1].abs().amax(dim=-1) > 0).all()  # of every token
+
+
 def test_a_prefix_longer_than_a_window_asks(ran: list[int]) -> None:
     """One class of few tokens: the prefix of eleven has four windows of its own."""
     ours, plain = both(exact(heads=4), lambda: (ctx := drawn(2, 10, 64), TextPrompts(ctx)), ["cat"])
@@ -120,7 +143,8 @@ def test_every_chunk_runs_the_prefix(chunk: Any, ran: list[int], monkeypatch: py
 def test_where_the_tower_is_changed_it_runs_in_pieces(ran: list[int], tiny_backbone: Backbone) -> None:
     classes = tiny_backbone.text.class_tokens(NAMES)
     ctx, more = torch.zeros(1, 4, 64), torch.ones(2, 64)
-    tiny_backbone.text.encode(TextPrompts(ctx, deep={1: more[None]}), classes)
+    of_classes = more.expand(len(NAMES), 1, -1, -1)
+    tiny_backbone.text.encode(TextPrompts(ctx, deep={1: of_classes}), classes)
     tiny_backbone.text.encode(TextPrompts(ctx, inserted={1: more[None]}), classes)
     delta = LowRank(more, torch.ones(64, 2))
     tiny_backbone.text.encode(TextPrompts(ctx, deltas=TowerDeltas({0: {"q": delta}})), classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -195,6 +196,19 @@ def test_a_heavy_import_is_announced_once_before_it_begins(
     streams = capsys.readouterr()
     assert streams.out == ""
     assert streams.err.splitlines() == [f"loading {heavy}, which takes some seconds ..."] * lines
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_nobody_looks_for_garbage_in_a_heavy_import(heavy: str, quiet: bool, tmp_path: Path) -> None:
+    (tmp_path / f"{heavy}.py").write_text("import gc\nwas_on = gc.isenabled()\nkept = [[] for _ in range(10)]\n")
+    frozen = gc.get_freeze_count()
+    with loading.announced(quiet=quiet):
+        module = __import__(heavy)
+    try:
+        assert not module.was_on and gc.isenabled()
+        assert gc.get_freeze_count() > frozen  # nor afterwards in what it has made
+    finally:
+        gc.unfreeze()
 
 
 def test_what_is_there_already_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:

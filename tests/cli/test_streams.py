@@ -169,6 +169,18 @@ sys.exit(run())
     assert "by name" in done.stderr and "by number" in done.stderr
 
 
+def test_at_its_end_a_process_does_not_look_for_garbage() -> None:
+    code = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > len(gc.get_objects())))
+sys.argv[1:] = ["methods", "list"]
+from vlmprompt.__main__ import run
+sys.exit(run())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 def test_a_question_finds_the_end_of_input(install: Install, capfd: pytest.CaptureFixture[str]) -> None:
     def command(as_json: JsonFlag = False) -> None:
         input("go on? ")

@@ -71,6 +71,15 @@ def test_passes_give_what_a_loader_gives_and_decode_once(records: list[Record], 
     assert sorted(decoded) == sorted(f"{i}.png" for i in set(range(N)) - set(order))
 
 
+def test_all_that_is_kept_is_read_before_the_first_step(records: list[Record], decoded: list[str]) -> None:
+    """On a CPU, whose cores the step needs."""
+    for transform, count in ((PLAIN, 6), (RANDOM, 2)):
+        del decoded[:]
+        batches = ImageReader(records, transform, repeated=True).read(in_batches(range(6), None, (1, 0), 2))
+        next(batches)
+        assert decoded == [record.id for record in records[:count]]
+
+
 def test_another_reader_of_the_process_finds_them(records: list[Record], decoded: list[str]) -> None:
     whole = in_batches(range(N), None, None, 5)
     list(ImageReader(records, PLAIN, repeated=True).read(whole))
@@ -135,7 +144,8 @@ def test_workers_stay_from_pass_to_pass_while_there_is_something_to_decode(
         seen.append({child.pid for child in multiprocessing.active_children() if child not in others})
         assert same(iter(expected), chain([first], batches))
         assert decoded == []  # in this process
-    assert len(seen[0]) == 2 and seen[1:] == ([seen[0]] * 2 if transform.random else [set()] * 2)
+    # What is kept has been read before the first batch comes.
+    assert len(seen[0]) == (2 if transform.random else 0) and seen[1:] == [seen[0]] * 2
     reader.close()
     assert set(multiprocessing.active_children()) <= others
 

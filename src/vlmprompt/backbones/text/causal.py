@@ -121,10 +121,16 @@ class CausalTower:
         return run_layout(layout, partial(self._suffixes, placement), inputs, chunk)
 
     def _frozen(self, placement: Placement, layout: Layout) -> list[FrozenBlock] | None:
-        """The blocks as they run beside each other, where no layer is changed and nothing is cast on the way."""
-        changed = placement.deep or placement.inserted or placement.deltas
+        """The blocks as they run prefixes beside suffixes, where they can.
+
+        They run what is in the prefixes of all classes and keeps its place, without a cast: deep prompts of single
+        classes, inserted tokens and deltas are for the way in pieces.
+        """
         n_prefix = placement.assembly.n_prefix
-        if changed or torch.is_autocast_enabled(self.device.type) or not n_prefix or not is_cheap(layout, n_prefix):
+        in_suffixes = placement.deep and n_prefix == len(self.words.start)
+        if in_suffixes or placement.inserted or placement.deltas or torch.is_autocast_enabled(self.device.type):
+            return None
+        if not n_prefix or not is_cheap(layout, n_prefix):
             return None
         frozen = [block.frozen() for block in self.blocks]
         return None if None in frozen else [block for block in frozen if block is not None]
@@ -134,7 +140,8 @@ class CausalTower:
     ) -> Tensor:
         """The classes of one chunk, with the prefixes before them: (P, K of the chunk, d)."""
         placement = placement.holding(inputs)
-        x_PKD = run(blocks, part, self._prefix_input(placement), self._suffix_input(placement, part))
+        prefix_PMD, suffix_PTD = self._prefix_input(placement), self._suffix_input(placement, part)
+        x_PKD = run(blocks, part, prefix_PMD, suffix_PTD, placement.deep, len(self.words.start))
         return self.project(self.ln_final(x_PKD))
 
     def inserted(self, prompts: TextPrompts, classes: ClassTokens) -> Tensor:

@@ -8,7 +8,7 @@ D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,27 +45,43 @@ def is_cheap(layout: Layout, n_prefix: int) -> bool:
     return len(layout.chunks) == 1 or n_prefix <= SHARE * len(layout.chunks[0].ids_T)
 
 
-def run(blocks: Sequence[FrozenBlock], part: Chunk, prefix_PMD: Tensor, suffix_PTD: Tensor) -> Tensor:
+def run(
+    blocks: Sequence[FrozenBlock],
+    part: Chunk,
+    prefix_PMD: Tensor,
+    suffix_PTD: Tensor,
+    deep: Mapping[int, Tensor],
+    n_start: int,
+) -> Tensor:
     """What the last block gives at the last token of each class: (P,K,D).
 
     Args:
         suffix_PTD: (1,T,D) where all prompts share what stands behind them.
+        deep: layer, from 1 on -> (P,S,D), which replaces the prefix from its token `n_start` on.
     """
     n_prompts, n_prefix, _ = prefix_PMD.shape
     *before, last = blocks
-    if not before:
-        suffix_PTD = suffix_PTD.expand(n_prompts, -1, -1)
-    shares = n_prompts > 1 and len(suffix_PTD) == 1 and not suffix_PTD.requires_grad
+    shares = bool(before) and len(suffix_PTD) == 1 and not suffix_PTD.requires_grad
     tables = _tables(part, n_prompts, last.heads, n_prefix, shared=shares)
     x_ND = prefix_PMD.flatten(0, 1)
     if shares:
-        first, *before = before
-        x_ND = first(tables.first, x_ND, suffix_PTD[0])
+        x_ND = before[0](tables.first, x_ND, suffix_PTD[0])
     else:
         x_ND = torch.cat([x_ND, suffix_PTD.expand(n_prompts, -1, -1).flatten(0, 1)])
-    for block in before:
-        x_ND = block(tables.inner, x_ND)
+    for i in range(int(shares), len(before)):
+        x_ND = before[i](tables.inner, _replaced(x_ND, deep.get(i), n_prefix, n_start))
+    x_ND = _replaced(x_ND, deep.get(len(before)), n_prefix, n_start)
     return last.last(tables.last, x_ND, tables.asking_Q).unflatten(0, (n_prompts, -1))
+
+
+def _replaced(x_ND: Tensor, deep_PSD: Tensor | None, n_prefix: int, n_start: int) -> Tensor:
+    """The rows with a layer's deep prompts in place of those of the prefixes."""
+    if deep_PSD is None:
+        return x_ND
+    n_prompts, n_slots, _ = deep_PSD.shape
+    first_P1 = n_prefix * torch.arange(n_prompts, device=x_ND.device)[:, None] + n_start
+    rows_PS = first_P1 + torch.arange(n_slots, device=x_ND.device)
+    return x_ND.index_copy(0, rows_PS.flatten(), deep_PSD.flatten(0, 1).to(x_ND.dtype))
 
 
 def _tables(part: Chunk, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
