@@ -34,18 +34,21 @@ def most_tokens(held: tuple[int, int], device: torch.device, n_prompts: int, wid
     return (on_cpu if device.type == "cpu" else elsewhere) * WIDTH // (width * n_prompts)
 
 
-def run_parts(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence[Tensor]) -> Tensor:
+def run_parts(
+    parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence[Tensor], first: Tensor | None = None
+) -> Tensor:
     """The parts' results side by side, recomputed in the backward pass.
 
     Args:
         parts: each maps `inputs` to (P, size, d).
         sizes: classes of each part.
         inputs: tensors that all parts share; gradients flow to those that require them.
+        first: the first part's result where it is known, without a graph.
 
     Returns:
         (P, sum of sizes, d), parts in order.
     """
-    return _Recomputed.apply(parts, sizes, *inputs)
+    return _Recomputed.apply(parts, sizes, first, *inputs)
 
 
 def run_layout(layout: Layout, run: Part, inputs: Sequence[Tensor], chunk: Chunking) -> Tensor:
@@ -75,8 +78,8 @@ def _within_budget(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence
     # While a part is computed again, its activations need the room of one kept part: hence one less.
     kept = len(parts) if held * len(parts) <= budget else int(budget // held) - 1
     if kept < 1:
-        del first
-        return run_parts(parts, sizes, inputs)
+        first = first.detach()  # its graph is gone before the next part runs
+        return run_parts(parts, sizes, inputs, first)
     # The backward pass goes from the newest to the oldest, so what is kept is released before anything is computed
     # again: parts in the middle run before those at the end.
     again = slice(1, 1 + len(parts) - kept)
@@ -86,7 +89,7 @@ def _within_budget(parts: Sequence[Part], sizes: Sequence[int], inputs: Sequence
 
 class _Recomputed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, parts: Sequence[Part], sizes: Sequence[int], *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, parts: Sequence[Part], sizes: Sequence[int], first: Tensor | None, *inputs: Tensor) -> Tensor:
         device = inputs[0].device.type
         ctx.parts, ctx.sizes = parts, sizes
         # The backward pass does not run in the caller's autocast, but must compute the parts in the same types.
@@ -98,7 +101,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
         out, start = inputs[0].new_empty(0), 0
         for part, size in zip(parts, sizes, strict=True):
-            result = part(*inputs)
+            result = first if first is not None and start == 0 else part(*inputs)
             if start == 0:  # only now the type and (P,d) of the results are known
                 out = result.new_empty(result.shape[0], sum(sizes), result.shape[2])
             out[:, start : start + size] = result
@@ -108,8 +111,8 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad_out,) = grads
-        # `needs_input_grad` counts `parts` and `sizes` as well: inputs begin at its third entry.
-        needed = [i for i, wanted in enumerate(ctx.needs_input_grad[2:]) if wanted]
+        # `needs_input_grad` counts what stands before the inputs as well: they begin at its fourth entry.
+        needed = [i for i, wanted in enumerate(ctx.needs_input_grad[3:]) if wanted]
         inputs = [t.detach().requires_grad_(i in needed) for i, t in enumerate(ctx.saved_tensors)]
         # Made before the first part, like the buffer in `forward`, and added to in place; see the top of the file.
         total: dict[int, Tensor] = {i: torch.zeros_like(inputs[i]) for i in needed}
@@ -125,4 +128,4 @@ class _Recomputed(torch.autograd.Function):
                 if grad is not None:
                     total[i] += grad
             start += size
-        return (None, None, *(total.get(i) for i in range(len(inputs))))
+        return (None, None, None, *(total.get(i) for i in range(len(inputs))))
