@@ -67,7 +67,8 @@ class ImageReader:
         workers: decoding processes; 0 = decode in the main process; None: see `workers_for`.
         views: of each image, decoded once; with more than one a batch is (B,V,3,H,W), view 0 being that of `views=1`.
         repeated: the records will be read several times. Those that always look the same are then decoded once and kept
-            as 8-bit pixels in main memory, if there are not too many (see `remembered`).
+            as 8-bit pixels in main memory, if there are not too many (see `remembered`); on a CPU before a pass's first
+            batch.
     """
 
     def __init__(
