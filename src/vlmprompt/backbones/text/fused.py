@@ -79,9 +79,9 @@ def _replaced(x_ND: Tensor, deep_PSD: Tensor | None, n_prefix: int, n_start: int
     if deep_PSD is None:
         return x_ND
     n_prompts, n_slots, _ = deep_PSD.shape
-    first_P1 = n_prefix * torch.arange(n_prompts, device=x_ND.device)[:, None] + n_start
-    rows_PS = first_P1 + torch.arange(n_slots, device=x_ND.device)
-    return x_ND.index_copy(0, rows_PS.flatten(), deep_PSD.flatten(0, 1).to(x_ND.dtype))
+    x_ND = x_ND.clone()  # not in place: a backward pass may read what is replaced
+    x_ND[: n_prompts * n_prefix].unflatten(0, (n_prompts, -1))[:, n_start : n_start + n_slots] = deep_PSD
+    return x_ND
 
 
 def _tables(part: Chunk, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
