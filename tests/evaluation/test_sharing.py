@@ -20,6 +20,7 @@ from vlmprompt.backbones.backbone import Backbone
 from vlmprompt.claims.claim import BusyError, claim
 from vlmprompt.claims.place import FOLDER
 from vlmprompt.evaluation.contract import MetricValue
+from vlmprompt.evaluation.executors.tasks import Plan
 from vlmprompt.evaluation.grid import Grid, jobs
 from vlmprompt.evaluation.resources import Resources
 from vlmprompt.evaluation.runner import RESULTS_FILE, evaluate
@@ -175,10 +176,8 @@ def test_a_training_that_failed_elsewhere_meanwhile_is_not_tried_once_more(photo
         grid = Grid(["exploding"], [f"folder:{photos}"], [2], [1])
         groups = jobs(grid, resolver(*SETS), tmp_path / "sweep" / "runs")
         resources = Resources(runtime(tmp_path), progress)
-        both = [
-            SweepWork(["accuracy"], (), resources, tmp_path / "sweep", force=False, worker=False, measured_on={})
-            for _ in range(2)
-        ]
+        plan = Plan(tmp_path, tmp_path / "sweep", resources.runtime, ["accuracy"], (), worker=False, measured_on={})
+        both = [SweepWork(plan, resources, force=False) for _ in range(2)]
         found = []
         for work in both:
             for step in work.steps(groups):

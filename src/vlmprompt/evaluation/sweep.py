@@ -151,16 +151,7 @@ class Sweep:
     @cached_property
     def work(self) -> SweepWork:
         """Of its runs. Asked for once the folder may be worked in: what others measure until then is there before."""
-        plan = self.plan
-        return SweepWork(
-            plan.suites,
-            plan.references,
-            self._resources,
-            plan.out,
-            force=self.force,
-            worker=plan.worker,
-            measured_on=plan.measured_on,
-        )
+        return SweepWork(self.plan, self._resources, force=self.force)
 
     def rows(self) -> list[ResultRow]:
         """Those of what was done, each number once, in the order of the grid, references last."""

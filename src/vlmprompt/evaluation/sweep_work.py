@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from vlmprompt.claims.claim import BusyError, claim
 from vlmprompt.claims.work import take
 from vlmprompt.errors import Interrupted
+from vlmprompt.evaluation.executors.tasks import Plan
 from vlmprompt.evaluation.failures import failure_key, failure_rows, reason
 from vlmprompt.evaluation.grid import Job
 from vlmprompt.evaluation.load import load_suites
@@ -67,32 +67,19 @@ class SweepWork:
     """What the runs of a sweep share, and what came of each.
 
     Args:
-        references: methods that are measured beside each run.
-        measured_on: further arguments of `runner.evaluate`.
+        plan: what they have in common as plain data.
+        force: what is there is done anew.
     """
 
-    def __init__(
-        self,
-        suites: Sequence[str],
-        references: Sequence[str],
-        resources: Resources,
-        out: Path,
-        *,
-        force: bool,
-        worker: bool,
-        measured_on: Mapping[str, Any],
-    ) -> None:
-        self._ledger = Ledger(ResultStore(out / RESULTS_FILE), fresh=force)
+    def __init__(self, plan: Plan, resources: Resources, *, force: bool) -> None:
+        self._plan = plan
+        self._ledger = Ledger(ResultStore(plan.out / RESULTS_FILE), fresh=force)
         self._rows: dict[Path, Sequence[ResultRow]] = {}
         self._trained: set[Path] = set()
         self._looked: set[Path] = set()
-        self._suites = load_suites(suites)
-        self._references = references
+        self._suites = load_suites(plan.suites)
         self._resources = resources
-        self._out = out
         self._force = force
-        self._worker = worker
-        self._measured_on = measured_on
 
     def steps(self, groups: Sequence[Sequence[Job]]) -> Iterator[_Step]:
         """Train the runs of each group, then measure each: a curve over shots needs them all."""
@@ -107,8 +94,8 @@ class SweepWork:
             Interrupted: by Ctrl-C.
         """
         steps, progress = self.steps(groups), self._resources.progress
-        with _left_to_others(self._worker, progress):
-            for step in take(steps, lambda step: step.act(step.job), progress, patient=not self._worker):
+        with _left_to_others(self._plan.worker, progress):
+            for step in take(steps, lambda step: step.act(step.job), progress, patient=not self._plan.worker):
                 if step.last:
                     yield step.job
 
@@ -135,7 +122,7 @@ class SweepWork:
         return list(found.values())
 
     def _train(self, job: Job) -> None:
-        with claim(self._out, training(job), f"training of {job.folder.name}"):
+        with claim(self._plan.out, training(job), f"training of {job.folder.name}"):
             self._attempt(job, self._do_train)
         self._trained.add(job.folder)
 
@@ -143,7 +130,7 @@ class SweepWork:
         for other in group:
             if other.folder not in self._trained:
                 raise BusyError(f"training of {other.folder.name}", None)
-        with claim(self._out, measuring(job), f"measuring of {job.folder.name}"):
+        with claim(self._plan.out, measuring(job), f"measuring of {job.folder.name}"):
             self._attempt(job, self._do_measure)
 
     def _attempt(self, job: Job, step: Callable[[Job], None]) -> None:
@@ -178,18 +165,18 @@ class SweepWork:
         )
 
     def _do_measure(self, job: Job) -> None:
-        patient = job.folder in self._looked and not self._worker  # first to the other runs, then wait here
+        patient = job.folder in self._looked and not self._plan.worker  # first to the other runs, then wait here
         self._looked.add(job.folder)
         self._rows[job.folder] = evaluate(
             job.folder,
             [suite.name for suite in self._suites],
             self._resources.runtime,
-            reference=self._references,
+            reference=self._plan.references,
             force=self._force,
             ledger=self._ledger,
             patient=patient,
-            references_dir=self._out / REFERENCES_DIR,
-            **self._measured_on,
+            references_dir=self._plan.out / REFERENCES_DIR,
+            **self._plan.measured_on,
             resources=self._resources,
             progress=self._resources.progress,
         )

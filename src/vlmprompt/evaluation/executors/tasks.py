@@ -22,7 +22,10 @@ class Plan:
     Attributes:
         cwd: where the command was given; paths are relative to it.
         out: the sweep's folder.
-        suites, references, worker, measured_on: see `sweep_work.SweepWork`.
+        suites: names of those that are measured.
+        references: methods that are measured beside each run.
+        worker: whoever does the work ends where others hold all that is left.
+        measured_on: further arguments of `runner.evaluate`.
     """
 
     cwd: Path

@@ -59,15 +59,7 @@ class SweepWorker:
         if shared not in self._resources:
             self._resources[shared] = Resources(plan.runtime, self.progress)
         if key not in self._work:
-            self._work[key] = SweepWork(
-                plan.suites,
-                plan.references,
-                self._resources[shared],
-                plan.out,
-                force=False,
-                worker=plan.worker,
-                measured_on=plan.measured_on,
-            )
+            self._work[key] = SweepWork(plan, self._resources[shared], force=False)
         return self._work[key]
 
 
