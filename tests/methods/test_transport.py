@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import ot
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
@@ -157,18 +158,28 @@ def test_marginals(shape, seed, spread, alpha, lambda_, fine):
 
 
 @settings(max_examples=20)
-@given(shape=shapes, seed=st.integers(0, 2**31), alpha=st.sampled_from([0.0, 0.2, 0.5]), data=st.data())
-def test_a_plan_does_not_depend_on_its_batch(shape, seed, alpha, data):
+@given(
+    shape=shapes,
+    seed=st.integers(0, 2**31),
+    alpha=st.sampled_from([0.0, 0.2, 0.5]),
+    fine=st.booleans(),
+    shuffle=st.randoms(use_true_random=False),
+)
+@example(shape=(1, 2, 14, 2), seed=269, alpha=0.5, fine=False, shuffle=random.Random(0))  # on the edge of rest
+@example(shape=(3, 4, 9, 3), seed=0, alpha=0.5, fine=True, shuffle=random.Random(0))
+def test_a_plan_does_not_depend_on_its_batch(shape, seed, alpha, fine, shuffle):
     """The same plan alone, in the batch, and in another order of images and classes."""
     B, K, N, _ = shape
-    Z_BNd, W_KMd = both(*shape, seed=seed)
+    Z_BNd, W_KMd = both(*shape, seed=seed, dtype=torch.float64 if fine else torch.float32)
     solve = {"alpha": alpha, "lambda_": 0.1, "max_inner": 2000, "caps": TransportCaps(inner=1)}
     plans = transport_plan(Z_BNd, W_KMd, **solve)
-    b, k = data.draw(st.integers(0, B - 1)), data.draw(st.integers(0, K - 1))
+    b, k = shuffle.randrange(B), shuffle.randrange(K)
     alone = transport_plan(Z_BNd[b : b + 1], W_KMd[k : k + 1], **solve)[0, 0]
-    images, classes = data.draw(st.permutations(range(B))), data.draw(st.permutations(range(K)))
+    images, classes = shuffle.sample(range(B), B), shuffle.sample(range(K), K)
     other = transport_plan(Z_BNd[images], W_KMd[classes], **solve)
-    close = {"atol": 1e-6 / N, "rtol": 0}  # relative to a plan of equal entries, in fp32
+    # Rounding depends on the batch, and may decide in which step a plan that moves by just its tolerance rests: the
+    # tolerance is relative to the largest entry, which is 1/N at most.
+    close = {"atol": (1e-12 if fine else 5e-6) / N, "rtol": 0}
     torch.testing.assert_close(alone, plans[b, k], **close)
     torch.testing.assert_close(other, plans[images][:, classes], **close)
 

@@ -50,8 +50,8 @@ def transport_plan(
         alpha: weight of edges (Gromov-Wasserstein) against nodes (Wasserstein), 0 to 1.
         lambda_: strength of the entropy term; below 0.05 kernels are held as logarithms.
         stop: "marginal": a problem goes on until its own row sums are right, so that no plan depends on the
-            batch that it is in; "plot": PLOT's rule, the mean change of a over the whole batch, which is there
-            for comparison with its code.
+            batch that it is in by more than its tolerances; "plot": PLOT's rule, the mean change of a over the
+            whole batch, which is there for comparison with its code.
         max_outer: most outer steps; default 20, and 100 where alpha > 0.5. With alpha 0 there is one.
         max_inner: most Sinkhorn iterations of an outer step; default 200, in float64 2000, for "plot" 100.
         tol_outer: a plan is at rest when a step moves no entry by this times its largest; default 5e-6 (fp64:
