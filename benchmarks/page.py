@@ -1,9 +1,13 @@
-"""The measured part of docs/benchmarks.md, of what a run left: `python -m benchmarks.page bench-out`."""
+"""The measured part of docs/benchmarks.md, of what runs left: `python -m benchmarks.page bench-out`.
+
+Runs of the same commit on the same kind of machine share a table.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +17,17 @@ from benchmarks.frame import Mark, Row
 from benchmarks.run import markdown
 
 PAGE = HERE / "docs" / "benchmarks.md"
+BENCH, AGAINST = "bench.json", "against.json"
 BEGIN, END = "<!-- measured: from here -->", "<!-- measured: to here -->"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Replace that part of the page."""
-    if len(arguments) != 1 or not (Path(arguments[0]) / "bench.json").is_file():
-        print("name the folder of a run: python -m benchmarks.page bench-out", file=sys.stderr)
+    folders = list(map(Path, arguments))
+    if not folders or not all(any((folder / name).is_file() for name in (BENCH, AGAINST)) for folder in folders):
+        print("name the folders of runs: python -m benchmarks.page bench-out", file=sys.stderr)
         return 2
-    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), measured(Path(arguments[0]))), encoding="utf-8")
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), measured(folders)), encoding="utf-8")
     return 0
 
 
@@ -38,16 +44,23 @@ def replaced(page: str, part: str) -> str:
     return f"{before}{BEGIN}\n\n{part}\n\n{END}{after}"
 
 
-def measured(folder: Path) -> str:
+def measured(folders: Sequence[Path]) -> str:
     """Where and when, the marks, and what another checkout takes, if that was measured, too."""
-    bench = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
-    blocks = [_place(bench["machine"]), markdown(list(map(_row, bench["rows"])))]
-    if (folder / "against.json").is_file():
-        against = json.loads((folder / "against.json").read_text(encoding="utf-8"))
-        other, machine = against["other"], against["machine"]
-        title = f"Beside commit {other}, in turns, in processor seconds. {_place(machine)}"
-        blocks += [title, table(Compared(**row) for row in against["rows"])]
-    return "\n\n".join(blocks)
+    marks: dict[str, list[Row]] = defaultdict(list)
+    for run in _reports(folders, BENCH):
+        marks[_place(run["machine"])] += map(_row, run["rows"])
+    beside: dict[str, list[Compared]] = defaultdict(list)
+    for run in _reports(folders, AGAINST):
+        title = f"Beside commit {run['other']}, in turns, in processor seconds. {_place(run['machine'])}"
+        beside[title] += (Compared(**row) for row in run["rows"])
+    blocks = [f"{place}\n\n{markdown(rows)}" for place, rows in marks.items()]
+    return "\n\n".join(blocks + [f"{title}\n\n{table(rows)}" for title, rows in beside.items()])
+
+
+def _reports(folders: Sequence[Path], name: str) -> list[Mapping[str, Any]]:
+    """Those of that name that the folders have."""
+    files = (folder / name for folder in folders)
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
 
 
 def _place(machine: Mapping[str, Any]) -> str:
