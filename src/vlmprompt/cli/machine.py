@@ -43,4 +43,5 @@ class MachineFlags:
         """
         from vlmprompt.config.models import Runtime
 
-        return Runtime(**vars(self), **more)
+        said = {name: getattr(self, name) for name in Runtime.model_fields if hasattr(self, name)}
+        return Runtime(**said | more)

@@ -7,24 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmprompt.cli.machine import MachineFlags
 from vlmprompt.cli.options import (
     BackboneOption,
     ConfigFileOption,
     DataOption,
-    DeviceOption,
-    FeatureCacheOption,
-    FeatureDtypeOption,
-    FeatureLimitOption,
     ImageSizeOption,
     MethodOption,
     PresetOption,
     QuickGeluOption,
     RandomWeightsOption,
-    RootOption,
     RunsDirOption,
     SetOption,
     TrackerOption,
-    WorkersOption,
 )
 from vlmprompt.cli.output import warn
 from vlmprompt.cli.run_options import (
@@ -89,9 +84,7 @@ ACCEPTING = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseFlags:
-    """What runs with the same meaning for one run or many."""
-
+class _Trained:
     backbone: BackboneOption = None
     random_weights: RandomWeightsOption = None
     quick_gelu: QuickGeluOption = None
@@ -125,12 +118,12 @@ class BaseFlags:
     keep: KeepOption = None
     patience: PatienceOption = None
     val_search: ValSearchOption = None
-    device: DeviceOption = "auto"
-    workers: WorkersOption = None
-    root: RootOption = None
-    feature_cache: FeatureCacheOption = None
-    feature_limit: FeatureLimitOption = 10.0
-    feature_dtype: FeatureDtypeOption = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseFlags(MachineFlags, _Trained):  # in this order the fields of `_Trained` come first, on help pages too
+    """What runs with the same meaning for one run or many."""
+
     tracker: TrackerOption = None
 
     def resolve(self, *, base: RunConfig | None = None, layers: Sequence[Layer] = (), **more: Any) -> Resolved:
@@ -165,13 +158,11 @@ class BaseFlags:
         flags |= {key: getattr(self, key) or None for key in ACCEPTING}
         return resolve(flags, sets=self.set_ or (), more=layers, config_file=self.config, base=base)
 
-    def runtime(self) -> Runtime:
+    def runtime(self, **more: Any) -> Runtime:
         """Where and how it runs; trackers are those of the configuration file where no flag names any."""
         from vlmprompt.config.layers import file_trackers
-        from vlmprompt.config.models import Runtime
 
-        found = {name: getattr(self, name) for name in Runtime.model_fields if hasattr(self, name)}
-        return Runtime(**found | {"tracker": self.tracker or file_trackers(self.config)})
+        return super().runtime(tracker=self.tracker or file_trackers(self.config), **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +174,7 @@ class _OneRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFlags(BaseFlags, _OneRun):  # in this order the fields of `_OneRun` come first, on help pages too
+class RunFlags(BaseFlags, _OneRun):  # see `BaseFlags`
     """One run."""
 
     runs_dir: RunsDirOption = Path("runs")
