@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import ClassVar, NoReturn
 
 import pytest
 
@@ -13,6 +15,10 @@ from vlmprompt.cli.sweep_shared import Elsewhere, SharingFlags
 from vlmprompt.errors import InputError, UsageError
 from vlmprompt.evaluation.executors import at_once, options
 from vlmprompt.evaluation.executors.at_once import VARIABLE, memory_bytes, runs_at_once
+from vlmprompt.evaluation.executors.contract import SweepTask
+from vlmprompt.evaluation.executors.local import LocalExecutor
+from vlmprompt.evaluation.executors.local_config import LocalConfig
+from vlmprompt.progress import SilentProgress
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +58,26 @@ def test_on_a_gpu_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (runs_at_once(9, "auto"), runs_at_once(9, "cuda:0"), runs_at_once(9, "cpu")) == (1, 1, 4)
     with pytest.raises(InputError, match="'cuda:1' is not available"):
         runs_at_once(9, "cuda:1")
+
+
+@pytest.mark.parametrize(("devices", "expected"), [(0, 4), (3, 3)])
+def test_the_executor_local_has_as_many_and_one_a_cuda_device(
+    devices: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Heard(SilentProgress):
+        said: ClassVar[list[str]] = []
+
+        def message(self, text: str) -> None:
+            self.said.append(text)
+
+    def start(environment: Mapping[str, str]) -> NoReturn:
+        raise InputError("no process is needed to see how many there would be")
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: devices)
+    tasks = [SweepTask(f"run {n}", {"plan": {"runtime": {"device": "auto"}}}) for n in range(9)]
+    with LocalExecutor(LocalConfig(), start=start) as executor, pytest.raises(InputError, match="no process"):
+        list(executor.run(tasks, Heard()))
+    assert Heard.said[0].startswith(f"{expected} runs at once")
 
 
 @pytest.mark.parametrize(("said", "expected"), [("1", 1), ("2", 2), ("200", 9)])

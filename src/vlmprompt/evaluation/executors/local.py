@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 
 from vlmprompt.errors import InputError
+from vlmprompt.evaluation.executors.at_once import runs_at_once
 from vlmprompt.evaluation.executors.children import Child, Said, Start, start_process, surroundings
 from vlmprompt.evaluation.executors.contract import Event, Executor, ExecutorConfig, SweepOutcome, SweepTask
 from vlmprompt.evaluation.executors.local_config import LocalConfig
@@ -17,19 +18,20 @@ from vlmprompt.shown import several
 
 # Workers that a task may cost: one that has died with it thrice is not given it again.
 MOST_DEATHS = 3
-WITHOUT_DEVICES = 2  # workers, if nobody says how many
 
 
 class LocalExecutor(Executor):
-    """Starts its processes when there are tasks, and keeps them, with what they have loaded, until it is closed.
-
-    Args:
-        start: starts a process with this environment.
-    """
+    """Starts its processes when there are tasks, and keeps them, with what they have loaded, until it is closed."""
 
     config: LocalConfig
 
     def __init__(self, config: ExecutorConfig, *, start: Start = start_process) -> None:
+        """An executor.
+
+        Args:
+            config: see `LocalConfig`.
+            start: starts a process with this environment.
+        """
         super().__init__(config)
         self._start = start
         self._children: dict[int, Child] = {}
@@ -41,11 +43,12 @@ class LocalExecutor(Executor):
         """See `Executor.run`.
 
         Raises:
-            InputError: no worker can be started.
+            InputError: no worker can be started; or see `runs_at_once`.
+            UsageError: see `runs_at_once`.
         """
         waiting, deaths, brief = deque(tasks), Counter[int](), briefly([task.name for task in tasks])
         devices = cuda_devices(tasks)
-        jobs = min(self.config.jobs or len(devices) or WITHOUT_DEVICES, max(len(tasks), 1))
+        jobs = min(self.config.jobs or len(devices) or _without_devices(tasks), max(len(tasks), 1))
         if jobs > 1:
             each = several(threads_each(jobs), "thread", "threads")
             progress.message(f"{jobs} runs at once, {each} each; with --jobs 1 one after the other")
@@ -141,6 +144,12 @@ def cuda_devices(tasks: Sequence[SweepTask]) -> list[str]:
     count = torch.cuda.device_count()
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return named[:count] if named else [str(number) for number in range(count)]
+
+
+def _without_devices(tasks: Sequence[SweepTask]) -> int:
+    """Workers, if nobody says how many: as many as where no executor is named."""
+    named = {task.spec["plan"]["runtime"]["device"] for task in tasks}
+    return min((runs_at_once(len(tasks), device) for device in named), default=1)
 
 
 def threads_each(jobs: int) -> int:

@@ -16,5 +16,6 @@ class LocalConfig(ExecutorConfig):
         None,
         ge=1,
         le=MOST_JOBS,
-        description="processes, each with a run at a time; none: one a CUDA device, two where there is none",
+        description="processes, each with a run at a time; none: one a CUDA device, "
+        "or where there is none, as many as without --executor",
     )
