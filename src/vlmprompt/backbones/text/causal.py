@@ -225,7 +225,7 @@ class CausalTower:
                 x_PTD = _replaced(x_PTD, deep[i], part)
             if i == self.layers - 1:
                 break  # of the last layer only the tokens that are read, see below
-            heads = attend(block.qkv(block.norm(x_PTD)), kv, part.windows)
+            heads = attend(block.qkv(block.norm(x_PTD)), kv, part.runs.windows)
             x_PTD = block.finish(x_PTD, heads)
         x_PKD = _last_block(blocks[-1], part, x_PTD, prefix[-1])
         return self.project(self.ln_final(x_PKD))
@@ -243,7 +243,7 @@ def _last_block(block: TextBlock, part: Chunk, x_PTD: Tensor, prefix_kv: Tensor)
     normed = block.norm(x_PTD)
     kv = block.kv(normed)  # of all tokens, as the last one of each class attends to all of its text
     q = block.q(normed.index_select(1, part.ends_K))
-    heads = attend_ends(q, kv, prefix_kv, part.end_windows)
+    heads = attend_ends(q, kv, prefix_kv, part.runs.end_windows)
     return block.finish(x_PTD.index_select(1, part.ends_K), heads)
 
 

@@ -18,6 +18,7 @@ from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.text.frozen import FrozenBlock
 from vlmprompt.backbones.text.gathers import Gathers, Shape, gathers
 from vlmprompt.backbones.text.layout import Chunk, Layout
+from vlmprompt.backbones.text.windows import Runs
 
 # What prefixes may be of the suffixes of a chunk, where there are several chunks.
 SHARE = 0.1
@@ -25,7 +26,7 @@ SHARE = 0.1
 
 @dataclass(frozen=True)
 class Tables:
-    """Of the layers of a chunk, see `Gathers`.
+    """Of the layers of a chunk, see `Gathers`; chunks with the same runs share them.
 
     Attributes:
         first: of the first layer.
@@ -62,7 +63,7 @@ def run(
     n_prompts, n_prefix, _ = prefix_PMD.shape
     *before, last = blocks
     shares = bool(before) and len(suffix_PTD) == 1 and not suffix_PTD.requires_grad
-    tables = _tables(part, n_prompts, last.heads, n_prefix, shared=shares)
+    tables = _tables(part.runs, n_prompts, last.heads, n_prefix, shared=shares)
     x_ND = prefix_PMD.flatten(0, 1)
     if shares:
         x_ND = before[0](tables.first, x_ND, suffix_PTD[0])
@@ -84,23 +85,24 @@ def _replaced(x_ND: Tensor, deep_PSD: Tensor | None, n_prefix: int, n_start: int
     return x_ND
 
 
-def _tables(part: Chunk, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
-    """Made once a chunk and shape."""
+def _tables(runs: Runs, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
+    """Made once for chunks with the same runs, and a shape."""
     key = (n_prompts, n_heads, n_prefix, shared)
-    if key not in part.tables:
-        part.tables[key] = _made(part, n_prompts, n_heads, n_prefix, shared=shared)
-    found = part.tables[key]
+    if key not in runs.tables:
+        runs.tables[key] = _made(runs, n_prompts, n_heads, n_prefix, shared=shared)
+    found = runs.tables[key]
     assert isinstance(found, Tables)
     return found
 
 
 @outliving()
-def _made(part: Chunk, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
-    inner = gathers(part.windows, Shape(n_prompts, n_heads, n_prefix))
-    first_P = n_prefix * n_prompts + len(part.ids_T) * torch.arange(n_prompts, device=part.ids_T.device)
+def _made(runs: Runs, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
+    inner = gathers(runs.windows, Shape(n_prompts, n_heads, n_prefix))
+    n_tokens, last_K = runs.groups[-1].stop, torch.cat([group.last_K for group in runs.groups]).to(runs.device)
+    first_P = n_prefix * n_prompts + n_tokens * torch.arange(n_prompts, device=runs.device)
     return Tables(
-        gathers(part.windows, Shape(n_prompts, n_heads, n_prefix, shared=True)) if shared else inner,
+        gathers(runs.windows, Shape(n_prompts, n_heads, n_prefix, shared=True)) if shared else inner,
         inner,
-        gathers(part.end_windows, Shape(n_prompts, n_heads, n_prefix, ends=True)),
-        (first_P[:, None] + part.ends_K).flatten(),
+        gathers(runs.end_windows, Shape(n_prompts, n_heads, n_prefix, ends=True)),
+        (first_P[:, None] + last_K).flatten(),
     )

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.text.layout import Chunk
+from vlmprompt.backbones.text.windows import Group, Runs
 
 
 def put(x: Tensor, first: int, tokens: Tensor, *, over: int) -> Tensor:
@@ -23,7 +25,7 @@ class Widened:
     """A chunk whose classes each have R more tokens before their own.
 
     Attributes:
-        part: groups, ends and hidden tokens of the longer runs. What it says of the tokens' input (ids, positions,
+        part: runs and ends of the longer ones. What it says of the tokens' input (ids, positions,
             context) stays that of the shorter ones.
         moved_T: where each token of the shorter runs is now.
         slots_KR: where the inserted tokens are.
@@ -41,19 +43,8 @@ class Widened:
         # Before a token lie the inserted ones of its own class, if it stands behind them, and of the classes before.
         moved_T = flat_T + n * torch.searchsorted(part.first_K, flat_T, right=True)
         slots_KR = (part.first_K + n * at_K)[:, None] + torch.arange(n, device=at_K.device)
-        groups, before = [], 0
-        for group in part.groups:
-            groups.append(replace(group, start=group.start + n * before, length=group.length + n))
-            before += group.count
-        hidden_T = part.hidden_T
-        if hidden_T is not None:
-            hidden_T = hidden_T.new_zeros(len(flat_T) + n * before).index_copy(0, moved_T, hidden_T)
         wide = replace(
-            part,
-            groups=tuple(groups),
-            first_K=part.first_K + n * (at_K + 1),
-            ends_K=moved_T[part.ends_K],
-            hidden_T=hidden_T,
+            part, runs=_wider(part.runs, moved_T, n), first_K=part.first_K + n * (at_K + 1), ends_K=moved_T[part.ends_K]
         )
         return cls(wide, moved_T, slots_KR)
 
@@ -67,3 +58,20 @@ class Widened:
     def overwrite(self, x_PTD: Tensor, tokens_PKRD: Tensor) -> Tensor:
         """The longer runs with other inserted tokens."""
         return x_PTD.index_copy(1, self.slots_KR.flatten(), tokens_PKRD.flatten(1, 2).to(x_PTD.dtype))
+
+
+@outliving()
+def _wider(runs: Runs, moved_T: Tensor, n: int) -> Runs:
+    """Each run with n more tokens; made once."""
+    key = (Widened, n)
+    if key not in runs.tables:
+        groups: list[Group] = []
+        for group in runs.groups:
+            groups.append(Group(groups[-1].stop if groups else 0, group.count, group.length + n, group.sees_itself))
+        hidden_T = runs.hidden_T
+        if hidden_T is not None:
+            hidden_T = hidden_T.new_zeros(groups[-1].stop).index_copy(0, moved_T, hidden_T)
+        runs.tables[key] = Runs(tuple(groups), hidden_T, runs.device)
+    found = runs.tables[key]
+    assert isinstance(found, Runs)
+    return found

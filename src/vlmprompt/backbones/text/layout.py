@@ -12,8 +12,9 @@ T = suffix tokens of a chunk, K classes of it, V context tokens, J rows of the c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, groupby
 from typing import Literal
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.text.limit import require_fitting
 from vlmprompt.backbones.text.tower import Chunking
-from vlmprompt.backbones.text.windows import Group, Windows
+from vlmprompt.backbones.text.windows import Group, Runs
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
 
 # An entry of a text: a token id, or the index of a context token as (index,).
@@ -102,6 +103,7 @@ class Chunk:
 
     Attributes:
         labels: which classes, in the order of the layout.
+        runs: where their suffixes lie.
         ids_T: token ids, 0 where a context token stands.
         fixed_T: 1 where a token id stands, 0 where a context token stands.
         positions_T: position of each token in its text.
@@ -110,12 +112,10 @@ class Chunk:
         first_K: flat position of each class's first token behind the start tokens, which a deep prompt may replace.
         ends_K: flat position of each class's last token that is no pad: the end-of-text token where there is one, the
             class token where there is one.
-        hidden_T: -inf at tokens that no token of their text may attend to, 0 at others; None where there are none.
-        tables: what else is made once of a chunk, by those who need it.
     """
 
     labels: tuple[int, ...]
-    groups: tuple[Group, ...]
+    runs: Runs
     ids_T: Tensor
     fixed_T: Tensor
     positions_T: Tensor
@@ -123,22 +123,6 @@ class Chunk:
     sources_S: Tensor
     first_K: Tensor
     ends_K: Tensor
-    hidden_T: Tensor | None
-    tables: dict[object, object] = field(default_factory=dict, init=False, compare=False)
-
-    @cached_property
-    def windows(self) -> Windows:
-        """Where all tokens ask for attention."""
-        return self._windows(ends=False)
-
-    @cached_property
-    def end_windows(self) -> Windows:
-        """Where the last token of each class asks."""
-        return self._windows(ends=True)
-
-    @outliving()
-    def _windows(self, *, ends: bool) -> Windows:
-        return Windows.of(self.groups, self.hidden_T, ends=ends, device=self.ids_T.device)
 
 
 @dataclass(frozen=True)
@@ -193,9 +177,12 @@ def build_layout(
     limits = (max(most_tokens, 1), None) if chunk == "auto" else (None, chunk)
     parts = _split(order, lengths, *limits, padded=frame.fill != "none")
     chunks = []
+    known: dict[object, Runs] = {}
     for labels in parts:
         own = _filled([suffixes[k] for k in labels], frame)
-        chunks.append(_chunk(own, labels, assembly, frame, device))
+        lies = _groups(own), _hidden(own)
+        runs = known.setdefault(lies, Runs.of(*lies, device))
+        chunks.append(_chunk(own, labels, runs, assembly, frame))
     # `order` says which class is at each place; its inverse says at which place each class is.
     restore = torch.empty(len(order), dtype=torch.long)
     restore[torch.tensor(order)] = torch.arange(len(order))
@@ -261,30 +248,34 @@ def _split(
     return [tuple(part) for part in parts]
 
 
-def _chunk(
-    suffixes: Sequence[_Suffix], labels: tuple[int, ...], assembly: Assembly, frame: Frame, device: torch.device
-) -> Chunk:
-    """Flatten suffixes of one order after the other; context token v of class k is row k * stride + v of the table."""
+def _groups(suffixes: Sequence[_Suffix]) -> tuple[Group, ...]:
+    """Suffixes of one order after the other: equal ones are neighbours, and a group is one block of memory."""
+    groups: list[Group] = []
+    for (length, sees_itself), equal in groupby(suffix.order for suffix in suffixes):
+        groups.append(Group(groups[-1].stop if groups else 0, len(list(equal)), length, sees_itself))
+    return tuple(groups)
+
+
+def _hidden(suffixes: Sequence[_Suffix]) -> tuple[int, ...]:
+    """Flat positions of what no token of its text may attend to."""
+    starts = accumulate((len(suffix.entries) for suffix in suffixes), initial=0)
+    return tuple(start + at for start, suffix in zip(starts, suffixes, strict=False) for at in suffix.hidden)
+
+
+def _chunk(suffixes: Sequence[_Suffix], labels: tuple[int, ...], runs: Runs, assembly: Assembly, frame: Frame) -> Chunk:
+    """Flatten suffixes; context token v of class k is row k * stride + v of the table."""
     # Stride 0: all classes read the rows 0 to V - 1 of the table.
     stride = assembly.n_ctx if assembly.per_class else 0
-    groups: list[Group] = []
     ids: list[int] = []
     positions: list[int] = []
     slots: list[int] = []
     sources: list[int] = []
     firsts: list[int] = []
     ends: list[int] = []
-    hidden: list[int] = []
     for label, suffix in zip(labels, suffixes, strict=True):
-        start, length = len(ids), len(suffix.entries)
-        # Suffixes come sorted, so equal ones are neighbours, and a group is one block of memory.
-        if not groups or (groups[-1].length, groups[-1].sees_itself) != suffix.order:
-            groups.append(Group(start, 0, length, suffix.sees_itself))
-        groups[-1] = replace(groups[-1], count=groups[-1].count + 1)
         # Start tokens that are not in the prefix come first in the suffix, and no deep prompt may replace them.
-        firsts.append(start + max(len(frame.start) - assembly.n_prefix, 0))
-        ends.append(start + suffix.n_real - 1)
-        hidden += [start + offset for offset in suffix.hidden]
+        firsts.append(len(ids) + max(len(frame.start) - assembly.n_prefix, 0))
+        ends.append(len(ids) + suffix.n_real - 1)
         for offset, entry in enumerate(suffix.entries):
             if isinstance(entry, tuple):
                 slots.append(len(ids))
@@ -295,11 +286,8 @@ def _chunk(
         if frame.class_token is not None:  # last in every text, at the position behind the longest one
             positions[-1] = frame.limit
     ids_T, positions_T, slots_S, sources_S, first_K, ends_K = (
-        torch.tensor(part, dtype=torch.long, device=device) for part in (ids, positions, slots, sources, firsts, ends)
+        torch.tensor(part, dtype=torch.long, device=runs.device)
+        for part in (ids, positions, slots, sources, firsts, ends)
     )
-    fixed_T = torch.ones(len(ids), device=device).index_fill(0, slots_S, 0.0)
-    hidden_T = None  # rather than zeros, so that masks of the many towers without a class token need no addition
-    if hidden:
-        at = torch.tensor(hidden, dtype=torch.long, device=device)
-        hidden_T = torch.zeros(len(ids), device=device).index_fill(0, at, float("-inf"))
-    return Chunk(labels, tuple(groups), ids_T, fixed_T, positions_T, slots_S, sources_S, first_K, ends_K, hidden_T)
+    fixed_T = torch.ones(len(ids), device=runs.device).index_fill(0, slots_S, 0.0)
+    return Chunk(labels, runs, ids_T, fixed_T, positions_T, slots_S, sources_S, first_K, ends_K)

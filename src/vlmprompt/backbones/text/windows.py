@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from vlmprompt.backbones.outliving import outliving
 
 # Slots of a window: many enough for a product that a processor likes, few enough that most of it is not masked.
 WIDTH = 32
@@ -37,6 +40,52 @@ class Group:
     def stop(self) -> int:
         """One past the last flat position."""
         return self.start + self.count * self.length
+
+    @property
+    def last_K(self) -> Tensor:
+        """Flat position of the last token of each run."""
+        return torch.arange(self.start + self.length - 1, self.stop, self.length)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of some groups, which lie without gaps, and what is made of them once.
+
+    None of it depends on what the tokens are: chunks of classes whose runs have the same lengths share it, so that it
+    does not grow with the number of classes.
+
+    Attributes:
+        hidden_T: -inf at tokens that no token of their run may attend to, 0 at others; None where there are none.
+        tables: what else is made once of them, by those who need it.
+    """
+
+    groups: tuple[Group, ...]
+    hidden_T: Tensor | None
+    device: torch.device
+    tables: dict[object, object] = field(default_factory=dict, init=False, compare=False)
+
+    @classmethod
+    def of(cls, groups: tuple[Group, ...], hidden: Sequence[int], device: torch.device) -> Runs:
+        """Runs of which the tokens at some flat positions are hidden."""
+        hidden_T = None  # rather than zeros, so that masks of the many towers without a class token need no addition
+        if hidden:
+            at = torch.tensor(hidden, dtype=torch.long, device=device)
+            hidden_T = torch.zeros(groups[-1].stop, device=device).index_fill(0, at, float("-inf"))
+        return cls(groups, hidden_T, device)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """Where all tokens ask for attention."""
+        return self._windows(ends=False)
+
+    @cached_property
+    def end_windows(self) -> Windows:
+        """Where the last token of each run asks."""
+        return self._windows(ends=True)
+
+    @outliving()
+    def _windows(self, *, ends: bool) -> Windows:
+        return Windows.of(self.groups, self.hidden_T, ends=ends, device=self.device)
 
 
 @dataclass(frozen=True)
