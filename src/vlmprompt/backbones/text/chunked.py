@@ -25,7 +25,9 @@ Part = Callable[..., Tensor]
 # Tokens (times prompts) of a part, on a CPU and elsewhere, of a tower of this width; ViT-B text: 0.25 MB a token.
 WIDTH = 512
 SUFFIX_TOKENS = (2048, 16384)  # where texts share their beginning
-WHOLE_TOKENS = (6400, 16384)  # of whole texts: 100 classes of 64 positions are one part
+# Of whole texts. They have no prefix that every part runs again, so parts can be small, and more of the budget is kept:
+# it has to leave room for one part that is computed again.
+WHOLE_TOKENS = (768, 16384)
 
 
 def most_tokens(held: tuple[int, int], device: torch.device, n_prompts: int, width: int) -> int:
