@@ -165,21 +165,24 @@ def test_marginals(shape, seed, spread, alpha, lambda_, fine):
     fine=st.booleans(),
     shuffle=st.randoms(use_true_random=False),
 )
-@example(shape=(1, 2, 14, 2), seed=269, alpha=0.5, fine=False, shuffle=random.Random(0))  # on the edge of rest
+@example(
+    shape=(1, 2, 14, 2), seed=269, alpha=0.5, fine=False, shuffle=random.Random(0)
+)  # on the edge of rest by default
 @example(shape=(3, 4, 9, 3), seed=0, alpha=0.5, fine=True, shuffle=random.Random(0))
 def test_a_plan_does_not_depend_on_its_batch(shape, seed, alpha, fine, shuffle):
     """The same plan alone, in the batch, and in another order of images and classes."""
     B, K, N, _ = shape
     Z_BNd, W_KMd = both(*shape, seed=seed, dtype=torch.float64 if fine else torch.float32)
-    solve = {"alpha": alpha, "lambda_": 0.1, "max_inner": 2000, "caps": TransportCaps(inner=1)}
+    tolerance = 1e-12 if fine else 1e-6
+    solve = {"alpha": alpha, "lambda_": 0.1, "max_inner": 2000, "caps": TransportCaps(inner=1), "tol_outer": tolerance}
     plans = transport_plan(Z_BNd, W_KMd, **solve)
     b, k = shuffle.randrange(B), shuffle.randrange(K)
     alone = transport_plan(Z_BNd[b : b + 1], W_KMd[k : k + 1], **solve)[0, 0]
     images, classes = shuffle.sample(range(B), B), shuffle.sample(range(K), K)
     other = transport_plan(Z_BNd[images], W_KMd[classes], **solve)
-    # Rounding depends on the batch, and may decide in which step a plan that moves by just its tolerance rests: the
-    # tolerance is relative to the largest entry, which is 1/N at most.
-    close = {"atol": (1e-12 if fine else 5e-6) / N, "rtol": 0}
+    # Rounding depends on the batch, and may decide in which step a plan rests that moves by just its tolerance. That is
+    # relative to the largest entry, which is 1/N at most, and by default larger in fp32 than what is asked for here.
+    close = {"atol": tolerance / N, "rtol": 0}
     torch.testing.assert_close(alone, plans[b, k], **close)
     torch.testing.assert_close(other, plans[images][:, classes], **close)
 
