@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.frame import CLOCK_VARIABLE
 
 HERE = Path(__file__).parents[1]
+BENCH, AGAINST = "bench.json", "against.json"  # what a run leaves, and what a comparison does
 Figures = dict[tuple[str, str, str], float]  # (benchmark, case, figure) -> its value
 
 
@@ -63,7 +64,7 @@ def _figures(name: str, packages: Path, code: Path, repeats: int | None) -> Figu
         done = subprocess.run(command, cwd=code, env=environment(packages, code), stdout=subprocess.DEVNULL)
         if done.returncode not in (0, 1):  # 1: a mark was missed
             raise SystemExit(f"benchmark {name} failed with the packages of {packages}; see above, or try --own-code")
-        report = Path(out) / "bench.json"
+        report = Path(out) / BENCH
         if not report.exists():
             raise SystemExit(f"benchmark {name} does not run with the packages of {packages}; try --own-code")
         rows = json.loads(report.read_text(encoding="utf-8"))["rows"]

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.against import HERE, Compared, table
+from benchmarks.against import AGAINST, BENCH, HERE, Compared, table
 from benchmarks.frame import Mark, Row
 from benchmarks.run import markdown
 
 PAGE = HERE / "docs" / "benchmarks.md"
-BENCH, AGAINST = "bench.json", "against.json"
 BEGIN, END = "<!-- measured: from here -->", "<!-- measured: to here -->"
 
 

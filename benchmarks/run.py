@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.against import HERE, Compared, compare, table
+from benchmarks.against import AGAINST, BENCH, HERE, Compared, compare, table
 from benchmarks.frame import Row
 
 BENCHES = (
@@ -102,7 +102,7 @@ def _against(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
     for name in args.names:
         found += compare(name, args.against, rounds=args.rounds, repeats=args.repeats, own_code=args.own_code)
         document = {"schema": 1, "machine": machine(), "other": commit(args.against), "rows": list(map(asdict, found))}
-        write_json(args.out / "against.json", document)
+        write_json(args.out / AGAINST, document)
     print(table(found))
     return 0
 
@@ -117,7 +117,7 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
             asdict(row) | {"marks": [asdict(mark) | {"reached": mark.reached} for mark in row.marks]} for row in rows
         ],
     }
-    write_json(folder / "bench.json", document)
+    write_json(folder / BENCH, document)
     (folder / "bench.md").write_text(markdown(rows) + "\n", encoding="utf-8")
 
 

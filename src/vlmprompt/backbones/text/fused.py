@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.text.frozen import FrozenBlock
 from vlmprompt.backbones.text.gathers import Gathers, Shape, gathers
 from vlmprompt.backbones.text.layout import Chunk, Layout
@@ -63,7 +63,8 @@ def run(
     n_prompts, n_prefix, _ = prefix_PMD.shape
     *before, last = blocks
     shares = bool(before) and len(suffix_PTD) == 1 and not suffix_PTD.requires_grad
-    tables = _tables(part.runs, n_prompts, last.heads, n_prefix, shared=shares)
+    shape = (n_prompts, last.heads, n_prefix, shares)
+    tables = part.runs.once((Tables, *shape), partial(_tables, part.runs, *shape))
     x_ND = prefix_PMD.flatten(0, 1)
     if shares:
         x_ND = before[0](tables.first, x_ND, suffix_PTD[0])
@@ -85,18 +86,7 @@ def _replaced(x_ND: Tensor, deep_PSD: Tensor | None, n_prefix: int, n_start: int
     return x_ND
 
 
-def _tables(runs: Runs, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
-    """Made once for chunks with the same runs, and a shape."""
-    key = (n_prompts, n_heads, n_prefix, shared)
-    if key not in runs.tables:
-        runs.tables[key] = _made(runs, n_prompts, n_heads, n_prefix, shared=shared)
-    found = runs.tables[key]
-    assert isinstance(found, Tables)
-    return found
-
-
-@outliving()
-def _made(runs: Runs, n_prompts: int, n_heads: int, n_prefix: int, *, shared: bool) -> Tables:
+def _tables(runs: Runs, n_prompts: int, n_heads: int, n_prefix: int, shared: bool) -> Tables:
     inner = gathers(runs.windows, Shape(n_prompts, n_heads, n_prefix))
     n_tokens, last_K = runs.groups[-1].stop, torch.cat([group.last_K for group in runs.groups]).to(runs.device)
     first_P = n_prefix * n_prompts + n_tokens * torch.arange(n_prompts, device=runs.device)

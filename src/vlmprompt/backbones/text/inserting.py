@@ -6,13 +6,13 @@ Shapes: P prompts, K classes, T flat tokens of a chunk, R inserted tokens, D wid
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.text.layout import Chunk
-from vlmprompt.backbones.text.windows import Group, Runs
+from vlmprompt.backbones.text.windows import Runs, adjoining
 
 
 def put(x: Tensor, first: int, tokens: Tensor, *, over: int) -> Tensor:
@@ -43,9 +43,8 @@ class Widened:
         # Before a token lie the inserted ones of its own class, if it stands behind them, and of the classes before.
         moved_T = flat_T + n * torch.searchsorted(part.first_K, flat_T, right=True)
         slots_KR = (part.first_K + n * at_K)[:, None] + torch.arange(n, device=at_K.device)
-        wide = replace(
-            part, runs=_wider(part.runs, moved_T, n), first_K=part.first_K + n * (at_K + 1), ends_K=moved_T[part.ends_K]
-        )
+        runs = part.runs.once((Widened, n), partial(_wider, part.runs, moved_T, n))
+        wide = replace(part, runs=runs, first_K=part.first_K + n * (at_K + 1), ends_K=moved_T[part.ends_K])
         return cls(wide, moved_T, slots_KR)
 
     def insert(self, x_PTD: Tensor, tokens_PKRD: Tensor) -> Tensor:
@@ -60,18 +59,10 @@ class Widened:
         return x_PTD.index_copy(1, self.slots_KR.flatten(), tokens_PKRD.flatten(1, 2).to(x_PTD.dtype))
 
 
-@outliving()
 def _wider(runs: Runs, moved_T: Tensor, n: int) -> Runs:
-    """Each run with n more tokens; made once."""
-    key = (Widened, n)
-    if key not in runs.tables:
-        groups: list[Group] = []
-        for group in runs.groups:
-            groups.append(Group(groups[-1].stop if groups else 0, group.count, group.length + n, group.sees_itself))
-        hidden_T = runs.hidden_T
-        if hidden_T is not None:
-            hidden_T = hidden_T.new_zeros(groups[-1].stop).index_copy(0, moved_T, hidden_T)
-        runs.tables[key] = Runs(tuple(groups), hidden_T, runs.device)
-    found = runs.tables[key]
-    assert isinstance(found, Runs)
-    return found
+    """Each run with n more tokens."""
+    groups = adjoining((group.count, group.length + n, group.sees_itself) for group in runs.groups)
+    hidden_T = runs.hidden_T
+    if hidden_T is not None:
+        hidden_T = hidden_T.new_zeros(groups[-1].stop).index_copy(0, moved_T, hidden_T)
+    return Runs(groups, hidden_T, runs.device)

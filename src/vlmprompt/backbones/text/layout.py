@@ -23,7 +23,7 @@ from torch import Tensor
 from vlmprompt.backbones.outliving import outliving
 from vlmprompt.backbones.text.limit import require_fitting
 from vlmprompt.backbones.text.tower import Chunking
-from vlmprompt.backbones.text.windows import Group, Runs
+from vlmprompt.backbones.text.windows import Group, Runs, adjoining
 from vlmprompt.backbones.types import ClassPosition, ClassTokens
 
 # An entry of a text: a token id, or the index of a context token as (index,).
@@ -181,8 +181,9 @@ def build_layout(
     for labels in parts:
         own = _filled([suffixes[k] for k in labels], frame)
         lies = _groups(own), _hidden(own)
-        runs = known.setdefault(lies, Runs.of(*lies, device))
-        chunks.append(_chunk(own, labels, runs, assembly, frame))
+        if lies not in known:
+            known[lies] = Runs.of(*lies, device)
+        chunks.append(_chunk(own, labels, known[lies], assembly, frame))
     # `order` says which class is at each place; its inverse says at which place each class is.
     restore = torch.empty(len(order), dtype=torch.long)
     restore[torch.tensor(order)] = torch.arange(len(order))
@@ -250,10 +251,8 @@ def _split(
 
 def _groups(suffixes: Sequence[_Suffix]) -> tuple[Group, ...]:
     """Suffixes of one order after the other: equal ones are neighbours, and a group is one block of memory."""
-    groups: list[Group] = []
-    for (length, sees_itself), equal in groupby(suffix.order for suffix in suffixes):
-        groups.append(Group(groups[-1].stop if groups else 0, len(list(equal)), length, sees_itself))
-    return tuple(groups)
+    orders = ((len(list(equal)), *order) for order, equal in groupby(suffix.order for suffix in suffixes))
+    return adjoining(orders)
 
 
 def _hidden(suffixes: Sequence[_Suffix]) -> tuple[int, ...]:

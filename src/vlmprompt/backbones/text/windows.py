@@ -9,15 +9,18 @@ window.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vlmprompt.backbones.outliving import outliving
+
+Made = TypeVar("Made")
 
 # Slots of a window: many enough for a product that a processor likes, few enough that most of it is not masked.
 WIDTH = 32
@@ -47,6 +50,14 @@ class Group:
         return torch.arange(self.start + self.length - 1, self.stop, self.length)
 
 
+def adjoining(kinds: Iterable[tuple[int, int, bool]]) -> tuple[Group, ...]:
+    """Groups without gaps, of the count and length of each, and whether its last tokens see themselves."""
+    groups: list[Group] = []
+    for count, length, sees_itself in kinds:
+        groups.append(Group(groups[-1].stop if groups else 0, count, length, sees_itself))
+    return tuple(groups)
+
+
 @dataclass(frozen=True)
 class Runs:
     """Runs of some groups, which lie without gaps, and what is made of them once.
@@ -56,13 +67,13 @@ class Runs:
 
     Attributes:
         hidden_T: -inf at tokens that no token of their run may attend to, 0 at others; None where there are none.
-        tables: what else is made once of them, by those who need it.
+        tables: what is made once of them by others, see `once`.
     """
 
     groups: tuple[Group, ...]
     hidden_T: Tensor | None
     device: torch.device
-    tables: dict[object, object] = field(default_factory=dict, init=False, compare=False)
+    tables: dict[object, Any] = field(default_factory=dict, init=False, compare=False)
 
     @classmethod
     def of(cls, groups: tuple[Group, ...], hidden: Sequence[int], device: torch.device) -> Runs:
@@ -72,6 +83,14 @@ class Runs:
             at = torch.tensor(hidden, dtype=torch.long, device=device)
             hidden_T = torch.zeros(groups[-1].stop, device=device).index_fill(0, at, float("-inf"))
         return cls(groups, hidden_T, device)
+
+    def once(self, key: object, make: Callable[[], Made]) -> Made:
+        """What `make` gives, for all who ask with this key."""
+        if key not in self.tables:
+            with outliving():
+                self.tables[key] = make()
+        made: Made = self.tables[key]
+        return made
 
     @cached_property
     def windows(self) -> Windows:
